@@ -1,0 +1,1 @@
+"""gatewayd: TinyML as a Service on an edge node."""

@@ -1,0 +1,1 @@
+"""The client commands, rendered from the verb table."""

@@ -1,0 +1,172 @@
+"""What is known of a device: its profile (prior), its capabilities (reported), its slots (truth) and its link (measured)."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
+from gatewayd.core.tensor import TensorSpec
+
+
+class LinkKind(Enum):
+    """How a device is reached."""
+
+    MQTT = "mqtt"
+    LWM2M = "lwm2m"
+
+
+class EnergySource(Enum):
+    """What the device runs on; energy costs count only on a battery."""
+
+    BATTERY = "battery"
+    MAINS = "mains"
+
+
+class SlotState(Enum):
+    """What a model slot holds."""
+
+    EMPTY = "empty"
+    STAGING = "staging"
+    TRIAL = "trial"
+    ACTIVE = "active"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Prior knowledge of a kind of board. `source` says where the figures come from.
+
+    `macs_per_s` and `energy_nj_per_mac` hold for int8 models on the named runtime; `invoke_s` is the fixed cost of one call.
+    """
+
+    board: str
+    cpu: str
+    clock_mhz: int
+    ram_bytes: int
+    flash_bytes: int
+    runtime: str
+    macs_per_s: float
+    energy_nj_per_mac: float
+    invoke_s: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """A source of samples on the device. `spec` is how raw samples are stored; `preprocessing` what was done to them."""
+
+    name: str
+    spec: TensorSpec
+    preprocessing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in flash for one model. Model, version and digest are None in an empty slot."""
+
+    index: int
+    state: SlotState
+    model: ModelName | None = None
+    version: int | None = None
+    digest: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What one device says of itself. `operators` None: it did not say (then any operator is assumed to be supported).
+
+    `arena_bytes` is the RAM it gives to the tensor arena, `slot_bytes` the largest artifact a slot takes,
+    `chunk_bytes` the largest chunk its receive buffer takes.
+    """
+
+    board: str
+    cpu: str
+    clock_mhz: int
+    ram_bytes: int
+    flash_bytes: int
+    runtime: str
+    runtime_version: str
+    runtime_abi: int
+    arena_bytes: int
+    slot_bytes: int
+    chunk_bytes: int
+    energy_source: EnergySource
+    operators: frozenset[str] | None
+    sensors: tuple[Sensor, ...]
+
+    def sensor(self, name: str) -> Sensor | None:
+        """Return the sensor of that name."""
+        return next((each for each in self.sensors if each.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A device's birth message, checked: what it is and what it holds now. `battery` is 0..1, None when not reported."""
+
+    capabilities: Capabilities
+    slots: tuple[Slot, ...]
+    battery: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Born:
+    """The device connected, or its report changed."""
+
+    device: DeviceId
+    link: LinkKind
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The device went away (last will, lifetime over)."""
+
+    device: DeviceId
+    reason: str
+
+
+class PushPhase(Enum):
+    """What a device reports of a push, in the order it happens; REJECTED and FAILED may come at any time."""
+
+    WANT = "want"
+    WRITTEN = "written"
+    VERIFIED = "verified"
+    TESTED = "tested"
+    TRIAL = "trial"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class PushReport:
+    """One report of a device about a push. `offset` and `length` in bytes come with WANT; `reason` with REJECTED/FAILED."""
+
+    device: DeviceId
+    push: PushId
+    phase: PushPhase
+    offset: int = 0
+    length: int = 0
+    reason: str = ""
+
+
+DeviceEvent = Born | Lost | PushReport
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What came back from a device's run. `output` is raw, in the variant's dtype; `sample` numbers the sensor sample used."""
+
+    output: bytes
+    compute_s: float
+    energy_uj: float
+    sample: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SampleResult:
+    """A raw sensor sample. `content` is stored as the sensor's spec says; `energy_uj` what reading and sending it cost."""
+
+    content: bytes
+    sample: int
+    energy_uj: float
+    elapsed_s: float

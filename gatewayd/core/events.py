@@ -1,0 +1,70 @@
+"""What the services announce: edges publish it, metrics count it, logs write it. Values only."""
+
+from dataclasses import dataclass
+
+from gatewayd.core.names import DeviceId, ModelName
+from gatewayd.core.request import InferenceRequest, InferenceResult
+from gatewayd.core.update import Push
+
+
+@dataclass(frozen=True, slots=True)
+class RequestServed:
+    """A request was answered."""
+
+    request: InferenceRequest
+    result: InferenceResult
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailed:
+    """A request ended in an error; `code` is the error's stable name, `total_s` what it took."""
+
+    request: InferenceRequest
+    code: str
+    message: str
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PushMoved:
+    """A push changed state or made progress."""
+
+    push: Push
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceChanged:
+    """A device came, went, was approved or changed what it holds; `what` says which in a word or two."""
+
+    device: DeviceId
+    online: bool
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAdded:
+    """A version was admitted."""
+
+    model: ModelName
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMoved:
+    """An alias points elsewhere now."""
+
+    model: ModelName
+    alias: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputRefused:
+    """Something from outside was malformed or over a limit; `where` is the edge or link it came by."""
+
+    where: str
+    code: str
+    message: str
+
+
+GatewayEvent = RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved | InputRefused

@@ -1,0 +1,117 @@
+"""What a model is: versions, variants, signatures, and where each variant can run. Values only."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gatewayd.core.names import Digest, ModelName
+from gatewayd.core.tensor import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One kind of operator in a model, e.g. CONV_2D version 3, and how many nodes use it."""
+
+    name: str
+    version: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What a static reading of a model file found, without running it.
+
+    `macs` are multiply-accumulates of one inference; `weights_bytes` what the constant buffers hold.
+    """
+
+    operators: tuple[Operator, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    macs: int
+    weights_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The tensor contract of a version, the same for all its variants.
+
+    Inputs and outputs are in the real-valued domain (FP32). `labels` name the elements of the first output ((): none).
+    `preprocessing` is the id of what turned sensor values into the input ("" when the input is the sensor's own values).
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    labels: tuple[str, ...] = ()
+    preprocessing: str = ""
+
+
+class Place(Enum):
+    """The two kinds of place a variant can run."""
+
+    NODE = "node"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What admission found for one engine: `reason` says why not, or what was measured. `latency_s` None: not measured."""
+
+    place: Place
+    engine: str
+    runs: bool
+    reason: str
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """A test vector a device runs before it activates a model: input bytes come from a stated generator and `seed`.
+
+    `expected` is the raw first output in the variant's dtype; each element may differ by `tolerance` stored units.
+    Source of the generator: `gatewayd.core.selftest`.
+    """
+
+    seed: int
+    expected: bytes
+    tolerance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One build of a version. `arena_bytes` is the smallest arena that loads and invokes on TFLM (None: not known)."""
+
+    name: str
+    digest: Digest
+    size_bytes: int
+    structure: Structure
+    verdicts: tuple[Verdict, ...]
+    arena_bytes: int | None = None
+    self_test: SelfTest | None = None
+
+    def verdict(self, place: Place) -> Verdict | None:
+        """Return the best verdict for `place`: a running one with the lowest latency, else a refusal, else None."""
+        found = [each for each in self.verdicts if each.place is place]
+        running = [each for each in found if each.runs]
+        if running:
+            return min(running, key=lambda each: each.latency_s if each.latency_s is not None else float("inf"))
+        return found[0] if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An immutable release; `number` is also the anti-rollback sequence. `created_at` is wall time in seconds since 1970."""
+
+    model: ModelName
+    number: int
+    signature: Signature
+    variants: tuple[Variant, ...]
+    created_at: float
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.number}"
+
+    def runnable(self, place: Place) -> tuple[Variant, ...]:
+        """Return the variants that run at `place`, the fastest first."""
+        verdicts = [(variant, variant.verdict(place)) for variant in self.variants]
+        running = [(v, d.latency_s or 0.0) for v, d in verdicts if d is not None and d.runs]
+        return tuple(v for v, _ in sorted(running, key=lambda pair: pair[1]))

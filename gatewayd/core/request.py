@@ -1,0 +1,87 @@
+"""One inference request and its answer."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from gatewayd.core.cost import Costs
+from gatewayd.core.names import DeviceId, ModelRef, RequestId
+from gatewayd.core.tensor import Tensor
+
+
+class Privacy(Enum):
+    """Where the input may go."""
+
+    ANY = "any"
+    STAY_ON_DEVICE = "stay_on_device"
+
+
+@dataclass(frozen=True, slots=True)
+class SensorRef:
+    """Data that is still at a sensor: `{"device": "cam-7", "input": "frame"}`."""
+
+    device: DeviceId
+    sensor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an inference runs: the node (device None) or a device."""
+
+    device: DeviceId | None = None
+
+    def __str__(self) -> str:
+        return "node" if self.device is None else f"device:{self.device}"
+
+
+NODE = Target()
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRequest:
+    """Exactly one of `inputs` (inline) and `source` (by reference) is given. `deadline_s` is on the monotonic clock.
+
+    `pin` forces a target; None leaves the choice to placement.
+    """
+
+    id: RequestId
+    model: ModelRef
+    deadline_s: float
+    inputs: tuple[Tensor, ...] = ()
+    source: SensorRef | None = None
+    pin: Target | None = None
+    privacy: Privacy = Privacy.ANY
+    request_class: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one request cost. Seconds; µJ on the device (0 on the node); bytes over the device's link."""
+
+    total_s: float
+    queue_s: float = 0.0
+    transfer_s: float = 0.0
+    compute_s: float = 0.0
+    energy_uj: float = 0.0
+    link_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceResult:
+    """The answer. `outputs` are real-valued (FP32) as the signature says; `sample` numbers the sensor sample used, if any.
+
+    `label` and `score` are the likeliest label and its value where the signature has labels.
+    """
+
+    id: RequestId
+    model: str
+    version: int
+    variant: str
+    outputs: tuple[Tensor, ...]
+    ran_on: Target
+    reason: str
+    predicted: Costs | None
+    measured: Measured
+    label: str | None = None
+    score: float | None = None
+    sample: int | None = None
+    attempts: tuple[str, ...] = field(default=())

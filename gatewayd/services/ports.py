@@ -1,0 +1,189 @@
+"""What the services need from the world, as Protocols. Links and adapters satisfy them without importing this file."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gatewayd.core.device import RunResult, SampleResult
+from gatewayd.core.events import GatewayEvent
+from gatewayd.core.model import SelfTest, Signature, Structure, Variant, Verdict, Version
+from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
+from gatewayd.core.tensor import Tensor
+from gatewayd.core.update import Push
+
+Clock = Callable[[], float]
+"""Monotonic seconds for every timer; a second one of the same shape gives wall seconds for records."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRun:
+    """One inference on the node: outputs in the variant's own dtype, seconds waited and computed."""
+
+    outputs: tuple[Tensor, ...]
+    queue_s: float
+    compute_s: float
+
+
+class NodeRuntime(Protocol):
+    """Runs variants in worker processes."""
+
+    async def run(self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float) -> NodeRun:
+        """Run one inference; `inputs` are already in the variant's dtypes and order.
+
+        Raises: EngineMissing, WorkerDied, Overloaded, DeadlineExceeded.
+        """
+
+    def expected_wait_s(self, variant: Variant) -> float:
+        """Return how long a request would queue now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What trying a model file in child processes found. `arena_bytes` and `self_test` None: no TFLM here."""
+
+    verdicts: tuple[Verdict, ...]
+    arena_bytes: int | None
+    self_test: SelfTest | None
+
+
+class ModelTrial(Protocol):
+    """Loads and runs a stored artifact in child processes, on every engine present."""
+
+    async def try_model(self, digest: Digest, structure: Structure) -> Trial:
+        """Never raises for a bad model: each engine's refusal or death is a verdict."""
+
+
+class ModelReader(Protocol):
+    """Reads a model file without running it (pure, bounded)."""
+
+    def __call__(self, content: bytes) -> Structure:
+        """Raises: ModelRefused naming the first thing wrong."""
+
+
+class Artifacts(Protocol):
+    """Content-addressed bytes on disk."""
+
+    async def put(self, content: bytes) -> Digest:
+        """Store durably (file, fsync, rename, fsync directory) before returning; the same bytes are stored once."""
+
+    async def read(self, digest: Digest, offset: int, length: int) -> bytes:
+        """Return at most `length` bytes from `offset`. Raises: NotFound."""
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """A recorded move of an alias; `version` None: it was removed. `moved_at` is wall time in seconds since 1970."""
+
+    model: ModelName
+    alias: Alias
+    version: int | None
+    moved_at: float
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """What survives a restart of a device: whether the operator let it in, and its last report as the link encoded it."""
+
+    device: DeviceId
+    approved: bool
+    first_seen_at: float
+
+
+class RegistryStore(Protocol):
+    """Durable registry rows."""
+
+    async def load_versions(self) -> Sequence[Version]:
+        """Return all versions, oldest first."""
+
+    async def load_aliases(self) -> Mapping[tuple[ModelName, Alias], int]:
+        """Return where every alias points now."""
+
+    async def add_version(self, version: Version, *, moves: Sequence[AliasMove]) -> None:
+        """Store a version and the alias moves that come with it in one transaction. Raises: Conflict on an existing number."""
+
+    async def move_alias(self, move: AliasMove) -> None:
+        """Record a move and the alias's new place in one transaction."""
+
+    async def alias_history(self, model: ModelName) -> Sequence[AliasMove]:
+        """Return all moves of the model's aliases, oldest first."""
+
+
+class DeviceStore(Protocol):
+    """Durable device rows."""
+
+    async def load_devices(self) -> Sequence[KnownDevice]:
+        """Return every device ever seen."""
+
+    async def save_device(self, device: KnownDevice) -> None:
+        """Insert or replace."""
+
+
+class PushStore(Protocol):
+    """The journal of pushes."""
+
+    async def load_live(self) -> Sequence[Push]:
+        """Return pushes that had not ended."""
+
+    async def save_push(self, push: Push) -> None:
+        """Insert or replace; durable before returning."""
+
+    async def next_push_id(self) -> PushId:
+        """Return an id never used before (ids fit 31 bits)."""
+
+    async def recent(self, limit: int) -> Sequence[Push]:
+        """Return the latest pushes, newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a device is told about a model before a byte of it is sent."""
+
+    push: PushId
+    model: ModelName
+    version: int
+    digest: Digest
+    size_bytes: int
+    arena_bytes: int
+    runtime_abi: int
+    operators: tuple[str, ...]
+    self_test: SelfTest | None
+    signature: Signature
+
+
+class DeviceLink(Protocol):
+    """How devices of one kind are reached. Sends are fire-and-forget: what comes back arrives as `DeviceEvent`s."""
+
+    async def run_model(
+        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+    ) -> RunResult:
+        """Run the model in `slot`, on `content` (raw input) or, when that is None, on the sensor of that index.
+
+        Raises: DeviceTimeout, DeviceUnreachable, DeviceRefused.
+        """
+
+    async def read_sensor(self, device: DeviceId, *, sensor: int, timeout_s: float) -> SampleResult:
+        """Fetch one raw sample. Raises: DeviceTimeout, DeviceUnreachable, DeviceRefused."""
+
+    async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
+        """Return the round trip in seconds. Raises: DeviceTimeout, DeviceUnreachable."""
+
+    def send_offer(self, device: DeviceId, offer: Offer) -> None:
+        """Offer a push, or ask where the device stands with it: an offer may be repeated."""
+
+    def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
+        """Send the bytes a device asked for."""
+
+    def send_activate(self, device: DeviceId, push: PushId) -> None:
+        """Let the tested model take over, on trial."""
+
+    def send_accept(self, device: DeviceId, push: PushId) -> None:
+        """End the trial: the new model stays."""
+
+    def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
+        """Drop the push; the device keeps (or goes back to) its old model."""
+
+
+Notify = Callable[[GatewayEvent], None]
+"""Where the services announce what happened. Must return at once and never raise."""

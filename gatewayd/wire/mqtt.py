@@ -1,0 +1,51 @@
+"""MQTT messages as values, and what edges and links ask of a connection. No socket here.
+
+The connection itself is `adapters/mqtt_connection.py`; whoever needs it is handed one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One publish. The last four fields are MQTT 5 properties, None on 3.1.1 or when absent; `expiry_s` in seconds.
+
+    `retain` on a received message: the broker replayed it (or, on 5 with retain-as-published, its sender set the flag).
+    """
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+    content_type: str | None = None
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    expiry_s: int | None = None
+
+
+Handler = Callable[[Message], None]
+
+
+class Connection(Protocol):
+    """A connection that reconnects by itself and renews its subscriptions each time."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there now."""
+
+    def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 1) -> None:
+        """Hand every message that matches to `handler`, from now on and after each reconnect.
+
+        `handler` is called on the event loop, must return at once and must not raise.
+        """
+
+    def publish(self, message: Message) -> None:
+        """Queue a message; QoS 1 survives a reconnect in a bounded queue.
+
+        Raises: Overloaded when the queue is full.
+        """
+
+    def on_connected(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after each (re)connect, once the subscriptions stand."""
