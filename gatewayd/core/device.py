@@ -170,3 +170,31 @@ class SampleResult:
     sample: int
     energy_uj: float
     elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LinkQuality:
+    """What was measured of a link: seconds for a small message and its answer, bytes per second, lost share (0..1)."""
+
+    rtt_s: float
+    goodput_bytes_per_s: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """One device as everybody sees it: an immutable snapshot. `report` None: never seen since it was stored.
+
+    `running` is how many requests are on it now; `desired` what the gateway wants there, as (model, version) pairs.
+    """
+
+    id: DeviceId
+    approved: bool
+    online: bool
+    link: LinkKind
+    report: Report | None
+    quality: LinkQuality
+    profile: Profile | None
+    desired: tuple[tuple[ModelName, int], ...] = ()
+    running: int = 0
+    note: str = ""

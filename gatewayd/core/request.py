@@ -38,15 +38,17 @@ NODE = Target()
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """Exactly one of `inputs` (inline) and `source` (by reference) is given. `deadline_s` is on the monotonic clock.
+    """Exactly one of `inputs`, `raw` (both inline) and `source` (by reference) is given. `deadline_s` is on the monotonic clock.
 
-    `pin` forces a target; None leaves the choice to placement.
+    `raw` is the content of the model's only input, as the signature stores it. `pin` forces a target; None leaves the
+    choice to placement.
     """
 
     id: RequestId
     model: ModelRef
     deadline_s: float
     inputs: tuple[Tensor, ...] = ()
+    raw: bytes | None = None
     source: SensorRef | None = None
     pin: Target | None = None
     privacy: Privacy = Privacy.ANY
