@@ -83,7 +83,8 @@ class Tensor:
     def __post_init__(self) -> None:
         expected = prod(self.shape) * self.dtype.item_bytes
         if len(self.content) != expected:
-            message = f"input {self.name!r}: {self.dtype.value} of shape {list(self.shape)} is {expected} bytes, got {len(self.content)}"
+            kind = f"{self.dtype.value} of shape {list(self.shape)}"
+            message = f"tensor {self.name!r}: {kind} is {expected} bytes, got {len(self.content)}"
             raise BadRequest(message)
 
     def values(self) -> Sequence[float]:
