@@ -1,1 +1,1 @@
-"""The verb table: every verb once, rendered by each edge and the CLI."""
+"""The one verb table: name, argument and result schema, handler, role, errors."""

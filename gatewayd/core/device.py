@@ -198,3 +198,12 @@ class DeviceView:
     desired: tuple[tuple[ModelName, int], ...] = ()
     running: int = 0
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownDevice:
+    """What survives a restart of a device: whether the operator let it in. `first_seen_at` in seconds since 1970."""
+
+    device: DeviceId
+    approved: bool
+    first_seen_at: float

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gatewayd.core.names import Digest, ModelName
-from gatewayd.core.tensor import TensorSpec
+from gatewayd.core.tensor import Tensor, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,31 @@ class Verdict:
 class SelfTest:
     """A test vector a device runs before it activates a model: input bytes come from a stated generator and `seed`.
 
-    `expected` is the raw first output in the variant's dtype; each element may differ by `tolerance` stored units.
-    Source of the generator: `gatewayd.core.selftest`.
+    `expected` is the raw first output in the variant's dtype, or as much of its beginning as a manifest has room for; each element
+    may differ by `tolerance` units. Source of the generator and of what a unit is: `gatewayd.core.selftest`.
     """
 
     seed: int
     expected: bytes
     tolerance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What trying a model file in child processes found. `arena_bytes` and `self_test` None: no TFLM here."""
+
+    verdicts: tuple[Verdict, ...]
+    arena_bytes: int | None
+    self_test: SelfTest | None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRun:
+    """One inference on the node: outputs in the variant's own dtype, seconds waited and computed."""
+
+    outputs: tuple[Tensor, ...]
+    queue_s: float
+    compute_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,73 +1,365 @@
 """The push state machine: one pure transition table from what a device reports to what the gateway does next.
 
-Vocabulary after PSA Firmware Update. Every live state has a deadline; silence is failure; an event that has no place in a
-state is ignored when it repeats the past (a redelivered report) and fails the push when it contradicts it.
+Vocabulary after PSA Firmware Update. Every live state has a deadline; silence is failure; a report that has no place in a
+state is ignored when it repeats the past (a redelivered message) and fails the push when it contradicts it.
+
+An offer is also the question "where do you stand?": after any cut the gateway offers again, and the device's answer leads on.
 """
 
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
 
+from gatewayd.core.device import PushPhase, PushReport, Slot, SlotState
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
-
-
-class PushState(Enum):
-    """Where a push stands. The last five are ends."""
-
-    OFFERED = "offered"
-    TRANSFERRING = "transferring"
-    WRITTEN = "written"
-    VERIFIED = "verified"
-    SELF_TESTED = "self-tested"
-    TRIAL = "trial"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    ROLLED_BACK = "rolled-back"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_end(self) -> bool:
-        """Whether nothing more will happen."""
-        return self in _ENDS
-
-
-_ENDS = frozenset(
-    {PushState.ACCEPTED, PushState.REJECTED, PushState.ROLLED_BACK, PushState.FAILED, PushState.CANCELLED}
+from gatewayd.core.push import (
+    Cancelled,
+    Command,
+    DeviceBack,
+    DeviceGone,
+    Event,
+    Limits,
+    Push,
+    PushState,
+    RunTrial,
+    SendAccept,
+    SendActivate,
+    SendCancel,
+    SendChunk,
+    SendOffer,
+    Step,
+    TimePassed,
+    TrialFailed,
+    TrialPassed,
 )
 
+# The machine and what it speaks come from one place, whoever drives it.
+__all__ = [
+    "Cancelled",
+    "Command",
+    "DeviceBack",
+    "DeviceGone",
+    "Event",
+    "Limits",
+    "Push",
+    "PushState",
+    "RunTrial",
+    "SendAccept",
+    "SendActivate",
+    "SendCancel",
+    "SendChunk",
+    "SendOffer",
+    "Step",
+    "TimePassed",
+    "TrialFailed",
+    "TrialPassed",
+    "awaits",
+    "new_push",
+    "resumed_after_restart",
+    "step",
+]
+
+
+def new_push(
+    *,
+    id: PushId,  # noqa: A002 - the arguments are the push's fields, by their names
+    device: DeviceId,
+    model: ModelName,
+    version: int,
+    variant: str,
+    digest: Digest,
+    size_bytes: int,
+    now_s: float,
+    limits: Limits,
+) -> Step:
+    """Start a push: the model is offered."""
+    push = Push(
+        id=id,
+        device=device,
+        model=model,
+        version=version,
+        variant=variant,
+        digest=digest,
+        size_bytes=size_bytes,
+        state=PushState.OFFERED,
+        deadline_s=now_s + limits.offer_s,
+    )
+    return Step(push, (SendOffer(),))
+
+
+def resumed_after_restart(push: Push, *, now_s: float, limits: Limits) -> Step:
+    """Take up a push from the journal: the old deadline means nothing on the new clock, and where the device is is not known."""
+    if push.state.is_end:
+        return Step(push)
+    turn = _Turn(now_s, limits)
+    away = replace(push, present=False, reason="the gateway restarted; waiting to hear from the device")
+    return _resumed(away, turn, wait_s=limits.absence_s)
+
+
+def step(push: Push, event: Event, *, now_s: float, limits: Limits) -> Step:
+    """Return what `event` leads to. Never raises; an end stays as it is."""
+    if isinstance(event, PushReport) and event.push != push.id:
+        return Step(push)
+    if push.state.is_end:
+        return Step(push, _after_the_end(push, event))
+    return _reaction(push, event, _Turn(now_s, limits))
+
+
+def awaits(push: Push) -> str:
+    """Return in plain words what happens next, or how it ended."""
+    if push.state.is_end:
+        return f"{push.state.value}: {push.reason}" if push.reason else push.state.value
+    if not push.present:
+        return "waiting for the device to come back"
+    if push.confirmed:
+        return "waiting for the device to keep the new model"
+    return f"waiting for {_AWAITED[push.state]}"
+
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How long each state may last, in seconds; `stall_s` is re-armed by every chunk the device asks for.
+class _Turn:
+    """When an event happened, under which limits."""
 
-    `absence_s` is how long a device that went away in mid-push may stay away before the push has failed.
-    """
-
-    offer_s: float = 10.0
-    stall_s: float = 15.0
-    verify_s: float = 10.0
-    self_test_s: float = 30.0
-    trial_s: float = 30.0
-    absence_s: float = 60.0
+    now_s: float
+    limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
-    """Getting one version onto one device. `offset` is the progress in bytes; `deadline_s` on the monotonic clock.
+_Rule = Callable[[Push, PushReport, _Turn], Step]
 
-    `reason` says why it ended (or what it waits for); `present` whether the device is connected now.
-    """
+_AWAITED = {
+    PushState.OFFERED: "the device's answer to the offer",
+    PushState.TRANSFERRING: "the device to ask for the next bytes",
+    PushState.WRITTEN: "the device to check the digest",
+    PushState.VERIFIED: "the device's self-test",
+    PushState.SELF_TESTED: "the device to start the trial",
+    PushState.TRIAL: "the trial's outcome",
+}
+# What a device can still drop or roll back when it says so after the push has ended here.
+_IN_PROGRESS = frozenset({PushPhase.WANT, PushPhase.WRITTEN, PushPhase.VERIFIED, PushPhase.TESTED, PushPhase.TRIAL})
+# Before the new model may run, a device's answer to a repeated offer says where it stands, so these start anew.
+_BEFORE_ACTIVATION = frozenset({PushState.OFFERED, PushState.TRANSFERRING, PushState.WRITTEN, PushState.VERIFIED})
+_OFFER = SendOffer()
+# A reason from a device ends up in the journal and on dashboards.
+_MAX_REASON = 200
 
-    id: PushId
-    device: DeviceId
-    model: ModelName
-    version: int
-    variant: str
-    digest: Digest
-    size_bytes: int
-    state: PushState
-    deadline_s: float
-    offset: int = 0
-    reason: str = ""
-    present: bool = True
-    resumed: int = 0
+
+def _reaction(push: Push, event: Event, turn: _Turn) -> Step:
+    """Reports go by the table; what happens on this side means the same in every live state."""
+    reaction = Step(push)
+    match event:
+        case PushReport():
+            reaction = _heard(_TABLE[push.state, event.phase](push, event, turn))
+        case DeviceGone(reason):
+            reaction = _gone(push, reason, turn)
+        case DeviceBack(slots):
+            reaction = _back(push, slots, turn)
+        case TimePassed():
+            reaction = _late(push, turn)
+        case Cancelled(reason):
+            reaction = _cancelled(push, reason)
+        case TrialPassed():
+            reaction = _trial_passed(push, turn)
+        case TrialFailed(reason):
+            reaction = _trial_failed(push, reason)
+        case _:
+            assert_never(event)
+    return reaction
+
+
+def _heard(reaction: Step) -> Step:
+    """Who reports is there, whatever was heard of it before."""
+    push = reaction.push
+    if push.present:
+        return reaction
+    return Step(replace(push, present=True, reason=push.reason if push.state.is_end else ""), reaction.commands)
+
+
+def _start(push: Push, report: PushReport, turn: _Turn) -> Step:
+    """Begin, or begin again: what it says it has got counts, be it less than before."""
+    return _feed(replace(push, offset=0), report, turn, is_start=True)
+
+
+def _feed(push: Push, report: PushReport, turn: _Turn, *, is_start: bool = False) -> Step:
+    """Send what is wanted, within the artifact; only a request further on than any before it buys time."""
+    if not 0 <= report.offset < push.size_bytes or report.length <= 0:
+        return _failed(push, f"it wants {report.length} bytes from {report.offset} of {push.size_bytes}")
+    length = min(report.length, turn.limits.chunk_bytes, push.size_bytes - report.offset)
+    is_further = is_start or report.offset > push.offset
+    moved = _entered(replace(push, offset=report.offset), PushState.TRANSFERRING, turn) if is_further else push
+    return Step(moved, (SendChunk(report.offset, length),))
+
+
+def _ask(push: Push, _: PushReport, turn: _Turn) -> Step:
+    """It wants bytes it said it had: an old message, or it lost them. An offer makes it say which."""
+    return _resumed(replace(push, state=PushState.OFFERED), turn)
+
+
+def _written(push: Push, _: PushReport, turn: _Turn) -> Step:
+    return Step(_entered(replace(push, offset=push.size_bytes), PushState.WRITTEN, turn))
+
+
+def _verified(push: Push, _: PushReport, turn: _Turn) -> Step:
+    return Step(_entered(replace(push, offset=push.size_bytes), PushState.VERIFIED, turn))
+
+
+def _tested(push: Push, _: PushReport, turn: _Turn) -> Step:
+    tested = _entered(replace(push, offset=push.size_bytes), PushState.SELF_TESTED, turn)
+    return Step(tested, (SendActivate(),))
+
+
+def _activate_again(push: Push, _: PushReport, __: _Turn) -> Step:
+    return Step(push, (SendActivate(),))
+
+
+def _on_trial(push: Push, _: PushReport, turn: _Turn) -> Step:
+    return Step(_entered(push, PushState.TRIAL, turn), (RunTrial(),))
+
+
+def _try_again(push: Push, _: PushReport, __: _Turn) -> Step:
+    """It is still on trial: the accept was lost, or the trial's outcome when one of the two sides was away."""
+    if push.confirmed:
+        return Step(push, (SendAccept(),))
+    return Step(push) if push.present else Step(push, (RunTrial(),))
+
+
+def _kept(push: Push, _: PushReport, __: _Turn) -> Step:
+    return _ended(replace(push, offset=push.size_bytes), PushState.ACCEPTED, "")
+
+
+def _rejected(push: Push, report: PushReport, _: _Turn) -> Step:
+    return _ended(push, PushState.REJECTED, report.reason or "the device gave no reason")
+
+
+def _gave_up(push: Push, report: PushReport, _: _Turn) -> Step:
+    return _failed(push, report.reason or "the device gave no reason", tell=False)
+
+
+def _clash(push: Push, report: PushReport, _: _Turn) -> Step:
+    return _failed(push, f"the device reports {report.phase.value!r}, but the push is only {push.state.value}")
+
+
+def _past(push: Push, _: PushReport, __: _Turn) -> Step:
+    return Step(push)
+
+
+_COLUMNS = tuple(PushPhase)
+_ROWS: Mapping[PushState, tuple[_Rule, ...]] = {
+    #                        want    written   verified   tested           trial       accepted  rejected   failed
+    PushState.OFFERED:      (_start, _written, _verified, _tested,         _clash,     _kept,    _rejected, _gave_up),
+    PushState.TRANSFERRING: (_feed,  _written, _verified, _tested,         _clash,     _clash,   _rejected, _gave_up),
+    PushState.WRITTEN:      (_ask,   _past,    _verified, _tested,         _clash,     _clash,   _rejected, _gave_up),
+    PushState.VERIFIED:     (_ask,   _past,    _past,     _tested,         _clash,     _clash,   _rejected, _gave_up),
+    PushState.SELF_TESTED:  (_ask,   _past,    _past,     _activate_again, _on_trial,  _clash,   _rejected, _gave_up),
+    PushState.TRIAL:        (_past,  _past,    _past,     _past,           _try_again, _kept,    _rejected, _gave_up),
+}  # fmt: skip
+_TABLE: Mapping[tuple[PushState, PushPhase], _Rule] = {
+    (state, phase): rule for state, row in _ROWS.items() for phase, rule in zip(_COLUMNS, row, strict=True)
+}
+
+
+def _gone(push: Push, reason: str, turn: _Turn) -> Step:
+    if not push.present:
+        return Step(push)
+    deadline_s = turn.now_s + turn.limits.absence_s
+    return Step(replace(push, present=False, deadline_s=deadline_s, reason=_short(f"the device is away: {reason}")))
+
+
+def _back(push: Push, slots: tuple[Slot, ...], turn: _Turn) -> Step:
+    """What the device holds is the truth; where that settles nothing, an offer asks."""
+    held = _held_state(push, slots)
+    if held is SlotState.ACTIVE:
+        return _ended(replace(push, offset=push.size_bytes, present=True), PushState.ACCEPTED, "")
+    if held is SlotState.TRIAL:
+        return _back_on_trial(push, turn)
+    if push.present:
+        return Step(push, (SendOffer(),))
+    return _resumed(replace(push, present=True, reason=""), turn)
+
+
+def _back_on_trial(push: Push, turn: _Turn) -> Step:
+    if push.state in _BEFORE_ACTIVATION:
+        return _failed(push, "the device put the model on trial without being told to")
+    command = SendAccept() if push.confirmed else RunTrial()
+    on_trial = replace(push, state=PushState.TRIAL, present=True, reason="")
+    if not push.present:
+        return _resumed(on_trial, turn, command=command)
+    return Step(push) if push.state is PushState.TRIAL else Step(_entered(on_trial, PushState.TRIAL, turn), (command,))
+
+
+def _held_state(push: Push, slots: tuple[Slot, ...]) -> SlotState | None:
+    wanted = (push.model, push.version, push.digest)
+    states = {each.state for each in slots if (each.model, each.version, each.digest) == wanted}
+    return next((state for state in (SlotState.ACTIVE, SlotState.TRIAL) if state in states), None)
+
+
+def _trial_passed(push: Push, turn: _Turn) -> Step:
+    if push.state is not PushState.TRIAL or push.confirmed:
+        return Step(push)
+    return Step(_entered(replace(push, confirmed=True), PushState.TRIAL, turn), (SendAccept(),))
+
+
+def _trial_failed(push: Push, reason: str) -> Step:
+    """Nothing can be said while the device is away (the trial is run again), nor taken back once it was told to accept."""
+    if push.state is not PushState.TRIAL or push.confirmed or not push.present:
+        return Step(push)
+    return _failed(push, f"the trial failed: {reason}")
+
+
+def _cancelled(push: Push, reason: str) -> Step:
+    """Too late once the device was told to accept: it does that before it reads the cancel."""
+    return Step(push) if push.confirmed else _ended(push, PushState.CANCELLED, reason, tell=True)
+
+
+def _late(push: Push, turn: _Turn) -> Step:
+    if turn.now_s < push.deadline_s:
+        return Step(push)
+    if not push.present:
+        return _failed(push, f"the device stayed away for {turn.limits.absence_s:g} s")
+    return _failed(push, f"timed out {awaits(push)}")
+
+
+def _resumed(push: Push, turn: _Turn, *, wait_s: float | None = None, command: Command = _OFFER) -> Step:
+    """Ask where the device stands. Until it has activated the model only its answer counts, so the push starts at the offer."""
+    if push.resumed >= turn.limits.resumes:
+        return _failed(push, f"taken up again {push.resumed} times without coming to an end")
+    state = PushState.OFFERED if push.state in _BEFORE_ACTIVATION else push.state
+    deadline_s = turn.now_s + (_allowed_s(state, turn.limits) if wait_s is None else wait_s)
+    return Step(replace(push, state=state, deadline_s=deadline_s, resumed=push.resumed + 1), (command,))
+
+
+def _entered(push: Push, state: PushState, turn: _Turn) -> Push:
+    return replace(push, state=state, deadline_s=turn.now_s + _allowed_s(state, turn.limits))
+
+
+def _allowed_s(state: PushState, limits: Limits) -> float:
+    """Return how long a live state may last without progress; a tested device starts its trial as fast as it runs one."""
+    allowed_s = {
+        PushState.OFFERED: limits.offer_s,
+        PushState.TRANSFERRING: limits.stall_s,
+        PushState.WRITTEN: limits.verify_s,
+        PushState.VERIFIED: limits.self_test_s,
+    }
+    return allowed_s.get(state, limits.trial_s)
+
+
+def _failed(push: Push, reason: str, *, tell: bool = True) -> Step:
+    """End badly; a trial that fails is rolled back by the device."""
+    end = PushState.ROLLED_BACK if push.state is PushState.TRIAL else PushState.FAILED
+    return _ended(push, end, reason, tell=tell)
+
+
+def _ended(push: Push, end: PushState, reason: str, *, tell: bool = False) -> Step:
+    ended = replace(push, state=end, reason=_short(reason))
+    return Step(ended, (SendCancel(ended.reason),) if tell else ())
+
+
+def _after_the_end(push: Push, event: Event) -> tuple[Command, ...]:
+    """Repeat the cancel to a device that does not know yet; an accepted push needs nothing more."""
+    is_reported = isinstance(event, PushReport) and event.phase in _IN_PROGRESS
+    is_held = isinstance(event, DeviceBack) and _held_state(push, event.slots) is SlotState.TRIAL
+    is_unaware = push.state is not PushState.ACCEPTED and (is_reported or is_held)
+    return (SendCancel(push.reason),) if is_unaware else ()
+
+
+def _short(reason: str) -> str:
+    return reason if len(reason) <= _MAX_REASON else reason[: _MAX_REASON - 1] + "…"

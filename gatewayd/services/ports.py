@@ -4,24 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gatewayd.core.device import KnownDevice as KnownDevice
 from gatewayd.core.device import RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
-from gatewayd.core.model import SelfTest, Signature, Structure, Variant, Verdict, Version
+from gatewayd.core.model import NodeRun as NodeRun
+from gatewayd.core.model import SelfTest, Signature, Structure, Variant, Version
+from gatewayd.core.model import Trial as Trial
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
+from gatewayd.core.registry import AliasMove as AliasMove
 from gatewayd.core.tensor import Tensor
 from gatewayd.core.update import Push
 
 Clock = Callable[[], float]
 """Monotonic seconds for every timer; a second one of the same shape gives wall seconds for records."""
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRun:
-    """One inference on the node: outputs in the variant's own dtype, seconds waited and computed."""
-
-    outputs: tuple[Tensor, ...]
-    queue_s: float
-    compute_s: float
 
 
 class NodeRuntime(Protocol):
@@ -35,15 +30,6 @@ class NodeRuntime(Protocol):
 
     def expected_wait_s(self, variant: Variant) -> float:
         """Return how long a request would queue now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What trying a model file in child processes found. `arena_bytes` and `self_test` None: no TFLM here."""
-
-    verdicts: tuple[Verdict, ...]
-    arena_bytes: int | None
-    self_test: SelfTest | None
 
 
 class ModelTrial(Protocol):
@@ -68,27 +54,6 @@ class Artifacts(Protocol):
 
     async def read(self, digest: Digest, offset: int, length: int) -> bytes:
         """Return at most `length` bytes from `offset`. Raises: NotFound."""
-
-
-@dataclass(frozen=True, slots=True)
-class AliasMove:
-    """A recorded move of an alias; `version` None: it was removed. `moved_at` is wall time in seconds since 1970."""
-
-    model: ModelName
-    alias: Alias
-    version: int | None
-    moved_at: float
-    who: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class KnownDevice:
-    """What survives a restart of a device: whether the operator let it in, and its last report as the link encoded it."""
-
-    device: DeviceId
-    approved: bool
-    first_seen_at: float
 
 
 class RegistryStore(Protocol):

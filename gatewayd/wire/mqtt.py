@@ -35,16 +35,18 @@ class Connection(Protocol):
     def connected(self) -> bool:
         """Whether the broker is there now."""
 
-    def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 1) -> None:
+    def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 1, retained: bool = True) -> None:
         """Hand every message that matches to `handler`, from now on and after each reconnect.
 
-        `handler` is called on the event loop, must return at once and must not raise.
+        `handler` is called on the event loop, must return at once and must not raise. With `retained` false, messages
+        that lie at the broker are not asked for (on 5; 3.1.1 sends them, marked) and the flag is kept as the sender set
+        it (on 5), so that whoever must not obey a retained message can tell.
         """
 
     def publish(self, message: Message) -> None:
-        """Queue a message; QoS 1 survives a reconnect in a bounded queue.
+        """Queue a message; QoS 1 survives a reconnect in a bounded queue, QoS 0 is dropped while the broker is away.
 
-        Raises: Overloaded when the queue is full.
+        Raises: Overloaded when the queue is full; TooLarge when the payload is over the connection's limit.
         """
 
     def on_connected(self, callback: Callable[[], None]) -> None:

@@ -1,0 +1,72 @@
+"""The `gatewayd` program: argv to exit code. Each command imports only what it needs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from gatewayd import __version__
+from gatewayd.cli import command as client
+from gatewayd.demo import command as demo
+from gatewayd.sim import command as sim
+
+DEFAULT_CONFIG = Path("/etc/gatewayd/gatewayd.yaml")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (0 done, 1 failed, 2 usage)."""
+    arguments = _parser().parse_args(argv)
+    if arguments.check_config is not None:
+        return _check_config(arguments.check_config)
+    run = getattr(arguments, "run", None)
+    if run is None:
+        _parser().print_help()
+        return 2
+    code: int = run(arguments)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="gatewayd", description="TinyML as a Service on an edge node.")
+    parser.add_argument("--version", action="version", version=f"gatewayd {__version__}")
+    parser.add_argument("--check-config", metavar="FILE", type=Path, help="say what is wrong with a config file, and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    daemon = commands.add_parser("run", help="run the daemon in the foreground")
+    daemon.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
+    daemon.set_defaults(run=_run_daemon)
+    simulate = commands.add_parser("sim-device", help="run one simulated board")
+    sim.add_arguments(simulate)
+    simulate.set_defaults(run=sim.run)
+    show = commands.add_parser("demo", help="show the main job on simulated boards")
+    demo.add_arguments(show)
+    show.set_defaults(run=demo.run)
+    client.add_commands(commands)
+    return parser
+
+
+def _check_config(path: Path) -> int:
+    from gatewayd.config import ConfigError, load_config  # noqa: PLC0415 - clients start without pydantic
+
+    try:
+        load_config(path)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{path}: ok")
+    return 0
+
+
+def _run_daemon(arguments: argparse.Namespace) -> int:
+    from gatewayd.config import ConfigError, load_config  # noqa: PLC0415 - clients start without the daemon's packages
+    from gatewayd.daemon import run  # noqa: PLC0415 - as above
+
+    try:
+        config = load_config(arguments.config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return run(config)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What must survive, in one SQLite file: registry, devices, the journal of pushes.
+
+SQLite runs on one thread of its own; each call is one transaction there, so that a cancelled caller or a killed process leaves
+all of it or nothing. A call returns when its commit is on the disk.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from gatewayd.adapters import store_rows as rows
+from gatewayd.adapters.store_schema import broken, connect
+from gatewayd.core.device import KnownDevice
+from gatewayd.core.errors import NodeError
+from gatewayd.core.model import Version
+from gatewayd.core.names import Alias, ModelName, PushId
+from gatewayd.core.registry import AliasMove
+from gatewayd.core.update import Push
+
+T = TypeVar("T")
+
+
+class Store:
+    """The three stores of the services' ports over one file. Obtain it from `open_store`.
+
+    Every method raises NodeError when the database is damaged or the disk refuses.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, executor: ThreadPoolExecutor) -> None:
+        self._path = path
+        self._connection = connection
+        self._executor = executor
+
+    async def load_versions(self) -> Sequence[Version]:
+        """Return all versions, oldest first."""
+        return await self._transact(rows.load_versions)
+
+    async def load_aliases(self) -> Mapping[tuple[ModelName, Alias], int]:
+        """Return where every alias points now."""
+        return await self._transact(rows.load_aliases)
+
+    async def add_version(self, version: Version, *, moves: Sequence[AliasMove]) -> None:
+        """Store a version and its alias moves, all or nothing.
+
+        Raises: Conflict on an existing number; UnknownModel when a move names a version that is not stored.
+        """
+        await self._transact(lambda connection: rows.add_version(connection, version, moves))
+
+    async def move_alias(self, move: AliasMove) -> None:
+        """Record a move and the alias's new place. Raises: UnknownModel when the version is not stored."""
+        await self._transact(lambda connection: rows.move_alias(connection, move))
+
+    async def alias_history(self, model: ModelName) -> Sequence[AliasMove]:
+        """Return all moves of the model's aliases, oldest first."""
+        return await self._transact(lambda connection: rows.alias_history(connection, model))
+
+    async def load_devices(self) -> Sequence[KnownDevice]:
+        """Return every device ever seen, the first seen first."""
+        return await self._transact(rows.load_devices)
+
+    async def save_device(self, device: KnownDevice) -> None:
+        """Insert or replace."""
+        await self._transact(lambda connection: rows.save_device(connection, device))
+
+    async def load_live(self) -> Sequence[Push]:
+        """Return pushes that had not ended, oldest first; none is `present`, and their deadlines (0.0) must be set anew."""
+        return await self._transact(rows.live_pushes)
+
+    async def save_push(self, push: Push) -> None:
+        """Insert or replace. Of the ended ones the newest `KEPT_ENDED_PUSHES` are kept."""
+        await self._transact(lambda connection: rows.save_push(connection, push))
+
+    async def next_push_id(self) -> PushId:
+        """Return an id never returned before and below 2**31. Raises: NodeError when none is left."""
+        return await self._transact(rows.next_push_id)
+
+    async def recent(self, limit: int) -> Sequence[Push]:
+        """Return at most `limit` pushes, newest first; as `load_live` for presence and deadline."""
+        return await self._transact(lambda connection: rows.recent_pushes(connection, limit))
+
+    async def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, partial(_run, self._path, self._connection, work))
+
+
+@asynccontextmanager
+async def open_store(path: Path) -> AsyncIterator[Store]:
+    """Open (or create) the database at `path`; its directory must exist.
+
+    Raises: NodeError when it is damaged, in use or from a newer version, saying what to do.
+    """
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+    loop = asyncio.get_running_loop()
+    try:
+        connection = await loop.run_in_executor(executor, connect, path)
+        try:
+            yield Store(path, connection, executor)
+        finally:
+            await loop.run_in_executor(executor, connection.close)
+    finally:
+        executor.shutdown(wait=False)
+
+
+def _run(path: Path, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    try:
+        with _transaction(connection):
+            return work(connection)
+    except sqlite3.Error as error:
+        raise broken(path, error) from error
+    except (KeyError, TypeError, IndexError, ValueError) as error:
+        raise NodeError(f"database {path} holds a row that cannot be read or written ({error!r})") from error
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()

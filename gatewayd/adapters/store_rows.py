@@ -1,0 +1,162 @@
+"""The store's SQL: each function reads, or writes within the caller's transaction. Runs on the store's thread only."""
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+from gatewayd.adapters import store_codec as codec
+from gatewayd.core.device import KnownDevice
+from gatewayd.core.errors import Conflict, NodeError, UnknownModel
+from gatewayd.core.model import Variant, Version
+from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
+from gatewayd.core.registry import AliasMove
+from gatewayd.core.update import Push, PushState
+
+KEPT_ENDED_PUSHES = 1_000
+"""Protects the disk: older pushes that ended are forgotten."""
+
+_LAST_PUSH_ID = 2**31 - 1
+_PUSH_COLUMNS = 'id, device, model, version, variant, digest, size_bytes, state, "offset", reason, resumed'
+
+
+def add_version(connection: sqlite3.Connection, version: Version, moves: Iterable[AliasMove]) -> None:
+    """Raises: Conflict when the number exists or two variants share a name; UnknownModel as `move_alias`."""
+    columns = (
+        version.model,
+        version.number,
+        version.created_at,
+        version.note,
+        codec.encode_signature(version.signature),
+    )
+    try:
+        connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?, ?)", columns)
+        connection.executemany(
+            "INSERT INTO variants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [_variant_columns(version, position) for position in range(len(version.variants))],
+        )
+    except sqlite3.IntegrityError as error:
+        raise Conflict(
+            f"{version} cannot be added ({error}): take the next number and name each variant once"
+        ) from error
+    for move in moves:
+        move_alias(connection, move)
+
+
+def load_versions(connection: sqlite3.Connection) -> tuple[Version, ...]:
+    """Return all versions, oldest first (by time, then name and number)."""
+    rows = connection.execute("SELECT * FROM variants ORDER BY model, number, position").fetchall()
+    variants = {key: tuple(map(_variant, group)) for key, group in groupby(rows, key=lambda row: (row[0], row[1]))}
+    found = connection.execute("SELECT * FROM versions ORDER BY created_at, model, number")
+    return tuple(
+        Version(
+            ModelName(model), number, codec.decode_signature(signature), variants.get((model, number), ()), at, note
+        )
+        for model, number, at, note, signature in found
+    )
+
+
+def move_alias(connection: sqlite3.Connection, move: AliasMove) -> None:
+    """Point (or, with version None, remove) the alias and record it. Raises: UnknownModel when the version is not stored."""
+    if move.version is None:
+        connection.execute("DELETE FROM aliases WHERE model = ? AND alias = ?", (move.model, move.alias))
+    else:
+        key = (move.model, move.version)
+        if connection.execute("SELECT 1 FROM versions WHERE model = ? AND number = ?", key).fetchone() is None:
+            raise UnknownModel(
+                f"alias {move.alias!r} cannot point at {move.model}@{move.version}: there is no such version"
+            )
+        connection.execute("INSERT OR REPLACE INTO aliases VALUES (?, ?, ?)", (move.model, move.alias, move.version))
+    connection.execute(
+        "INSERT INTO alias_moves (model, alias, version, moved_at, who, why) VALUES (?, ?, ?, ?, ?, ?)",
+        (move.model, move.alias, move.version, move.moved_at, move.who, move.why),
+    )
+
+
+def load_aliases(connection: sqlite3.Connection) -> Mapping[tuple[ModelName, Alias], int]:
+    """Return where every alias points."""
+    rows = connection.execute("SELECT model, alias, version FROM aliases")
+    return {(ModelName(model), Alias(alias)): version for model, alias, version in rows}
+
+
+def alias_history(connection: sqlite3.Connection, model: ModelName) -> tuple[AliasMove, ...]:
+    """Return the model's moves in the order they were made."""
+    query = "SELECT model, alias, version, moved_at, who, why FROM alias_moves WHERE model = ? ORDER BY id"
+    return tuple(AliasMove(*row) for row in connection.execute(query, (model,)))
+
+
+def save_device(connection: sqlite3.Connection, device: KnownDevice) -> None:
+    """Insert or replace."""
+    columns = (device.device, device.approved, device.first_seen_at)
+    connection.execute("INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", columns)
+
+
+def load_devices(connection: sqlite3.Connection) -> tuple[KnownDevice, ...]:
+    """Return every device, the first seen first."""
+    rows = connection.execute("SELECT device, approved, first_seen_at FROM devices ORDER BY first_seen_at, device")
+    return tuple(KnownDevice(DeviceId(device), bool(approved), at) for device, approved, at in rows)
+
+
+def next_push_id(connection: sqlite3.Connection) -> PushId:
+    """Raises: NodeError when all 2**31 - 1 ids were given out."""
+    (last,) = connection.execute("SELECT max(last, coalesce((SELECT max(id) FROM pushes), 0)) FROM push_ids").fetchone()
+    if last >= _LAST_PUSH_ID:
+        raise NodeError(
+            "no push id is left (devices keep them in 31 bits): start with a new database and new device ids"
+        )
+    connection.execute("UPDATE push_ids SET last = ?", (last + 1,))
+    return PushId(last + 1)
+
+
+def save_push(connection: sqlite3.Connection, push: Push) -> None:
+    """Insert or replace; with one that ended, forget the oldest that ended."""
+    columns = (push.id, push.device, push.model, push.version, push.variant, push.digest, push.size_bytes)
+    progress = (push.state.value, push.offset, push.reason, push.resumed, push.state.is_end)
+    connection.execute(
+        "INSERT OR REPLACE INTO pushes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, *progress)
+    )
+    if push.state.is_end:
+        newest = "SELECT id FROM pushes WHERE ended ORDER BY id DESC LIMIT 1 OFFSET ?"
+        connection.execute(f"DELETE FROM pushes WHERE ended AND id <= ({newest})", (KEPT_ENDED_PUSHES,))  # noqa: S608 - constant
+
+
+def live_pushes(connection: sqlite3.Connection) -> tuple[Push, ...]:
+    """Return what had not ended, oldest first."""
+    return _pushes(connection.execute(f"SELECT {_PUSH_COLUMNS} FROM pushes WHERE NOT ended ORDER BY id"))  # noqa: S608 - constant
+
+
+def recent_pushes(connection: sqlite3.Connection, limit: int) -> tuple[Push, ...]:
+    """Return at most `limit`, newest first."""
+    query = f"SELECT {_PUSH_COLUMNS} FROM pushes ORDER BY id DESC LIMIT ?"  # noqa: S608 - constant
+    return _pushes(connection.execute(query, (max(limit, 0),)))
+
+
+def _pushes(rows: Iterable[tuple[int, str, str, int, str, str, int, str, int, str, int]]) -> tuple[Push, ...]:
+    return tuple(
+        Push(
+            PushId(number), DeviceId(device), ModelName(model), version, variant, Digest(digest), size,
+            PushState(state), deadline_s=0.0, offset=offset, reason=reason, present=False, resumed=resumed,
+        )
+        for number, device, model, version, variant, digest, size, state, offset, reason, resumed in rows
+    )  # fmt: skip
+
+
+def _variant_columns(version: Version, position: int) -> Sequence[str | int | None]:
+    variant = version.variants[position]
+    return (
+        version.model, version.number, position, variant.name, variant.digest, variant.size_bytes,
+        codec.encode_structure(variant.structure), codec.encode_verdicts(variant.verdicts),
+        variant.arena_bytes, codec.encode_self_test(variant.self_test),
+    )  # fmt: skip
+
+
+def _variant(row: tuple[str, int, int, str, str, int, str, str, int | None, str | None]) -> Variant:
+    _, _, _, name, digest, size, structure, verdicts, arena, self_test = row
+    return Variant(
+        name=name,
+        digest=Digest(digest),
+        size_bytes=size,
+        structure=codec.decode_structure(structure),
+        verdicts=codec.decode_verdicts(verdicts),
+        arena_bytes=arena,
+        self_test=codec.decode_self_test(self_test),
+    )

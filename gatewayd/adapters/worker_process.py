@@ -1,0 +1,281 @@
+"""One inference worker as the daemon sees it: a child process that loads a model, runs it, and may die of it.
+
+Everything a worker says is checked here: a model that took it over can still only answer wrongly. Processes are started from the
+thread of the event loop, which must be the main thread: when it ends the kernel ends them.
+"""
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import gatewayd.worker
+from gatewayd.adapters.worker_answers import (
+    Invocation,
+    LoadedModel,
+    read_arena,
+    read_error,
+    read_invocation,
+    read_model,
+)
+from gatewayd.adapters.worker_channel import WorkerChannel
+from gatewayd.core.errors import BadRequest, DeadlineExceeded, EngineMissing, WorkerDied
+from gatewayd.worker.capture import read_tail
+from gatewayd.worker.framing import Frame, FramingError
+
+__all__ = ["MEMORY_LIMIT_BYTES", "EngineSpec", "Invocation", "LoadedModel", "WorkerProcess"]
+
+MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
+"""A sane limit of a worker's address space: Python, numpy and LiteRT map 120 MB before any model, which leaves about 390 MB.
+
+An engine that maps a GPU needs None: it reserves tens of GB of addresses that it never fills.
+"""
+_PROGRAM = Path(gatewayd.worker.__file__).parent / "__main__.py"
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+_PROBE_TIMEOUT_S = 5
+_LINGER_S = 2.0
+_HELLO_ID = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """An engine (litert, tflite-runtime, tflm) and the interpreter whose packages hold it (None: the daemon's own)."""
+
+    name: str
+    python: str | None = None
+
+
+@dataclass(slots=True)
+class _Pending:
+    answer: asyncio.Future[Frame]
+    timer: asyncio.TimerHandle
+
+
+class _Exit(asyncio.SubprocessProtocol):
+    """Tells when the process has ended and was reaped."""
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def process_exited(self) -> None:
+        """Called by the event loop."""
+        self.ended.set_result(None)
+
+
+class WorkerProcess:
+    """A running worker. Requests are answered in the order they were made; any number may be on their way.
+
+    When it dies, every call that waits and every later one raises WorkerDied. Made by `start`; `close` must be awaited.
+    """
+
+    def __init__(
+        self, spec: EngineSpec, transport: asyncio.SubprocessTransport, sock: socket.socket, stderr: int
+    ) -> None:
+        self.spec = spec
+        self.engine_version = ""
+        self.pid = transport.get_pid()
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._stderr = stderr
+        self._channel = WorkerChannel(sock, self._answered, self._channel_ended)
+        self._pending: dict[int, _Pending] = {}
+        self._last_id = _HELLO_ID
+        self._why_killed = ""
+        self._linger: asyncio.TimerHandle | None = None
+        self._death: asyncio.Future[str] = self._loop.create_future()
+
+    @classmethod
+    async def start(cls, spec: EngineSpec, *, memory_limit_bytes: int | None, start_timeout_s: float) -> Self:
+        """Start a worker and wait until its engine is there. `memory_limit_bytes` limits address space (None: no limit).
+
+        Raises: EngineMissing with what to install; WorkerDied; DeadlineExceeded.
+        """
+        worker = await cls._spawn(spec, memory_limit_bytes)
+        await worker.wait_ready(start_timeout_s)
+        return worker
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        """Wait for the worker's first words; called once, by `start`. Raises: what `start` raises, and closes the worker then."""
+        try:
+            hello = await self._wait(_HELLO_ID, timeout_s, "start")
+        except BaseException:
+            await self.close()
+            raise
+        self.engine_version = str(hello.header.get("engine_version", ""))[:100]
+
+    @property
+    def died(self) -> bool:
+        """Whether the process has ended."""
+        return self._death.done()
+
+    async def wait_died(self) -> str:
+        """Wait for the end of the process and return what it died of."""
+        return await asyncio.shield(self._death)
+
+    async def load(self, path: Path, *, arena_bytes: int | None = None, timeout_s: float) -> LoadedModel:
+        """Load a model file in place of the one before. `arena_bytes` is for tflm (None: 4 MiB).
+
+        Raises: ModelRefused with the engine's words; WorkerDied; DeadlineExceeded, and then the worker is killed.
+        """
+        header: dict[str, object] = {"op": "load", "path": str(path), "arena_bytes": arena_bytes}
+        return read_model(await self._call(header, timeout_s=timeout_s))
+
+    async def invoke(self, inputs: Sequence[bytes], *, timeout_s: float) -> Invocation:
+        """Run the loaded model on raw inputs, one per input in the model's order; `timeout_s` counts from now.
+
+        Raises: BadRequest naming the input of the wrong size; ModelRefused; WorkerDied; DeadlineExceeded, and then
+        the worker is killed.
+        """
+        return read_invocation(await self._call({"op": "invoke"}, inputs, timeout_s=timeout_s))
+
+    async def measure_arena(self, path: Path, *, max_bytes: int, timeout_s: float) -> int:
+        """Return the smallest arena (a multiple of 16 bytes) in which tflm loads and invokes the model.
+
+        Raises: ModelRefused when `max_bytes` are not enough; WorkerDied; DeadlineExceeded, and then the worker is killed.
+        """
+        header: dict[str, object] = {"op": "measure_arena", "path": str(path), "max_bytes": max_bytes}
+        return read_arena(await self._call({**header, "probe_timeout_s": _PROBE_TIMEOUT_S}, timeout_s=timeout_s))
+
+    async def close(self) -> None:
+        """End the process and wait until it is gone. May be called again."""
+        self._kill("closed")
+        await self.wait_died()
+
+    @classmethod
+    async def _spawn(cls, spec: EngineSpec, memory_limit_bytes: int | None) -> Self:
+        ours, theirs = socket.socketpair()
+        stderr = os.memfd_create("gatewayd-worker-stderr")
+        fcntl.fcntl(stderr, fcntl.F_SETFL, os.O_APPEND)
+        argv = _command_line(spec, descriptor=theirs.fileno(), memory_limit_bytes=memory_limit_bytes)
+        try:
+            transport, protocol = await asyncio.get_running_loop().subprocess_exec(
+                _Exit, *argv, stdin=DEVNULL, stdout=stderr, stderr=stderr,
+                pass_fds=(theirs.fileno(),), env=_environment(), start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            _give_up(ours, stderr)
+            raise EngineMissing(f"engine {spec.name}: cannot start {argv[0]}: {error.strerror}") from error
+        except BaseException:
+            _give_up(ours, stderr)
+            raise
+        finally:
+            theirs.close()
+        worker = cls(spec, transport, ours, stderr)
+        protocol.ended.add_done_callback(worker._exited)
+        return worker
+
+    async def _call(self, header: dict[str, object], blobs: Sequence[bytes] = (), *, timeout_s: float) -> Frame:
+        if self._death.done():
+            raise WorkerDied(self._death.result())
+        self._last_id += 1
+        request_id = self._last_id
+        try:
+            self._channel.send(Frame({"id": request_id, **header}, tuple(blobs)))
+        except FramingError as error:
+            raise BadRequest(f"inputs are too large for a worker: {error}") from error
+        return await self._wait(request_id, timeout_s, str(header["op"]))
+
+    async def _wait(self, request_id: int, timeout_s: float, what: str) -> Frame:
+        answer: asyncio.Future[Frame] = self._loop.create_future()
+        timer = self._loop.call_later(timeout_s, self._expire, request_id, what, timeout_s)
+        self._pending[request_id] = _Pending(answer, timer)
+        if self._death.done():
+            self._fail_pending()
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+            self._pending.pop(request_id, None)
+
+    def _answered(self, frame: Frame) -> None:
+        request_id = frame.header.get("id")
+        pending = self._pending.get(request_id) if isinstance(request_id, int) else None
+        if pending is None or pending.answer.done():
+            return  # who asked has given up
+        error = read_error(frame, self.spec.name)
+        if error is None:
+            pending.answer.set_result(frame)
+        else:
+            pending.answer.set_exception(error)
+
+    def _expire(self, request_id: int, what: str, timeout_s: float) -> None:
+        message = f"worker of engine {self.spec.name} did not {what} within {timeout_s:g} s and was killed"
+        pending = self._pending[request_id]
+        if not pending.answer.done():
+            pending.answer.set_exception(DeadlineExceeded(message))
+        self._kill(message)
+
+    def _channel_ended(self, reason: str) -> None:
+        """Kill what broke the protocol at once, and what closed the channel unless it ends by itself (and then tells how)."""
+        if reason:
+            self._kill(f"broke its channel ({reason}) and was killed")
+        else:
+            self._linger = self._loop.call_later(_LINGER_S, self._kill, "closed its channel, lived on and was killed")
+
+    def _kill(self, why: str) -> None:
+        if self._transport.get_returncode() is not None:
+            return
+        self._why_killed = self._why_killed or why
+        with suppress(
+            ProcessLookupError
+        ):  # not transport.kill(): its poll() races the event loop's own wait for the child
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _exited(self, _: asyncio.Future[None]) -> None:
+        self._channel.drain()
+        self._channel.close()
+        if self._linger is not None:
+            self._linger.cancel()
+        self._death.set_result(self._last_words())
+        os.close(self._stderr)
+        self._transport.close()
+        self._fail_pending()
+
+    def _fail_pending(self) -> None:
+        for pending in self._pending.values():
+            if not pending.answer.done():
+                pending.answer.set_exception(WorkerDied(self._death.result()))
+
+    def _last_words(self) -> str:
+        return_code = self._transport.get_returncode() or 0
+        ending = self._why_killed or _ending(return_code)
+        tail = read_tail(self._stderr)
+        return f"worker of engine {self.spec.name} (pid {self.pid}): {ending}" + (
+            f"; last words:\n{tail}" if tail else ""
+        )
+
+
+def _command_line(spec: EngineSpec, *, descriptor: int, memory_limit_bytes: int | None) -> list[str]:
+    memory = [] if memory_limit_bytes is None else ["--memory-bytes", str(memory_limit_bytes)]
+    python = spec.python or sys.executable
+    return [python, str(_PROGRAM), "--descriptor", str(descriptor), "--engine", spec.name, *memory]
+
+
+def _environment() -> dict[str, str]:
+    """Return what a worker gets to see: no secrets of the daemon, no packages of its environment, no thread pools."""
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _give_up(sock: socket.socket, stderr: int) -> None:
+    sock.close()
+    os.close(stderr)
+
+
+def _ending(return_code: int) -> str:
+    if return_code >= 0:
+        return f"exited with code {return_code}"
+    try:
+        name = signal.Signals(-return_code).name
+    except ValueError:
+        name = f"signal {-return_code}"
+    hint = " (the kernel does that when memory runs out)" if name == "SIGKILL" else ""
+    return f"died of {name}{hint}"

@@ -1,0 +1,169 @@
+"""The verbs about devices, with what they answer."""
+
+from typing import Annotated
+
+from gatewayd.api.services import Services
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, Result, Role, Verb
+from gatewayd.core.device import Capabilities, DeviceView, Sensor, Slot
+from gatewayd.core.errors import BadRequest, UnknownDevice
+from gatewayd.core.names import parse_device_id
+
+
+class SensorRow(Result):
+    """A source of samples; `input` is what a request by reference names."""
+
+    input: str
+    datatype: str
+    shape: list[int]
+    preprocessing: str
+
+
+class SlotRow(Result):
+    """A place for one model; `model` and `version` null: empty."""
+
+    slot: int
+    state: str
+    model: str | None
+    version: int | None
+
+
+class BoardRow(Result):
+    """What the device said of itself."""
+
+    board: str
+    cpu: str
+    clock_mhz: int
+    ram_bytes: int
+    flash_bytes: int
+    runtime: str
+    runtime_version: str
+    arena_bytes: int
+    slot_bytes: int
+    energy: str
+    sensors: list[SensorRow]
+
+
+class LinkRow(Result):
+    """How it is reached, as measured."""
+
+    kind: str
+    rtt_ms: float
+    goodput_bytes_per_s: float
+    loss: float
+
+
+class DeviceRow(Result):
+    """One device. `board` and `battery` null: not reported; `desired` is what the gateway wants there (`kws@2`)."""
+
+    device: str
+    approved: bool
+    online: bool
+    board: BoardRow | None
+    battery: float | None
+    link: LinkRow
+    slots: list[SlotRow]
+    desired: list[str]
+    running: int
+    note: str
+
+
+class ListDevices(Arguments):
+    """Arguments of devices.list."""
+
+
+class DeviceList(Result):
+    """What devices.list answers."""
+
+    devices: list[DeviceRow]
+
+
+class ApproveDevice(Arguments):
+    """Arguments of devices.approve."""
+
+    device: Annotated[Name, Positional()]
+
+
+async def list_devices(services: Services, args: ListDevices, caller: Caller) -> DeviceList:  # noqa: ARG001 - a handler's shape
+    """List devices with their slots and links."""
+    return DeviceList(devices=[device_row(view) for view in services.tracking.devices()])
+
+
+async def approve(services: Services, args: ApproveDevice, caller: Caller) -> DeviceRow:
+    """Let a device in."""
+    return device_row(await services.tracking.approve(parse_device_id(args.device), who=caller.name))
+
+
+def device_row(view: DeviceView) -> DeviceRow:
+    """Return the device as callers see it."""
+    report = view.report
+    return DeviceRow(
+        device=view.id,
+        approved=view.approved,
+        online=view.online,
+        board=_board_row(report.capabilities) if report else None,
+        battery=report.battery if report else None,
+        link=_link_row(view),
+        slots=[_slot_row(slot) for slot in report.slots] if report else [],
+        desired=[f"{model}@{version}" for model, version in view.desired],
+        running=view.running,
+        note=view.note,
+    )
+
+
+def _board_row(told: Capabilities) -> BoardRow:
+    return BoardRow(
+        board=told.board,
+        cpu=told.cpu,
+        clock_mhz=told.clock_mhz,
+        ram_bytes=told.ram_bytes,
+        flash_bytes=told.flash_bytes,
+        runtime=told.runtime,
+        runtime_version=told.runtime_version,
+        arena_bytes=told.arena_bytes,
+        slot_bytes=told.slot_bytes,
+        energy=told.energy_source.value,
+        sensors=[_sensor_row(sensor) for sensor in told.sensors],
+    )
+
+
+def _sensor_row(sensor: Sensor) -> SensorRow:
+    spec = sensor.spec
+    return SensorRow(
+        input=sensor.name, datatype=spec.dtype.value, shape=list(spec.shape), preprocessing=sensor.preprocessing
+    )
+
+
+def _link_row(view: DeviceView) -> LinkRow:
+    quality = view.quality
+    return LinkRow(
+        kind=view.link.value,
+        rtt_ms=quality.rtt_s * 1000,
+        goodput_bytes_per_s=quality.goodput_bytes_per_s,
+        loss=quality.loss,
+    )
+
+
+def _slot_row(slot: Slot) -> SlotRow:
+    return SlotRow(slot=slot.index, state=slot.state.value, model=slot.model, version=slot.version)
+
+
+VERBS: tuple[AnyVerb, ...] = (
+    Verb(
+        "devices.list",
+        "List devices with what they are, hold and measure",
+        ListDevices,
+        DeviceList,
+        list_devices,
+        Role.VIEWER,
+        is_read=True,
+    ),
+    Verb(
+        "devices.approve",
+        "Let a device in",
+        ApproveDevice,
+        DeviceRow,
+        approve,
+        Role.ADMIN,
+        errors=(BadRequest, UnknownDevice),
+    ),
+)

@@ -1,0 +1,202 @@
+"""The verbs about inferences, with what they answer.
+
+`infer` here is for people and scripts; the edges' own infer routes skip these schemas and hand over decoded bodies.
+"""
+
+from typing import Annotated
+
+from pydantic import Field, JsonValue
+
+from gatewayd.api.services import Services
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, FileContent, Name, Positional, RefText, Result, Role, Verb
+from gatewayd.core.errors import BadRequest, DeadlineExceeded, DeviceUnreachable, NoPlacement, NotFound, UnknownModel
+from gatewayd.core.names import RequestId
+from gatewayd.core.placement import Decision, Option
+from gatewayd.wire.tensors import (
+    MAX_INPUTS,
+    InferenceBody,
+    costs_document,
+    measured_document,
+    read_body,
+    read_raw,
+    result_document,
+)
+
+MAX_INFER_BYTES = 2**21  # a raw input in base64, or a JSON list; protects the loop
+
+
+class Infer(Arguments):
+    """Arguments of infer: `device` and `input` (data at a sensor), or `inputs` (tensors), or `raw` (the only input's bytes)."""
+
+    model: Annotated[RefText, Positional()]
+    device: Name | None = None
+    input: Annotated[str | None, Field(max_length=128)] = None
+    inputs: Annotated[list[dict[str, JsonValue]] | None, Field(max_length=MAX_INPUTS)] = None
+    raw: FileContent | None = None
+    placement: Annotated[str, Field(description="auto, node or device:<id>")] = "auto"
+    privacy: Annotated[str, Field(description="any or stay_on_device")] = "any"
+    deadline_ms: Annotated[float | None, Field(gt=0)] = None
+    request_class: Annotated[str, Field(alias="class", max_length=128)] = "default"
+    id: Annotated[str | None, Field(max_length=128)] = None
+
+
+class CostsRow(Result):
+    """Predicted costs."""
+
+    latency_ms: float | None
+    energy_uj: float | None
+    link_bytes: float | None
+    failure: float | None
+
+
+class MeasuredRow(Result):
+    """What was measured; energy is the device's."""
+
+    total_ms: float | None
+    queue_ms: float | None
+    transfer_ms: float | None
+    compute_ms: float | None
+    energy_uj: float | None
+    link_bytes: int
+
+
+class OutputRow(Result):
+    """One output tensor, flat, row-major; an element that is not finite is null."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[bool | int | float | None]
+
+
+class AnswerParameters(Result):
+    """Where it ran, why, what it was predicted to cost and what it cost."""
+
+    ran_on: str
+    reason: str
+    version: int
+    variant: str
+    label: str | None
+    score: float | None
+    sample: int | None
+    predicted: CostsRow | None
+    measured: MeasuredRow
+    attempts: list[str]
+
+
+class Answer(Result):
+    """The answer to an inference request. Source: Open Inference Protocol v2, "Inference Response JSON Object"."""
+
+    id: str
+    model_name: str
+    model_version: str
+    outputs: list[OutputRow]
+    parameters: AnswerParameters
+
+
+class Why(Arguments):
+    """Arguments of why. `request` is the id in an answer."""
+
+    request: Annotated[str, Field(min_length=1, max_length=128), Positional()]
+
+
+class OptionRow(Result):
+    """One place it could have run: what it would have cost, or why it was refused. `total` is the weighted sum."""
+
+    target: str
+    variant: str
+    refusal: str
+    total: float | None
+    costs: CostsRow | None
+
+
+class Explanation(Result):
+    """What was decided for one request, and how it went."""
+
+    request: str
+    model: str
+    version: int
+    reason: str
+    served_by: str | None
+    outcome: str
+    attempts: list[str]
+    measured: MeasuredRow | None
+    options: list[OptionRow]
+
+
+async def infer(services: Services, args: Infer, caller: Caller) -> Answer:  # noqa: ARG001 - a handler's shape
+    """Run one inference wherever it is cheapest."""
+    request = services.requests.make(args.model, _body(args))
+    return Answer.model_validate(result_document(await services.inference.infer(request)))
+
+
+async def why(services: Services, args: Why, caller: Caller) -> Explanation:  # noqa: ARG001 - a handler's shape
+    """Tell where a request could have run, at which cost, and why it ran where it did."""
+    return _explanation(services.decisions.why(RequestId(args.request)))
+
+
+def _body(args: Infer) -> InferenceBody:
+    parameters = {
+        "placement": args.placement,
+        "privacy": args.privacy,
+        "deadline_ms": args.deadline_ms,
+        "class": args.request_class,
+    }
+    document: dict[str, object] = {"id": args.id, "parameters": parameters}
+    by_body = {"device": args.device, "input": args.input, "inputs": args.inputs}
+    given = {key: value for key, value in by_body.items() if value is not None}
+    if args.raw is None:
+        return read_body(document | given)
+    if given:
+        raise BadRequest(f"raw: give either raw or {' and '.join(given)}, not both")
+    return read_raw(args.raw, document)
+
+
+def _explanation(decision: Decision) -> Explanation:
+    measured = decision.measured
+    return Explanation(
+        request=decision.request,
+        model=decision.model,
+        version=decision.version,
+        reason=decision.placement.reason,
+        served_by=None if decision.served_by is None else str(decision.served_by),
+        outcome=decision.outcome,
+        attempts=list(decision.attempts),
+        measured=None if measured is None else MeasuredRow.model_validate(measured_document(measured)),
+        options=[_option_row(option) for option in decision.placement.options],
+    )
+
+
+def _option_row(option: Option) -> OptionRow:
+    costs = option.costs
+    return OptionRow(
+        target=str(option.target),
+        variant=option.variant,
+        refusal=option.refusal,
+        total=None if costs is None else option.total,
+        costs=None if costs is None else CostsRow.model_validate(costs_document(costs)),
+    )
+
+
+VERBS: tuple[AnyVerb, ...] = (
+    Verb(
+        "infer",
+        "Run one inference wherever it is cheapest",
+        Infer,
+        Answer,
+        infer,
+        Role.OPERATOR,
+        errors=(BadRequest, DeadlineExceeded, DeviceUnreachable, NoPlacement, UnknownModel),
+        max_bytes=MAX_INFER_BYTES,
+    ),
+    Verb(
+        "why",
+        "Tell why a request ran where it did",
+        Why,
+        Explanation,
+        why,
+        Role.VIEWER,
+        errors=(NotFound,),
+        is_read=True,
+    ),
+)

@@ -1,0 +1,138 @@
+"""Everything a verb's handler may touch: one small Protocol per service, the node's own facts and the maker of requests.
+
+The real services satisfy the Protocols without knowing them; so do the fakes of the tests.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gatewayd.core.device import DeviceView
+from gatewayd.core.model import Version
+from gatewayd.core.names import Alias, DeviceId, ModelName, ModelRef, RequestId, parse_model_ref
+from gatewayd.core.placement import Decision
+from gatewayd.core.request import InferenceRequest, InferenceResult
+from gatewayd.core.update import Push
+from gatewayd.services.ports import AliasMove, Clock
+from gatewayd.wire.tensors import InferenceBody
+
+
+class InferenceService(Protocol):
+    """Serves requests."""
+
+    async def infer(self, request: InferenceRequest) -> InferenceResult:
+        """Serve one request. Raises: any GatewayError."""
+
+
+class CatalogService(Protocol):
+    """The model registry."""
+
+    async def add(
+        self,
+        *,
+        model: ModelName,
+        files: Sequence[bytes],
+        labels: Sequence[str],
+        preprocessing: str,
+        note: str,
+        who: str,
+    ) -> Version:
+        """Admit the next version. Raises: BadRequest, ModelRefused, TooLarge."""
+
+    def versions(self) -> tuple[Version, ...]:
+        """Return every version, by model and number."""
+
+    def aliases(self, model: ModelName) -> Mapping[Alias, int]:
+        """Return where the model's aliases point."""
+
+    async def move_alias(self, model: ModelName, alias: Alias, version: int, *, who: str, why: str) -> AliasMove:
+        """Point `alias` at `version`. Raises: UnknownModel."""
+
+    def resolve(self, ref: ModelRef) -> Version:
+        """Return the version that `ref` names now. Raises: UnknownModel."""
+
+    async def alias_history(self, model: ModelName) -> Sequence[AliasMove]:
+        """Return every recorded move, oldest first."""
+
+
+class TrackingService(Protocol):
+    """The devices."""
+
+    def devices(self) -> tuple[DeviceView, ...]:
+        """Return a snapshot of every device."""
+
+    async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
+        """Let the device in. Raises: UnknownDevice."""
+
+
+class PushesService(Protocol):
+    """Pushes of models to devices."""
+
+    async def start(self, device: DeviceId, ref: ModelRef, *, who: str) -> Push:
+        """Start a push. Raises: UnknownDevice, UnknownModel, Conflict, NoPlacement."""
+
+    async def recent(self, limit: int) -> Sequence[Push]:
+        """Return the latest pushes, newest first."""
+
+    def live(self) -> tuple[Push, ...]:
+        """Return the pushes that have not ended."""
+
+
+class DecisionsService(Protocol):
+    """The latest placements."""
+
+    def why(self, request: RequestId) -> Decision:
+        """Return what was decided for the request. Raises: NotFound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """The node's own facts. `clock` and `started_s` are monotonic seconds; `connected` tells whether the broker is there."""
+
+    name: str
+    version: str
+    started_s: float
+    clock: Clock
+    connected: Callable[[], bool]
+
+    def uptime_s(self) -> float:
+        """Return how long the daemon has been up."""
+        return self.clock() - self.started_s
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Makes requests out of bodies. `new_id` names those whose caller gave no id; a deadline is cut to `max_deadline_s`."""
+
+    clock: Clock
+    new_id: Callable[[], str]
+    default_deadline_s: float = 10.0
+    max_deadline_s: float = 120.0
+
+    def make(self, model: str, body: InferenceBody) -> InferenceRequest:
+        """Combine what the address names (`kws`, `kws:stable`, `kws@3`) with the body. Raises: BadRequest."""
+        asked_s = self.default_deadline_s if body.deadline_ms is None else body.deadline_ms / 1000
+        return InferenceRequest(
+            id=RequestId(body.id or self.new_id()),
+            model=parse_model_ref(model),
+            deadline_s=self.clock() + min(asked_s, self.max_deadline_s),
+            inputs=body.inputs,
+            raw=body.raw,
+            source=body.source,
+            pin=body.pin,
+            privacy=body.privacy,
+            request_class=body.request_class,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What handlers are given."""
+
+    inference: InferenceService
+    catalog: CatalogService
+    tracking: TrackingService
+    pushes: PushesService
+    decisions: DecisionsService
+    requests: Requests
+    node: Node

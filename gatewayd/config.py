@@ -1,0 +1,357 @@
+"""YAML → frozen values. Whatever is wrong with a file is said at once: each problem with its YAML path and a remedy.
+
+The classes below are the config file: a field is an option, its default what holds when the file leaves it out. Every
+option is explained in `config/gatewayd.yaml`. Nothing here opens a socket or reads another file than the one named.
+"""
+
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from gatewayd.config_errors import ConfigError, problem_lines
+from gatewayd.core.cost import Weights
+from gatewayd.core.update import Limits
+from gatewayd.wire.strict_yaml import MAX_YAML_BYTES, YamlRefused, load_yaml
+
+__all__ = ["Config", "ConfigError", "load_config", "parse_config"]
+
+_MIB = 2**20
+_GIB = 2**30
+
+
+def _host_name() -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().lower()).strip("-_")[:63] or "gateway"
+
+
+def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
+    if not path.name or "\0" in path.name:
+        raise ValueError("names no file or directory: write a path, or null where that is allowed")
+    return Path(info.context["folder"], path) if info.context else path
+
+
+def _one_level(text: str) -> str:
+    return _matched(text, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "must be 1–63 letters, digits, '_', '.' or '-'")
+
+
+def _topic(text: str) -> str:
+    return _matched(
+        text,
+        r"[^/+#$\s\0][^+#\s\0]{0,127}(?<!/)",
+        "must be topic levels without '+', '#', blanks or a '/' at either end",
+    )
+
+
+def _reply_prefix(text: str) -> str:
+    return _matched(
+        text, r"[^/+#$\s\0][^+#\s\0]{0,126}/", "must be topic levels that end in '/', without '+', '#' or blanks"
+    )
+
+
+def _address(text: str) -> str:
+    return _matched(
+        text, r"[A-Za-z0-9_.:%-]{1,253}", "must be a host name or an IP address (the port is an option of its own)"
+    )
+
+
+def _matched(text: str, pattern: str, rule: str) -> str:
+    if re.fullmatch(pattern, text):
+        return text
+    raise ValueError(rule)
+
+
+def _within(low: float, high: float) -> AfterValidator:
+    """Bound a number; unlike pydantic's own constraints, the error names both ends."""
+
+    def check(number: float) -> float:
+        if low <= number <= high:
+            return number
+        size = "small" if number < low else "large"
+        raise ValueError(f"{number} is too {size} ({low}–{high})")
+
+    return AfterValidator(check)
+
+
+Port = Annotated[int, _within(1, 65535)]
+AnyPort = Annotated[int, _within(0, 65535)]
+Seconds = Annotated[float, _within(0.1, 86_400)]
+Weight = Annotated[float, _within(0, 1e9)]
+Host = Annotated[str, AfterValidator(_address)]
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(_from_config_folder)]
+NodeName = Annotated[
+    str, BeforeValidator(lambda name: _host_name() if name is None else name), AfterValidator(_one_level)
+]
+Version = Annotated[Literal["5", "3.1.1", "auto"], BeforeValidator(lambda version: "5" if version == 5 else version)]  # noqa: PLR2004 - unquoted in YAML it is a number
+
+
+class Section(BaseModel):
+    """A mapping of the file. Immutable; a key it does not know is a problem; left empty, it holds its defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_means_defaults(cls, given: object) -> object:
+        return {} if given is None else given
+
+
+class Node(Section):
+    """This gateway. `name` null: the machine's host name."""
+
+    name: NodeName = Field(default_factory=_host_name)
+    data_dir: FilePath = Path("/var/lib/gatewayd")
+
+
+class Tls(Section):
+    """TLS towards the broker. `ca_file` null: the system's authorities."""
+
+    ca_file: FilePath | None = None
+    cert_file: FilePath | None = None
+    key_file: FilePath | None = None
+
+    @field_validator("key_file")
+    @classmethod
+    def _belongs_to_the_certificate(cls, key_file: Path | None, info: ValidationInfo) -> Path | None:
+        if "cert_file" in info.data and (key_file is None) != (info.data["cert_file"] is None):
+            raise ValueError("goes with cert_file: give both, or neither")
+        return key_file
+
+
+class Embedded(Section):
+    """The broker that gatewayd can bring along. Loopback only; a port for each protocol version."""
+
+    enabled: bool = False
+    port: Port = 1883
+    port_v5: Port = 1884
+
+    @field_validator("port_v5")
+    @classmethod
+    def _differs(cls, port_v5: int, info: ValidationInfo) -> int:
+        if port_v5 == info.data.get("port"):
+            raise ValueError(f"{port_v5} is mqtt.embedded.port too: the two protocol versions need a port each")
+        return port_v5
+
+
+class Mqtt(Section):
+    """The broker and who we are there. `tls` null: none."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 1883
+    version: Version = "auto"
+    prefix: Annotated[str, AfterValidator(_topic)] = "gatewayd"
+    username: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    password_file: FilePath | None = None
+    keepalive_s: Annotated[int, _within(5, 3600)] = 30
+    max_payload_bytes: Annotated[int, _within(1024, 64 * _MIB)] = _MIB
+    reply_prefixes: tuple[Annotated[str, AfterValidator(_reply_prefix)], ...] = Field(
+        ("gatewayd-reply/", "reply/"), max_length=32, strict=False
+    )
+    tls: Tls | None = None
+    embedded: Embedded = Embedded()
+
+    @field_validator("password_file")
+    @classmethod
+    def _has_a_user(cls, password_file: Path | None, info: ValidationInfo) -> Path | None:
+        if password_file is not None and info.data.get("username", "") is None:
+            raise ValueError("needs mqtt.username: MQTT knows no password without a user")
+        return password_file
+
+    @field_validator("reply_prefixes")
+    @classmethod
+    def _are_not_ours(cls, prefixes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        own = f"{info.data.get('prefix', '')}/"
+        for prefix in prefixes:
+            if own != "/" and (prefix.startswith(own) or own.startswith(prefix)):
+                raise ValueError(f"{prefix!r} overlaps with mqtt.prefix: replies could then command devices")
+        return prefixes
+
+    @field_validator("embedded")
+    @classmethod
+    def _is_without_tls(cls, embedded: Embedded, info: ValidationInfo) -> Embedded:
+        if embedded.enabled and info.data.get("tls") is not None:
+            raise ValueError("enabled goes without mqtt.tls: the embedded broker is reached over loopback only")
+        return embedded
+
+
+class Http(Section):
+    """The HTTP API. Port 0: any free one, which the log names."""
+
+    host: Host = "127.0.0.1"
+    port: AnyPort = 8080
+    max_body_bytes: Annotated[int, _within(1024, _GIB)] = 8 * _MIB
+
+
+class Coap(Section):
+    """The CoAP edge. Port 0: any free one, which the log names."""
+
+    enabled: bool = True
+    host: Host = "127.0.0.1"
+    port: AnyPort = 5683
+    max_payload_bytes: Annotated[int, _within(1024, 8 * _MIB)] = 256 * 1024
+
+
+class Engine(Section):
+    """An inference engine of the node. `python` null: the daemon's own interpreter."""
+
+    name: Literal["litert", "tflite-runtime"]
+    python: FilePath | None = None
+
+
+class NodeRuntime(Section):
+    """Inference on the node. `memory_limit_bytes` 0: none; `queue_limit` requests wait per model at most."""
+
+    max_loaded: Annotated[int, _within(1, 256)] = 8
+    queue_limit: Annotated[int, _within(1, 10_000)] = 64
+    memory_limit_bytes: Annotated[int, _within(0, 1024 * _GIB)] = 0
+    trial_timeout_s: Seconds = 30.0
+
+
+class Devices(Section):
+    """Attached devices. `join` approve: unknown ones wait for the operator. `profiles_dir` null: the packaged profiles."""
+
+    join: Literal["approve", "open"] = "approve"
+    profiles_dir: FilePath | None = None
+    ping_every_s: Seconds = 30.0
+    absent_after_s: Seconds = 90.0
+    max_devices: Annotated[int, _within(1, 10_000)] = 1000
+
+
+class ClassWeights(Section):
+    """What a request class pays for each term of a placement's cost."""
+
+    latency_per_s: Weight = Weights().latency_per_s
+    energy_per_uj: Weight = Weights().energy_per_uj
+    bandwidth_per_byte: Weight = Weights().bandwidth_per_byte
+    risk_per_failure: Weight = Weights().risk_per_failure
+
+
+BUILT_IN_CLASSES: Mapping[str, ClassWeights] = {
+    "default": ClassWeights(),
+    "fast": ClassWeights(energy_per_uj=0.005, bandwidth_per_byte=0.001),
+    "battery": ClassWeights(latency_per_s=100.0, energy_per_uj=0.5),
+    "airtime": ClassWeights(latency_per_s=100.0, bandwidth_per_byte=0.1),
+}
+
+
+class Requests(Section):
+    """Inference requests. Classes of the file are added to the built-in ones, or replace those of the same name."""
+
+    default_deadline_ms: Annotated[int, _within(1, 3_600_000)] = 5000
+    max_deadline_ms: Annotated[int, _within(1, 3_600_000)] = 60_000
+    decisions_kept: Annotated[int, _within(1, 1_000_000)] = 1000
+    classes: dict[Annotated[str, AfterValidator(_one_level)], ClassWeights] = Field(
+        dict(BUILT_IN_CLASSES), max_length=64
+    )
+
+    @field_validator("max_deadline_ms")
+    @classmethod
+    def _holds_the_default(cls, max_deadline_ms: int, info: ValidationInfo) -> int:
+        default_ms = info.data.get("default_deadline_ms", 0)
+        if max_deadline_ms < default_ms:
+            raise ValueError(
+                f"{max_deadline_ms} is below requests.default_deadline_ms ({default_ms}): raise it, or lower that"
+            )
+        return max_deadline_ms
+
+    @field_validator("classes", mode="after")
+    @classmethod
+    def _join_the_built_in(cls, classes: dict[str, ClassWeights]) -> dict[str, ClassWeights]:
+        return {**BUILT_IN_CLASSES, **classes}
+
+    @property
+    def weights(self) -> dict[str, Weights]:
+        """What each request class weighs the terms with; `default` is always there."""
+        return {name: Weights(**dict(weights)) for name, weights in self.classes.items()}
+
+
+class Pushes(Section):
+    """Pushing models to devices: how long each state may last, and how many pushes run at once."""
+
+    automatic: bool = True
+    offer_s: Seconds = Limits().offer_s
+    stall_s: Seconds = Limits().stall_s
+    verify_s: Seconds = Limits().verify_s
+    self_test_s: Seconds = Limits().self_test_s
+    trial_s: Seconds = Limits().trial_s
+    absence_s: Seconds = Limits().absence_s
+    max_concurrent: Annotated[int, _within(1, 1000)] = 8
+
+    @property
+    def limits(self) -> Limits:
+        """The deadlines of the push state machine."""
+        return Limits(self.offer_s, self.stall_s, self.verify_s, self.self_test_s, self.trial_s, self.absence_s)
+
+
+class Bounds(Section):
+    """What is refused for its size, wherever it comes from."""
+
+    max_model_bytes: Annotated[int, _within(1024, _GIB)] = 8 * _MIB
+
+
+class Log(Section):
+    """What is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(Section):
+    """A whole config. `engines` empty: the first of litert and tflite-runtime that the daemon's interpreter has."""
+
+    node: Node = Field(default_factory=Node)
+    mqtt: Mqtt = Mqtt()
+    http: Http = Http()
+    coap: Coap = Coap()
+    engines: tuple[Engine, ...] = Field((), max_length=8, strict=False)
+    node_runtime: NodeRuntime = NodeRuntime()
+    devices: Devices = Devices()
+    requests: Requests = Field(default_factory=Requests)
+    pushes: Pushes = Pushes()
+    limits: Bounds = Bounds()
+    log: Log = Log()
+
+
+def load_config(path: Path) -> Config:
+    """Read a config file; a relative path in it starts at the file's folder.
+
+    Raises: ConfigError naming every problem of the file.
+    """
+    return parse_config(_read(path), source=str(path), folder=path.absolute().parent)
+
+
+def parse_config(text: str, *, source: str, folder: Path) -> Config:
+    """Read a config from its text; `source` is what errors call it. Raises: ConfigError."""
+    try:
+        raw = load_yaml(text)
+    except YamlRefused as refused:
+        raise ConfigError(source, (str(refused),)) from None
+    try:
+        return Config.model_validate(raw, context={"folder": folder})
+    except ValidationError as invalid:
+        raise ConfigError(source, problem_lines(invalid, Config)) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_YAML_BYTES + 1)
+        return content.decode()
+    except FileNotFoundError:
+        problem = "there is no such file: copy config/gatewayd.yaml there, or name another one with --config"
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8: save the file as UTF-8"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    raise ConfigError(str(path), (problem,))

@@ -1,0 +1,136 @@
+"""What is believed of a quantity that is measured again and again: compute time, energy, a link's round trip and goodput.
+
+Placement predicts with these. Each starts from a prior and follows its measurements; all arithmetic is O(1) per measurement.
+"""
+
+from dataclasses import dataclass, replace
+from math import isfinite, sqrt
+from typing import Self
+
+from gatewayd.core.device import LinkKind, LinkQuality
+
+# The prior counts as a quarter of an observation: the first one replaces 80 % of it.
+_PRIOR_WORTH = 0.25
+# About this many observations are remembered; more would follow a change of load too slowly, fewer would chase noise.
+_MEMORY = 20.0
+# From the third observation on, a value counts at most as 2 means + 10 deviations: one hiccup must not drown the rest, and
+# a real change still gets through in a few steps because each clipped value widens the deviation.
+_TRUSTED_COUNT = 3.0
+_OUTLIER_MEANS = 2.0
+_OUTLIER_DEVIATIONS = 10.0
+# Keeps squares finite whatever a device reports.
+_LARGEST = 1e12
+# Below this a transfer says more about the round trip than about the goodput.
+_TELLING_BYTES = 256
+_TELLING_SHARE = 0.1
+_SLOWEST_BYTES_PER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Recency-weighted mean and variance of a quantity that is never negative.
+
+    `count` is how many observations the mean is worth now: 0 for a prior, never above 20, because old ones are forgotten.
+    Source of the update: West 1979, "Updating mean and variance estimates" (incremental, exponentially weighted form).
+    """
+
+    mean: float
+    variance: float
+    count: float
+
+    @classmethod
+    def prior(cls, mean: float, *, relative_sd: float = 0.5) -> Self:
+        """Return what is believed before anything was measured.
+
+        Raises: ValueError when `mean` or `relative_sd` is negative or not finite.
+        """
+        if not (isfinite(mean) and isfinite(relative_sd) and mean >= 0.0 and relative_sd >= 0.0):
+            message = f"a prior needs a finite mean and deviation from 0 up, got {mean} and {relative_sd}"
+            raise ValueError(message)
+        return cls(mean, (mean * relative_sd) ** 2, 0.0)
+
+    def observed(self, value: float) -> Self:
+        """Return the estimate after a measurement; values that are negative or not finite are ignored, outliers clipped."""
+        if not isfinite(value) or value < 0.0:
+            return self
+        return self._moved(min(value, self._ceiling()))
+
+    def optimistic(self, z: float = 1.0) -> float:
+        """Return the lower confidence bound, `z` standard errors below the mean, never below 0 (z = 0: the mean)."""
+        if z == 0.0:
+            return self.mean
+        return max(0.0, self.mean - z * sqrt(self.variance / (self.count + 1.0)))
+
+    def upper(self, z: float = 1.0) -> float:
+        """Return the upper confidence bound: the optimistic side of a quantity that is better when larger, like goodput."""
+        return self.mean + z * sqrt(self.variance / (self.count + 1.0))
+
+    def _ceiling(self) -> float:
+        limit = _OUTLIER_MEANS * self.mean + _OUTLIER_DEVIATIONS * sqrt(self.variance)
+        return min(limit, _LARGEST) if self.count >= _TRUSTED_COUNT and limit > 0.0 else _LARGEST
+
+    def _moved(self, value: float) -> Self:
+        weight = 1.0 / (self.count + 1.0 + _PRIOR_WORTH)
+        delta = value - self.mean
+        variance = (1.0 - weight) * (self.variance + weight * delta * delta)
+        return type(self)(self.mean + weight * delta, variance, min(self.count + 1.0, _MEMORY))
+
+    def tallied(self, happened: bool) -> Self:  # noqa: FBT001 - the one thing this is about is a yes or no
+        """Return the estimate of a probability after one more case; a 1 among many 0s is rare, not an outlier."""
+        return self._moved(1.0 if happened else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEstimate:
+    """What is believed of the way to a device: seconds for a small message and its answer, bytes/s, P(a message is lost)."""
+
+    rtt: Estimate
+    goodput: Estimate
+    failures: Estimate
+
+    def after_ping(self, rtt_s: float) -> Self:
+        """Return the estimate after a measured round trip. Whether it was answered at all goes to `after_outcome`."""
+        return replace(self, rtt=self.rtt.observed(rtt_s))
+
+    def after_transfer(self, byte_count: int, elapsed_s: float) -> Self:
+        """Return the estimate after `byte_count` bytes and their answer took `elapsed_s`.
+
+        Goodput is bytes / (elapsed - round trip). Transfers too small to tell the two apart are ignored: under 256 bytes,
+        or when what is left is within the round trip's own spread.
+        """
+        left_s = elapsed_s - self.rtt.mean
+        floor_s = max(_TELLING_SHARE * self.rtt.mean, sqrt(self.rtt.variance), 1e-9)
+        if byte_count < _TELLING_BYTES or not isfinite(left_s) or left_s <= floor_s:
+            return self
+        return replace(self, goodput=self.goodput.observed(byte_count / left_s))
+
+    def after_outcome(self, ok: bool) -> Self:  # noqa: FBT001 - the one thing this is about is a yes or no
+        """Return the estimate after an exchange that was answered (or was not)."""
+        return replace(self, failures=self.failures.tallied(not ok))
+
+    def transfer_s(self, byte_count: float, *, z: float = 0.0) -> float:
+        """Return the seconds a small message and an answer of `byte_count` bytes (or the reverse) take.
+
+        `z` > 0 takes round trip and goodput at their optimistic bounds.
+        """
+        rate = self.goodput.upper(z) if z else self.goodput.mean
+        return self.rtt.optimistic(z) + byte_count / max(rate, _SLOWEST_BYTES_PER_S)
+
+    def quality(self) -> LinkQuality:
+        """Return the means, as a device's view shows them."""
+        return LinkQuality(self.rtt.mean, self.goodput.mean, self.failures.mean)
+
+
+# Source: nominal usable rates, BLE 100-700 kb/s and 802.15.4 20-60 kb/s; their middles stand for the boards that speak
+# MQTT and LwM2M. Round trips are assumed (30 ms: a hop and a broker; 100 ms: a mesh hop with 64-byte blocks) and wide on
+# purpose: the first pings replace them.
+_RATES_BYTES_PER_S = {LinkKind.MQTT: 50_000.0, LinkKind.LWM2M: 5_000.0}
+_ROUND_TRIPS_S = {LinkKind.MQTT: 0.030, LinkKind.LWM2M: 0.100}
+# 2 % lost, believed as firmly as 10 observations: one early loss must not condemn a device.
+_LOSS, _LOSS_COUNT = 0.02, 10.0
+
+
+def default_link(kind: LinkKind) -> LinkEstimate:
+    """Return what is believed of a link of that kind before anything was measured."""
+    failures = Estimate(_LOSS, _LOSS * (1.0 - _LOSS), _LOSS_COUNT)
+    return LinkEstimate(Estimate.prior(_ROUND_TRIPS_S[kind]), Estimate.prior(_RATES_BYTES_PER_S[kind]), failures)

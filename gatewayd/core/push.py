@@ -1,0 +1,166 @@
+"""What the push state machine speaks: a push and its states, what can happen to it, and what the gateway then does.
+
+Values only; what leads to what is the table in `gatewayd.core.update`.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from gatewayd.core.device import PushReport, Slot
+from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
+
+
+class PushState(Enum):
+    """Where a push stands. The last five are ends."""
+
+    OFFERED = "offered"
+    TRANSFERRING = "transferring"
+    WRITTEN = "written"
+    VERIFIED = "verified"
+    SELF_TESTED = "self-tested"
+    TRIAL = "trial"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    ROLLED_BACK = "rolled-back"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing more will happen."""
+        return self in _ENDS
+
+
+_ENDS = frozenset(
+    {PushState.ACCEPTED, PushState.REJECTED, PushState.ROLLED_BACK, PushState.FAILED, PushState.CANCELLED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long each state may last, in seconds; `stall_s` is re-armed by every chunk that brings the transfer forward.
+
+    `absence_s` is how long a device that went away in mid-push may stay away before the push has failed. `resumes` bounds
+    how often one push may be taken up again (protects the link from a device that restarts for ever), `chunk_bytes` what
+    one request of a device may make the gateway send (protects the node's memory and the air).
+    """
+
+    offer_s: float = 10.0
+    stall_s: float = 15.0
+    verify_s: float = 10.0
+    self_test_s: float = 30.0
+    trial_s: float = 30.0
+    absence_s: float = 60.0
+    resumes: int = 20
+    chunk_bytes: int = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """Getting one version onto one device. `offset` is the progress in bytes; `deadline_s` on the monotonic clock.
+
+    `reason` says why it ended (or what it waits for); `present` whether the device is connected now; `resumed` how often it
+    was taken up again; `confirmed` that the trial passed and the device was told to keep the model.
+    """
+
+    id: PushId
+    device: DeviceId
+    model: ModelName
+    version: int
+    variant: str
+    digest: Digest
+    size_bytes: int
+    state: PushState
+    deadline_s: float
+    offset: int = 0
+    reason: str = ""
+    present: bool = True
+    resumed: int = 0
+    confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceGone:
+    """The device lost its connection."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBack:
+    """The device said what it holds: after a connect, or because something in it changed."""
+
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The clock moved on; only a deadline that is over matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Somebody wants the push to end."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPassed:
+    """The new model answered the gateway's own inference."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFailed:
+    """It did not, or wrongly."""
+
+    reason: str
+
+
+Event = PushReport | DeviceGone | DeviceBack | TimePassed | Cancelled | TrialPassed | TrialFailed
+
+
+@dataclass(frozen=True, slots=True)
+class SendOffer:
+    """Offer the model; to a device that knows the push already this asks where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendChunk:
+    """Send these bytes of the artifact; always within it."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendActivate:
+    """Let the tested model take over, on trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunTrial:
+    """Run one inference on the new model and tell its outcome as `TrialPassed` or `TrialFailed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendAccept:
+    """End the trial: the new model stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendCancel:
+    """Drop the push; the device keeps (or goes back to) its old model."""
+
+    reason: str
+
+
+Command = SendOffer | SendChunk | SendActivate | RunTrial | SendAccept | SendCancel
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What an event led to: the push as it stands now, and what to do, in order. Journal the push before doing it."""
+
+    push: Push
+    commands: tuple[Command, ...] = ()

@@ -1,0 +1,118 @@
+"""What models exist and where their aliases point: an immutable value, replaced as a whole when something changes.
+
+Readers keep the one they got; a change copies the maps it touches (1,000 versions: microseconds) and shares the rest.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from gatewayd.core.errors import Conflict, UnknownModel
+from gatewayd.core.model import Version
+from gatewayd.core.names import STABLE, Alias, ModelName, ModelRef
+
+_LISTED = 8  # an error names this many alternatives: enough to see a typo, short enough for one log line
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """A recorded move of an alias; `version` None: it was removed. `moved_at` is wall time in seconds since 1970."""
+
+    model: ModelName
+    alias: Alias
+    version: int | None
+    moved_at: float
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Versions by model and number, aliases by model. Treat the mappings as read-only."""
+
+    _versions: Mapping[ModelName, Mapping[int, Version]] = field(default_factory=dict)
+    _aliases: Mapping[ModelName, Mapping[Alias, int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, versions: Iterable[Version], aliases: Mapping[tuple[ModelName, Alias], int]) -> "Registry":
+        """Build a registry from what a store holds.
+
+        Raises: Conflict on a number that stands twice; UnknownModel on an alias of a version that does not exist.
+        """
+        registry = cls()
+        for version in versions:
+            registry = registry.with_version(version)
+        for (model, alias), number in aliases.items():
+            registry = registry.with_alias(model, alias, number)
+        return registry
+
+    def resolve(self, ref: ModelRef) -> Version:
+        """Return the version `ref` names; a bare model name means its `stable` alias. Constant time.
+
+        Raises: UnknownModel saying what exists.
+        """
+        numbers = self._numbers(ref.name)
+        if ref.version is not None:
+            return self._version(ref.name, ref.version)
+        alias = ref.alias or STABLE
+        number = self._aliases.get(ref.name, {}).get(alias)
+        if number is None:
+            raise UnknownModel(self._no_alias(ref.name, alias))
+        return numbers[number]
+
+    def with_version(self, version: Version) -> "Registry":
+        """Return a registry that holds `version` too. Raises: Conflict when its number exists."""
+        numbers = self._versions.get(version.model, {})
+        if version.number in numbers:
+            raise Conflict(f"{version} exists already: the next number is {self.next_number(version.model)}")
+        added = {**numbers, version.number: version}
+        return replace(self, _versions={**self._versions, version.model: added})
+
+    def with_alias(self, model: ModelName, alias: Alias, number: int | None) -> "Registry":
+        """Return a registry whose `alias` points at version `number`, or is gone (None; no error when it was not there).
+
+        Raises: UnknownModel when there is no such model or version.
+        """
+        if number is not None:
+            self._version(model, number)
+        aliases = {name: at for name, at in self._aliases.get(model, {}).items() if name != alias}
+        if number is not None:
+            aliases[alias] = number
+        return replace(self, _aliases={**self._aliases, model: aliases})
+
+    def versions(self) -> tuple[Version, ...]:
+        """Return all versions, by model name and then by number."""
+        return tuple(numbers[number] for _, numbers in sorted(self._versions.items()) for number in sorted(numbers))
+
+    def aliases(self, model: ModelName) -> Mapping[Alias, int]:
+        """Return where the model's aliases point; empty when it has none (or does not exist)."""
+        return self._aliases.get(model, {})
+
+    def next_number(self, model: ModelName) -> int:
+        """Return the number the model's next version gets, from 1."""
+        return max(self._versions.get(model, ()), default=0) + 1
+
+    def _numbers(self, model: ModelName) -> Mapping[int, Version]:
+        numbers = self._versions.get(model)
+        if numbers is None:
+            raise UnknownModel(f"no model {model!r}; {_listed('models', sorted(self._versions))}")
+        return numbers
+
+    def _version(self, model: ModelName, number: int) -> Version:
+        numbers = self._numbers(model)
+        if number not in numbers:
+            newest_first = [str(each) for each in sorted(numbers, reverse=True)]
+            raise UnknownModel(f"{model} has no version {number}; {_listed('versions', newest_first)}")
+        return numbers[number]
+
+    def _no_alias(self, model: ModelName, alias: Alias) -> str:
+        there = [f"{name} → {number}" for name, number in sorted(self.aliases(model).items())]
+        newest = max(self._versions[model])
+        remedy = f"move the alias {alias!r} to a version, or name one, as in '{model}@{newest}'"
+        return f"{model} has no alias {alias!r}; {_listed('aliases', there)}: {remedy}"
+
+
+def _listed(what: str, names: list[str]) -> str:
+    if not names:
+        return f"there are no {what}"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"there are the {what} {', '.join(names[:_LISTED])}{more}"

@@ -1,0 +1,1 @@
+"""The demonstration: an outside client that drives a real daemon and simulated boards over MQTT."""

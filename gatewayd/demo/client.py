@@ -1,0 +1,92 @@
+"""An MQTT client as a user would write it: it knows the topics of the documentation and nothing of gatewayd's code."""
+
+import json
+import queue
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any, Self
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+Answer = dict[str, Any]
+"""A JSON object as it came: the demonstration prints it and compares figures, it decides nothing."""
+
+_CONNECT_S = 10.0
+
+
+class RefusedError(Exception):
+    """The gateway answered with an error; the text is its message."""
+
+
+class GatewayClient:
+    """Requests with response topic and correlation data (MQTT 5); events to a callback on paho's thread."""
+
+    def __init__(self, *, host: str, port: int, base: str, on_event: Callable[[str, Answer], None]) -> None:
+        self._base = base
+        self._on_event = on_event
+        self._replies = f"reply/{uuid.uuid4().hex[:12]}"
+        self._waiting: dict[bytes, queue.SimpleQueue[Answer]] = {}
+        self._ready = threading.Event()
+        self._mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        self._mqtt.on_connect = self._connected
+        self._mqtt.on_message = self._message
+        self._mqtt.connect(host, port)
+
+    def __enter__(self) -> Self:
+        self._mqtt.loop_start()
+        if not self._ready.wait(_CONNECT_S):
+            raise TimeoutError("the MQTT broker did not answer")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._mqtt.disconnect()
+        self._mqtt.loop_stop()
+
+    def command(self, verb: str, arguments: Answer, *, timeout_s: float = 30.0) -> Answer:
+        """Send `cmd/<verb>` and return its result. Raises: RefusedError, TimeoutError."""
+        return self._ask(f"cmd/{verb}", json.dumps(arguments).encode(), "application/json", timeout_s=timeout_s)
+
+    def infer(self, model: str, body: Answer, *, timeout_s: float = 15.0) -> Answer:
+        """Send a JSON request to `infer/<model>`. Raises: RefusedError, TimeoutError."""
+        return self._ask(f"infer/{model}", json.dumps(body).encode(), "application/json", timeout_s=timeout_s)
+
+    def infer_raw(self, model: str, content: bytes, *, timeout_s: float = 15.0) -> Answer:
+        """Send raw tensor bytes to `infer/<model>`. Raises: RefusedError, TimeoutError."""
+        return self._ask(f"infer/{model}", content, "application/octet-stream", timeout_s=timeout_s)
+
+    def _ask(self, what: str, payload: bytes, content_type: str, *, timeout_s: float) -> Answer:
+        correlation = uuid.uuid4().bytes
+        waiting: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._waiting[correlation] = waiting
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.ResponseTopic = self._replies
+        properties.CorrelationData = correlation
+        properties.ContentType = content_type
+        self._mqtt.publish(f"{self._base}/{what}", payload, qos=1, properties=properties)
+        try:
+            answer = waiting.get(timeout=timeout_s)
+        except queue.Empty:
+            raise TimeoutError(f"no answer to {what} within {timeout_s:.0f} s") from None
+        finally:
+            del self._waiting[correlation]
+        if "error" in answer:
+            raise RefusedError(answer["error"]["message"])
+        return answer
+
+    def _connected(self, client: mqtt.Client, *_: object) -> None:
+        client.subscribe([(self._replies, 1), (f"{self._base}/event/#", 0), (f"{self._base}/status", 1)])
+        self._ready.set()
+
+    def _message(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+        if message.topic != self._replies:
+            kind = message.topic.removeprefix(f"{self._base}/")
+            self._on_event(kind, json.loads(message.payload or b"{}"))
+            return
+        correlation = getattr(message.properties, "CorrelationData", b"")
+        waiting = self._waiting.get(correlation)
+        if waiting is not None:
+            waiting.put(json.loads(message.payload))

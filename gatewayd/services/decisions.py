@@ -1,0 +1,30 @@
+"""What was decided for the latest requests, kept for `why`."""
+
+from collections import OrderedDict
+
+from gatewayd.core.errors import NotFound
+from gatewayd.core.names import RequestId
+from gatewayd.core.placement import Decision
+
+
+class Decisions:
+    """A ring in memory: when `capacity` is reached the oldest decision is forgotten. Nothing is written to disk."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._kept: OrderedDict[RequestId, Decision] = OrderedDict()
+
+    def record(self, decision: Decision) -> None:
+        """Keep `decision` as the newest; the same request id again replaces its entry."""
+        self._kept[decision.request] = decision
+        self._kept.move_to_end(decision.request)
+        if len(self._kept) > self._capacity:
+            self._kept.popitem(last=False)
+
+    def why(self, request: RequestId) -> Decision:
+        """Return the decision. Raises: NotFound when it was never made here or is forgotten."""
+        found = self._kept.get(request)
+        if found is None:
+            message = f"no decision about request {request!r} is kept (the latest {self._capacity} are)"
+            raise NotFound(message)
+        return found

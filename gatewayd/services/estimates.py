@@ -1,0 +1,119 @@
+"""What things cost, learned from what was measured: compute per (place, artifact) and the link of each device.
+
+Starts from profile priors, so that a first decision is possible; every served request sharpens it. Memory only: it is
+relearned within a few requests after a restart.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from gatewayd.core.device import Capabilities, LinkKind, Profile
+from gatewayd.core.estimate import Estimate, LinkEstimate, default_link
+from gatewayd.core.model import Place, Variant
+from gatewayd.core.names import DeviceId, Digest
+
+# Bounds the memory at about 0.5 KB a pair; the least recently used pair falls back to its prior.
+MAX_PAIRS = 20_000
+
+# A Cortex-M without a profile: int8 multiply-accumulates per clock cycle and nJ per MAC.
+# Source: median of the CMSIS-NN boards in MLPerf Tiny v1.0-v1.3 (KWS, 2.66 M MACs).
+MACS_PER_CYCLE = 0.5
+ENERGY_NJ_PER_MAC = 0.4
+
+# Radio energy per byte, assumed. Source: see config/profiles; a BLE or 802.15.4 radio at 0 dBm is of that order.
+RADIO_UJ_PER_BYTE = 1.0
+
+# What an untried variant costs on the node when admission could not measure it.
+_NODE_PRIOR_S = 0.002
+_MIN_COMPUTE_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePair:
+    """Learned cost of one artifact on one device: seconds and µJ per inference."""
+
+    compute: Estimate
+    energy: Estimate
+
+
+@dataclass(slots=True)
+class Estimates:
+    """The estimators. Not shared between threads."""
+
+    _pairs: OrderedDict[tuple[DeviceId, Digest], DevicePair] = field(default_factory=OrderedDict)
+    _node: dict[Digest, Estimate] = field(default_factory=dict)
+    _links: dict[DeviceId, LinkEstimate] = field(default_factory=dict)
+    _samples: dict[tuple[DeviceId, int], Estimate] = field(default_factory=dict)
+
+    def on_node(self, variant: Variant) -> Estimate:
+        """Return the compute seconds of `variant` on the node; prior: what admission measured."""
+        known = self._node.get(variant.digest)
+        if known is not None:
+            return known
+        verdict = variant.verdict(Place.NODE)
+        measured = verdict.latency_s if verdict is not None else None
+        return Estimate.prior(measured or _NODE_PRIOR_S)
+
+    def on_device(
+        self, device: DeviceId, variant: Variant, *, capabilities: Capabilities, profile: Profile | None
+    ) -> DevicePair:
+        """Return seconds and µJ of `variant` on `device`; prior: the board's profile, or its clock without one."""
+        known = self._pairs.get((device, variant.digest))
+        return known or _device_prior(variant.structure.macs, capabilities=capabilities, profile=profile)
+
+    def link(self, device: DeviceId) -> LinkEstimate:
+        """Return the link of `device`; prior: nominal figures of its kind."""
+        return self._links.get(device) or default_link(LinkKind.MQTT)
+
+    def sample_energy(self, device: DeviceId, *, sensor: int, sample_bytes: int) -> Estimate:
+        """Return the µJ of reading and sending one sample; prior: the assumed radio energy per byte."""
+        return self._samples.get((device, sensor)) or Estimate.prior(sample_bytes * RADIO_UJ_PER_BYTE)
+
+    def saw_node_run(self, variant: Variant, compute_s: float) -> None:
+        """Learn from one inference on the node."""
+        self._node[variant.digest] = self.on_node(variant).observed(compute_s)
+
+    def saw_device_run(
+        self, device: DeviceId, variant: Variant, *, before: DevicePair, compute_s: float, energy_uj: float
+    ) -> None:
+        """Learn from one inference on `device`; `before` is what was believed."""
+        pair = DevicePair(before.compute.observed(compute_s), before.energy.observed(energy_uj))
+        self._pairs[device, variant.digest] = pair
+        self._pairs.move_to_end((device, variant.digest))
+        if len(self._pairs) > MAX_PAIRS:
+            self._pairs.popitem(last=False)
+
+    def saw_sample(self, device: DeviceId, *, sensor: int, sample_bytes: int, energy_uj: float) -> None:
+        """Learn what one sample cost the device."""
+        before = self.sample_energy(device, sensor=sensor, sample_bytes=sample_bytes)
+        self._samples[device, sensor] = before.observed(energy_uj)
+
+    def saw_ping(self, device: DeviceId, rtt_s: float) -> None:
+        """Learn the round trip of a small message."""
+        self._links[device] = self.link(device).after_ping(rtt_s).after_outcome(ok=True)
+
+    def saw_transfer(self, device: DeviceId, *, byte_count: int, elapsed_s: float) -> None:
+        """Learn from `byte_count` bytes that took `elapsed_s`, one round trip included."""
+        self._links[device] = self.link(device).after_transfer(byte_count, elapsed_s).after_outcome(ok=True)
+
+    def saw_failure(self, device: DeviceId) -> None:
+        """Learn that an exchange got no answer."""
+        self._links[device] = self.link(device).after_outcome(ok=False)
+
+    def forget_device(self, device: DeviceId) -> None:
+        """Drop what was learned of a device that is gone for good."""
+        self._links.pop(device, None)
+        for pair in [pair for pair in self._pairs if pair[0] == device]:
+            del self._pairs[pair]
+        for sample in [sample for sample in self._samples if sample[0] == device]:
+            del self._samples[sample]
+
+
+def _device_prior(macs: int, *, capabilities: Capabilities, profile: Profile | None) -> DevicePair:
+    if profile is not None:
+        compute_s = macs / profile.macs_per_s + profile.invoke_s
+        energy_uj = macs * profile.energy_nj_per_mac / 1000
+    else:
+        compute_s = macs / (capabilities.clock_mhz * 1e6 * MACS_PER_CYCLE)
+        energy_uj = macs * ENERGY_NJ_PER_MAC / 1000
+    return DevicePair(Estimate.prior(max(compute_s, _MIN_COMPUTE_S)), Estimate.prior(energy_uj))

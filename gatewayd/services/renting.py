@@ -1,0 +1,103 @@
+"""Rent or buy: watch what the node serves that a device could serve cheaper, and push when the saving missed would have paid.
+
+Source: Karlin et al. 1988 (ski rental); see `gatewayd.core.renting` for the bound.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+
+from gatewayd.core.errors import GatewayError
+from gatewayd.core.fit import fit, room_for
+from gatewayd.core.model import Version
+from gatewayd.core.names import DeviceId, ModelName, ModelRef
+from gatewayd.core.placement import device_costs
+from gatewayd.core.renting import Balance, after_node_request, push_cost, should_push
+from gatewayd.core.request import NODE
+from gatewayd.services.estimates import RADIO_UJ_PER_BYTE, Estimates
+from gatewayd.services.inference import Served
+from gatewayd.services.ports import Clock
+from gatewayd.services.pushes import Pushes
+
+logger = logging.getLogger(__name__)
+
+# Active (device, model) pairs that keep a balance; the least recently used one starts anew at zero.
+MAX_BALANCES = 20_000
+
+# After a push that could not start or failed, its pair waits this long: a device that refuses is not asked at every request.
+RETRY_S = 60.0
+
+# Cost of wear per push, in the units of J: a sector endures about 10,000 erases, so one push is worth little but not nothing.
+FLASH_WEAR = 5.0
+_PUSH_FAILURE = 0.05
+
+
+class Renting:
+    """Keeps the balances and starts the pushes that pay. `served` is cheap and never blocks."""
+
+    def __init__(self, *, pushes: Pushes, estimates: Estimates, clock: Clock) -> None:
+        self._pushes = pushes
+        self._estimates = estimates
+        self._clock = clock
+        self._balances: OrderedDict[tuple[DeviceId, ModelName, int], Balance] = OrderedDict()
+        self._not_before_s: dict[tuple[DeviceId, ModelName, int], float] = {}
+        self._wanted: asyncio.Queue[tuple[DeviceId, Version]] = asyncio.Queue(maxsize=256)
+
+    def balance(self, device: DeviceId, version: Version) -> Balance:
+        """Return what is saved up for a pair."""
+        return self._balances.get((device, version.model, version.number), Balance())
+
+    def served(self, served: Served) -> None:
+        """Learn from one answer: only by-reference data that the node served can be served cheaper by its device."""
+        source = served.options.source
+        if source is None or served.result.ran_on != NODE or served.request.pin is not None:
+            return
+        report = source.view.report
+        candidate = served.options.candidates[0]
+        if report is None or candidate.slot is not None or room_for(report.slots, served.version.model):
+            return
+        found = fit(served.version, report.capabilities)
+        if found.variant is None:
+            return
+        self._add(served, size_bytes=found.variant.size_bytes)
+
+    async def run(self) -> None:
+        """Start the pushes that pay until cancelled."""
+        while True:
+            device, version = await self._wanted.get()
+            key = (device, version.model, version.number)
+            self._not_before_s[key] = self._clock() + RETRY_S
+            try:
+                await self._pushes.start(device, ModelRef(version.model, version=version.number), who="placement")
+            except GatewayError as error:
+                logger.info("push not started device=%s version=%s reason=%r", device, version, str(error))
+            else:
+                self._balances.pop(key, None)
+
+    def _add(self, served: Served, *, size_bytes: int) -> None:
+        facts, question = served.options.candidates[0].facts, served.options.question
+        key = (facts.device, served.version.model, served.version.number)
+        node = next(option for option in served.placement.options if option.target == NODE)
+        device_total = question.weights.total(device_costs(question, facts))
+        balance = after_node_request(
+            self._balances.get(key, Balance()), node_total=node.total, device_total=device_total
+        )
+        self._keep(key, balance)
+        cost = push_cost(
+            size_bytes=size_bytes,
+            link=facts.link,
+            weights=question.weights,
+            energy_uj_per_byte=RADIO_UJ_PER_BYTE if facts.on_battery else 0.0,
+            failure=_PUSH_FAILURE,
+            flash_wear=FLASH_WEAR,
+        )
+        if should_push(balance, cost) and self._clock() >= self._not_before_s.get(key, 0.0) and not self._wanted.full():
+            self._not_before_s[key] = self._clock() + RETRY_S
+            self._wanted.put_nowait((facts.device, served.version))
+
+    def _keep(self, key: tuple[DeviceId, ModelName, int], balance: Balance) -> None:
+        self._balances[key] = balance
+        self._balances.move_to_end(key)
+        if len(self._balances) > MAX_BALANCES:
+            dropped, _ = self._balances.popitem(last=False)
+            self._not_before_s.pop(dropped, None)

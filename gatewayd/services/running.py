@@ -1,0 +1,149 @@
+"""Running one chosen option, on the node or on a device, and learning from what it cost."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gatewayd.core.device import RunResult, SampleResult
+from gatewayd.core.errors import DeviceError, DeviceTimeout, NodeError
+from gatewayd.core.model import Variant
+from gatewayd.core.names import DeviceId
+from gatewayd.core.request import Measured
+from gatewayd.core.tensor import Quantization, Tensor, converted
+from gatewayd.services.estimates import DevicePair, Estimates
+from gatewayd.services.options import Candidate, Options, Source
+from gatewayd.services.ports import DeviceLink, NodeRuntime
+from gatewayd.services.tracking import Tracking
+
+T = TypeVar("T")
+
+LinkOf = Callable[[DeviceId], DeviceLink]
+"""Which link reaches a device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One successful run: outputs in the variant's own dtypes; `measured.total_s` is filled in by the caller."""
+
+    variant: Variant
+    outputs: tuple[Tensor, ...]
+    measured: Measured
+    sample: int | None
+
+
+class Runner:
+    """Runs options and feeds the estimators."""
+
+    def __init__(self, *, runtime: NodeRuntime, link_of: LinkOf, tracking: Tracking, estimates: Estimates) -> None:
+        self._runtime = runtime
+        self._link_of = link_of
+        self._tracking = tracking
+        self._estimates = estimates
+
+    async def on_node(self, options: Options, inputs: Sequence[Tensor], *, timeout_s: float) -> Ran:
+        """Run on the node; data by reference is fetched from its sensor first.
+
+        Raises: DeviceError when the sensor cannot be read, NodeError when the runtime fails.
+        """
+        variant = options.node_variant
+        if variant is None:
+            raise NodeError("no variant of this version runs on the node")
+        sample = await self._sample(options.source, timeout_s=timeout_s) if options.source else None
+        quantization = options.source.sensor.spec.quantization if options.source else None
+        given = [_sample_tensor(options.source, sample)] if options.source and sample else inputs
+        run = await self._runtime.run(
+            variant, _stored(given, variant, quantization), timeout_s=timeout_s - (sample.elapsed_s if sample else 0.0)
+        )
+        self._estimates.saw_node_run(variant, run.compute_s)
+        measured = Measured(
+            total_s=0.0,
+            queue_s=run.queue_s,
+            transfer_s=sample.elapsed_s if sample else 0.0,
+            compute_s=run.compute_s,
+            energy_uj=sample.energy_uj if sample else 0.0,
+            link_bytes=len(sample.content) if sample else 0,
+        )
+        return Ran(variant, run.outputs, measured, sample.sample if sample else None)
+
+    async def on_device(
+        self, options: Options, candidate: Candidate, inputs: Sequence[Tensor], *, timeout_s: float
+    ) -> Ran:
+        """Run on a device that holds the model.
+
+        Raises: DeviceError.
+        """
+        variant, slot, facts = candidate.variant, candidate.slot, candidate.facts
+        if variant is None or slot is None or slot.version is None:
+            raise DeviceError(f"{facts.device} does not hold the model")
+        content = _stored(inputs, variant, None)[0].content if options.source is None else None
+        run = await self._guarded(
+            facts.device,
+            lambda link: link.run_model(
+                facts.device,
+                slot=slot.index,
+                version=slot.version or 0,
+                content=content,
+                sensor=options.source.index if options.source else 0,
+                timeout_s=timeout_s,
+            ),
+        )
+        return self._learned(candidate, variant, run, sent_bytes=len(content or b""), by_sensor=content is None)
+
+    def _learned(
+        self, candidate: Candidate, variant: Variant, run: RunResult, *, sent_bytes: int, by_sensor: bool
+    ) -> Ran:
+        facts = candidate.facts
+        spec = variant.structure.outputs[0]
+        if len(run.output) != spec.byte_count:
+            raise DeviceError(f"{facts.device} answered {len(run.output)} bytes where {spec.byte_count} were due")
+        moved = sent_bytes + len(run.output)
+        transfer_s = max(0.0, run.elapsed_s - run.compute_s)
+        self._estimates.saw_device_run(
+            facts.device,
+            variant,
+            before=DevicePair(facts.compute, facts.energy),
+            compute_s=run.compute_s,
+            energy_uj=run.energy_uj,
+        )
+        self._estimates.saw_transfer(facts.device, byte_count=moved, elapsed_s=transfer_s)
+        measured = Measured(
+            total_s=0.0, transfer_s=transfer_s, compute_s=run.compute_s, energy_uj=run.energy_uj, link_bytes=moved
+        )
+        output = Tensor(spec.name, spec.dtype, spec.shape, run.output)
+        return Ran(variant, (output,), measured, run.sample if by_sensor else None)
+
+    async def _sample(self, source: Source, *, timeout_s: float) -> SampleResult:
+        device = source.view.id
+        sample = await self._guarded(
+            device, lambda link: link.read_sensor(device, sensor=source.index, timeout_s=timeout_s)
+        )
+        due = source.sensor.spec.byte_count
+        if len(sample.content) != due:
+            raise DeviceError(f"{device} sent a sample of {len(sample.content)} bytes where {due} were due")
+        self._estimates.saw_transfer(device, byte_count=due, elapsed_s=sample.elapsed_s)
+        self._estimates.saw_sample(device, sensor=source.index, sample_bytes=due, energy_uj=sample.energy_uj)
+        return sample
+
+    async def _guarded(self, device: DeviceId, ask: Callable[[DeviceLink], Awaitable[T]]) -> T:
+        """Ask the device; count it as busy meanwhile, and learn when it does not answer."""
+        self._tracking.began(device)
+        try:
+            return await ask(self._link_of(device))
+        except DeviceTimeout:
+            self._estimates.saw_failure(device)
+            raise
+        finally:
+            self._tracking.ended(device)
+
+
+def _sample_tensor(source: Source, sample: SampleResult) -> Tensor:
+    spec = source.sensor.spec
+    return Tensor(spec.name, spec.dtype, spec.shape, sample.content)
+
+
+def _stored(inputs: Sequence[Tensor], variant: Variant, quantization: Quantization | None) -> list[Tensor]:
+    """Re-express inputs as the variant stores them; `quantization` says what the given values mean (None: real values)."""
+    return [
+        converted(tensor, source=quantization, target=spec)
+        for tensor, spec in zip(inputs, variant.structure.inputs, strict=True)
+    ]

@@ -1,0 +1,205 @@
+"""Which devices there are, what they hold and how reachable they are.
+
+Links hand in events; everybody else reads immutable snapshots. What must survive a restart (who was let in) is in the
+store; what devices say of themselves is told again by them.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gatewayd.core.device import Born, DeviceView, LinkKind, Lost, Profile, Report
+from gatewayd.core.errors import DeviceError, UnknownDevice
+from gatewayd.core.events import DeviceChanged, InputRefused
+from gatewayd.core.names import DeviceId, ModelName
+from gatewayd.services.estimates import Estimates
+from gatewayd.services.ports import Clock, DeviceLink, DeviceStore, KnownDevice, Notify
+
+# Pings in flight at once: a thousand silent devices must not fill the outgoing queue of a link.
+MAX_PINGS = 32
+_PING_TIMEOUT_S = 5.0
+_TICK_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingOptions:
+    """`open_join`: unknown devices are let in at once. `max_devices` bounds memory and the store."""
+
+    open_join: bool = False
+    max_devices: int = 1000
+    ping_every_s: float = 30.0
+
+
+@dataclass(slots=True)
+class _Tracked:
+    """The mutable record behind a `DeviceView`."""
+
+    id: DeviceId
+    approved: bool
+    first_seen_at: float
+    online: bool = False
+    link: LinkKind = LinkKind.MQTT
+    report: Report | None = None
+    running: int = 0
+    note: str = ""
+    desired: dict[ModelName, int] = field(default_factory=dict)
+
+
+class Tracking:
+    """The devices. All methods run on the event loop; `handle` never blocks."""
+
+    def __init__(
+        self,
+        *,
+        store: DeviceStore,
+        estimates: Estimates,
+        profiles: Mapping[str, Profile],
+        options: TrackingOptions,
+        notify: Notify,
+        clock: Clock,
+        wall_clock: Clock,
+    ) -> None:
+        self._store = store
+        self._estimates = estimates
+        self._profiles = profiles
+        self._options = options
+        self._notify = notify
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._devices: dict[DeviceId, _Tracked] = {}
+        self._unsaved: asyncio.Queue[DeviceId] = asyncio.Queue()
+        self._ping_due: list[tuple[float, DeviceId]] = []
+        self._pinged: set[DeviceId] = set()
+
+    async def load(self) -> None:
+        """Read who was seen before; call once before links start."""
+        for known in await self._store.load_devices():
+            self._devices[known.device] = _Tracked(known.device, known.approved, known.first_seen_at)
+
+    def devices(self) -> tuple[DeviceView, ...]:
+        """Return a snapshot of every device ever seen, by id."""
+        return tuple(self._view(self._devices[key]) for key in sorted(self._devices))
+
+    def device(self, device: DeviceId) -> DeviceView:
+        """Return one snapshot. Raises: UnknownDevice."""
+        return self._view(self._tracked(device))
+
+    def handle(self, event: Born | Lost) -> None:
+        """Take what a link saw. A device past the limit is refused, counted and not kept."""
+        match event:
+            case Born():
+                self._born(event)
+            case Lost():
+                self._lost(event)
+
+    async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
+        """Let a device in. Raises: UnknownDevice."""
+        tracked = self._tracked(device)
+        tracked.approved = True
+        tracked.note = f"approved by {who}"
+        await self._save(tracked)
+        self._announce(tracked, "approved")
+        return self._view(tracked)
+
+    def began(self, device: DeviceId) -> None:
+        """Count one more request on the device."""
+        self._tracked(device).running += 1
+
+    def ended(self, device: DeviceId) -> None:
+        """Count one less."""
+        self._tracked(device).running -= 1
+
+    def want(self, device: DeviceId, *, model: ModelName, version: int) -> None:
+        """Record what the gateway wants the device to hold (desired, beside what it reports)."""
+        self._tracked(device).desired[model] = version
+
+    async def run(self, link: DeviceLink) -> None:
+        """Save new devices and ping those online until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._save_new(), name="tracking: save")
+            tasks.create_task(self._ping_all(link, tasks), name="tracking: ping")
+
+    def _born(self, event: Born) -> None:
+        tracked = self._devices.get(event.device) or self._joined(event.device)
+        if tracked is None:
+            return
+        came = not tracked.online
+        changed = tracked.report != event.report
+        tracked.online, tracked.link, tracked.report = True, event.link, event.report
+        if event.device not in self._pinged:
+            self._pinged.add(event.device)
+            heapq.heappush(self._ping_due, (self._clock(), event.device))
+        if came or changed:
+            self._announce(tracked, "online" if came else "report")
+
+    def _joined(self, device: DeviceId) -> _Tracked | None:
+        if len(self._devices) >= self._options.max_devices:
+            limit = f"devices.max_devices is {self._options.max_devices}"
+            self._notify(InputRefused("devices", "too_many", f"{device} is not let in: {limit}"))
+            return None
+        tracked = _Tracked(device, self._options.open_join, self._wall_clock())
+        if not tracked.approved:
+            tracked.note = "waits for approval"
+        self._devices[device] = tracked
+        self._unsaved.put_nowait(device)
+        return tracked
+
+    def _lost(self, event: Lost) -> None:
+        tracked = self._devices.get(event.device)
+        if tracked is None or not tracked.online:
+            return
+        tracked.online = False
+        self._announce(tracked, f"offline: {event.reason}")
+
+    def _announce(self, tracked: _Tracked, what: str) -> None:
+        self._notify(DeviceChanged(tracked.id, tracked.online, what))
+
+    async def _save_new(self) -> None:
+        while True:
+            await self._save(self._devices[await self._unsaved.get()])
+
+    async def _save(self, tracked: _Tracked) -> None:
+        await self._store.save_device(KnownDevice(tracked.id, tracked.approved, tracked.first_seen_at))
+
+    async def _ping_all(self, link: DeviceLink, tasks: asyncio.TaskGroup) -> None:
+        free = asyncio.Semaphore(MAX_PINGS)
+        while True:
+            while self._ping_due and self._ping_due[0][0] <= self._clock():
+                _, device = heapq.heappop(self._ping_due)
+                if not self._devices[device].online:
+                    self._pinged.discard(device)
+                    continue
+                await free.acquire()
+                tasks.create_task(self._ping(link, device, free), name=f"ping {device}")
+            await asyncio.sleep(_TICK_S)
+
+    async def _ping(self, link: DeviceLink, device: DeviceId, free: asyncio.Semaphore) -> None:
+        try:
+            self._estimates.saw_ping(device, await link.ping(device, timeout_s=_PING_TIMEOUT_S))
+        except DeviceError:
+            self._estimates.saw_failure(device)
+        finally:
+            free.release()
+            heapq.heappush(self._ping_due, (self._clock() + self._options.ping_every_s, device))
+
+    def _tracked(self, device: DeviceId) -> _Tracked:
+        found = self._devices.get(device)
+        if found is None:
+            raise UnknownDevice(f"no device {device!r} was ever seen here")
+        return found
+
+    def _view(self, tracked: _Tracked) -> DeviceView:
+        board = tracked.report.capabilities.board if tracked.report else ""
+        return DeviceView(
+            id=tracked.id,
+            approved=tracked.approved,
+            online=tracked.online,
+            link=tracked.link,
+            report=tracked.report,
+            quality=self._estimates.link(tracked.id).quality(),
+            profile=self._profiles.get(board),
+            desired=tuple(tracked.desired.items()),
+            running=tracked.running,
+            note=tracked.note,
+        )

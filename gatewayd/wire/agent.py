@@ -1,0 +1,270 @@
+"""The device agent: a sans-IO state machine that a C port without an allocator can follow line by line.
+
+`Agent.handle` takes one event and the time, and returns what to do. `sim/device.py` is a shell around it; a firmware's main
+loop is another. A device with k slots holds at most k - 1 models, the free slot is for staging; it works with no model at all.
+The push itself is in `agent_push.py`, the journal in `agent_journal.py`, the terms in `agent_terms.py`.
+"""
+
+from typing import assert_never
+
+from gatewayd.core.device import PushPhase, SlotState
+from gatewayd.core.errors import BadRequest
+from gatewayd.wire.agent_journal import newest_journal
+from gatewayd.wire.agent_push import (
+    TRIAL_NOT_CONFIRMED,
+    end,
+    on_accept,
+    on_activate,
+    on_cancel,
+    on_chunk,
+    on_hashed,
+    on_offer,
+    on_tested,
+    on_time,
+    publish_status,
+    report_end,
+    report_position,
+    write_journal,
+)
+from gatewayd.wire.agent_terms import (
+    EMPTY_SLOT,
+    WANT_REPEATS,
+    AgentState,
+    BatteryChanged,
+    Board,
+    Booted,
+    Command,
+    Connected,
+    Disconnected,
+    Event,
+    HashSlot,
+    Ignored,
+    MessageReceived,
+    Publish,
+    ReadSensor,
+    RunDone,
+    RunModel,
+    SampleDone,
+    SelfTestDone,
+    SlotHashed,
+    Step,
+    Ticked,
+    new_state,
+)
+from gatewayd.wire.mqttdevice import (
+    Accept,
+    Activate,
+    Cancel,
+    ChunkFrame,
+    DownMessage,
+    FrameStatus,
+    OfferMessage,
+    Ping,
+    ResultFrame,
+    RunFrame,
+    SampleFrame,
+    SampleRequest,
+    decode_down,
+    encode_pong,
+    encode_result,
+    encode_sample_result,
+)
+
+_RUNNABLE = {SlotState.ACTIVE, SlotState.TRIAL}
+
+
+class Agent:
+    """One device's agent. `state` is all it keeps; readable for tests and logs, changed by `handle` only."""
+
+    __slots__ = ("board", "state")
+
+    def __init__(self, board: Board, *, battery_percent: int | None = None) -> None:
+        self.board = board
+        self.state = new_state(board, battery_percent)
+
+    def handle(self, event: Event, now_ms: int) -> tuple[Command, ...]:
+        """Take one event; return what the shell must do, in order.
+
+        `now_ms` is any millisecond counter that only goes up; it may wrap at 32 bits. Time alone (a trial's end, a repeated want)
+        is looked at with every event.
+        """
+        if isinstance(event, Booted):
+            self.state = new_state(self.board, self.state.battery_percent)
+        board, state = self.board, self.state
+        state.now_ms = now_ms
+        state.out = []
+        _dispatch(board, state, event)
+        on_time(board, state)
+        return tuple(state.out)
+
+    def due_ms(self) -> int | None:
+        """Return when time alone will make it act, or None: the shell hands in `Ticked` then."""
+        state = self.state
+        if state.step is Step.TRIAL:
+            return state.trial_due_ms
+        return state.want_due_ms if state.step is Step.RECEIVING and state.wants_left > 0 else None
+
+
+def _dispatch(board: Board, state: AgentState, event: Event) -> None:
+    match event:
+        case Booted():
+            _boot(board, state, event)
+        case Connected():
+            _connected(board, state)
+        case Disconnected():
+            state.is_connected = False
+        case MessageReceived():
+            _message(board, state, event)
+        case BatteryChanged(percent):
+            state.battery_percent = percent
+            _status_when_ready(board, state)
+        case Ticked():
+            pass
+        case _:
+            _finish(board, state, event)
+
+
+def _finish(board: Board, state: AgentState, event: SlotHashed | SelfTestDone | RunDone | SampleDone) -> None:
+    """Take what a command gave back."""
+    match event:
+        case SlotHashed():
+            _checked(board, state, event)
+            on_hashed(board, state, event)
+        case SelfTestDone():
+            on_tested(board, state, event)
+        case RunDone(frame):
+            _send(state, "result", encode_result(frame))
+        case SampleDone(frame):
+            _send(state, "sample", encode_sample_result(frame))
+        case _:
+            assert_never(event)
+
+
+def _boot(board: Board, state: AgentState, event: Booted) -> None:
+    """Believe the journal, end a trial that was cut short, then check that what it says is in flash."""
+    slot_bytes = board.capabilities.slot_bytes
+    journal = newest_journal(event.journals, slot_count=board.slot_count, slot_bytes=slot_bytes)
+    state.step = Step.CHECKING
+    if journal is not None:
+        state.slots, state.journal_sequence = list(journal.slots), journal.sequence
+        state.push, state.offset = journal.push, journal.offset
+        _find_unfinished(state)
+    _check_next(board, state)
+
+
+def _find_unfinished(state: AgentState) -> None:
+    for index, slot in enumerate(state.slots):
+        if slot.state is SlotState.STAGING:
+            state.staging = index
+        if slot.state is SlotState.TRIAL:
+            state.slots[index], state.is_journal_stale = EMPTY_SLOT, True
+            end(state, state.push, slot.digest, PushPhase.FAILED, TRIAL_NOT_CONFIRMED)
+
+
+def _check_next(board: Board, state: AgentState) -> None:
+    while state.checked_slots < board.slot_count:
+        slot = state.slots[state.checked_slots]
+        if slot.state is SlotState.ACTIVE:
+            state.out.append(HashSlot(state.checked_slots, slot.size_bytes))
+            return
+        state.checked_slots += 1
+    is_waiting = any(slot.state is SlotState.STAGING for slot in state.slots)
+    state.step = Step.WAITING if is_waiting else Step.IDLE
+    if state.is_journal_stale:
+        write_journal(board, state)
+    if state.is_connected:
+        _connected(board, state)
+
+
+def _checked(board: Board, state: AgentState, event: SlotHashed) -> None:
+    """A model that is not in flash as the journal says is no model: its slot is free."""
+    if state.step is not Step.CHECKING or event.slot != state.checked_slots:
+        return
+    if event.digest != state.slots[event.slot].digest:
+        state.slots[event.slot], state.is_journal_stale = EMPTY_SLOT, True
+    state.checked_slots += 1
+    _check_next(board, state)
+
+
+def _connected(board: Board, state: AgentState) -> None:
+    """Say who it is, then where the push stands or how the last one ended, if nobody heard it."""
+    state.is_connected, state.wants_left = True, WANT_REPEATS
+    if state.step <= Step.CHECKING:
+        return
+    publish_status(board, state)
+    if state.is_end_unsent:
+        report_end(state)
+    report_position(board, state)
+
+
+def _message(board: Board, state: AgentState, event: MessageReceived) -> None:
+    try:
+        message = decode_down(event.kind, event.payload)
+    except BadRequest as error:
+        state.out.append(Ignored(str(error)))
+        return
+    if state.step <= Step.CHECKING:
+        state.out.append(Ignored("still starting"))
+    else:
+        _obey(board, state, message)
+
+
+def _obey(board: Board, state: AgentState, message: DownMessage) -> None:  # one line per message, as C's switch has
+    match message:
+        case OfferMessage():
+            on_offer(board, state, message)
+        case ChunkFrame():
+            on_chunk(board, state, message)
+        case Activate():
+            on_activate(board, state, message)
+        case Accept():
+            on_accept(board, state, message)
+        case Cancel():
+            on_cancel(board, state, message)
+        case RunFrame():
+            _run(board, state, message)
+        case SampleRequest():
+            _sample(board, state, message)
+        case Ping(token):
+            _send(state, "pong", encode_pong(token))
+        case _:
+            assert_never(message)
+
+
+def _run(board: Board, state: AgentState, frame: RunFrame) -> None:
+    refusal = _run_refusal(board, state, frame)
+    if refusal:
+        refused = ResultFrame(frame.request, FrameStatus.REFUSED, 0, 0, 0, reason=refusal)
+        _send(state, "result", encode_result(refused))
+        return
+    size_bytes = state.slots[frame.slot].size_bytes
+    state.out.append(RunModel(frame.request, frame.slot, size_bytes, frame.sensor, frame.content))
+
+
+def _run_refusal(board: Board, state: AgentState, frame: RunFrame) -> str:
+    if frame.slot >= board.slot_count or state.slots[frame.slot].state not in _RUNNABLE:
+        return f"slot {frame.slot} holds no model"
+    held = state.slots[frame.slot].version
+    if frame.version != held:
+        return f"slot {frame.slot} holds version {held}, not {frame.version}"
+    is_there = frame.content is not None or frame.sensor < len(board.capabilities.sensors)
+    return "" if is_there else f"no sensor {frame.sensor}"
+
+
+def _sample(board: Board, state: AgentState, message: SampleRequest) -> None:
+    if message.sensor < len(board.capabilities.sensors):
+        state.out.append(ReadSensor(message.request, message.sensor))
+        return
+    refused = SampleFrame(message.request, FrameStatus.REFUSED, 0, 0, reason=f"no sensor {message.sensor}")
+    _send(state, "sample", encode_sample_result(refused))
+
+
+def _status_when_ready(board: Board, state: AgentState) -> None:
+    if state.step > Step.CHECKING:
+        publish_status(board, state)
+
+
+def _send(state: AgentState, kind: str, payload: bytes) -> None:
+    """Publish with QoS 0: whoever asked has a deadline and asks again."""
+    if state.is_connected:
+        state.out.append(Publish(kind, payload, 0, retain=False))

@@ -1,0 +1,272 @@
+"""What the device agent is told (events), what it tells its shell to do (commands), and the one struct it keeps.
+
+Everything has a fixed size, so that a C port needs no allocator: slots are at most 8, names 63 characters, one offer and one
+chunk are held at a time, one event gives at most `MAX_COMMANDS` commands. No I/O here, and no clock: time comes with the event.
+
+The shell's contract: it carries out the commands of one event in order, each durable before the next; what they give back
+(`SlotHashed`, `SelfTestDone`, `RunDone`, `SampleDone`) it hands in before the next outside event. A flash that fails to write is
+a reset: the shell restarts, and the journal says what is true.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from gatewayd.core.device import Capabilities, PushPhase, SlotState
+from gatewayd.core.names import Digest, ModelName, PushId
+from gatewayd.core.tensor import DType
+from gatewayd.wire.mqttdevice import OfferMessage, ResultFrame, SampleFrame
+
+MAX_COMMANDS = 12
+WANT_REPEAT_MS = 2_000
+WANT_REPEATS = 30
+"""A gateway that is silent for 30 repeats is not coming back on this connection: the battery is spared until it speaks again."""
+TRIAL_MS = 30_000
+
+_NO_MODEL, _NO_DIGEST, _NO_PUSH = ModelName(""), Digest("0" * 64), PushId(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The constants of one device.
+
+    `page_bytes` is what its flash erases at once: the journal notes progress once per page, so that a power cut costs at most one
+    page sent again (with `page_bytes` ≤ the chunk, at most one chunk) and an endurance of 10,000 erases lasts for
+    20,000 / (pages per model) pushes on two journal copies.
+    """
+
+    capabilities: Capabilities
+    slot_count: int
+    page_bytes: int
+
+
+class Step(IntEnum):
+    """Where the agent stands. Up to CHECKING it answers nothing."""
+
+    OFF = 0
+    CHECKING = 1
+    IDLE = 2
+    WAITING = 3
+    RECEIVING = 4
+    HASHING = 5
+    TESTING = 6
+    TESTED = 7
+    TRIAL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """What a slot holds; everything but `state` is void in an empty one."""
+
+    state: SlotState = SlotState.EMPTY
+    model: ModelName = _NO_MODEL
+    version: int = 0
+    digest: Digest = _NO_DIGEST
+    size_bytes: int = 0
+
+
+EMPTY_SLOT = SlotRecord()
+
+
+@dataclass(frozen=True, slots=True)
+class Booted:
+    """Power came: both copies of the journal as they are in flash (any bytes, b"" when never written)."""
+
+    journals: tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker is there and the subscription stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The broker is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """A message came on `down/<kind>`."""
+
+    kind: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SlotHashed:
+    """SHA-256 of the first bytes of a slot, as `HashSlot` asked."""
+
+    slot: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestDone:
+    """The model ran on the self-test's input: its first output, or why it did not load or run."""
+
+    slot: int
+    output: bytes
+    dtype: DType
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDone:
+    """A run ended, well or not."""
+
+    frame: ResultFrame
+
+
+@dataclass(frozen=True, slots=True)
+class SampleDone:
+    """A sensor was read, or not."""
+
+    frame: SampleFrame
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryChanged:
+    """The battery's charge in whole percent."""
+
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """Time passed, nothing else."""
+
+
+Event = (
+    Booted
+    | Connected
+    | Disconnected
+    | MessageReceived
+    | SlotHashed
+    | SelfTestDone
+    | RunDone
+    | SampleDone
+    | BatteryChanged
+    | Ticked
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Send a message on `up/<kind>`."""
+
+    kind: str
+    payload: bytes
+    qos: int
+    retain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EraseSlot:
+    """Erase a slot from `offset` (a page boundary) to its end."""
+
+    slot: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSlot:
+    """Write into erased flash."""
+
+    slot: int
+    offset: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WriteJournal:
+    """Replace one of the two copies (0 or 1). It may tear: the other one stands until this one is whole."""
+
+    copy: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HashSlot:
+    """Hash the first `size_bytes` of a slot as they are in flash; answer with `SlotHashed`."""
+
+    slot: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunSelfTest:
+    """Load the model into the arena and run it once on the generated input of `seed`; answer with `SelfTestDone`."""
+
+    slot: int
+    size_bytes: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunModel:
+    """Run a slot's model on `content`, or, when None, on a sample of sensor number `sensor`; answer with `RunDone`."""
+
+    request: int
+    slot: int
+    size_bytes: int
+    sensor: int
+    content: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReadSensor:
+    """Read a sensor; answer with `SampleDone`."""
+
+    request: int
+    sensor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A message had no effect; for the device's own log."""
+
+    reason: str
+
+
+Command = (
+    Publish | EraseSlot | WriteSlot | WriteJournal | HashSlot | RunSelfTest | RunModel | ReadSensor | Ignored
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class AgentState:
+    """All the agent's RAM; mutable, because on a microcontroller this is one static struct.
+
+    `push`, `staging`, `offset` and `offer` belong to the push under way (steps WAITING to TRIAL; no `offer` in WAITING: it died
+    with the RAM and comes again). `ended_*` is the last push that ended, kept to answer its offer again; `is_end_unsent`
+    that nobody was connected to hear it. `is_erased` per slot: known to be erased, so that no erase is spent twice.
+    """
+
+    slots: list[SlotRecord]
+    is_erased: list[bool]
+    step: Step = Step.OFF
+    now_ms: int = 0
+    is_connected: bool = False
+    battery_percent: int | None = None
+    journal_sequence: int = 0
+    checked_slots: int = 0
+    is_journal_stale: bool = False
+    push: PushId = _NO_PUSH
+    staging: int = 0
+    offset: int = 0
+    offer: OfferMessage | None = None
+    want_due_ms: int = 0
+    wants_left: int = 0
+    trial_due_ms: int = 0
+    ended_push: PushId = _NO_PUSH
+    ended_digest: Digest = _NO_DIGEST
+    ended_phase: PushPhase | None = None
+    ended_reason: str = ""
+    is_end_unsent: bool = False
+    out: list[Command] = field(default_factory=list)
+
+
+def new_state(board: Board, battery_percent: int | None) -> AgentState:
+    """Return the state before power comes."""
+    count = board.slot_count
+    return AgentState([EMPTY_SLOT] * count, [False] * count, battery_percent=battery_percent)

@@ -1,0 +1,170 @@
+"""JSON values as tensors: the shape, datatype and data of the Open Inference Protocol, every mistake with its path.
+
+Pure; called by `wire/tensors.py`. Nothing of models or requests is known here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite, prod
+from sys import float_info
+from typing import NoReturn
+
+from gatewayd.core.errors import BadRequest
+from gatewayd.core.tensor import DType, Tensor, TensorSpec, tensor_from_values
+
+# These protect error messages, logs and the loop from absurd but short bodies.
+MAX_RANK = 8
+MAX_TEXT = 128
+
+_TENSOR_KEYS = ("name", "shape", "datatype", "data", "parameters")
+_REQUIRED_KEYS = ("name", "shape", "datatype", "data")
+_ELEMENT_TYPES: Mapping[DType, frozenset[type]] = {
+    dtype: frozenset({int, float} if dtype is DType.FP32 else {bool} if dtype is DType.BOOL else {int})
+    for dtype in DType
+}
+
+
+def read_tensor(value: object, path: str) -> Tensor:
+    """Read one element of `inputs`. `data` is row-major, flat or nested as the shape is.
+
+    Raises: BadRequest naming the path of the first mistake.
+    """
+    fields = read_mapping(value, path, known=_TENSOR_KEYS)
+    for key in _REQUIRED_KEYS:
+        if key not in fields:
+            refuse(f"{path}.{key}", "is missing")
+    name = read_text(fields["name"], f"{path}.name")
+    spec = TensorSpec(name, _dtype(fields["datatype"], f"{path}.datatype"), _shape(fields["shape"], f"{path}.shape"))
+    return _packed(spec, _elements(fields["data"], spec.shape, f"{path}.data"), f"{path}.data")
+
+
+def write_tensor(tensor: Tensor) -> dict[str, object]:
+    """Return one element of `outputs`, data flat. Elements that are not finite become null: JSON has no NaN."""
+    values: list[object] = list(tensor.values())
+    if tensor.dtype is DType.FP32:
+        values = [write_number(value) for value in tensor.values()]
+    elif tensor.dtype is DType.BOOL:
+        values = [bool(value) for value in values]
+    return {"name": tensor.name, "shape": list(tensor.shape), "datatype": tensor.dtype.value, "data": values}
+
+
+def write_number(value: float) -> float | None:
+    """Return `value` as JSON can hold it: nine significant digits, None when it is not finite.
+
+    Nine digits give every 32-bit float back exactly and spare the tail of its 64-bit spelling.
+    """
+    return float(f"{value:.9g}") if isfinite(value) else None
+
+
+def read_mapping(value: object, path: str, *, known: Sequence[str]) -> Mapping[str, object]:
+    """Check that `value` is a JSON object with no other keys than `known`. Raises: BadRequest."""
+    if not isinstance(value, dict):
+        refuse(path, f"must be a JSON object, got {_kind(value)}")
+    unknown = [key for key in value if key not in known]
+    if unknown:
+        refuse(path, f"{str(unknown[0])[:MAX_TEXT]!r} is not known here; known: {', '.join(known)}")
+    return value
+
+
+def read_text(value: object, path: str) -> str:
+    """Check that `value` is a text of 1 to 128 printable characters. Raises: BadRequest."""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT or not value.isprintable():
+        refuse(path, f"must be a text of 1 to {MAX_TEXT} printable characters")
+    return value
+
+
+def refuse(path: str, message: str) -> NoReturn:
+    """Raise BadRequest for the mistake at `path`."""
+    raise BadRequest(f"{path}: {message}")
+
+
+def _dtype(value: object, path: str) -> DType:
+    try:
+        return DType(value)
+    except ValueError:
+        refuse(path, f"{str(value)[:MAX_TEXT]!r} is not one of {', '.join(each.value for each in DType)}")
+
+
+def _shape(value: object, path: str) -> tuple[int, ...]:
+    if not isinstance(value, list) or len(value) > MAX_RANK:
+        refuse(path, f"must be a list of at most {MAX_RANK} dimensions")
+    if not all(type(each) is int and each >= 1 for each in value):
+        refuse(path, "every dimension must be a whole number from 1")
+    return tuple(value)
+
+
+def _elements(value: object, shape: tuple[int, ...], path: str) -> Sequence[object]:
+    if not isinstance(value, list):
+        refuse(path, f"must be a list, got {_kind(value)}")
+    is_nested = any(isinstance(each, list) for each in value)
+    flat = list(_flatten(value, path, depth=1)) if is_nested else value
+    if len(flat) != prod(shape):
+        refuse(path, f"{len(flat)} values for shape {_dims(shape)}, which holds {prod(shape)}")
+    if is_nested:
+        _check_nesting(value, shape, path)
+    return flat
+
+
+def _flatten(value: list[object], path: str, *, depth: int) -> Iterator[object]:
+    if depth > MAX_RANK:
+        refuse(path, f"is nested deeper than {MAX_RANK} lists")
+    for each in value:
+        if isinstance(each, list):
+            yield from _flatten(each, path, depth=depth + 1)
+        else:
+            yield each
+
+
+def _check_nesting(value: object, shape: tuple[int, ...], path: str) -> None:
+    if not shape:
+        if isinstance(value, list):
+            refuse(path, "is nested deeper than the shape has dimensions")
+        return
+    if not isinstance(value, list) or len(value) != shape[0]:
+        found = f"{len(value)} elements" if isinstance(value, list) else _kind(value)
+        refuse(path, f"has {found} where the shape says {shape[0]} elements")
+    for index, each in enumerate(value):
+        _check_nesting(each, shape[1:], f"{path}[{index}]")
+
+
+def _packed(spec: TensorSpec, values: Sequence[object], path: str) -> Tensor:
+    numbers = _numbers(values, spec.dtype, path)
+    tensor = _tensor_or_none(spec, numbers)
+    if tensor is None:
+        single = TensorSpec(spec.name, spec.dtype, (1,))
+        index = next(i for i, number in enumerate(numbers) if _tensor_or_none(single, [number]) is None)
+        refuse(f"{path}[{index}]", f"{_short(numbers[index])} does not fit {spec.dtype.value}")
+    return tensor
+
+
+def _numbers(values: Sequence[object], dtype: DType, path: str) -> Sequence[float]:
+    # Exact types: bool is an int to Python. As a set because large lists pass here.
+    allowed = _ELEMENT_TYPES[dtype]
+    if not set(map(type, values)) <= allowed:
+        index = next(i for i, value in enumerate(values) if type(value) not in allowed)
+        refuse(f"{path}[{index}]", f"{_kind(values[index])} is no {dtype.value}")
+    return values  # type: ignore[return-value]  # numbers, as the types say; mypy does not follow the set
+
+
+def _tensor_or_none(spec: TensorSpec, numbers: Sequence[float]) -> Tensor | None:
+    try:
+        tensor = tensor_from_values(spec, numbers)
+    except BadRequest:
+        return None
+    is_whole = spec.dtype is not DType.FP32
+    return tensor if is_whole or all(map(isfinite, tensor.values())) else None
+
+
+def _short(number: float) -> str:
+    # Python refuses to spell out whole numbers of more than 4,300 digits, and nobody reads past a few.
+    return f"{number:.15g}" if abs(number) < float_info.max else "a number of more than 308 digits"
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    if isinstance(value, float):
+        return "a fraction"
+    return kinds.get(type(value), "a number")

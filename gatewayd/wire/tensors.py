@@ -1,0 +1,245 @@
+"""What a caller of an inference sends and gets, on every protocol: Open Inference Protocol JSON or raw tensor bytes.
+
+Pure: bytes to `InferenceBody`, `InferenceResult` to bytes. Edges call it; which model is meant, deadlines on a clock and
+shapes of the model's signature are not known here.
+
+Source: Open Inference Protocol v2, "Inference Request JSON Object" and "Inference Response JSON Object".
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from gatewayd.core.cost import Costs
+from gatewayd.core.errors import BadRequest, GatewayError, TooLarge
+from gatewayd.core.names import parse_device_id
+from gatewayd.core.request import NODE, InferenceResult, Measured, Privacy, SensorRef, Target
+from gatewayd.core.tensor import Tensor
+from gatewayd.wire.tensor_json import MAX_TEXT, read_mapping, read_tensor, read_text, refuse, write_number, write_tensor
+
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+
+MAX_JSON_BYTES = 2**20  # protects the loop: a JSON list of a megabyte takes about 10 ms to read
+MAX_RAW_BYTES = 16 * 2**20  # protects memory; raw bytes are not parsed
+MAX_INPUTS = 32  # protects the loop from bodies that are all overhead
+MAX_DEADLINE_MS = 3_600_000.0  # protects the queues from requests that wait for ever
+
+_BODY_KEYS = ("id", "inputs", "outputs", "parameters", "device", "input")
+_PARAMETER_KEYS = ("placement", "deadline_ms", "privacy", "class")
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceBody:
+    """A decoded request body. Exactly one of `inputs`, `raw` and `source` is given.
+
+    `pin` None leaves the placement open; `deadline_ms` (from arrival) None takes the node's default; `id` is the
+    caller's own name for the request, at most 128 printable characters.
+    """
+
+    inputs: tuple[Tensor, ...] = ()
+    raw: bytes | None = None
+    source: SensorRef | None = None
+    pin: Target | None = None
+    privacy: Privacy = Privacy.ANY
+    deadline_ms: float | None = None
+    request_class: str = "default"
+    id: str | None = None
+
+
+def decode_body(
+    payload: bytes,
+    content_type: str | None,
+    *,
+    max_json_bytes: int = MAX_JSON_BYTES,
+    max_raw_bytes: int = MAX_RAW_BYTES,
+) -> InferenceBody:
+    """Read a request body.
+
+    Without a content type (MQTT 3.1.1) a payload whose first non-space byte is `{` is JSON and any other is raw
+    tensor bytes: a raw tensor that may begin with 0x7B needs a content type.
+
+    Raises:
+        BadRequest: malformed; the message names the path, as in `inputs[0].data`.
+        TooLarge: over `max_json_bytes` or `max_raw_bytes`.
+    """
+    if not _is_json(payload, content_type):
+        return InferenceBody(raw=_bounded(payload, max_raw_bytes, kind="a raw tensor"))
+    return read_body(_parse_json(_bounded(payload, max_json_bytes, kind="a JSON body")))
+
+
+def read_body(document: object) -> InferenceBody:
+    """Read a parsed JSON body. `outputs` is accepted and all outputs are answered.
+
+    Raises: BadRequest naming the path of the first mistake.
+    """
+    body = read_mapping(document, "body", known=_BODY_KEYS)
+    source = _source(body)
+    inputs = _inputs(body.get("inputs"), has_source=source is not None)
+    return replace(_options(body), inputs=inputs, source=source)
+
+
+def read_raw(content: bytes, document: object) -> InferenceBody:
+    """Combine raw tensor bytes with the `id` and `parameters` of a parsed JSON object.
+
+    Raises: BadRequest naming the path of the first mistake; TooLarge.
+    """
+    options = _options(read_mapping(document, "body", known=("id", "parameters")))
+    return replace(options, raw=_bounded(content, MAX_RAW_BYTES, kind="a raw tensor"))
+
+
+def encode_result(result: InferenceResult) -> bytes:
+    """Return the Open Inference Protocol answer; what gatewayd adds is in `parameters`."""
+    return json.dumps(result_document(result), separators=(",", ":"), allow_nan=False).encode()
+
+
+def encode_error(error: GatewayError, *, id: str | None) -> bytes:  # noqa: A002 - the protocol's own word
+    """Return `{"error": {"code", "message"}, "id"}`; `id` None is left out."""
+    document: dict[str, object] = {"error": {"code": error.code, "message": str(error)}}
+    if id is not None:
+        document["id"] = id
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def result_document(result: InferenceResult) -> dict[str, object]:
+    """Return the answer as JSON values; numbers that are not finite become null."""
+    return {
+        "id": str(result.id),
+        "model_name": result.model,
+        "model_version": str(result.version),
+        "outputs": [write_tensor(tensor) for tensor in result.outputs],
+        "parameters": _result_parameters(result),
+    }
+
+
+def costs_document(costs: Costs) -> dict[str, object]:
+    """Return predicted costs in the units callers read: ms, µJ, bytes, share."""
+    return {
+        "latency_ms": write_number(costs.latency_s * 1000),
+        "energy_uj": write_number(costs.energy_uj),
+        "link_bytes": write_number(costs.link_bytes),
+        "failure": write_number(costs.failure),
+    }
+
+
+def measured_document(measured: Measured) -> dict[str, object]:
+    """Return what a request cost in the units callers read: ms, µJ, bytes."""
+    return {
+        "total_ms": write_number(measured.total_s * 1000),
+        "queue_ms": write_number(measured.queue_s * 1000),
+        "transfer_ms": write_number(measured.transfer_s * 1000),
+        "compute_ms": write_number(measured.compute_s * 1000),
+        "energy_uj": write_number(measured.energy_uj),
+        "link_bytes": measured.link_bytes,
+    }
+
+
+def _result_parameters(result: InferenceResult) -> dict[str, object]:
+    return {
+        "ran_on": str(result.ran_on),
+        "reason": result.reason,
+        "version": result.version,
+        "variant": result.variant,
+        "label": result.label,
+        "score": write_number(result.score) if result.score is not None else None,
+        "sample": result.sample,
+        "predicted": costs_document(result.predicted) if result.predicted is not None else None,
+        "measured": measured_document(result.measured),
+        "attempts": list(result.attempts),
+    }
+
+
+def _is_json(payload: bytes, content_type: str | None) -> bool:
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if not kind:
+        return payload.lstrip(b" \t\r\n")[:1] == b"{"
+    if kind not in {JSON, OCTETS}:
+        message = f"content type {kind[:MAX_TEXT]!r} is not understood: send {JSON} or {OCTETS}"
+        raise BadRequest(message)
+    return kind == JSON
+
+
+def _bounded(payload: bytes, limit: int, *, kind: str) -> bytes:
+    if len(payload) > limit:
+        message = f"{kind} of {len(payload)} bytes is over the limit of {limit} bytes"
+        raise TooLarge(message)
+    if not payload:
+        raise BadRequest("the body is empty: send a JSON object or the tensor's bytes")
+    return payload
+
+
+def _parse_json(payload: bytes) -> object:
+    try:
+        return json.loads(payload, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise BadRequest("the JSON body is nested too deeply") from error
+    except ValueError as error:
+        message = f"the body is not valid JSON: {error}"
+        raise BadRequest(message) from error
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    message = f"{text} is no JSON number"
+    raise ValueError(message)
+
+
+def _options(body: Mapping[str, object]) -> InferenceBody:
+    parameters = read_mapping(body.get("parameters", {}), "parameters", known=_PARAMETER_KEYS)
+    return InferenceBody(
+        pin=_pin(read_text(parameters.get("placement", "auto"), "parameters.placement")),
+        privacy=_privacy(parameters.get("privacy", Privacy.ANY.value)),
+        deadline_ms=_deadline_ms(parameters.get("deadline_ms")),
+        request_class=read_text(parameters.get("class", "default"), "parameters.class"),
+        id=read_text(body["id"], "id") if body.get("id") is not None else None,
+    )
+
+
+def _source(body: Mapping[str, object]) -> SensorRef | None:
+    if "device" not in body and "input" not in body:
+        return None
+    for key in ("device", "input"):
+        if key not in body:
+            refuse(key, 'is missing: data at a sensor is named as {"device": "cam-7", "input": "frame"}')
+    device, sensor = read_text(body["device"], "device"), read_text(body["input"], "input")
+    return SensorRef(parse_device_id(device), sensor)
+
+
+def _inputs(value: object, *, has_source: bool) -> tuple[Tensor, ...]:
+    if has_source:
+        if value is not None:
+            refuse("inputs", "give either inputs or device and input, not both")
+        return ()
+    if value is None:
+        refuse("body", 'give "inputs", or "device" and "input"')
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_INPUTS:
+        refuse("inputs", f"must be a list of 1 to {MAX_INPUTS} tensors")
+    return tuple(read_tensor(each, f"inputs[{index}]") for index, each in enumerate(value))
+
+
+def _pin(text: str) -> Target | None:
+    if text == "auto":
+        return None
+    if text == "node":
+        return NODE
+    kind, _, device = text.partition(":")
+    if kind != "device":
+        refuse("parameters.placement", f"{text!r} is not auto, node or device:<id>")
+    return Target(parse_device_id(device))
+
+
+def _privacy(value: object) -> Privacy:
+    try:
+        return Privacy(value)
+    except ValueError:
+        known = ", ".join(each.value for each in Privacy)
+        refuse("parameters.privacy", f"{str(value)[:MAX_TEXT]!r} is not one of {known}")
+
+
+def _deadline_ms(value: object) -> float | None:
+    if value is None:
+        return None
+    # Exact types: true is a number to Python.
+    if type(value) not in {int, float} or not isinstance(value, int | float) or not 0 < value <= MAX_DEADLINE_MS:
+        refuse("parameters.deadline_ms", f"must be a number of milliseconds over 0 and up to {MAX_DEADLINE_MS:.0f}")
+    return float(value)

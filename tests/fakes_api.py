@@ -1,0 +1,259 @@
+"""Hand-written fakes of the services that the API calls, and the small world they live in."""
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from gatewayd.api.services import Node, Requests, Services
+from gatewayd.api.table import Api
+from gatewayd.core.cost import Costs
+from gatewayd.core.device import (
+    Capabilities,
+    DeviceView,
+    EnergySource,
+    LinkKind,
+    LinkQuality,
+    Report,
+    Sensor,
+    Slot,
+    SlotState,
+)
+from gatewayd.core.errors import GatewayError, NotFound, UnknownDevice, UnknownModel
+from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, Verdict, Version
+from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
+from gatewayd.core.placement import Decision, Option, Placement
+from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured, Target
+from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
+from gatewayd.core.update import Push, PushState
+from gatewayd.services.ports import AliasMove
+
+KWS = ModelName("kws")
+CAM = DeviceId("cam-7")
+INPUT = TensorSpec("x", DType.FP32, (1, 4))
+OUTPUT = TensorSpec("scores", DType.FP32, (1, 2))
+STRUCTURE = Structure((Operator("SOFTMAX", 1, 1), Operator("CONV_2D", 3, 2)), (INPUT,), (OUTPUT,), 1200, 800)
+VARIANT = Variant(
+    "tflite-int8",
+    Digest("a" * 64),
+    18432,
+    STRUCTURE,
+    (Verdict(Place.NODE, "litert", runs=True, reason="loads and runs", latency_s=0.0002),),
+    arena_bytes=12000,
+)
+VERSION = Version(KWS, 1, Signature((INPUT,), (OUTPUT,), ("no", "yes"), "mfcc@1"), (VARIANT,), 1_700_000_000.0, "first")
+CAPABILITIES = Capabilities(
+    board="nucleo-l4r5zi",
+    cpu="cortex-m4",
+    clock_mhz=120,
+    ram_bytes=655360,
+    flash_bytes=2097152,
+    runtime="tflm",
+    runtime_version="2.15",
+    runtime_abi=3,
+    arena_bytes=65536,
+    slot_bytes=131072,
+    chunk_bytes=1024,
+    energy_source=EnergySource.BATTERY,
+    operators=None,
+    sensors=(Sensor("mic", TensorSpec("mic", DType.INT16, (1, 4), Quantization(0.5, 0)), "mfcc@1"),),
+)
+DEVICE = DeviceView(
+    id=CAM,
+    approved=False,
+    online=True,
+    link=LinkKind.MQTT,
+    report=Report(CAPABILITIES, (Slot(0, SlotState.ACTIVE, KWS, 1, Digest("a" * 64)), Slot(1, SlotState.EMPTY)), 0.93),
+    quality=LinkQuality(0.012, 8000.0, 0.01),
+    profile=None,
+    desired=((KWS, 1),),
+)
+PUSH = Push(
+    id=PushId(7),
+    device=CAM,
+    model=KWS,
+    version=1,
+    variant="tflite-int8",
+    digest=Digest("a" * 64),
+    size_bytes=18432,
+    state=PushState.TRANSFERRING,
+    deadline_s=50.0,
+    offset=9216,
+)
+COSTS = Costs(latency_s=0.004, energy_uj=12.5, link_bytes=40.0, failure=0.01)
+DECISION = Decision(
+    RequestId("r-1"),
+    "kws",
+    1,
+    Placement(
+        (
+            Option(Target(CAM), "tflite-int8", COSTS, 9.5),
+            Option(NODE, refusal="the data must stay on the device"),
+        ),
+        "the only option",
+    ),
+    (),
+    "served",
+    Target(CAM),
+    Measured(total_s=0.005),
+)
+
+
+@dataclass
+class FakeInference:
+    """Answers every request with the same scores, or raises `error`."""
+
+    error: Exception | None = None
+    seen: list[InferenceRequest] = field(default_factory=list)
+
+    async def infer(self, request: InferenceRequest) -> InferenceResult:
+        self.seen.append(request)
+        if self.error is not None:
+            raise self.error
+        return InferenceResult(
+            id=request.id,
+            model=str(request.model.name),
+            version=1,
+            variant="tflite-int8",
+            outputs=(Tensor("scores", DType.FP32, (1, 2), struct.pack("<2f", 0.25, 0.75)),),
+            ran_on=request.pin or NODE,
+            reason="cheapest",
+            predicted=COSTS,
+            measured=Measured(total_s=0.005, compute_s=0.003),
+            label="yes",
+            score=0.75,
+            sample=3 if request.source else None,
+        )
+
+
+@dataclass
+class FakeCatalog:
+    """One model in a list; admission gives the next number and reads nothing."""
+
+    kept: list[Version] = field(default_factory=lambda: [VERSION])
+    moves: list[AliasMove] = field(
+        default_factory=lambda: [AliasMove(KWS, Alias("stable"), 1, 1_700_000_000.0, "ann", "first version")]
+    )
+    files: list[bytes] = field(default_factory=list)
+    error: GatewayError | None = None
+
+    async def add(
+        self,
+        *,
+        model: ModelName,
+        files: Sequence[bytes],
+        labels: Sequence[str],
+        preprocessing: str,
+        note: str,
+        who: str,
+    ) -> Version:
+        if self.error is not None:
+            raise self.error
+        self.files.extend(files)
+        number = 1 + max((v.number for v in self.kept if v.model == model), default=0)
+        signature = replace(VERSION.signature, labels=tuple(labels), preprocessing=preprocessing)
+        version = replace(VERSION, model=model, number=number, signature=signature, note=f"{note} ({who})")
+        self.kept.append(version)
+        return version
+
+    def versions(self) -> tuple[Version, ...]:
+        return tuple(self.kept)
+
+    def aliases(self, model: ModelName) -> Mapping[Alias, int]:
+        return {m.alias: m.version for m in self.moves if m.model == model and m.version is not None}
+
+    async def move_alias(self, model: ModelName, alias: Alias, version: int, *, who: str, why: str) -> AliasMove:
+        self.resolve(ModelRef(model, version=version))
+        move = AliasMove(model, alias, version, 1_700_000_001.0, who, why)
+        self.moves.append(move)
+        return move
+
+    def resolve(self, ref: ModelRef) -> Version:
+        for version in self.kept:
+            if version.model == ref.name and ref.version in {None, version.number}:
+                return version
+        raise UnknownModel(f"no model {ref}")
+
+    async def alias_history(self, model: ModelName) -> Sequence[AliasMove]:
+        return [move for move in self.moves if move.model == model]
+
+
+@dataclass
+class FakeTracking:
+    """A list of devices."""
+
+    views: list[DeviceView] = field(default_factory=lambda: [DEVICE])
+
+    def devices(self) -> tuple[DeviceView, ...]:
+        return tuple(self.views)
+
+    async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
+        for index, view in enumerate(self.views):
+            if view.id == device:
+                self.views[index] = replace(view, approved=True, note=f"approved by {who}")
+                return self.views[index]
+        raise UnknownDevice(f"no device {device!r}")
+
+
+@dataclass
+class FakePushes:
+    """Each look at the live pushes moves them on through `states`, then ends them."""
+
+    states: list[PushState] = field(default_factory=list)
+    current: list[Push] = field(default_factory=list)
+    ended: list[Push] = field(default_factory=list)
+    started: list[tuple[DeviceId, ModelRef, str]] = field(default_factory=list)
+
+    async def start(self, device: DeviceId, ref: ModelRef, *, who: str) -> Push:
+        self.started.append((device, ref, who))
+        push = replace(PUSH, device=device, model=ref.name, state=PushState.OFFERED, offset=0)
+        self.current = [push]
+        return push
+
+    async def recent(self, limit: int) -> Sequence[Push]:
+        return [*self.current, *self.ended][:limit]
+
+    def live(self) -> tuple[Push, ...]:
+        if self.current and self.states:
+            push = replace(self.current[0], state=self.states.pop(0), offset=9216)
+            self.current, self.ended = ([], [push, *self.ended]) if push.state.is_end else ([push], self.ended)
+        return tuple(self.current)
+
+
+class FakeDecisions:
+    """Knows one decision."""
+
+    def why(self, request: RequestId) -> Decision:
+        if request != DECISION.request:
+            raise NotFound(f"no decision about request {request!r} is kept")
+        return DECISION
+
+
+@dataclass
+class World:
+    """All fakes, and the API on top of them. Monotonic time stands at 100 s; ids are r-1, r-2 …"""
+
+    inference: FakeInference = field(default_factory=FakeInference)
+    catalog: FakeCatalog = field(default_factory=FakeCatalog)
+    tracking: FakeTracking = field(default_factory=FakeTracking)
+    pushes: FakePushes = field(default_factory=FakePushes)
+    decisions: FakeDecisions = field(default_factory=FakeDecisions)
+    connected: bool = True
+    ids: int = 0
+
+    def new_id(self) -> str:
+        self.ids += 1
+        return f"r-{self.ids}"
+
+    def services(self) -> Services:
+        return Services(
+            inference=self.inference,
+            catalog=self.catalog,
+            tracking=self.tracking,
+            pushes=self.pushes,
+            decisions=self.decisions,
+            requests=Requests(clock=lambda: 100.0, new_id=self.new_id, default_deadline_s=5.0, max_deadline_s=60.0),
+            node=Node("edge-1", "0.1.0", 40.0, lambda: 100.0, lambda: self.connected),
+        )
+
+    def api(self) -> Api:
+        return Api(self.services())
