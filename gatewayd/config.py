@@ -38,7 +38,7 @@ def _host_name() -> str:
 
 
 def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
-    if not path.name or "\0" in path.name:
+    if not path.name or "\0" in str(path):
         raise ValueError("names no file or directory: write a path, or null where that is allowed")
     return Path(info.context["folder"], path) if info.context else path
 
@@ -70,7 +70,7 @@ def _address(text: str) -> str:
 def _matched(text: str, pattern: str, rule: str) -> str:
     if re.fullmatch(pattern, text):
         return text
-    raise ValueError(rule)
+    raise ValueError(f"{text!r:.60} {rule}")
 
 
 def _within(low: float, high: float) -> AfterValidator:
@@ -227,6 +227,16 @@ class Devices(Section):
     ping_every_s: Seconds = 30.0
     absent_after_s: Seconds = 90.0
     max_devices: Annotated[int, _within(1, 10_000)] = 1000
+
+    @field_validator("absent_after_s")
+    @classmethod
+    def _outlasts_a_ping(cls, absent_after_s: float, info: ValidationInfo) -> float:
+        ping_every_s = info.data.get("ping_every_s", 0.0)
+        if absent_after_s <= ping_every_s:
+            raise ValueError(
+                f"{absent_after_s} must be above devices.ping_every_s ({ping_every_s}): healthy devices would count as absent"
+            )
+        return absent_after_s
 
 
 class ClassWeights(Section):

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -48,10 +49,16 @@ class Broker:
         self._config.write_text("\n".join(settings) + "\n")
         self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stderr=subprocess.PIPE, text=True)
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if line.rstrip().endswith(" running"):
-                return
-        raise RuntimeError(f"mosquitto did not start; see {self._config}")
+        if not any(line.rstrip().endswith(" running") for line in self._process.stderr):
+            raise RuntimeError(f"mosquitto did not start; see {self._config}")
+        self._wait_for_its_loop()
+
+    def _wait_for_its_loop(self) -> None:
+        """Get any answer to a CONNECT: a SIGTERM between mosquitto's "running" and its main loop would be lost."""
+        with socket.create_connection((self.host, self.port), timeout=5) as probe:
+            probe.sendall(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x0a\x00\x01p")
+            with suppress(ConnectionError):
+                probe.recv(1)
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the process; SIGKILL is the broker's power cut."""

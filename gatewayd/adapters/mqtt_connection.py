@@ -74,7 +74,7 @@ class MqttConnection:
         self._options = options
         self._on_refused = on_refused
         self._timing = timing or Timing()
-        self._outbox = outbox or Outbox()
+        self._outbox = Outbox() if outbox is None else outbox
         self._jitter = jitter
         self._versions = _VERSIONS[options.version]
         self._session: Session | None = None

@@ -188,6 +188,7 @@ class Session:
         client.on_subscribe = self._on_subscribe
         client.on_socket_register_write = self._on_wants_write
         client.on_socket_close = self._on_socket_close
+        client.on_refused_packet = self._refuse_packet
         self._loop.add_reader(sock, self._read)
         self._write()
 
@@ -201,7 +202,7 @@ class Session:
     def _read(self) -> None:
         for _ in range(_TLS_READS):
             self._client.loop_read()
-            if self._socket is None or self._packet_too_large() or not self._decrypted_bytes():
+            if not self._decrypted_bytes():
                 return
         # What OpenSSL has already decrypted does not make the socket readable again.
         self._loop.call_soon(self._read_on)
@@ -213,17 +214,9 @@ class Session:
     def _decrypted_bytes(self) -> int:
         return self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
 
-    def _packet_too_large(self) -> bool:
-        """End the session when a packet over the limit begins to arrive: on 3.1.1 there is no way to forbid it."""
-        length = self._client._in_packet["remaining_length"]  # noqa: SLF001 - paho shows a packet only once it is whole
-        limit = self._options.max_payload_bytes + _OVERHEAD_BYTES
-        if length <= limit:
-            return False
-        self._owner.refused("too_large", f"a packet of {length} bytes, over {limit}: connection dropped")
-        error = BrokerRefused("a packet over the size limit arrived")
-        self._end(error)
-        self.abort()
-        return True
+    def _refuse_packet(self, size: int) -> None:
+        limit = self._client.max_packet_bytes
+        self._owner.refused("too_large", f"a packet of {size} bytes, over {limit}: connection dropped")
 
     def _write(self) -> None:
         if self._socket is None:
@@ -303,9 +296,37 @@ class Session:
             self._end(failure)
 
 
-def _new_client(options: MqttOptions, protocol: MQTTProtocolVersion) -> Client:
+class _BoundedClient(Client):
+    """Refuses a packet when its length is known and nothing is allocated yet.
+
+    On MQTT 5 the broker is told the limit; on 3.1.1 there is no other way, and paho's public side shows whole packets only.
+    """
+
+    max_packet_bytes = _MAX_PACKET_BYTES
+    on_refused_packet: Callable[[int], None] | None = None
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize <= self.max_packet_bytes:
+            return super()._sock_recv(bufsize)
+        if self.on_refused_packet is not None:
+            self.on_refused_packet(bufsize)
+        raise ConnectionError("a packet over the size limit")
+
+
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails: paho leaves that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the signature of the base
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
+def _new_client(options: MqttOptions, protocol: MQTTProtocolVersion) -> _BoundedClient:
     is_v5 = protocol is MQTTProtocolVersion.MQTTv5
-    client = Client(
+    client = _BoundedClient(
         CallbackAPIVersion.VERSION2,
         client_id=options.client_id,
         clean_session=None if is_v5 else True,
@@ -313,6 +334,7 @@ def _new_client(options: MqttOptions, protocol: MQTTProtocolVersion) -> Client:
         reconnect_on_failure=False,  # otherwise paho itself falls back to MQTT 3.1 and blocks the loop to do so
     )
     client.max_inflight_messages = 0  # the window is `mqtt_connection`'s
+    client.max_packet_bytes = min(options.max_payload_bytes + _OVERHEAD_BYTES, _MAX_PACKET_BYTES)
     will = options.will
     will_properties = _will_properties(will) if is_v5 else None
     client.will_set(will.topic, will.payload, will.qos, will.retain, will_properties)
@@ -321,16 +343,17 @@ def _new_client(options: MqttOptions, protocol: MQTTProtocolVersion) -> Client:
     return client
 
 
-def _connect(client: Client, options: MqttOptions) -> None:
+def _connect(client: _BoundedClient, options: MqttOptions) -> None:
     """Block until TCP (and TLS) stand and CONNECT is written. Certificates are read anew: they may have been renewed."""
     if options.tls or options.ca_file:
         context = ssl.create_default_context(cafile=options.ca_file)
+        context.sslsocket_class = _TlsSocket
         if options.cert_file:
             context.load_cert_chain(options.cert_file, options.key_file)
         client.tls_set_context(context)
     if client.protocol is MQTTProtocolVersion.MQTTv5:
         properties = _properties(PacketTypes.CONNECT)
-        properties.MaximumPacketSize = min(options.max_payload_bytes + _OVERHEAD_BYTES, _MAX_PACKET_BYTES)
+        properties.MaximumPacketSize = client.max_packet_bytes
         client.connect(options.host, options.port, options.keepalive_s, clean_start=True, properties=properties)
     else:
         client.connect(options.host, options.port, options.keepalive_s)

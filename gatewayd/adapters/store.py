@@ -24,6 +24,9 @@ from gatewayd.core.update import Push
 
 T = TypeVar("T")
 
+BUSY_TIMEOUT_S = 5.0
+"""How long a call waits for another program's lock: a backup with the sqlite3 shell holds it briefly."""
+
 
 class Store:
     """The three stores of the services' ports over one file. Obtain it from `open_store`.
@@ -89,7 +92,7 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(path: Path) -> AsyncIterator[Store]:
+async def open_store(path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> AsyncIterator[Store]:
     """Open (or create) the database at `path`; its directory must exist.
 
     Raises: NodeError when it is damaged, in use or from a newer version, saying what to do.
@@ -97,7 +100,7 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
     loop = asyncio.get_running_loop()
     try:
-        connection = await loop.run_in_executor(executor, connect, path)
+        connection = await loop.run_in_executor(executor, connect, path, busy_timeout_s)
         try:
             yield Store(path, connection, executor)
         finally:
@@ -121,7 +124,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.commit()
     except BaseException:
         connection.rollback()
         raise
-    connection.commit()

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from gatewayd.core.errors import NodeError
 
-_BUSY_TIMEOUT_S = 5.0  # a backup with the sqlite3 shell may hold the lock; nobody else writes
+_REMEDIES = {
+    "SQLITE_BUSY": "another program holds it, perhaps a second gatewayd: stop that one",
+    "SQLITE_FULL": "free some space",
+    "SQLITE_CANTOPEN": "check that its directory exists and is writable",
+    "SQLITE_READONLY": "check the rights of the file and its directory",
+    "SQLITE_PERM": "check the rights of the file and its directory",
+    "SQLITE_IOERR": "check the disk, and the kernel's log for what it reports",
+    "SQLITE_CONSTRAINT": "the row contradicts the stored ones, and was not written",
+}
 
 
 def migrations() -> tuple[str, ...]:
@@ -19,13 +27,13 @@ def migrations() -> tuple[str, ...]:
     return tuple(each.read_text("utf-8") for each in found)
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     """Open (or create) the database, check it and migrate it.
 
     Raises: NodeError when it is damaged, in use, not a database or from a newer version.
     """
     try:
-        connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
     except sqlite3.Error as error:
         raise broken(path, error) from error
     try:
@@ -39,11 +47,14 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def broken(path: Path, error: Exception) -> NodeError:
+def broken(path: Path, error: sqlite3.Error) -> NodeError:
     """Name the file and what to do about it."""
-    if isinstance(error, sqlite3.OperationalError):
-        return NodeError(f"database {path}: {error}: check that its directory exists, is writable and has space")
-    return NodeError(f"database {path} is damaged ({error}): restore a backup, or move it away to start empty")
+    last_line = str(error).rpartition("\n")[2]
+    name = getattr(error, "sqlite_errorname", "")  # absent where the module, not SQLite, found the error
+    remedy = next((remedy for prefix, remedy in _REMEDIES.items() if name.startswith(prefix)), None)
+    if remedy:
+        return NodeError(f"database {path}: {last_line}: {remedy}")
+    return NodeError(f"database {path} is damaged ({last_line}): restore a backup, or move it away to start empty")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatewayd.core.errors import BadRequest, EngineMissing, GatewayError, ModelRefused, WorkerDied
+from gatewayd.core.model import Structure
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 from gatewayd.worker.framing import Frame
 
@@ -54,6 +55,20 @@ def read_invocation(frame: Frame) -> Invocation:
 def read_arena(frame: Frame) -> int:
     """Raises: WorkerDied when the answer makes no sense."""
     return _whole(frame.header.get("arena_bytes"))
+
+
+def check_promised(loaded: LoadedModel, structure: Structure) -> None:
+    """Raises: ModelRefused when the engine sees other tensors than reading the file found, which is what callers are promised."""
+    for what, seen, promised in (
+        ("inputs", loaded.inputs, structure.inputs), ("outputs", loaded.outputs, structure.outputs),
+    ):  # fmt: skip
+        if [(each.dtype, each.byte_count) for each in seen] != [(each.dtype, each.byte_count) for each in promised]:
+            message = f"the engine sees {what} {_listed(seen)}, the file says {_listed(promised)}"
+            raise ModelRefused(message)
+
+
+def _listed(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(f"{each.dtype.value}{list(each.shape)}" for each in specs) or "none"
 
 
 def _specs(raw: object) -> tuple[TensorSpec, ...]:

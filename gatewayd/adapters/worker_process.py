@@ -12,7 +12,7 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -151,23 +151,22 @@ class WorkerProcess:
 
     @classmethod
     async def _spawn(cls, spec: EngineSpec, memory_limit_bytes: int | None) -> Self:
-        ours, theirs = socket.socketpair()
-        stderr = os.memfd_create("gatewayd-worker-stderr")
-        fcntl.fcntl(stderr, fcntl.F_SETFL, os.O_APPEND)
-        argv = _command_line(spec, descriptor=theirs.fileno(), memory_limit_bytes=memory_limit_bytes)
-        try:
-            transport, protocol = await asyncio.get_running_loop().subprocess_exec(
-                _Exit, *argv, stdin=DEVNULL, stdout=stderr, stderr=stderr,
-                pass_fds=(theirs.fileno(),), env=_environment(), start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            _give_up(ours, stderr)
-            raise EngineMissing(f"engine {spec.name}: cannot start {argv[0]}: {error.strerror}") from error
-        except BaseException:
-            _give_up(ours, stderr)
-            raise
-        finally:
-            theirs.close()
+        python = spec.python or sys.executable
+        with ExitStack() as undo:
+            try:
+                ours, theirs = socket.socketpair()
+                undo.callback(ours.close)
+                with theirs:
+                    stderr = _open_capture()
+                    undo.callback(os.close, stderr)
+                    transport, protocol = await asyncio.get_running_loop().subprocess_exec(
+                        _Exit, python, *_arguments(spec, theirs.fileno(), memory_limit_bytes),
+                        stdin=DEVNULL, stdout=stderr, stderr=stderr,
+                        pass_fds=(theirs.fileno(),), env=_environment(), start_new_session=True,
+                    )  # fmt: skip
+            except OSError as error:
+                raise EngineMissing(f"engine {spec.name}: cannot start {python}: {error.strerror}") from error
+            undo.pop_all()
         worker = cls(spec, transport, ours, stderr)
         protocol.ended.add_done_callback(worker._exited)
         return worker
@@ -253,21 +252,22 @@ class WorkerProcess:
         )
 
 
-def _command_line(spec: EngineSpec, *, descriptor: int, memory_limit_bytes: int | None) -> list[str]:
+def _arguments(spec: EngineSpec, descriptor: int, memory_limit_bytes: int | None) -> list[str]:
     memory = [] if memory_limit_bytes is None else ["--memory-bytes", str(memory_limit_bytes)]
-    python = spec.python or sys.executable
-    return [python, str(_PROGRAM), "--descriptor", str(descriptor), "--engine", spec.name, *memory]
+    return [str(_PROGRAM), "--descriptor", str(descriptor), "--engine", spec.name, *memory]
+
+
+def _open_capture() -> int:
+    """Return a file in memory for what the worker prints: appended by it, read here when it died."""
+    descriptor = os.memfd_create("gatewayd-worker-stderr")
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+    return descriptor
 
 
 def _environment() -> dict[str, str]:
     """Return what a worker gets to see: no secrets of the daemon, no packages of its environment, no thread pools."""
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def _give_up(sock: socket.socket, stderr: int) -> None:
-    sock.close()
-    os.close(stderr)
 
 
 def _ending(return_code: int) -> str:

@@ -1,7 +1,8 @@
-"""The node's runtime: one worker process per loaded variant, started on first use, restarted when it dies, kept out when it keeps dying.
+"""The node's runtime: one worker process per loaded variant, started on first use, restarted when it dies.
 
-Each loaded variant has one task that starts its process and feeds it from a bounded queue, one inference at a time: an interpreter
-is serial. A caller whose time runs out leaves its turn to the next; the process is killed only when one inference hangs.
+Each loaded variant has one task that starts its process and feeds it from a bounded queue, one inference at a time: an
+interpreter is serial. A caller whose time runs out leaves its turn to the next; the process is killed only when one
+inference hangs. What kills its process twice in a row is quarantined.
 """
 
 import asyncio
@@ -12,8 +13,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, EngineSpec
-from gatewayd.adapters.worker_seat import SeatLimits, WorkerSeat
+from gatewayd.adapters.worker_process import EngineSpec
+from gatewayd.adapters.worker_seat import WorkerLimits, WorkerSeat
 from gatewayd.core.errors import EngineMissing, Overloaded, WorkerDied
 from gatewayd.core.model import NodeRun, Place, Variant
 from gatewayd.core.names import Digest
@@ -22,20 +23,10 @@ from gatewayd.core.tensor import Tensor
 _DEATHS_TO_QUARANTINE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLimits:
-    """What bounds the node's runtime.
-
-    `max_loaded` worker processes (each 30 to 40 MB and up); `queue_limit` requests that wait for one of them;
-    `memory_limit_bytes` of address space each (None: no limit). `hang_s` is how long one inference, or one load, may take
-    before its process is killed: far above any honest one, since a kill costs a restart.
-    """
-
-    max_loaded: int = 8
-    queue_limit: int = 64
-    memory_limit_bytes: int | None = MEMORY_LIMIT_BYTES
-    start_timeout_s: float = 15.0
-    hang_s: float = 30.0
+@dataclass(slots=True)
+class _Occupied:
+    seat: WorkerSeat
+    task: asyncio.Task[None]
 
 
 class Workers:
@@ -54,7 +45,7 @@ class Workers:
         self._clock = clock
         self._limits = limits or WorkerLimits()
         self._tasks = asyncio.TaskGroup()
-        self._seats: OrderedDict[Digest, WorkerSeat] = OrderedDict()  # least recently used first
+        self._seats: OrderedDict[Digest, _Occupied] = OrderedDict()  # least recently used first
         self._deaths: dict[Digest, int] = {}
         self._quarantine: dict[Digest, str] = {}
 
@@ -65,8 +56,8 @@ class Workers:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for seat in self._seats.values():
-            seat.stop()
+        for occupied in self._seats.values():
+            occupied.task.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
     async def run(self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float) -> NodeRun:
@@ -83,8 +74,8 @@ class Workers:
 
     def expected_wait_s(self, variant: Variant) -> float:
         """Return how long a request would queue now: those before it times the recent mean of computing."""
-        seat = self._seats.get(variant.digest)
-        return seat.expected_wait_s() if seat else 0.0
+        occupied = self._seats.get(variant.digest)
+        return occupied.seat.expected_wait_s() if occupied else 0.0
 
     def loaded(self) -> tuple[Digest, ...]:
         """Return what has a worker, the least recently used first."""
@@ -105,53 +96,53 @@ class Workers:
             raise WorkerDied(_quarantine_message(variant, self._quarantine[digest]))
         if digest not in self._seats:
             self._make_room()
-            self._seats[digest] = self._new_seat(variant)
+            self._seats[digest] = self._occupy(self._new_seat(variant), digest)
         self._seats.move_to_end(digest)
-        return self._seats[digest]
+        return self._seats[digest].seat
 
     def _new_seat(self, variant: Variant) -> WorkerSeat:
-        seat = WorkerSeat(
+        digest = variant.digest
+        return WorkerSeat(
             self._engine_for(variant),
-            self._artifact_path(variant.digest),
+            self._artifact_path(digest),
             variant,
             clock=self._clock,
-            limits=SeatLimits(
-                self._limits.queue_limit,
-                self._limits.memory_limit_bytes,
-                self._limits.start_timeout_s,
-                self._limits.hang_s,
-            ),
+            limits=self._limits,
             on_death=lambda reason: self._count_death(variant, reason),
-            on_success=lambda: self._deaths.pop(variant.digest, None),
+            on_success=lambda: self._deaths.pop(digest, None),
         )
-        self._tasks.create_task(self._occupy(variant.digest, seat), name=f"worker-{variant.digest[:12]}")
-        return seat
 
-    async def _occupy(self, digest: Digest, seat: WorkerSeat) -> None:
-        try:
-            await seat.serve()
-        finally:
-            if self._seats.get(digest) is seat:
-                del self._seats[digest]
+    def _occupy(self, seat: WorkerSeat, digest: Digest) -> _Occupied:
+        task = self._tasks.create_task(seat.serve(), name=f"worker-{digest[:12]}")
+        task.add_done_callback(lambda _: self._vacate(seat, digest))
+        return _Occupied(seat, task)
+
+    def _vacate(self, seat: WorkerSeat, digest: Digest) -> None:
+        occupied = self._seats.get(digest)
+        if occupied is not None and occupied.seat is seat:
+            del self._seats[digest]
+        seat.abandon(WorkerDied("the node's inference workers are stopping"))
 
     def _make_room(self) -> None:
         if len(self._seats) < self._limits.max_loaded:
             return
-        idle = next((digest for digest, seat in self._seats.items() if seat.is_idle), None)
+        idle = next((digest for digest, occupied in self._seats.items() if occupied.seat.is_idle), None)
         if idle is None:
             message = f"all {self._limits.max_loaded} inference workers are busy; try again later or allow more"
             raise Overloaded(message)
-        self._seats.pop(idle).stop()
+        self._seats.pop(idle).task.cancel()
 
     def _engine_for(self, variant: Variant) -> EngineSpec:
         if not self._engines:
-            raise EngineMissing("no inference engine is configured on this node: pip install ai-edge-litert and name it")
+            raise EngineMissing(
+                "no inference engine is configured on this node: pip install ai-edge-litert and name it"
+            )
         verdict = variant.verdict(Place.NODE)
         best = verdict.engine if verdict is not None and verdict.runs else ""
         return next((engine for engine in self._engines if engine.name == best), self._engines[0])
 
     def _count_death(self, variant: Variant, reason: str) -> str:
-        """Return the reason as it is told: with the quarantine, where this death brought it about ("" lets the seat go on)."""
+        """Take note of a death; return why there will be no other try ("": there may be)."""
         deaths = self._deaths[variant.digest] = self._deaths.get(variant.digest, 0) + 1
         if deaths < _DEATHS_TO_QUARANTINE:
             return ""

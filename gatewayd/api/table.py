@@ -54,6 +54,10 @@ class Api:
         """Serve one inference. `model` is `kws`, `kws:stable` or `kws@3`. Raises: any GatewayError."""
         return await self._services.inference.infer(self._services.requests.make(model, body))
 
+    def model_names(self) -> tuple[str, ...]:
+        """Return the names of all models, in order."""
+        return tuple(sorted({str(version.model) for version in self._services.catalog.versions()}))
+
     def metadata(self, model: str) -> ModelMetadata:
         """Return inputs, outputs and versions of a model. Raises: BadRequest, UnknownModel."""
         catalog = self._services.catalog

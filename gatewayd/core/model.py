@@ -66,8 +66,8 @@ class Verdict:
 class SelfTest:
     """A test vector a device runs before it activates a model: input bytes come from a stated generator and `seed`.
 
-    `expected` is the raw first output in the variant's dtype, or as much of its beginning as a manifest has room for; each element
-    may differ by `tolerance` units. Source of the generator and of what a unit is: `gatewayd.core.selftest`.
+    `expected` is the raw first output in the variant's dtype, or as much of its beginning as a manifest has room for; each
+    element may differ by `tolerance` units. Source of the generator and of what a unit is: `gatewayd.core.selftest`.
     """
 
     seed: int

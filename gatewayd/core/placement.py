@@ -97,7 +97,10 @@ class DeviceFacts:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What placement must know of a request. `source` is the device that has the data (None: the data is in the request)."""
+    """What placement must know of a request. `source` is the device that has the data (None: the data is in the request).
+
+    `pin` refuses every other target; `prefer` only comes first among those that can serve.
+    """
 
     by_reference: bool
     source: DeviceId | None
@@ -106,6 +109,7 @@ class Question:
     pin: Target | None
     weights: Weights
     battery_floor: float = 0.1
+    prefer: Target | None = None
 
 
 def place(question: Question, node: NodeFacts, devices: Sequence[DeviceFacts]) -> Placement:
@@ -116,7 +120,7 @@ def place(question: Question, node: NodeFacts, devices: Sequence[DeviceFacts]) -
     """
     source = next((each for each in devices if each.is_source), None) if question.by_reference else None
     options = [_node_option(question, node, source), *(_device_option(question, each) for each in devices)]
-    options.sort(key=_rank)
+    options.sort(key=lambda option: _rank(option, question.prefer))
     return Placement(tuple(options), _reason(question, options, source))
 
 
@@ -196,8 +200,8 @@ def _lateness(question: Question, hoped: Costs) -> str:
     return f"predicted {_duration(hoped.latency_s)}, but only {_duration(max(0.0, question.time_left_s))} are left"
 
 
-def _rank(option: Option) -> tuple[bool, float, str]:
-    return bool(option.refusal), option.total, option.target.device or ""
+def _rank(option: Option, prefer: Target | None) -> tuple[bool, bool, float, str]:
+    return bool(option.refusal), option.target != prefer, option.total, option.target.device or ""
 
 
 def _reason(question: Question, options: Sequence[Option], source: DeviceFacts | None) -> str:
@@ -210,6 +214,8 @@ def _reason(question: Question, options: Sequence[Option], source: DeviceFacts |
     second = others[0]
     if second.refusal:
         return f"{winner} is the only place: {_refusals(others)}"
+    if best.target == question.prefer:
+        return f"{winner} is preferred by the request ({_figure(best.total)} against {_figure(second.total)})"
     figures = f"{_figure(best.total)} against {_figure(second.total)} on {_place_name(second.target)}"
     sent = source if second.target == NODE else None
     return f"{winner} is cheapest: {figures} ({_contrast(question.weights, best.costs, second.costs, sent=sent)})"

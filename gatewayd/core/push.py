@@ -60,7 +60,8 @@ class Push:
     """Getting one version onto one device. `offset` is the progress in bytes; `deadline_s` on the monotonic clock.
 
     `reason` says why it ended (or what it waits for); `present` whether the device is connected now; `resumed` how often it
-    was taken up again; `confirmed` that the trial passed and the device was told to keep the model.
+    was taken up again; `confirmed` that the trial passed and the device was told to keep the model (it need not be stored: after
+    a restart the device says that it has, or the trial runs again).
     """
 
     id: PushId

@@ -40,8 +40,8 @@ NODE = Target()
 class InferenceRequest:
     """Exactly one of `inputs`, `raw` (both inline) and `source` (by reference) is given. `deadline_s` is on the monotonic clock.
 
-    `raw` is the content of the model's only input, as the signature stores it. `pin` forces a target; None leaves the
-    choice to placement.
+    `raw` is the content of the model's only input, as the signature stores it. `pin` forces a target, `prefer`
+    takes one whatever it costs as long as it can serve; None leaves the choice to placement.
     """
 
     id: RequestId
@@ -51,6 +51,7 @@ class InferenceRequest:
     raw: bytes | None = None
     source: SensorRef | None = None
     pin: Target | None = None
+    prefer: Target | None = None
     privacy: Privacy = Privacy.ANY
     request_class: str = "default"
 

@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from math import prod
+from math import isnan, prod
 
 from gatewayd.core.errors import BadRequest
 
@@ -37,7 +37,10 @@ _ITEM_BYTES = {
 _TYPECODES = {
     DType.FP32: "f", DType.INT8: "b", DType.UINT8: "B", DType.INT16: "h", DType.INT32: "i", DType.INT64: "q", DType.BOOL: "B",
 }  # fmt: skip
-_RANGES = {DType.INT8: (-128, 127), DType.UINT8: (0, 255), DType.INT16: (-32768, 32767)}
+_RANGES = {
+    DType.INT8: (-128, 127), DType.UINT8: (0, 255), DType.INT16: (-(2**15), 2**15 - 1),
+    DType.INT32: (-(2**31), 2**31 - 1), DType.INT64: (-(2**63), 2**63 - 1),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +113,9 @@ def tensor_from_values(spec: TensorSpec, values: Iterable[float]) -> Tensor:
 def converted(tensor: Tensor, *, source: Quantization | None, target: TensorSpec) -> Tensor:
     """Re-express `tensor` (whose stored values mean what `source` says) as `target` stores it: dtype, scale, zero point.
 
-    Values that fall outside the target's range saturate, as TFLite's QUANTIZE does.
+    Values that fall outside the target's range saturate, as TFLite's QUANTIZE does; infinities are such values.
 
-    Raises: BadRequest when element counts differ.
+    Raises: BadRequest when element counts differ, or a value that must become a whole number is none at all (NaN).
     """
     if prod(tensor.shape) != target.element_count:
         message = f"{target.name!r}: {list(tensor.shape)} cannot become {list(target.shape)}"
@@ -134,5 +137,12 @@ def _stored_values(real: Iterable[float], spec: TensorSpec) -> Iterable[float]:
     if not spec.dtype.is_integer:
         return real
     scale, zero = (spec.quantization.scale, spec.quantization.zero_point) if spec.quantization else (1.0, 0)
-    low, high = _RANGES.get(spec.dtype, (-(2**31), 2**31 - 1))
-    return [min(high, max(low, round(value / scale) + zero)) for value in real]
+    low, high = _RANGES[spec.dtype]
+    return [round(min(high - zero, max(low - zero, _number(value / scale, spec)))) + zero for value in real]
+
+
+def _number(value: float, spec: TensorSpec) -> float:
+    if isnan(value):
+        message = f"input {spec.name!r}: NaN has no place in {spec.dtype.value}"
+        raise BadRequest(message)
+    return value

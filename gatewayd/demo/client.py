@@ -62,7 +62,7 @@ class GatewayClient:
         correlation = uuid.uuid4().bytes
         waiting: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._waiting[correlation] = waiting
-        properties = Properties(PacketTypes.PUBLISH)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho left it so
         properties.ResponseTopic = self._replies
         properties.CorrelationData = correlation
         properties.ContentType = content_type

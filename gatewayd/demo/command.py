@@ -18,7 +18,9 @@ _RETRY_S = 0.1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     models = Path(__file__).parents[2] / "models" / "speaker"
-    parser.add_argument("--models", type=Path, default=models, help="folder of the speaker model (default: %(default)s)")
+    parser.add_argument(
+        "--models", type=Path, default=models, help="folder of the speaker model (default: %(default)s)"
+    )
     parser.add_argument("--broker", metavar="HOST:PORT", help="use a running broker instead of the embedded one")
     parser.add_argument("--stay", action="store_true", help="keep everything running at the end, until Ctrl-C")
 
@@ -30,21 +32,25 @@ def run(arguments: argparse.Namespace) -> int:
         screen.bad(f"no model in {arguments.models}: run from a checkout, or name the folder with --models")
         return 1
     started_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as folder:
-        with Stage(Path(folder), choose_ports(arguments.broker)) as stage:
-            try:
-                return _told(arguments, stage, screen, started_s=started_s)
-            except (DemoError, RefusedError, TimeoutError) as error:
-                screen.bad(str(error))
-                screen.line(stage.log_tail("gatewayd"))
-                return 1
-            except KeyboardInterrupt:
-                return 130
+    with (
+        tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as folder,
+        Stage(Path(folder), choose_ports(arguments.broker)) as stage,
+    ):
+        try:
+            return _told(arguments, stage, screen, started_s=started_s)
+        except (DemoError, RefusedError, TimeoutError) as error:
+            screen.bad(str(error))
+            screen.line(stage.log_tail("gatewayd"))
+            return 1
+        except KeyboardInterrupt:
+            return 130
 
 
 def _told(arguments: argparse.Namespace, stage: Stage, screen: Screen, *, started_s: float) -> int:
     watch = Watch(screen)
-    screen.line("gatewayd: TinyML as a Service on an edge node. A daemon, a broker and three simulated boards start now.")
+    screen.line(
+        "gatewayd: TinyML as a Service on an edge node. A daemon, a broker and three simulated boards start now."
+    )
     stage.start_daemon()
     with _client(stage.ports, watch) as client:
         watch.until("the daemon's start", lambda: watch.status.get("state") == "online", timeout_s=_START_S)
@@ -71,6 +77,8 @@ def _client(ports: Ports, watch: Watch) -> GatewayClient:
 def _stay(stage: Stage, screen: Screen) -> None:
     ports = stage.ports
     screen.line(f"   broker {ports.host}:{ports.mqtt_v5} (MQTT 5), {ports.host}:{ports.mqtt} (3.1.1); node {NODE}")
-    screen.line(f"   try: GATEWAYD_URL=http://127.0.0.1:{ports.http} {sys.executable} -m gatewayd status; Ctrl-C ends it")
+    screen.line(
+        f"   try: GATEWAYD_URL=http://127.0.0.1:{ports.http} {sys.executable} -m gatewayd status; Ctrl-C ends it"
+    )
     while True:
         time.sleep(1)

@@ -82,9 +82,10 @@ class Catalog:
         """
         if not 1 <= len(files) <= MAX_FILES:
             raise BadRequest(f"files: give 1 to {MAX_FILES} model files, not {len(files)}")
-        variants = [await self._admitted(index, content) for index, content in enumerate(files)]
-        _check_distinct(variants)
-        signature = _signature_of(variants, labels=tuple(labels), preprocessing=preprocessing)
+        structures = [await self._read(index, content) for index, content in enumerate(files)]
+        _check_distinct(structures)
+        signature = _signature_of(structures, labels=tuple(labels), preprocessing=preprocessing)
+        variants = [await self._tried(index, files[index], read) for index, read in enumerate(structures)]
         async with self._change:
             number = self._registry.next_number(model)
             version = Version(model, number, signature, tuple(variants), self._ports.wall_clock(), note)
@@ -109,11 +110,13 @@ class Catalog:
     def _first_move(self, version: Version, *, who: str) -> AliasMove:
         return AliasMove(version.model, STABLE, version.number, version.created_at, who, "first version")
 
-    async def _admitted(self, index: int, content: bytes) -> Variant:
+    async def _read(self, index: int, content: bytes) -> Structure:
         try:
-            structure = await asyncio.to_thread(self._ports.read_model, content)
+            return await asyncio.to_thread(self._ports.read_model, content)
         except ModelRefused as error:
             raise ModelRefused(f"files[{index}]: {error}") from error
+
+    async def _tried(self, index: int, content: bytes, structure: Structure) -> Variant:
         digest = await self._ports.artifacts.put(content)
         trial = await self._ports.trial.try_model(digest, structure)
         if not any(verdict.runs for verdict in trial.verdicts):
@@ -144,23 +147,26 @@ def _variant_name(structure: Structure) -> str:
     return f"tflite-{kinds.get(first, first.value.lower())}"
 
 
-def _check_distinct(variants: Sequence[Variant]) -> None:
+def _check_distinct(structures: Sequence[Structure]) -> None:
     seen: dict[str, int] = {}
-    for index, variant in enumerate(variants):
-        first = seen.setdefault(variant.name, index)
+    for index, structure in enumerate(structures):
+        name = _variant_name(structure)
+        first = seen.setdefault(name, index)
         if first != index:
-            raise BadRequest(
-                f"files[{index}]: files[{first}] is a {variant.name} variant already; give one file per kind"
-            )
+            raise BadRequest(f"files[{index}]: files[{first}] is a {name} variant already; give one file per kind")
 
 
-def _signature_of(variants: Sequence[Variant], *, labels: tuple[str, ...], preprocessing: str) -> Signature:
-    first = variants[0].structure
-    for index, variant in enumerate(variants[1:], start=1):
-        for kind in ("inputs", "outputs"):
-            ours, theirs = _shapes(getattr(variant.structure, kind)), _shapes(getattr(first, kind))
-            if ours != theirs:
-                raise BadRequest(f"files[{index}]: its {kind} are {ours}, those of files[0] are {theirs}")
+def _signature_of(structures: Sequence[Structure], *, labels: tuple[str, ...], preprocessing: str) -> Signature:
+    first = structures[0]
+    for index, structure in enumerate(structures[1:], start=1):
+        for kind, ours, theirs in (
+            ("inputs", structure.inputs, first.inputs),
+            ("outputs", structure.outputs, first.outputs),
+        ):
+            if _shapes(ours) != _shapes(theirs):
+                raise BadRequest(
+                    f"files[{index}]: its {kind} are {_shapes(ours)}, those of files[0] are {_shapes(theirs)}"
+                )
     outputs = tuple(_real(spec) for spec in first.outputs)
     if labels and (not outputs or math.prod(outputs[0].shape) != len(labels)):
         size = math.prod(outputs[0].shape) if outputs else 0

@@ -72,6 +72,7 @@ class OptionFinder:
             privacy=request.privacy,
             time_left_s=request.deadline_s - now_s,
             pin=request.pin,
+            prefer=request.prefer,
             weights=self._weights(request.request_class),
         )
         return Options(question, source, variant, node, self._candidates(request, version, source))
@@ -113,10 +114,11 @@ class OptionFinder:
         return tuple(self._candidate(view, version, source) for view in views if view.report is not None)
 
     def _holders(self, request: InferenceRequest, version: Version) -> list[DeviceView]:
-        pinned = request.pin.device if request.pin else None
-        if pinned is not None:
-            return [self._tracking.device(pinned)]
-        return [view for view in self._tracking.devices() if view.report and holding(view.report, version)]
+        named = {target.device for target in (request.pin, request.prefer) if target and target.device}
+        for device in named:
+            self._tracking.device(device)
+        views = self._tracking.devices()
+        return [view for view in views if view.id in named or (view.report and holding(view.report, version))]
 
     def _candidate(self, view: DeviceView, version: Version, source: Source | None) -> Candidate:
         report = view.report

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gatewayd.core.device import KnownDevice as KnownDevice
+from gatewayd.core.device import KnownDevice as KnownDevice  # noqa: PLC0414 - ports' users find it here
 from gatewayd.core.device import RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
-from gatewayd.core.model import NodeRun as NodeRun
+from gatewayd.core.model import NodeRun as NodeRun  # noqa: PLC0414 # part of the port, named in core so that adapters can make one
 from gatewayd.core.model import SelfTest, Signature, Structure, Variant, Version
-from gatewayd.core.model import Trial as Trial
+from gatewayd.core.model import Trial as Trial  # noqa: PLC0414 # part of the port, named in core so that adapters can make one
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
-from gatewayd.core.registry import AliasMove as AliasMove
+from gatewayd.core.registry import AliasMove as AliasMove  # noqa: PLC0414 - ports' users find it here
 from gatewayd.core.tensor import Tensor
 from gatewayd.core.update import Push
 

@@ -11,7 +11,7 @@ from gatewayd.core.errors import GatewayError
 from gatewayd.core.fit import fit, room_for
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, ModelName, ModelRef
-from gatewayd.core.placement import device_costs
+from gatewayd.core.placement import device_costs, node_costs
 from gatewayd.core.renting import Balance, after_node_request, push_cost, should_push
 from gatewayd.core.request import NODE
 from gatewayd.services.estimates import RADIO_UJ_PER_BYTE, Estimates
@@ -77,10 +77,10 @@ class Renting:
     def _add(self, served: Served, *, size_bytes: int) -> None:
         facts, question = served.options.candidates[0].facts, served.options.question
         key = (facts.device, served.version.model, served.version.number)
-        node = next(option for option in served.placement.options if option.target == NODE)
+        node_total = question.weights.total(node_costs(served.options.node, facts))
         device_total = question.weights.total(device_costs(question, facts))
         balance = after_node_request(
-            self._balances.get(key, Balance()), node_total=node.total, device_total=device_total
+            self._balances.get(key, Balance()), node_total=node_total, device_total=device_total
         )
         self._keep(key, balance)
         cost = push_cost(

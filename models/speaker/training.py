@@ -26,18 +26,17 @@ _SOFT: Final = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one version is trained. Deviations are in units of the coefficients' own deviation."""
+    """How one version is trained. Noise is in units of the coefficients' own deviation."""
 
     layout: Layout
     epochs: int
-    seed: int
+    frame_noise: float
+    utterance_noise: float
+    dropout: float
     batch: int = 54
-    learning_rate: float = 0.004
-    frame_noise: float = 0.15
-    utterance_noise: float = 0.25
+    learning_rate: float = 0.01
     smoothing: float = 0.1
     decay: float = 0.0005
-    dropout: float = 0.2
     average_epochs: int = 20
 
 
@@ -63,9 +62,9 @@ class Adam:
         return vector - self.learning_rate * left * (mean / deviation + self.decay * vector)
 
 
-def fit(recipe: Recipe, utterances: Utterances) -> Array:
+def fit(recipe: Recipe, utterances: Utterances, seed: int = 1) -> Array:
     """Train on all the utterances; returns the parameters on the weight grid, for inputs times `GAINS`."""
-    stream = Stream(recipe.seed)
+    stream = Stream(seed)
     vector = recipe.layout.start(stream)
     adam = Adam(recipe.learning_rate, recipe.decay, np.zeros_like(vector), np.zeros_like(vector))
     average = vector.copy()
@@ -87,13 +86,13 @@ def predict(layout: Layout, vector: Array, utterances: Utterances) -> Indices:
     return forward(layout, vector, utterances.real() * GAINS).logits.argmax(axis=1)
 
 
-def cross_validate(recipe: Recipe, utterances: Utterances) -> float:
+def cross_validate(recipe: Recipe, utterances: Utterances, seed: int) -> float:
     """Accuracy over contiguous thirds of each speaker's utterances, each left out once (neighbours resemble each other)."""
     ranks = _rank_within_speaker(utterances)
     correct = 0
     for fold in range(FOLDS):
         held_out = ranks * FOLDS // (ranks.max() + 1) == fold
-        vector = fit(recipe, utterances.subset(~held_out))
+        vector = fit(recipe, utterances.subset(~held_out), seed)
         rest = utterances.subset(held_out)
         correct += int((predict(recipe.layout, vector, rest) == rest.speaker).sum())
     return correct / len(utterances.speaker)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from gatewayd.core.errors import ModelRefused
 from gatewayd.core.model import Operator, Structure
 from gatewayd.core.tensor import DType, Quantization
+from gatewayd.services.ports import ModelReader
 from gatewayd.wire import tflite
 from gatewayd.wire.tflite import read_model
 
@@ -127,6 +128,9 @@ def int8_net(*, zero: int = -7) -> Net:
 @cache
 def valid_file() -> bytes:
     return int8_net().pack()
+
+
+READER: ModelReader = read_model
 
 
 def ends(details: Sequence[Any]) -> list[tuple[Any, ...]]:

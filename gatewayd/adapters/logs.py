@@ -1,0 +1,74 @@
+"""Logging for journald: one record, one line of key=value on standard error, with the priority where journald reads it.
+
+    level=info logger=gatewayd.daemon msg="listening on 127.0.0.1:8080"
+
+Modules log with the standard `logging`; this sets up the root logger once, at start. Lines that are key=value already
+(the canonical line of a request) are written as msg="…" too: one grammar for all.
+"""
+
+import json
+import logging
+import os
+import re
+import stat
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+_PLAIN = re.compile(r"[\w.:/@+,%=-]+", re.ASCII)
+_MAX_MESSAGE_CHARS = 8192  # journald splits longer lines; protects against a payload that got into a message
+
+# Source: sd-daemon(3): a line that begins with "<N>" has that syslog priority.
+_PRIORITIES = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+
+
+class KeyValueFormatter(logging.Formatter):
+    """Renders a record as one line. `journal`: begin with the syslog priority, leave the time to journald."""
+
+    def __init__(self, *, journal: bool) -> None:
+        super().__init__(datefmt="%Y-%m-%dT%H:%M:%S%z")
+        self._journal = journal
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its end."""
+        pairs = {"level": record.levelname.lower(), "logger": record.name, "msg": record.getMessage()}
+        if not self._journal:
+            pairs = {"time": self.formatTime(record, self.datefmt), **pairs}
+        if record.exc_info:
+            pairs["error"] = self.formatException(record.exc_info)
+        return _priority(record.levelno, journal=self._journal) + key_value_line(pairs)
+
+
+def key_value_line(pairs: Mapping[str, str]) -> str:
+    """Return `key=value …`; a value that is not plain is quoted as JSON quotes it, so that no value can forge a line."""
+    return " ".join(f"{key}={_quoted(value[:_MAX_MESSAGE_CHARS])}" for key, value in pairs.items())
+
+
+def configure_logging(level: str, *, stream: TextIO | None = None, environ: Mapping[str, str] = os.environ) -> None:
+    """Send all records from `level` (debug, info, warning, error) up to `stream`, None for standard error.
+
+    Calling it again replaces the set-up.
+    """
+    out = sys.stderr if stream is None else stream
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(KeyValueFormatter(journal=goes_to_journal(out, environ)))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Return whether `stream` is the journal, as JOURNAL_STREAM tells. Source: systemd.exec(5)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISSOCK(status.st_mode) and environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _priority(level: int, *, journal: bool) -> str:
+    if not journal:
+        return ""
+    return f"<{next(priority for floor, priority in _PRIORITIES if level >= floor)}>"
+
+
+def _quoted(value: str) -> str:
+    return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)

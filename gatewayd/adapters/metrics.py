@@ -1,0 +1,195 @@
+"""Prometheus metrics: events are counted as they happen, gauges are read when somebody scrapes.
+
+One registry of its own, so that two daemons in one process (the tests) do not meet. Rendering takes about 5 ms per
+1,000 series on the event loop, therefore every label has a cap.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import assert_never
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from gatewayd.core.events import (
+    AliasMoved,
+    DeviceChanged,
+    GatewayEvent,
+    InputRefused,
+    ModelAdded,
+    PushMoved,
+    RequestFailed,
+    RequestServed,
+)
+from gatewayd.core.names import PushId
+from gatewayd.core.request import Target
+from gatewayd.core.update import Push
+
+# From a small model on the node (tens of microseconds) to a request that waited for a sleepy device.
+LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+RATIO_BUCKETS = (0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
+MAX_PUSHES = 1024  # protects memory: pushes whose progress is remembered
+OTHER = "other"
+NOWHERE = "none"
+
+
+class LabelCap:
+    """Lets the first `limit` names through as label values and calls all later ones `other`."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def admit(self, name: str) -> str:
+        """Return the label value for `name`, giving it a place while there is room."""
+        if len(self._known) < self._limit:
+            self._known.add(name)
+        return self.known(name)
+
+    def known(self, name: str) -> str:
+        """Return the label value for `name` without giving it a place: for names that a caller made up."""
+        return name if name in self._known else OTHER
+
+
+class Metrics:
+    """Counts what the services announce. `max_models` caps the values of the model label."""
+
+    def __init__(self, *, version: str, devices_online: Callable[[], int], max_models: int = 50) -> None:
+        disable_created_metrics()  # they double the series and no query of ours needs them
+        self._registry = CollectorRegistry()
+        self._models = LabelCap(max_models)
+        self._edges = LabelCap(20)
+        self._requests = _RequestMetrics(self._registry)
+        self._pushes = _PushMetrics(self._registry)
+        self._refused = Counter(
+            "gatewayd_inputs_refused_total",
+            "Malformed or oversized inputs, by where they came in and the error's code.",
+            ["where", "code"],
+            registry=self._registry,
+        )
+        self._models_added = Counter("gatewayd_models_added_total", "Versions admitted.", registry=self._registry)
+        self._aliases_moved = Counter("gatewayd_alias_moves_total", "Moves of aliases.", registry=self._registry)
+        self._device_changes = Counter(
+            "gatewayd_device_changes_total",
+            "Devices that came, went or changed what they hold.",
+            registry=self._registry,
+        )
+        self.track("gatewayd_devices_online", "Devices connected now.", devices_online)
+        build = Gauge("gatewayd_build_info", "Version of gatewayd.", ["version"], registry=self._registry)
+        build.labels(version).set(1)
+        ProcessCollector(registry=self._registry)
+
+    def track(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """Add a gauge that is read at each scrape. `name` is `gatewayd_<noun>_<unit>`; `read` must return at once."""
+        Gauge(name, documentation, registry=self._registry).set_function(read)
+
+    def observe(self, event: GatewayEvent) -> None:
+        """Count one event."""
+        match event:
+            case RequestServed():
+                self._requests.served(event, self._models.admit(event.result.model))
+            case RequestFailed():
+                self._requests.failed(event, self._models.known(event.request.model.name))
+            case PushMoved():
+                self._pushes.moved(event.push)
+            case InputRefused():
+                self._refused.labels(self._edges.admit(event.where), event.code).inc()
+            case ModelAdded():
+                self._models.admit(event.model)
+                self._models_added.inc()
+            case AliasMoved():
+                self._aliases_moved.inc()
+            case DeviceChanged():
+                self._device_changes.inc()
+            case _:
+                assert_never(event)
+
+    def text(self) -> bytes:
+        """Render everything in the Prometheus text format 0.0.4."""
+        return generate_latest(self._registry)
+
+
+class _RequestMetrics:
+    """What requests cost, predicted and measured."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "gatewayd_requests_total",
+            "Inference requests, by where they ran (none: nowhere) and how they ended (ok or the error's code).",
+            ["model", "target", "outcome"],
+            registry=registry,
+        )
+        self._duration = Histogram(
+            "gatewayd_request_duration_seconds",
+            "Time from a request's arrival to its answer.",
+            ["model", "target"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._ratio = Histogram(
+            "gatewayd_prediction_latency_ratio",
+            "Predicted over measured latency; 1 is a perfect prediction.",
+            ["target"],
+            buckets=RATIO_BUCKETS,
+            registry=registry,
+        )
+        self._energy = Counter(
+            "gatewayd_device_energy_joules_total",
+            "Energy that devices spent on requests.",
+            ["model"],
+            registry=registry,
+        )
+        self._link_bytes = Counter(
+            "gatewayd_device_link_bytes_total",
+            "Bytes of requests over the links of devices.",
+            ["model"],
+            registry=registry,
+        )
+
+    def served(self, event: RequestServed, model: str) -> None:
+        """Count an answer."""
+        result, target = event.result, _kind(event.result.ran_on)
+        measured, predicted = result.measured, result.predicted
+        self._requests.labels(model, target, "ok").inc()
+        self._duration.labels(model, target).observe(measured.total_s)
+        if predicted is not None and measured.total_s > 0:
+            self._ratio.labels(target).observe(predicted.latency_s / measured.total_s)
+        if measured.energy_uj:
+            self._energy.labels(model).inc(measured.energy_uj / 1e6)
+        if measured.link_bytes:
+            self._link_bytes.labels(model).inc(measured.link_bytes)
+
+    def failed(self, event: RequestFailed, model: str) -> None:
+        """Count a request that ended in an error."""
+        self._requests.labels(model, NOWHERE, event.code).inc()
+        self._duration.labels(model, NOWHERE).observe(event.total_s)
+
+
+class _PushMetrics:
+    """How pushes end and what they send. Repeated announcements of one state count once."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._ended = Counter("gatewayd_pushes_total", "Pushes that ended, by state.", ["state"], registry=registry)
+        self._bytes = Counter("gatewayd_push_bytes_total", "Bytes of models sent to devices.", registry=registry)
+        self._seen: OrderedDict[PushId, Push] = OrderedDict()
+
+    def moved(self, push: Push) -> None:
+        """Count what is new since the push was last seen; a push first seen after a restart counts from there."""
+        before = self._seen.get(push.id, push)
+        self._bytes.inc(max(0, push.offset - before.offset))
+        if push.state.is_end and (before is push or not before.state.is_end):
+            self._ended.labels(push.state.value).inc()
+        self._seen[push.id] = push
+        if len(self._seen) > MAX_PUSHES:
+            self._seen.popitem(last=False)
+
+
+def _kind(target: Target) -> str:
+    return "node" if target.device is None else "device"

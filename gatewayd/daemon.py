@@ -1,0 +1,336 @@
+"""The composition root: the only file that sees everything. It builds the parts, runs their loops in one TaskGroup, ends them.
+
+A loop that raises is a broken infrastructure part: the process logs it, closes the rest and exits with 1, and systemd
+starts it anew. SIGTERM and SIGINT drain: no new work is taken, what runs is answered, and the exit code is 0.
+"""
+
+import asyncio
+import gc
+import importlib.util
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import assert_never
+
+from gatewayd import __version__
+from gatewayd.adapters import systemd
+from gatewayd.adapters.artifacts import Artifacts, open_artifacts
+from gatewayd.adapters.embedded_broker import embedded_broker
+from gatewayd.adapters.logs import configure_logging
+from gatewayd.adapters.metrics import Metrics
+from gatewayd.adapters.model_trial import ModelTrials
+from gatewayd.adapters.mqtt_connection import MqttConnection, MqttOptions
+from gatewayd.adapters.store import Store, open_store
+from gatewayd.adapters.worker_process import EngineSpec
+from gatewayd.adapters.workers import WorkerLimits, Workers
+from gatewayd.api.services import Node, Requests, Services
+from gatewayd.api.table import Api
+from gatewayd.config import Config
+from gatewayd.core.device import Born, DeviceEvent, Lost, Profile, PushReport
+from gatewayd.core.events import GatewayEvent, InputRefused
+from gatewayd.core.names import DeviceId
+from gatewayd.edges.coap import serve_coap
+from gatewayd.edges.http import serve_http
+from gatewayd.edges.mqtt import MqttEdge, status_messages
+from gatewayd.links.mqtt import MqttDeviceLink
+from gatewayd.services.catalog import Catalog, CatalogPorts
+from gatewayd.services.decisions import Decisions
+from gatewayd.services.estimates import Estimates
+from gatewayd.services.inference import Inference
+from gatewayd.services.options import OptionFinder
+from gatewayd.services.ports import DeviceLink
+from gatewayd.services.pushes import Pushes, PushPorts
+from gatewayd.services.renting import Renting
+from gatewayd.services.running import Runner
+from gatewayd.services.tracking import Tracking, TrackingOptions
+from gatewayd.wire.profiles import parse_profile
+from gatewayd.wire.tflite import read_model
+from gatewayd.wire.topics import Topics
+
+logger = logging.getLogger(__name__)
+
+# systemd's default TimeoutStopSec is 90 s; what does not end in this time is cancelled.
+DRAIN_S = 10.0
+
+
+def run(config: Config) -> int:
+    """Run the daemon until it is told to stop. Returns the exit code: 0 stopped, 1 a part failed."""
+    configure_logging(config.log.level)
+    try:
+        asyncio.run(_serve(config))
+    except* Exception as failure:  # the last edge: everything that ends the process is told with its traceback
+        logger.critical("stopping because a part failed", exc_info=failure)
+        return 1
+    return 0
+
+
+async def _serve(config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        daemon = await _build(config, stack)
+        await daemon.live(stop)
+
+
+@dataclass(slots=True)
+class _Events:
+    """Hands each event to the metrics and to the MQTT edge, which is made after those that announce."""
+
+    metrics: Metrics
+    edge: MqttEdge | None = None
+
+    def __call__(self, event: GatewayEvent) -> None:
+        self.metrics.observe(event)
+        if self.edge is not None:
+            self.edge.publish_event(event)
+
+    def refused(self, where: str, code: str, message: str) -> None:
+        """Count something malformed from outside."""
+        logger.warning("input refused where=%s code=%s reason=%r", where, code, message)
+        self(InputRefused(where, code, message))
+
+
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """The services, wired."""
+
+    catalog: Catalog
+    tracking: Tracking
+    pushes: Pushes
+    renting: Renting
+    services: Services
+
+    def device_event(self, event: DeviceEvent) -> None:
+        """Take what a link saw: tracking first, so that pushes see the device's new report."""
+        match event:
+            case Born() | Lost():
+                self.tracking.handle(event)
+                self.pushes.handle(event)
+            case PushReport():
+                self.pushes.handle(event)
+            case _:
+                assert_never(event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Daemon:
+    """The running parts."""
+
+    config: Config
+    core: _Core
+    connection: MqttConnection
+    edge: MqttEdge
+    link: MqttDeviceLink
+    events: _Events
+    http_port: int
+
+    async def live(self, stop: asyncio.Event) -> None:
+        """Run every loop until `stop`, then drain. Raises: what a loop raised."""
+        async with asyncio.TaskGroup() as tasks:
+            edge = tasks.create_task(self.edge.run(), name="mqtt edge")
+            loops: dict[str, Coroutine[object, object, None]] = {
+                "mqtt connection": self.connection.run(),
+                "tracking": self.core.tracking.run(self.link),
+                "pushes": self.core.pushes.run(),
+                "watchdog": _watchdog(),
+            }
+            if self.config.pushes.automatic:
+                loops["renting"] = self.core.renting.run()
+            running = [tasks.create_task(loop, name=name) for name, loop in loops.items()]
+            _settle()
+            systemd.notify("READY=1", f"STATUS=serving on http port {self.http_port}")
+            logger.info("ready node=%s version=%s http_port=%d", self.config.node.name, __version__, self.http_port)
+            await stop.wait()
+            systemd.notify("STOPPING=1")
+            logger.info("stopping")
+            await self._drain(edge)
+            for task in running:
+                task.cancel()
+
+    async def _drain(self, edge: asyncio.Task[None]) -> None:
+        self.edge.close()
+        await asyncio.wait([edge], timeout=DRAIN_S)
+        edge.cancel()
+
+
+async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
+    data_dir = config.node.data_dir
+    data_dir.mkdir(parents=True, exist_ok=True)
+    store = await stack.enter_async_context(open_store(data_dir / "gatewayd.sqlite"))
+    artifacts = await stack.enter_async_context(
+        open_artifacts(data_dir / "artifacts", max_bytes=config.limits.max_model_bytes)
+    )
+    config = await _with_broker(config, stack)
+    events = _Events(Metrics())
+    topics = Topics(config.mqtt.prefix, config.node.name)
+    connection = MqttConnection(_mqtt_options(config, topics), on_refused=events.refused)
+    links: list[DeviceLink] = []
+    workers = await stack.enter_async_context(
+        Workers(artifacts.path, _engines(config), clock=time.monotonic, limits=_worker_limits(config))
+    )
+    core = _core(config, store, artifacts, workers, events, connection, links)
+    link = MqttDeviceLink(
+        connection, topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
+    )
+    links.append(link)
+    await core.catalog.load()
+    await core.tracking.load()
+    api = Api(core.services)
+    edge = MqttEdge(api, connection, topics, reply_prefixes=config.mqtt.reply_prefixes)
+    events.edge = edge
+    http_port = await _open_edges(config, api, events, stack)
+    return _Daemon(config, core, connection, edge, link, events, http_port)
+
+
+async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> int:
+    if config.coap.enabled:
+        coap = serve_coap(
+            api, host=config.coap.host, port=config.coap.port, max_payload_bytes=config.coap.max_payload_bytes
+        )
+        await stack.enter_async_context(coap)
+    http = serve_http(
+        api,
+        host=config.http.host,
+        port=config.http.port,
+        max_body_bytes=config.http.max_body_bytes,
+        metrics_text=events.metrics.text,
+        ready=lambda: True,
+    )
+    port: int = await stack.enter_async_context(http)
+    return port
+
+
+def _core(
+    config: Config,
+    store: Store,
+    artifacts: Artifacts,
+    workers: Workers,
+    events: _Events,
+    connection: MqttConnection,
+    links: list[DeviceLink],
+) -> _Core:
+    def link_of(_: DeviceId) -> DeviceLink:
+        return links[0]
+
+    estimates = Estimates()
+    trials = ModelTrials(artifacts.path, _engines(config), timeout_s=config.node_runtime.trial_timeout_s)
+    catalog = Catalog(CatalogPorts(store, artifacts, read_model, trials, events, time.time))
+    tracking = Tracking(
+        store=store,
+        estimates=estimates,
+        profiles=load_profiles(config.devices.profiles_dir),
+        options=TrackingOptions(config.devices.join == "open", config.devices.max_devices, config.devices.ping_every_s),
+        notify=events,
+        clock=time.monotonic,
+        wall_clock=time.time,
+    )
+    pushes = Pushes(
+        PushPorts(store, artifacts, link_of, events, time.monotonic),
+        catalog=catalog,
+        tracking=tracking,
+        estimates=estimates,
+        limits=config.pushes.limits,
+        max_concurrent=config.pushes.max_concurrent,
+    )
+    renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic)
+    decisions = Decisions(config.requests.decisions_kept)
+    inference = Inference(
+        catalog=catalog,
+        finder=OptionFinder(tracking=tracking, estimates=estimates, runtime=workers, classes=config.requests.weights),
+        runner=Runner(runtime=workers, link_of=link_of, tracking=tracking, estimates=estimates),
+        decisions=decisions,
+        notify=events,
+        clock=time.monotonic,
+        on_served=renting.served,
+    )
+    requests = Requests(
+        time.monotonic,
+        lambda: secrets.token_hex(8),
+        config.requests.default_deadline_ms / 1000,
+        config.requests.max_deadline_ms / 1000,
+    )
+    node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
+    services = Services(inference, catalog, tracking, pushes, decisions, requests, node)
+    return _Core(catalog, tracking, pushes, renting, services)
+
+
+def load_profiles(folder: Path | None) -> Mapping[str, Profile]:
+    """Read every board profile of `folder` (None: those that come with gatewayd).
+
+    Raises: BadRequest naming the file's mistake.
+    """
+    profiles = [parse_profile(path.read_text()) for path in sorted((folder or _packaged_profiles()).glob("*.yaml"))]
+    return {profile.board: profile for profile in profiles}
+
+
+def _packaged_profiles() -> Path:
+    checkout = Path(__file__).parents[1] / "config" / "profiles"
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "gatewayd" / "profiles"
+
+
+def _engines(config: Config) -> list[EngineSpec]:
+    if config.engines:
+        return [EngineSpec(each.name, str(each.python) if each.python else None) for each in config.engines]
+    known = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
+    return [EngineSpec(name, None) for name, module in known.items() if importlib.util.find_spec(module)][:1]
+
+
+def _worker_limits(config: Config) -> WorkerLimits:
+    runtime = config.node_runtime
+    return WorkerLimits(runtime.max_loaded, runtime.queue_limit, runtime.memory_limit_bytes or None)
+
+
+async def _with_broker(config: Config, stack: AsyncExitStack) -> Config:
+    """Bring up the embedded broker, if configured, and point the connection at it."""
+    wanted = config.mqtt.embedded
+    if not wanted.enabled:
+        return config
+    await stack.enter_async_context(
+        embedded_broker(port=wanted.port, port_v5=wanted.port_v5, state_dir=config.node.data_dir / "broker")
+    )
+    mqtt = config.mqtt.model_copy(update={"host": "127.0.0.1", "port": wanted.port_v5})
+    return config.model_copy(update={"mqtt": mqtt})
+
+
+def _mqtt_options(config: Config, topics: Topics) -> MqttOptions:
+    mqtt = config.mqtt
+    will, online = status_messages(topics, node=config.node.name, version=__version__, now_s=time.time())
+    password = mqtt.password_file.read_text().strip() if mqtt.password_file else None
+    options = MqttOptions(
+        host=mqtt.host,
+        port=mqtt.port,
+        version=mqtt.version,
+        client_id=f"gatewayd-{config.node.name}",
+        username=mqtt.username,
+        password=password,
+        keepalive_s=mqtt.keepalive_s,
+        will=will,
+        online=online,
+        max_payload_bytes=mqtt.max_payload_bytes,
+    )
+    if mqtt.tls is None:
+        return options
+    return replace(options, ca_file=mqtt.tls.ca_file, cert_file=mqtt.tls.cert_file, key_file=mqtt.tls.key_file)
+
+
+def _settle() -> None:
+    """Take what start-up made out of the garbage collector's sight: without it a collection walks all of it, over and over."""
+    gc.collect()
+    gc.freeze()
+
+
+async def _watchdog() -> None:
+    """Tell systemd that the loop turns, twice per interval; without a watchdog there is nothing to do."""
+    interval_s = systemd.watchdog_interval_s(os.environ)
+    while interval_s is not None:
+        systemd.notify("WATCHDOG=1")
+        await asyncio.sleep(interval_s / 2)

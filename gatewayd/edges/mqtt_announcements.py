@@ -1,0 +1,102 @@
+"""What the node says by itself over MQTT: that it is there, and what happened. Values to messages; nothing is sent here."""
+
+import json
+from typing import assert_never
+
+from gatewayd.core.events import (
+    AliasMoved,
+    DeviceChanged,
+    GatewayEvent,
+    InputRefused,
+    ModelAdded,
+    PushMoved,
+    RequestFailed,
+    RequestServed,
+)
+from gatewayd.wire.mqtt import Message
+from gatewayd.wire.tensors import JSON, measured_document
+from gatewayd.wire.topics import Topics
+
+_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved
+
+
+def online_message(topics: Topics, *, version: str, since: float) -> Message:
+    """Return the retained status; `since` in seconds since 1970."""
+    return _status(topics, {"state": "online", "node": topics.node, "version": version, "since": since})
+
+
+def offline_message(topics: Topics) -> Message:
+    """Return the retained status that is the last will, and the last word of an orderly end."""
+    return _status(topics, {"state": "offline", "node": topics.node})
+
+
+def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
+    """Return what to publish of an event (QoS 0), under `event/push`, `device`, `model` or `request`.
+
+    None for refused input: who sends it must not be able to make the node talk.
+    """
+    if isinstance(event, InputRefused):
+        return None
+    kind, document = _event(event)
+    return Message(topics.event(kind), _json(document), content_type=JSON)
+
+
+def _event(event: _Told) -> tuple[str, dict[str, object]]:
+    match event:
+        case PushMoved():
+            return "push", _push(event)
+        case DeviceChanged(device, online, what):
+            return "device", {"device": device, "online": online, "what": what}
+        case ModelAdded(model, version):
+            return "model", {"what": "added", "model": model, "version": version}
+        case AliasMoved(model, alias, version):
+            return "model", {"what": "alias moved", "model": model, "alias": alias, "version": version}
+        case RequestServed():
+            return "request", _served(event)
+        case RequestFailed():
+            return "request", _failed(event)
+        case _:
+            assert_never(event)
+
+
+def _push(event: PushMoved) -> dict[str, object]:
+    push = event.push
+    return {
+        "push": push.id,
+        "device": push.device,
+        "model": push.model,
+        "version": push.version,
+        "variant": push.variant,
+        "state": push.state.value,
+        "offset": push.offset,
+        "size": push.size_bytes,
+        "reason": push.reason,
+    }
+
+
+def _served(event: RequestServed) -> dict[str, object]:
+    result = event.result
+    return {
+        "id": result.id,
+        "model": result.model,
+        "version": result.version,
+        "variant": result.variant,
+        "ran_on": str(result.ran_on),
+        "reason": result.reason,
+        "label": result.label,
+        "measured": measured_document(result.measured),
+    }
+
+
+def _failed(event: RequestFailed) -> dict[str, object]:
+    request = event.request
+    error = {"code": event.code, "message": event.message}
+    return {"id": request.id, "model": str(request.model), "error": error, "total_ms": event.total_s * 1000}
+
+
+def _status(topics: Topics, document: dict[str, object]) -> Message:
+    return Message(topics.status, _json(document), qos=1, retain=True, content_type=JSON)
+
+
+def _json(document: dict[str, object]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -1,0 +1,93 @@
+"""A simulated board: the profile is what everybody believes of its kind, the truth what this one is (seeded ±30 %)."""
+
+import hashlib
+from dataclasses import dataclass
+
+from gatewayd.core.device import Capabilities, EnergySource, Profile, Sensor
+from gatewayd.sim.radio import LinkFigures
+
+SPREAD = 0.3
+"""How far the truth may be from the profile, so that predictions have something to learn. Assumed."""
+RADIO_NJ_PER_BYTE = 1_000
+"""1 µJ per byte sent. Assumed, as in the figures that the profiles come from; a BLE radio in a good mood is below it."""
+BATTERY_UJ = 10.8e9
+"""A 1,000 mAh cell at 3 V."""
+TFLITE_SCHEMA = 3
+
+# What a firmware with a MicroMutableOpResolver would register for small vision, audio and sensor models: a real one names its
+# operators one by one, to save flash.
+OPERATORS = frozenset({
+    "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "DEQUANTIZE", "EXPAND_DIMS",
+    "FULLY_CONNECTED", "HARD_SWISH", "LEAKY_RELU", "LOGISTIC", "MAX_POOL_2D", "MAXIMUM", "MEAN", "MINIMUM", "MUL",
+    "PACK", "PAD", "PRELU", "QUANTIZE", "RELU", "RELU6", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "SHAPE", "SLICE",
+    "SOFTMAX", "SPLIT", "SQUEEZE", "STRIDED_SLICE", "SUB", "SUM", "TANH", "TRANSPOSE", "UNPACK",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What this board and its link really are; nothing but the simulation reads it."""
+
+    macs_per_s: float
+    energy_nj_per_mac: float
+    invoke_s: float
+    link: LinkFigures
+
+    def compute_s(self, macs: int) -> float:
+        """Return what one inference takes."""
+        return self.invoke_s + macs / self.macs_per_s
+
+    def energy_nj(self, macs: int, sent_bytes: int) -> int:
+        """Return what one inference and sending its answer take from the battery."""
+        return round(macs * self.energy_nj_per_mac) + sent_bytes * RADIO_NJ_PER_BYTE
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the board's firmware gives to models: bytes of the arena, of each slot, of the receive buffer."""
+
+    arena_bytes: int
+    slot_bytes: int
+    chunk_bytes: int
+
+
+def true_board(profile: Profile, link: LinkFigures, *, seed: int, device: str) -> Truth:
+    """Return this device's truth: the same for the same seed and device, everywhere."""
+    key = f"{seed}/{device}"
+    return Truth(
+        macs_per_s=profile.macs_per_s * _factor(key, "speed"),
+        energy_nj_per_mac=profile.energy_nj_per_mac * _factor(key, "energy"),
+        invoke_s=profile.invoke_s,
+        link=LinkFigures(
+            rtt_s=link.rtt_s * _factor(key, "rtt"),
+            goodput_bytes_per_s=link.goodput_bytes_per_s * _factor(key, "goodput"),
+        ),
+    )
+
+
+def capabilities_of(
+    profile: Profile, room: Room, *, runtime_version: str, energy: EnergySource, sensors: tuple[Sensor, ...]
+) -> Capabilities:
+    """Return what the board says of itself."""
+    return Capabilities(
+        board=profile.board,
+        cpu=profile.cpu,
+        clock_mhz=profile.clock_mhz,
+        ram_bytes=profile.ram_bytes,
+        flash_bytes=profile.flash_bytes,
+        runtime="tflm",
+        runtime_version=runtime_version,
+        runtime_abi=TFLITE_SCHEMA,
+        arena_bytes=room.arena_bytes,
+        slot_bytes=room.slot_bytes,
+        chunk_bytes=room.chunk_bytes,
+        energy_source=energy,
+        operators=OPERATORS,
+        sensors=sensors,
+    )
+
+
+def _factor(key: str, what: str) -> float:
+    """A number of 1 ± SPREAD from a hash, which unlike a generator's stream no other draw can shift."""
+    drawn = int.from_bytes(hashlib.sha256(f"{key}/{what}".encode()).digest()[:8], "big") / 2**64
+    return 1.0 - SPREAD + 2 * SPREAD * drawn

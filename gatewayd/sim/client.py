@@ -1,0 +1,140 @@
+"""The device's MQTT client: paho in its own thread, everything it sees handed to the event loop.
+
+paho's thread keeps the reconnecting (with back-off) and the blocking connect away from the loop. 3.1.1 unless told otherwise.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from gatewayd.wire.mqttdevice import encode_offline
+
+_KEEPALIVE_S = 30
+_LONGEST_BACKOFF_S = 10
+_GOODBYE_S = 2.0
+_QUEUED = 64  # QoS 1 messages that paho keeps while the broker is away; the agent says all again anyway
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """Where the broker is and who the device is. `base` is `<prefix>/<node>/device/<device-id>`."""
+
+    host: str
+    port: int
+    device: str
+    base: str
+    version: str = "3.1.1"
+    username: str | None = None
+    password: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCallbacks:
+    """What happens to the connection, called on the event loop. `on_message` gets the kind and the payload."""
+
+    on_connected: Callable[[], None]
+    on_disconnected: Callable[[str], None]
+    on_message: Callable[[str, bytes], None]
+
+
+class DeviceClient:
+    """One connection, with the device's last will. Call `start` on the event loop."""
+
+    def __init__(self, options: ClientOptions, callbacks: ClientCallbacks) -> None:
+        self._options = options
+        self._callbacks = callbacks
+        self._loop = asyncio.get_running_loop()
+        self._client = _paho(options)
+        self._client.on_connect = self._connect
+        self._client.on_connect_fail = self._connect_fail
+        self._client.on_subscribe = self._subscribed
+        self._client.on_disconnect = self._disconnect
+        self._client.on_message = self._message
+        self._client.on_socket_open = _without_nagle
+
+    def start(self) -> None:
+        """Begin connecting, for ever."""
+        self._client.connect_async(self._options.host, self._options.port, keepalive=_KEEPALIVE_S)
+        self._client.loop_start()
+
+    def publish(self, kind: str, payload: bytes, *, qos: int, retain: bool) -> None:
+        """Send under `up/`; lost when the broker is away (the agent says it again after the next connect)."""
+        if self._client.is_connected():
+            self._client.publish(self.topic(kind), payload, qos=qos, retain=retain)
+
+    def topic(self, kind: str) -> str:
+        """Return the full topic of an `up/` message."""
+        return f"{self._options.base}/up/{kind}"
+
+    async def close(self) -> None:
+        """Say that the device goes, then disconnect."""
+        await asyncio.to_thread(self._goodbye)
+
+    def _goodbye(self) -> None:
+        if self._client.is_connected():
+            said = self._client.publish(self.topic("status"), encode_offline(), qos=1, retain=True)
+            with suppress(RuntimeError):  # the broker went first; it sends the will
+                said.wait_for_publish(_GOODBYE_S)
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _connect(
+        self, client: Client, _userdata: object, _flags: ConnectFlags, reason: ReasonCode, _props: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            self._call(lambda: self._callbacks.on_disconnected(f"refused: {reason}"))
+            return
+        client.subscribe(f"{self._options.base}/down/+", qos=1)
+
+    def _connect_fail(self, _client: Client, _userdata: object) -> None:
+        self._call(lambda: self._callbacks.on_disconnected("broker not there"))
+
+    def _subscribed(
+        self, _client: Client, _userdata: object, _mid: int, codes: list[ReasonCode], _props: Properties | None
+    ) -> None:
+        refused = [str(code) for code in codes if code.is_failure]
+        if refused:
+            self._call(lambda: self._callbacks.on_disconnected(f"subscription refused: {refused[0]}"))
+        else:
+            self._call(self._callbacks.on_connected)
+
+    def _disconnect(
+        self, _client: Client, _userdata: object, _flags: DisconnectFlags, reason: ReasonCode, _props: Properties | None
+    ) -> None:
+        self._call(lambda: self._callbacks.on_disconnected(str(reason)))
+
+    def _message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        kind = message.topic.rpartition("/")[2]
+        if not message.retain:  # a retained command is an old one: never obeyed
+            self._call(lambda: self._callbacks.on_message(kind, bytes(message.payload)))
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(callback)
+
+
+def _paho(options: ClientOptions) -> Client:
+    is_v5 = options.version == "5"
+    client = Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=f"device-{options.device}",
+        clean_session=None if is_v5 else True,
+        protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
+    )
+    client.username_pw_set(options.username, options.password)
+    client.will_set(f"{options.base}/up/status", encode_offline(), qos=1, retain=True)
+    client.reconnect_delay_set(min_delay=1, max_delay=_LONGEST_BACKOFF_S)
+    client.max_queued_messages_set(_QUEUED)
+    return client
+
+
+def _without_nagle(_client: Client, _userdata: object, sock: object) -> None:
+    """QoS 1 exchanges of small messages take 44-88 ms with Nagle's algorithm, measured."""
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

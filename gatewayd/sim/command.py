@@ -1,0 +1,164 @@
+"""`gatewayd sim-device`: argv → a simulated board on a real broker → exit code."""
+
+import argparse
+import asyncio
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatewayd.core.device import EnergySource, Profile
+from gatewayd.core.errors import BadRequest, GatewayError
+from gatewayd.core.names import parse_device_id
+from gatewayd.sim.board import Room, capabilities_of, true_board
+from gatewayd.sim.client import ClientOptions
+from gatewayd.sim.device import SimDevice
+from gatewayd.sim.flash import Flash, FlashFault
+from gatewayd.sim.log import EventLog
+from gatewayd.sim.machine import Machine
+from gatewayd.sim.radio import LINKS
+from gatewayd.sim.runtime import BoardRuntime
+from gatewayd.sim.sensor import ReplaySensor, open_sensor
+from gatewayd.wire.agent import Agent
+from gatewayd.wire.agent_terms import Board
+from gatewayd.wire.mqttdevice import MAX_CHUNK_BYTES, MAX_SLOTS
+from gatewayd.wire.profiles import parse_profile
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+_MAX_PORT = 65535
+_PROFILES = Path(__file__).resolve().parents[2] / "config" / "profiles"
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the arguments come to, checked."""
+
+    profile: Profile
+    room: Room
+    sensors: tuple[ReplaySensor, ...]
+    client: ClientOptions
+    flash: Flash
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `gatewayd sim-device`."""
+    parser.add_argument("--id", required=True, help="the device's id")
+    parser.add_argument("--board", required=True, help="a profile's name, e.g. nucleo-l4r5zi")
+    parser.add_argument("--profiles", type=Path, default=_PROFILES, help="directory of board profiles (*.yaml)")
+    parser.add_argument("--link", choices=sorted(LINKS), default="wifi")
+    parser.add_argument("--broker", default="127.0.0.1:1883", help="host:port")
+    parser.add_argument("--mqtt-version", choices=("3.1.1", "5"), default="3.1.1")
+    parser.add_argument("--username")
+    parser.add_argument("--password-file", type=Path, help="a file whose first line is the password")
+    parser.add_argument("--prefix", default="gatewayd", help="first topic level(s)")
+    parser.add_argument("--node", required=True, help="the gateway's node name")
+    parser.add_argument(
+        "--state", type=Path, required=True, help="directory that is the board's flash; made when missing"
+    )
+    parser.add_argument("--samples", type=Path, help="directory with samples.json and samples.bin, or such a .json")
+    parser.add_argument("--sensor", default="sensor", help="name of the sensor that replays the samples")
+    parser.add_argument("--seed", type=int, default=1, help="of how this board differs from its profile (±30 %%)")
+    parser.add_argument("--arena", type=int, default=65536, help="bytes of RAM for the tensor arena")
+    parser.add_argument("--slots", type=int, default=2, help="model slots, one of which stays free for staging")
+    parser.add_argument("--slot-bytes", type=int, default=131_072)
+    parser.add_argument("--chunk", type=int, default=1024, help="bytes of the receive buffer, and of a flash page")
+    parser.add_argument("--battery", type=float, default=0.9, help="charge, 0..1")
+    parser.add_argument("--mains", action="store_true", help="runs on mains, not on a battery")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the device until SIGTERM or SIGINT: 0; 1 when it could not go on, 2 when the arguments are wrong."""
+    try:
+        parts = _checked(args)
+    except GatewayError as error:
+        sys.stderr.write(f"gatewayd sim-device: {error}\n")
+        return EXIT_USAGE
+    log, code = EventLog(args.id), 0
+    try:
+        asyncio.run(_live(parts, args, log))
+    except* (GatewayError, FlashFault, OSError) as group:
+        log("reset", reason="; ".join(str(each) for each in group.exceptions))
+        code = EXIT_FAILED
+    return code
+
+
+async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
+    await asyncio.to_thread(parts.flash.prepare)
+    runtime = await BoardRuntime.start(arena_bytes=parts.room.arena_bytes, log=log)
+    try:
+        device = _device(parts, args, runtime, log)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, device.stop)
+        await device.run()
+        log("stopped")
+    finally:
+        await runtime.close()
+
+
+def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog) -> SimDevice:
+    truth = true_board(parts.profile, LINKS[args.link], seed=args.seed, device=args.id)
+    capabilities = capabilities_of(
+        parts.profile,
+        parts.room,
+        runtime_version=runtime.version,
+        energy=EnergySource.MAINS if args.mains else EnergySource.BATTERY,
+        sensors=tuple(sensor.description for sensor in parts.sensors),
+    )
+    board = Board(capabilities, args.slots, parts.flash.page_bytes)
+    agent = Agent(board, battery_percent=None if args.mains else round(args.battery * 100))
+    log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", truth=truth)
+    machine = Machine(parts.flash, runtime, parts.sensors, truth)
+    return SimDevice(agent, machine, truth=truth, options=parts.client, log=log)
+
+
+def _checked(args: argparse.Namespace) -> _Parts:
+    profile = _profile(args.profiles, args.board)
+    room = Room(arena_bytes=args.arena, slot_bytes=args.slot_bytes, chunk_bytes=args.chunk)
+    _check_room(profile, room, slots=args.slots)
+    if not 0 <= args.battery <= 1:
+        raise BadRequest(f"--battery {args.battery}: must be 0..1")
+    sensors = (open_sensor(args.sensor, args.samples),) if args.samples is not None else ()
+    flash = Flash(args.state, args.slots, args.slot_bytes, page_bytes=args.chunk)
+    return _Parts(profile, room, sensors, _client(args), flash)
+
+
+def _check_room(profile: Profile, room: Room, *, slots: int) -> None:
+    if not 1 <= slots <= MAX_SLOTS:
+        raise BadRequest(f"--slots {slots}: must be 1..{MAX_SLOTS}")
+    if not 1 <= room.chunk_bytes <= MAX_CHUNK_BYTES or room.slot_bytes < room.chunk_bytes:
+        raise BadRequest(f"--chunk {room.chunk_bytes}: must be 1..{MAX_CHUNK_BYTES} and fit --slot-bytes")
+    if not 1 <= room.arena_bytes <= profile.ram_bytes:
+        raise BadRequest(f"--arena {room.arena_bytes}: {profile.board} has {profile.ram_bytes} bytes of RAM")
+    if slots * room.slot_bytes > profile.flash_bytes:
+        wanted = f"{slots} slots of {room.slot_bytes} bytes"
+        raise BadRequest(
+            f"--slot-bytes: {wanted} do not fit the {profile.flash_bytes} bytes of flash of {profile.board}"
+        )
+
+
+def _profile(directory: Path, board: str) -> Profile:
+    known = sorted(path.stem for path in directory.glob("*.yaml"))
+    if board not in known:
+        raise BadRequest(
+            f"--board {board}: no profile of that name in {directory}; there are {', '.join(known) or 'none'}"
+        )
+    return parse_profile((directory / f"{board}.yaml").read_text())
+
+
+def _client(args: argparse.Namespace) -> ClientOptions:
+    host, _, port = args.broker.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= _MAX_PORT:
+        raise BadRequest(f"--broker {args.broker}: must be host:port")
+    device = parse_device_id(args.id)
+    base = f"{args.prefix}/{args.node}/device/{device}"
+    password = _password(args.password_file) if args.password_file is not None else None
+    return ClientOptions(host.strip("[]"), int(port), device, base, args.mqtt_version, args.username, password)
+
+
+def _password(path: Path) -> str:
+    try:
+        return path.read_text().partition("\n")[0]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"--password-file {path}: {error}") from None

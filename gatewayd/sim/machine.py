@@ -1,0 +1,131 @@
+"""Carries out what the agent says: flash, interpreter, sensors, and the time and energy they take on this board."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import assert_never
+
+from gatewayd.core.errors import CallerError, GatewayError
+from gatewayd.core.tensor import DType, Tensor, TensorSpec, converted
+from gatewayd.sim.board import RADIO_NJ_PER_BYTE, Truth
+from gatewayd.sim.flash import Flash
+from gatewayd.sim.runtime import BoardModel, BoardRuntime
+from gatewayd.sim.sensor import ReplaySensor
+from gatewayd.wire.agent_terms import (
+    EraseSlot,
+    HashSlot,
+    ReadSensor,
+    RunDone,
+    RunModel,
+    RunSelfTest,
+    SampleDone,
+    SelfTestDone,
+    SlotHashed,
+    WriteJournal,
+    WriteSlot,
+)
+from gatewayd.wire.mqttdevice import FrameStatus, ResultFrame, SampleFrame
+
+Task = EraseSlot | WriteSlot | WriteJournal | HashSlot | RunSelfTest | RunModel | ReadSensor
+Done = SlotHashed | SelfTestDone | RunDone | SampleDone
+
+_MAX_REASON = 160
+
+
+@dataclass(slots=True)
+class Machine:
+    """One board's hardware. `spent_nj` is what inferences and answers took from the battery since the start."""
+
+    flash: Flash
+    runtime: BoardRuntime
+    sensors: tuple[ReplaySensor, ...]
+    truth: Truth
+    spent_nj: int = 0
+
+    async def execute(self, task: Task) -> Done | None:
+        """Carry out one command; return what it gives back. Raises: FlashFault, OSError: the board must reset."""
+        match task:
+            case EraseSlot(slot, offset):
+                self.runtime.forget(slot)
+                await asyncio.to_thread(self.flash.erase, slot, offset)
+            case WriteSlot(slot, offset, content):
+                self.runtime.forget(slot)
+                await asyncio.to_thread(self.flash.write, slot, offset, content)
+            case WriteJournal(copy, content):
+                await asyncio.to_thread(self.flash.write_journal, copy, content)
+            case _:
+                return await self._answer(task)
+        return None
+
+    async def _answer(self, task: HashSlot | RunSelfTest | RunModel | ReadSensor) -> Done:
+        match task:
+            case HashSlot(slot, size_bytes):
+                return SlotHashed(slot, await asyncio.to_thread(self.flash.digest, slot, size_bytes))
+            case RunSelfTest():
+                return await self._self_test(task)
+            case RunModel():
+                return RunDone(await self._run(task))
+            case ReadSensor(request, sensor):
+                return SampleDone(self._sample(request, sensor))
+            case _:
+                assert_never(task)
+
+    async def _self_test(self, task: RunSelfTest) -> SelfTestDone:
+        try:
+            model = await self._loaded(task.slot, task.size_bytes)
+            output, dtype = await self.runtime.self_test(model, task.seed)
+        except GatewayError as error:
+            return SelfTestDone(task.slot, b"", DType.INT8, _short(error))
+        await asyncio.sleep(self.truth.compute_s(model.macs))
+        self.spent_nj += self.truth.energy_nj(model.macs, sent_bytes=0)
+        return SelfTestDone(task.slot, output, dtype)
+
+    async def _run(self, task: RunModel) -> ResultFrame:
+        try:
+            model = await self._loaded(task.slot, task.size_bytes)
+            sample, content = self._input(task, model)
+            output, compute_s = await self._timed(model, content)
+        except CallerError as error:
+            return ResultFrame(task.request, FrameStatus.REFUSED, 0, 0, 0, reason=_short(error))
+        except GatewayError as error:
+            return ResultFrame(task.request, FrameStatus.FAILED, 0, 0, 0, reason=_short(error))
+        energy_nj = self.truth.energy_nj(model.macs, sent_bytes=len(output))
+        self.spent_nj += energy_nj
+        return ResultFrame(task.request, FrameStatus.OK, round(compute_s * 1e6), energy_nj, sample, output)
+
+    async def _timed(self, model: BoardModel, content: bytes) -> tuple[bytes, float]:
+        """Run; wait until this board would have been done; return the output and the board's seconds."""
+        loop = asyncio.get_running_loop()
+        start_s, compute_s = loop.time(), self.truth.compute_s(model.macs)
+        output = await self.runtime.run([content])
+        await asyncio.sleep(max(0.0, start_s + compute_s - loop.time()))
+        return output, compute_s
+
+    def _input(self, task: RunModel, model: BoardModel) -> tuple[int, bytes]:
+        """Return the sample's number (0 when the input came with the request) and the input as the model stores it."""
+        if task.content is not None:
+            return 0, task.content
+        sensor = self.sensors[task.sensor]
+        number, content = sensor.read()
+        return number, _as_stored(sensor.description.spec, content, model.loaded.inputs[0])
+
+    def _sample(self, request: int, sensor: int) -> SampleFrame:
+        number, content = self.sensors[sensor].read()
+        energy_nj = len(content) * RADIO_NJ_PER_BYTE
+        self.spent_nj += energy_nj
+        return SampleFrame(request, FrameStatus.OK, energy_nj, number, content)
+
+    async def _loaded(self, slot: int, size_bytes: int) -> BoardModel:
+        held = self.runtime.held(slot)
+        if held is not None:
+            return held
+        path = await asyncio.to_thread(self.flash.export, slot, size_bytes)
+        return await self.runtime.load(slot, path)
+
+
+def _as_stored(spec: TensorSpec, content: bytes, target: TensorSpec) -> bytes:
+    tensor = Tensor(spec.name, spec.dtype, spec.shape, content)
+    return converted(tensor, source=spec.quantization, target=target).content
+
+
+def _short(error: GatewayError) -> str:
+    return " ".join(str(error).split())[:_MAX_REASON]

@@ -1,0 +1,183 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gatewayd.core.device import PushPhase, Slot, SlotState
+from gatewayd.core.errors import Conflict, Forbidden, GatewayError, UnknownDevice, UnknownModel
+from gatewayd.core.events import PushMoved
+from gatewayd.core.names import DeviceId, parse_model_ref
+from gatewayd.core.push import PushState
+from tests.services.world import CAPABILITIES, EMPTY, World, running, world
+
+MODEL_BYTES = bytes(range(256)) * 10  # three chunks of the device's 1,024 bytes
+KWS = parse_model_ref("kws")
+
+
+def _states(w: World) -> list[PushState]:
+    states = [event.push.state for event in w.events if isinstance(event, PushMoved)]
+    return [state for index, state in enumerate(states) if index == 0 or state is not states[index - 1]]
+
+
+async def test_a_push_goes_through_every_state_and_the_device_holds_the_bytes(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        async with running(w.pushes):
+            push = await w.pushes.start(w.device.id, KWS, who="ann")
+            assert (await w.ended(push)).state is PushState.ACCEPTED
+        assert bytes(w.device.received) == MODEL_BYTES
+        assert w.device.sent == ["offer", "chunk", "chunk", "chunk", "activate", "accept"]
+        assert _states(w) == [
+            PushState.OFFERED, PushState.TRANSFERRING, PushState.WRITTEN, PushState.VERIFIED, PushState.SELF_TESTED,
+            PushState.TRIAL, PushState.ACCEPTED,
+        ]  # fmt: skip
+        assert w.tracking.device(w.device.id).desired == (("kws", 1),)
+        assert w.pushes.live() == ()
+
+
+async def test_the_offer_says_what_the_device_must_know(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        await w.pushes.start(w.device.id, KWS, who="ann")
+        offer = w.device.offered
+        assert offer is not None
+        assert (offer.model, offer.version, offer.size_bytes, offer.arena_bytes) == ("kws", 1, 2560, 4096)
+        assert (offer.operators, offer.self_test) == (("FULLY_CONNECTED",), version.variants[0].self_test)
+
+
+async def test_a_device_that_says_no_has_the_last_word(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add()
+        await w.join()
+        w.device.rejects = "battery too low"
+        async with running(w.pushes):
+            ended = await w.ended(await w.pushes.start(w.device.id, KWS, who="ann"))
+        assert (ended.state, ended.reason) == (PushState.REJECTED, "battery too low")
+
+
+@pytest.mark.parametrize(
+    "phase", [PushPhase.WANT, PushPhase.WRITTEN, PushPhase.VERIFIED, PushPhase.TESTED, PushPhase.TRIAL]
+)
+async def test_silence_in_any_state_ends_the_push(tmp_path: Path, phase: PushPhase) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        w.device.silent_at = phase
+        async with running(w.pushes):
+            push = await w.pushes.start(w.device.id, KWS, who="ann")
+            while w.pushes.live():
+                await w.store.recent(1)
+                w.clock.now_s += 1
+            ended = await w.ended(push)
+        assert ended.state is PushState.FAILED
+        assert ended.reason
+        assert any(sent.startswith("cancel") for sent in w.device.sent)
+
+
+async def test_a_new_model_that_answers_wrongly_is_rolled_back(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        w.device.output = b"\x7f\x7f\x7f"
+        async with running(w.pushes):
+            ended = await w.ended(await w.pushes.start(w.device.id, KWS, who="ann"))
+        assert ended.state is PushState.ROLLED_BACK
+        assert "self-test" in ended.reason
+        assert w.device.sent[-1].startswith("cancel")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "error", "message"),
+    [
+        ("unknown model", UnknownModel, "nope"),
+        ("unknown device", UnknownDevice, "ghost"),
+        ("not approved", Forbidden, "waits for approval"),
+        ("offline", Conflict, "is offline"),
+        (
+            "arena",
+            Conflict,
+            "kws@1 does not fit on dev-1: tflite-int8: needs a 4,096-byte arena, the device gives 2,048 (2,048 short)",
+        ),
+        ("one slot", Conflict, "kws@1 has no room on dev-1"),
+        ("there", Conflict, "dev-1 runs kws@1 already"),
+    ],
+)
+async def test_what_cannot_work_is_refused_before_a_byte_is_sent(
+    tmp_path: Path, prepare: str, error: type[GatewayError], message: str
+) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add()
+        ref, device = parse_model_ref("nope" if prepare == "unknown model" else "kws"), w.device.id
+        if prepare == "arena":
+            w.device.capabilities = replace(CAPABILITIES, arena_bytes=2048)
+        if prepare == "one slot":
+            w.device.slots = EMPTY[:1]
+        if prepare == "there":
+            w.device.slots = (Slot(0, SlotState.ACTIVE, version.model, 1, version.variants[0].digest), EMPTY[1])
+        w.device.birth()
+        if prepare != "not approved":
+            await w.tracking.approve(device, who="ann")
+        if prepare == "offline":
+            w.device.leave()
+        if prepare == "unknown device":
+            device = DeviceId("ghost")
+        with pytest.raises(error) as caught:
+            await w.pushes.start(device, ref, who="ann")
+        assert message in str(caught.value)
+        assert w.device.sent == []
+
+
+async def test_asking_twice_joins_and_another_version_supersedes(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(b"one")
+        await w.add(b"two")
+        await w.join()
+        w.device.silent_at = PushPhase.WANT
+        first = await w.pushes.start(w.device.id, KWS, who="ann")
+        assert await w.pushes.start(w.device.id, KWS, who="bob") == w.pushes.live()[0]
+        second = await w.pushes.start(w.device.id, parse_model_ref("kws@2"), who="ann")
+        rows = {row.id: row for row in await w.pushes.recent(10)}
+        assert (rows[first.id].state, rows[first.id].reason) == (PushState.CANCELLED, "superseded by kws@2")
+        assert [push.id for push in w.pushes.live()] == [second.id]
+
+
+async def test_a_push_goes_on_after_the_gateway_restarts(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        push = await w.pushes.start(w.device.id, KWS, who="ann")  # its loop never runs: killed right after the offer
+    async with world(tmp_path) as w:
+        async with running(w.pushes):
+            w.device.birth()
+            assert (await w.ended(push)).state is PushState.ACCEPTED
+        assert bytes(w.device.received) == MODEL_BYTES
+
+
+async def test_a_push_whose_device_never_comes_back_ends(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        w.device.silent_at = PushPhase.WRITTEN
+        async with running(w.pushes):
+            push = await w.pushes.start(w.device.id, KWS, who="ann")
+            w.device.leave()
+            while w.pushes.live():
+                await w.store.recent(1)
+                w.clock.now_s += 1
+            assert (await w.ended(push)).state is PushState.FAILED
+
+
+async def test_a_device_that_works_on_a_push_nobody_knows_is_told_to_stop(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        async with running(w.pushes):
+            push = await w.pushes.start(w.device.id, KWS, who="ann")
+            await w.pushes.cancel(push.id, why="operator")
+            ended = await w.ended(push)
+        assert (ended.state, ended.reason) == (PushState.CANCELLED, "operator")
+        w.device.sent.clear()
+        w.device.send_offer(w.device.id, w.device.offered)  # type: ignore[arg-type] # it was offered above
+        assert w.device.sent[-1] == "cancel: no such push"

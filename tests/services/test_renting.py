@@ -1,0 +1,61 @@
+import asyncio
+from pathlib import Path
+
+from gatewayd.core.push import PushState
+from gatewayd.core.request import NODE
+from gatewayd.services.renting import Renting
+from tests.services.world import World, running, world
+
+MODEL_BYTES = bytes(range(256)) * 10
+
+
+async def _serve(w: World, renting: Renting, *, times: int) -> int:
+    """Serve by-reference requests until one runs on the device; returns how many the node served."""
+    for count in range(times):
+        w.served.clear()
+        result = await w.inference.infer(w.request(source=True))
+        if result.ran_on != NODE:
+            return count
+        renting.served(w.served[0])
+        await w.store.recent(1)  # gives the loops a turn
+    return times
+
+
+async def test_the_model_is_pushed_once_the_saving_missed_would_have_paid(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        async with running(w.pushes), asyncio.TaskGroup() as tasks:
+            loop = tasks.create_task(renting.run(), name="renting")
+            served_by_node = await _serve(w, renting, times=500)
+            (push,) = await w.pushes.recent(10)
+            assert (await w.ended(push)).state is PushState.ACCEPTED
+            loop.cancel()
+        assert 1 < served_by_node < 500
+
+
+async def test_pinned_requests_teach_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        await w.inference.infer(w.request(source=True, pin=NODE))
+        renting.served(w.served[0])
+        assert renting.balance(w.device.id, version).requests == 0
+        await w.inference.infer(w.request(source=True))
+        renting.served(w.served[1])
+        assert renting.balance(w.device.id, version).saved_missed > 0
+
+
+async def test_a_device_that_refuses_is_not_asked_at_every_request(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        w.device.rejects = "busy"
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        async with running(w.pushes), asyncio.TaskGroup() as tasks:
+            loop = tasks.create_task(renting.run(), name="renting")
+            assert await _serve(w, renting, times=300) == 300
+            loop.cancel()
+        assert len(await w.pushes.recent(100)) == 1

@@ -1,0 +1,95 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gatewayd.core.errors import UnknownDevice
+from gatewayd.core.events import DeviceChanged, InputRefused
+from gatewayd.core.names import DeviceId
+from tests.services.world import PROFILE, World, world
+
+
+async def _until(condition: object, w: World) -> None:
+    """Let the tracking loops run until `condition()` holds."""
+    assert callable(condition)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        loop = tasks.create_task(w.tracking.run(w.device), name="tracking")
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event: it is a figure that moves
+            await asyncio.sleep(0)
+        loop.cancel()
+
+
+async def test_an_unknown_device_waits_until_it_is_approved(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.device.birth()
+        (view,) = w.tracking.devices()
+        assert (view.approved, view.online, view.note, view.profile) == (False, True, "waits for approval", PROFILE)
+        view = await w.tracking.approve(view.id, who="ann")
+        assert (view.approved, view.note) == (True, "approved by ann")
+
+
+async def test_an_open_gateway_lets_devices_in(tmp_path: Path) -> None:
+    async with world(tmp_path, open_join=True) as w:
+        w.device.birth()
+        assert w.tracking.device(w.device.id).approved
+
+
+async def test_approval_survives_a_restart(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.join()
+    async with world(tmp_path) as w:
+        (view,) = w.tracking.devices()
+        assert (view.approved, view.online, view.report) == (True, False, None)
+
+
+async def test_a_new_device_is_remembered_without_being_approved(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.device.birth()
+        await _until(lambda: w.estimates.link(w.device.id).quality().rtt_s != 0, w)
+        await w.tracking.approve(w.device.id, who="ann")
+        assert [known.device for known in await w.store.load_devices()] == [w.device.id]
+
+
+async def test_coming_and_going_is_announced_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.device.birth()
+        w.device.birth()
+        w.device.leave()
+        w.device.leave()
+        changes = [(event.online, event.what) for event in w.events if isinstance(event, DeviceChanged)]
+        assert changes == [(True, "online"), (False, "offline: will")]
+
+
+async def test_devices_past_the_limit_are_refused_and_counted(tmp_path: Path) -> None:
+    async with world(tmp_path, max_devices=1) as w:
+        w.device.birth()
+        w.device.id = DeviceId("dev-2")
+        w.device.birth()
+        assert [view.id for view in w.tracking.devices()] == ["dev-1"]
+        refused = [event for event in w.events if isinstance(event, InputRefused)]
+        assert [event.message for event in refused] == ["dev-2 is not let in: devices.max_devices is 1"]
+
+
+async def test_the_link_is_measured_by_pings(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.device.birth()
+        before = w.estimates.link(w.device.id)
+        await _until(lambda: w.estimates.link(w.device.id) != before, w)
+        assert w.estimates.link(w.device.id).rtt.count > before.rtt.count
+
+
+async def test_a_ping_without_answer_raises_the_risk(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.device.answers = False
+        w.device.birth()
+        before = w.estimates.link(w.device.id)
+        await _until(lambda: w.estimates.link(w.device.id) != before, w)
+        assert w.estimates.link(w.device.id).quality().loss > before.quality().loss
+
+
+async def test_nobody_knows_a_device_never_seen(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        with pytest.raises(UnknownDevice):
+            w.tracking.device(DeviceId("ghost"))
+        with pytest.raises(UnknownDevice):
+            await w.tracking.approve(DeviceId("ghost"), who="ann")

@@ -1,0 +1,331 @@
+"""A small world for the services: real store, real artifacts, real core; the runtime, the trial and the devices are fakes.
+
+The fakes keep their ports' contracts; `FakeDevice` answers as docs/device-protocol-mqtt.md says, at once or not at all.
+"""
+
+import asyncio
+import hashlib
+import struct
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from gatewayd.adapters.artifacts import Artifacts, open_artifacts
+from gatewayd.adapters.store import Store, open_store
+from gatewayd.core.cost import Weights
+from gatewayd.core.device import (
+    Born,
+    Capabilities,
+    EnergySource,
+    LinkKind,
+    Lost,
+    Profile,
+    PushPhase,
+    PushReport,
+    Report,
+    RunResult,
+    SampleResult,
+    Sensor,
+    Slot,
+    SlotState,
+)
+from gatewayd.core.errors import DeviceTimeout, ModelRefused
+from gatewayd.core.events import GatewayEvent
+from gatewayd.core.model import NodeRun, Operator, Place, SelfTest, Structure, Trial, Variant, Verdict, Version
+from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, RequestId, parse_model_ref
+from gatewayd.core.push import Limits, Push
+from gatewayd.core.request import InferenceRequest, Privacy, SensorRef, Target
+from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
+from gatewayd.services.catalog import Catalog, CatalogPorts
+from gatewayd.services.decisions import Decisions
+from gatewayd.services.estimates import Estimates
+from gatewayd.services.inference import Inference, Served
+from gatewayd.services.options import OptionFinder
+from gatewayd.services.ports import Offer
+from gatewayd.services.pushes import Pushes, PushPorts
+from gatewayd.services.running import Runner
+from gatewayd.services.tracking import Tracking, TrackingOptions
+
+MODEL = ModelName("kws")
+DEVICE = DeviceId("dev-1")
+INPUT = TensorSpec("x", DType.INT8, (1, 4), Quantization(0.5, 0))
+OUTPUT = TensorSpec("y", DType.INT8, (1, 3), Quantization(0.25, -1))
+STRUCTURE = Structure((Operator("FULLY_CONNECTED", 1, 1),), (INPUT,), (OUTPUT,), macs=12_000, weights_bytes=64)
+EXPECTED = bytes([1, 2, 3])
+NODE_RUNS = Verdict(Place.NODE, "litert", runs=True, reason="", latency_s=0.001)
+DEVICE_RUNS = Verdict(Place.DEVICE, "tflm", runs=True, reason="")
+MIC = Sensor("mic", TensorSpec("mic", DType.INT16, (4,), Quantization(0.25, 0)))
+CAPABILITIES = Capabilities(
+    board="board-a", cpu="m4", clock_mhz=120, ram_bytes=2**18, flash_bytes=2**20, runtime="tflm", runtime_version="1",
+    runtime_abi=3, arena_bytes=8192, slot_bytes=65536, chunk_bytes=1024, energy_source=EnergySource.BATTERY, operators=None,
+    sensors=(MIC,),
+)  # fmt: skip
+PROFILE = Profile("board-a", "m4", 120, 2**18, 2**20, "tflm", 60e6, 0.5, 1e-4, "test")
+EMPTY = (Slot(0, SlotState.EMPTY), Slot(1, SlotState.EMPTY))
+LIMITS = Limits(offer_s=5, stall_s=5, verify_s=5, self_test_s=5, trial_s=5, absence_s=20)
+
+
+@dataclass(slots=True)
+class ManualClock:
+    """Seconds that pass only when told."""
+
+    now_s: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@dataclass(slots=True)
+class FakeRuntime:
+    """Answers EXPECTED, or raises what it is told to."""
+
+    failure: Exception | None = None
+    inputs: list[bytes] = field(default_factory=list)
+
+    async def run(self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float) -> NodeRun:
+        assert timeout_s > 0
+        if self.failure is not None:
+            raise self.failure
+        self.inputs.append(inputs[0].content)
+        output = variant.structure.outputs[0]
+        return NodeRun((Tensor(output.name, output.dtype, output.shape, EXPECTED),), 0.0, 0.001)
+
+    def expected_wait_s(self, variant: Variant) -> float:
+        assert variant.digest
+        return 0.0
+
+
+@dataclass(slots=True)
+class FakeTrial:
+    """Finds that every model runs everywhere, unless told otherwise."""
+
+    verdicts: tuple[Verdict, ...] = (NODE_RUNS, DEVICE_RUNS)
+
+    async def try_model(self, digest: Digest, structure: Structure) -> Trial:
+        assert digest
+        assert structure is STRUCTURE
+        return Trial(self.verdicts, 4096, SelfTest(7, EXPECTED, 0))
+
+
+@dataclass(slots=True)
+class FakeDevice:
+    """One device that follows the protocol; `silent_at` is the phase from which on it says nothing."""
+
+    id: DeviceId = DEVICE
+    emit: Callable[[Born | Lost | PushReport], None] = lambda _: None
+    capabilities: Capabilities = CAPABILITIES
+    slots: tuple[Slot, ...] = EMPTY
+    silent_at: PushPhase | None = None
+    rejects: str = ""
+    is_silent: bool = False
+    answers: bool = True
+    output: bytes = EXPECTED
+    received: bytearray = field(default_factory=bytearray)
+    offered: Offer | None = None
+    sent: list[str] = field(default_factory=list)
+    samples: int = 0
+
+    def birth(self) -> None:
+        self.emit(Born(self.id, LinkKind.MQTT, Report(self.capabilities, self.slots, 0.9)))
+
+    def leave(self) -> None:
+        self.emit(Lost(self.id, "will"))
+
+    async def run_model(
+        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+    ) -> RunResult:
+        assert (device, sensor) == (self.id, 0)
+        if not self.answers:
+            raise DeviceTimeout(f"{device} did not answer within {timeout_s} s")
+        assert self.slots[slot].version == version
+        self.samples += content is None
+        return RunResult(self.output, 0.004, 60.0, self.samples, 0.02)
+
+    async def read_sensor(self, device: DeviceId, *, sensor: int, timeout_s: float) -> SampleResult:
+        assert (device, sensor) == (self.id, 0)
+        if not self.answers:
+            raise DeviceTimeout(f"{device} did not answer within {timeout_s} s")
+        self.samples += 1
+        return SampleResult(struct.pack("<4h", 2, 4, 6, 8), self.samples, 700.0, 0.05)
+
+    async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
+        assert timeout_s > 0
+        if not self.answers:
+            raise DeviceTimeout(f"{device} did not answer")
+        return 0.02
+
+    def send_offer(self, device: DeviceId, offer: Offer) -> None:
+        assert device == self.id
+        self.sent.append("offer")
+        self.offered = offer
+        if self.rejects:
+            self._report(PushPhase.REJECTED, reason=self.rejects)
+        elif len(self.received) < offer.size_bytes:
+            self._want(offer)
+
+    def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
+        assert self.offered is not None
+        assert (device, push, offset) == (self.id, self.offered.push, len(self.received))
+        self.sent.append("chunk")
+        self.received += content
+        if len(self.received) < self.offered.size_bytes:
+            self._want(self.offered)
+            return
+        self._report(PushPhase.WRITTEN)
+        assert hashlib.sha256(self.received).hexdigest() == self.offered.digest
+        self._report(PushPhase.VERIFIED)
+        self._report(PushPhase.TESTED)
+
+    def send_activate(self, device: DeviceId, push: PushId) -> None:
+        self._hold(SlotState.TRIAL)
+        self.sent.append("activate")
+        assert self.offered is not None
+        assert (device, push) == (self.id, self.offered.push)
+        self._report(PushPhase.TRIAL)
+
+    def send_accept(self, device: DeviceId, push: PushId) -> None:
+        assert device == self.id
+        assert push
+        self.sent.append("accept")
+        self._hold(SlotState.ACTIVE)
+        self._report(PushPhase.ACCEPTED)
+
+    def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
+        assert device == self.id
+        assert push
+        self.sent.append(f"cancel: {reason}")
+
+    def _hold(self, state: SlotState) -> None:
+        if self.silent_at is PushPhase.TRIAL or self.offered is None:
+            return
+        held = Slot(0, state, self.offered.model, self.offered.version, self.offered.digest)
+        self.slots = (held, *self.slots[1:])
+        self.birth()
+
+    def _want(self, offer: Offer) -> None:
+        length = min(1024, offer.size_bytes - len(self.received))
+        self._report(PushPhase.WANT, offset=len(self.received), length=length)
+
+    def _report(self, phase: PushPhase, *, offset: int = 0, length: int = 0, reason: str = "") -> None:
+        self.is_silent = self.is_silent or phase is self.silent_at
+        if not self.is_silent and self.offered is not None:
+            self.emit(PushReport(self.id, self.offered.push, phase, offset, length, reason))
+
+
+@dataclass(slots=True)
+class World:
+    """Everything wired; `events` is what was announced, `served` what rent-or-buy would learn from."""
+
+    clock: ManualClock
+    store: Store
+    artifacts: Artifacts
+    runtime: FakeRuntime
+    trial: FakeTrial
+    device: FakeDevice
+    events: list[GatewayEvent]
+    served: list[Served]
+    catalog: Catalog
+    tracking: Tracking
+    pushes: Pushes
+    inference: Inference
+    decisions: Decisions
+    estimates: Estimates
+
+    async def add(self, *contents: bytes, labels: Sequence[str] = ()) -> Version:
+        files = contents or (b"model one",)
+        return await self.catalog.add(model=MODEL, files=files, labels=labels, preprocessing="", note="", who="test")
+
+    async def join(self) -> None:
+        """Bring the device online and let it in."""
+        self.device.birth()
+        await self.tracking.approve(self.device.id, who="test")
+
+    def request(
+        self,
+        *,
+        source: bool = False,
+        raw: bytes | None = None,
+        model: str = "kws",
+        pin: Target | None = None,
+        prefer: Target | None = None,
+        privacy: Privacy = Privacy.ANY,
+        request_class: str = "default",
+        inputs: tuple[Tensor, ...] = (),
+        sensor: str = "mic",
+    ) -> InferenceRequest:
+        inline = None if source or inputs else (struct.pack("<4f", 1, 2, 3, 4) if raw is None else raw)
+        return InferenceRequest(
+            RequestId("r1"),
+            parse_model_ref(model),
+            self.clock() + 5,
+            inputs=inputs,
+            raw=inline,
+            source=SensorRef(self.device.id, sensor) if source else None,
+            pin=pin,
+            prefer=prefer,
+            privacy=privacy,
+            request_class=request_class,
+        )
+
+    async def ended(self, push: Push, *, event_count: int = 200) -> Push:
+        """Let the tasks run until the journal says that the push has ended."""
+        for _ in range(event_count):
+            row = next(row for row in await self.store.recent(10) if row.id == push.id)
+            if row.state.is_end:
+                return row
+        raise AssertionError(f"{row} has not ended")
+
+
+@asynccontextmanager
+async def world(folder: Path, *, open_join: bool = False, max_devices: int = 10) -> AsyncIterator[World]:
+    """Open a world on the files of `folder`; opening it again is a restart of the gateway."""
+    clock, events, served, estimates = ManualClock(), list[GatewayEvent](), list[Served](), Estimates()
+    runtime, trial, device = FakeRuntime(), FakeTrial(), FakeDevice()
+    async with open_store(folder / "db.sqlite") as store, open_artifacts(folder / "artifacts") as artifacts:
+        catalog = Catalog(CatalogPorts(store, artifacts, _read_model, trial, events.append, lambda: 1.7e9))
+        tracking = Tracking(
+            store=store, estimates=estimates, profiles={"board-a": PROFILE},
+            options=TrackingOptions(open_join=open_join, max_devices=max_devices, ping_every_s=30),
+            notify=events.append, clock=clock, wall_clock=lambda: 1.7e9,
+        )  # fmt: skip
+        pushes = Pushes(
+            PushPorts(store, artifacts, lambda _: device, events.append, clock), catalog=catalog, tracking=tracking,
+            estimates=estimates, limits=LIMITS, max_concurrent=4,
+        )  # fmt: skip
+        finder = OptionFinder(tracking=tracking, estimates=estimates, runtime=runtime, classes={"default": Weights()})
+        decisions = Decisions(10)
+        inference = Inference(
+            catalog=catalog, finder=finder, decisions=decisions, notify=events.append, clock=clock, on_served=served.append,
+            runner=Runner(runtime=runtime, link_of=lambda _: device, tracking=tracking, estimates=estimates),
+        )  # fmt: skip
+
+        def emit(event: Born | Lost | PushReport) -> None:
+            if not isinstance(event, PushReport):
+                tracking.handle(event)
+            pushes.handle(event)
+
+        device.emit = emit
+        await catalog.load()
+        await tracking.load()
+        yield World(
+            clock, store, artifacts, runtime, trial, device, events, served, catalog, tracking, pushes, inference, decisions,
+            estimates,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def running(pushes: Pushes) -> AsyncIterator[None]:
+    """Run the pushes' loop around a test."""
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(pushes.run(), name="pushes")
+        yield
+        task.cancel()
+
+
+def _read_model(content: bytes) -> Structure:
+    if content.startswith(b"bad"):
+        raise ModelRefused("no TFL3 identifier")
+    if content.startswith(b"wide"):
+        return replace(STRUCTURE, inputs=(replace(INPUT, dtype=DType.FP32, quantization=None, shape=(1, 5)),))
+    return STRUCTURE
