@@ -5,6 +5,7 @@ starts it anew. SIGTERM and SIGINT drain: no new work is taken, what runs is ans
 """
 
 import asyncio
+import contextlib
 import gc
 import importlib.util
 import logging
@@ -25,20 +26,25 @@ from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.embedded_broker import embedded_broker
 from gatewayd.adapters.logs import configure_logging
 from gatewayd.adapters.metrics import Metrics
-from gatewayd.adapters.model_trial import ModelTrials
+from gatewayd.adapters.model_trial import ModelTrials, TrialLimits
 from gatewayd.adapters.mqtt_connection import MqttConnection, MqttOptions
 from gatewayd.adapters.store import Store, open_store
 from gatewayd.adapters.worker_process import EngineSpec
-from gatewayd.adapters.workers import WorkerLimits, Workers
+from gatewayd.adapters.worker_seat import WorkerLimits
+from gatewayd.adapters.workers import Workers
 from gatewayd.api.services import Node, Requests, Services
 from gatewayd.api.table import Api
+from gatewayd.api.verb import Caller, Role
 from gatewayd.config import Config
 from gatewayd.core.device import Born, DeviceEvent, Lost, Profile, PushReport
+from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.core.names import DeviceId
+from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.coap import serve_coap
 from gatewayd.edges.http import serve_http
-from gatewayd.edges.mqtt import MqttEdge, status_messages
+from gatewayd.edges.mqtt import MqttEdge
+from gatewayd.edges.mqtt_announcements import offline_message, online_message
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.decisions import Decisions
@@ -65,8 +71,11 @@ def run(config: Config) -> int:
     configure_logging(config.log.level)
     try:
         asyncio.run(_serve(config))
-    except* Exception as failure:  # the last edge: everything that ends the process is told with its traceback
-        logger.critical("stopping because a part failed", exc_info=failure)
+    except (GatewayError, OSError) as error:
+        logger.critical("cannot start: %s", error)
+        return 1
+    except Exception:  # the last edge: what ends the process is told with its traceback
+        logger.critical("stopping because a part failed", exc_info=True)
         return 1
     return 0
 
@@ -157,8 +166,9 @@ class _Daemon:
                 task.cancel()
 
     async def _drain(self, edge: asyncio.Task[None]) -> None:
-        self.edge.close()
-        await asyncio.wait([edge], timeout=DRAIN_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                await self.edge.drain()
         edge.cancel()
 
 
@@ -170,7 +180,8 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         open_artifacts(data_dir / "artifacts", max_bytes=config.limits.max_model_bytes)
     )
     config = await _with_broker(config, stack)
-    events = _Events(Metrics())
+    trackers: list[Tracking] = []
+    events = _Events(Metrics(version=__version__, devices_online=lambda: sum(each.online_count() for each in trackers)))
     topics = Topics(config.mqtt.prefix, config.node.name)
     connection = MqttConnection(_mqtt_options(config, topics), on_refused=events.refused)
     links: list[DeviceLink] = []
@@ -178,6 +189,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         Workers(artifacts.path, _engines(config), clock=time.monotonic, limits=_worker_limits(config))
     )
     core = _core(config, store, artifacts, workers, events, connection, links)
+    trackers.append(core.tracking)
     link = MqttDeviceLink(
         connection, topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
     )
@@ -185,7 +197,16 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     await core.catalog.load()
     await core.tracking.load()
     api = Api(core.services)
-    edge = MqttEdge(api, connection, topics, reply_prefixes=config.mqtt.reply_prefixes)
+    edge = MqttEdge(
+        api,
+        connection,
+        topics,
+        # Who may publish commands is the broker's business (its ACL): it does not tell who did.
+        caller=Caller("mqtt", Role.ADMIN),
+        reply_prefixes=config.mqtt.reply_prefixes,
+        on_refused=events.refused,
+        limits=mqtt_edge.Limits(max_payload_bytes=config.mqtt.max_payload_bytes),
+    )
     events.edge = edge
     http_port = await _open_edges(config, api, events, stack)
     return _Daemon(config, core, connection, edge, link, events, http_port)
@@ -222,7 +243,7 @@ def _core(
         return links[0]
 
     estimates = Estimates()
-    trials = ModelTrials(artifacts.path, _engines(config), timeout_s=config.node_runtime.trial_timeout_s)
+    trials = ModelTrials(artifacts.path, _engines(config), limits=_trial_limits(config))
     catalog = Catalog(CatalogPorts(store, artifacts, read_model, trials, events, time.time))
     tracking = Tracking(
         store=store,
@@ -289,6 +310,10 @@ def _worker_limits(config: Config) -> WorkerLimits:
     return WorkerLimits(runtime.max_loaded, runtime.queue_limit, runtime.memory_limit_bytes or None)
 
 
+def _trial_limits(config: Config) -> TrialLimits:
+    return replace(TrialLimits(), engine_s=config.node_runtime.trial_timeout_s)
+
+
 async def _with_broker(config: Config, stack: AsyncExitStack) -> Config:
     """Bring up the embedded broker, if configured, and point the connection at it."""
     wanted = config.mqtt.embedded
@@ -303,7 +328,6 @@ async def _with_broker(config: Config, stack: AsyncExitStack) -> Config:
 
 def _mqtt_options(config: Config, topics: Topics) -> MqttOptions:
     mqtt = config.mqtt
-    will, online = status_messages(topics, node=config.node.name, version=__version__, now_s=time.time())
     password = mqtt.password_file.read_text().strip() if mqtt.password_file else None
     options = MqttOptions(
         host=mqtt.host,
@@ -313,13 +337,15 @@ def _mqtt_options(config: Config, topics: Topics) -> MqttOptions:
         username=mqtt.username,
         password=password,
         keepalive_s=mqtt.keepalive_s,
-        will=will,
-        online=online,
-        max_payload_bytes=mqtt.max_payload_bytes,
+        will=offline_message(topics),
+        online=online_message(topics, version=__version__, since=time.time()),
     )
     if mqtt.tls is None:
         return options
-    return replace(options, ca_file=mqtt.tls.ca_file, cert_file=mqtt.tls.cert_file, key_file=mqtt.tls.key_file)
+    ca, certificate, key = (
+        str(path) if path else None for path in (mqtt.tls.ca_file, mqtt.tls.cert_file, mqtt.tls.key_file)
+    )
+    return replace(options, tls=True, ca_file=ca, cert_file=certificate, key_file=key)
 
 
 def _settle() -> None:

@@ -58,7 +58,10 @@ class WorkerChannel:
             frames = self._decoder.feed(chunk)
         except (BlockingIOError, InterruptedError):
             return False
-        except (OSError, FramingError) as error:
+        except OSError:  # a peer that dies with unread requests resets the connection
+            self._end("")
+            return False
+        except FramingError as error:
             self._end(str(error))
             return False
         for frame in frames:

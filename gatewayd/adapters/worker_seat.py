@@ -181,9 +181,10 @@ class WorkerSeat:
         return not why_give_up
 
     async def _drop_process(self) -> None:
-        process, self._process, self._is_loaded = self._process, None, False
-        if process is not None:
-            await process.close()
+        self._is_loaded = False
+        if self._process is not None:
+            await self._process.close()
+            self._process = None
 
 
 def _fail(job: _Job, error: GatewayError) -> None:

@@ -58,7 +58,10 @@ class Workers:
     ) -> None:
         for occupied in self._seats.values():
             occupied.task.cancel()
-        await self._tasks.__aexit__(kind, error, trace)
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            await self._tasks.__aexit__(kind, error, trace)
+        else:  # an error of the body goes on as it is, not in a group
+            await self._tasks.__aexit__(None, None, None)
 
     async def run(self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float) -> NodeRun:
         """Run one inference; `inputs` are in the variant's dtypes and order. `timeout_s` covers start, queue and computing.
@@ -80,6 +83,11 @@ class Workers:
     def loaded(self) -> tuple[Digest, ...]:
         """Return what has a worker, the least recently used first."""
         return tuple(self._seats)
+
+    def pids(self) -> Mapping[Digest, int]:
+        """Return the process of each loaded variant that has one now."""
+        running = {digest: occupied.seat.pid for digest, occupied in self._seats.items()}
+        return {digest: pid for digest, pid in running.items() if pid is not None}
 
     def quarantined(self) -> Mapping[Digest, str]:
         """Return the variants that killed their worker twice in a row, with the last reason."""

@@ -45,19 +45,14 @@ class Arguments(BaseModel):
 
 
 class Result(BaseModel):
-    """Base of all result models and their rows."""
+    """Base of all result models and their rows. A client reads what it knows of a newer daemon's answer."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Positional:
     """Marks an argument that the command line takes by position."""
-
-
-@dataclass(frozen=True, slots=True)
-class FilePath:
-    """Marks an argument that the command line takes as a path and sends as base64."""
 
 
 def _decoded(value: object) -> object:
@@ -83,9 +78,8 @@ FileContent = Annotated[
     Field(min_length=1, max_length=MAX_FILE_BYTES),
     BeforeValidator(_decoded),
     WithJsonSchema({"type": "string", "contentEncoding": "base64", "minLength": 4}),
-    FilePath(),
 ]
-"""A file's bytes; base64 in JSON, a path on the command line."""
+"""A file's bytes; base64 in JSON. The command line knows it by its content encoding and takes a path."""
 
 Name = Annotated[str, Field(min_length=1, max_length=63)]
 """A model name, alias or device id; its grammar is checked by `core.names`."""

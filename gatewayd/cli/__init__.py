@@ -1,1 +1,1 @@
-"""The client commands, rendered from the verb table."""
+"""The client commands, rendered from the verb table and sent over HTTP. Entry: `gatewayd.cli.command`."""

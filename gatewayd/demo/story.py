@@ -18,7 +18,7 @@ from gatewayd.demo.screen import Screen
 MODEL = "speaker"
 BIG = Board("hall-1", "nucleo-h7a3zi-q", link="wifi", arena_bytes=131072, seed=11)
 MIDDLE = Board("door-2", "nucleo-u575zi-q", link="ble", arena_bytes=65536, seed=12)
-SMALL = Board("attic-3", "nucleo-g0b1re", link="802.15.4", arena_bytes=4096, seed=13)
+SMALL = Board("attic-3", "nucleo-g0b1re", link="802.15.4", arena_bytes=2048, seed=13)
 BOARDS = (BIG, MIDDLE, SMALL)
 
 _WAIT_S = 20.0
@@ -74,8 +74,10 @@ class Watch:
         with self._changed:
             match kind:
                 case "event/push":
+                    before = self.pushes.get(event["device"])
                     self.pushes[event["device"]] = event
-                    self._show(event)
+                    if before != event:
+                        self._show(event)
                 case "event/device":
                     self.devices[event["device"]] = event
                 case "status":
@@ -136,8 +138,9 @@ class Story:
         for board in BOARDS:
             self.watch.until(f"the birth of {board.id}", partial(self._is_online, board.id))
             device = self.client.command("devices.approve", {"device": board.id})
-            words = f"{device['board']} over {board.link}, arena {device['arena_bytes']:,} B, runs {device['runtime']}"
-            self.screen.good(f"{board.id}: {words}")
+            about = device["board"]
+            words = f"{about['board']} over {board.link}, arena {about['arena_bytes']:,} B"
+            self.screen.good(f"{board.id}: {words}, {about['runtime']} {about['runtime_version']}")
 
     def _send_data_or_model(self) -> None:
         self.screen.section(3, "Send the data or send the model? Requests name a sensor; the gateway decides")

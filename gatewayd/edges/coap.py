@@ -123,6 +123,12 @@ class Refused(error.RenderableError):  # type: ignore[misc]  # aiocoap ships no 
         return message
 
 
+class Internal(GatewayError):
+    """A defect of the program; the traceback is in the log."""
+
+    code = "internal"
+
+
 class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[misc]  # aiocoap ships no types
     """Everything below /infer: the rest of the path names the model."""
 
@@ -150,7 +156,7 @@ class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[mi
             raise
         except Exception as failure:
             logger.exception("unexpected error in POST /infer/%s", "/".join(request.opt.uri_path))
-            raise Refused(GatewayError("something unexpected happened; the log of gatewayd tells more")) from failure
+            raise Refused(Internal("something unexpected happened; the log of gatewayd has the traceback")) from failure
 
     async def _bounded(self, request: Message) -> Message:
         if self._running >= self._max_running:

@@ -12,19 +12,20 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-import gatewayd
+from gatewayd import __version__
 from gatewayd.api.table import Api
 from gatewayd.api.verb import AnyVerb, Caller, Role
 from gatewayd.core.errors import BadRequest, Forbidden, GatewayError, TooLarge
 from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.edges.http_answers import Handler, json_bytes, json_document, json_error, json_model, render_errors
 from gatewayd.edges.http_openapi import openapi_document, path_of
-from gatewayd.wire.tensors import decode_body, encode_result
+from gatewayd.wire.tensors import InferenceBody, decode_body, encode_result
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 # What curl -d says when nobody said anything: no content type at all.
 _UNSAID = "application/x-www-form-urlencoded"
+_LONG_BYTES = 2**18  # reading this much JSON takes about 2 ms; beyond it the loop is not held up
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +121,15 @@ class HttpEdge:
     async def _infer(self, request: web.Request) -> web.Response:
         with self._counted():
             payload = await self._body(request, self._max_body_bytes)
-            kind = request.headers.get("Content-Type")
-            body = decode_body(payload, None if kind == _UNSAID else kind, max_json_bytes=self._max_body_bytes)
+            body = await self._decoded(payload, request.headers.get("Content-Type"))
         try:
             return json_bytes(encode_result(await self._api.infer(_model(request), body)))
         except GatewayError as error:
             return json_error(error, request_id=body.id)
+
+    async def _decoded(self, payload: bytes, kind: str | None) -> InferenceBody:
+        decode = partial(decode_body, payload, None if kind == _UNSAID else kind, max_json_bytes=self._max_body_bytes)
+        return await asyncio.to_thread(decode) if len(payload) > _LONG_BYTES else decode()
 
     async def _metadata(self, request: web.Request) -> web.Response:
         return json_model(self._api.metadata(_model(request)))
@@ -134,7 +138,7 @@ class HttpEdge:
         return json_document({"name": self._api.metadata(_model(request)).name, "ready": True})
 
     async def _server(self, _: web.Request) -> web.Response:
-        return json_document({"name": "gatewayd", "version": gatewayd.__version__, "extensions": []})
+        return json_document({"name": "gatewayd", "version": __version__, "extensions": []})
 
     async def _live(self, _: web.Request) -> web.Response:
         return json_document({"live": True})
@@ -147,7 +151,7 @@ class HttpEdge:
         return web.Response(body=self._metrics_text(), headers={"Content-Type": PROMETHEUS})
 
     async def _openapi(self, _: web.Request) -> web.Response:
-        return json_document(openapi_document(self._api.verbs, version=gatewayd.__version__))
+        return json_document(openapi_document(self._api.verbs, version=__version__))
 
     async def _body(self, request: web.Request, limit_bytes: int) -> bytes:
         _check_length(request, limit_bytes)

@@ -88,7 +88,7 @@ async def render_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _plain_error(error, request)
     except Exception:
         logger.exception("unexpected error in %s %s", request.method, request.path)
-        return _coded(500, "internal_error", "something unexpected happened; the log of gatewayd has the traceback")
+        return _coded(500, "internal", "something unexpected happened; the log of gatewayd has the traceback")
 
 
 def _plain_error(error: web.HTTPException, request: web.Request) -> web.Response:

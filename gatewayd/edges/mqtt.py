@@ -116,11 +116,11 @@ class MqttEdge:
             max_bytes=most,
         )
         self._is_draining = False
+        connection.subscribe(topics.infer_filter, self._accept, retained=False)
+        connection.subscribe(topics.command_filter, self._accept, retained=False)
 
     async def run(self) -> None:
-        """Serve until cancelled."""
-        self._connection.subscribe(self._topics.infer_filter, self._accept, retained=False)
-        self._connection.subscribe(self._topics.command_filter, self._accept, retained=False)
+        """Serve until cancelled; what comes before waits."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._infers.run(), name="mqtt-infers")
             group.create_task(self._commands.run(), name="mqtt-commands")

@@ -23,6 +23,9 @@ ENERGY_NJ_PER_MAC = 0.4
 # Radio energy per byte, assumed. Source: see config/profiles; a BLE or 802.15.4 radio at 0 dBm is of that order.
 RADIO_UJ_PER_BYTE = 1.0
 
+# An exchange this small says more about the round trip than about goodput: it fits one frame of every link we know.
+SMALL_BYTES = 64
+
 # What an untried variant costs on the node when admission could not measure it.
 _NODE_PRIOR_S = 0.002
 _MIN_COMPUTE_S = 1e-6
@@ -93,7 +96,10 @@ class Estimates:
         self._links[device] = self.link(device).after_ping(rtt_s).after_outcome(ok=True)
 
     def saw_transfer(self, device: DeviceId, *, byte_count: int, elapsed_s: float) -> None:
-        """Learn from `byte_count` bytes that took `elapsed_s`, one round trip included."""
+        """Learn from `byte_count` bytes that took `elapsed_s`, one round trip included: the round trip from few, else goodput."""
+        if byte_count <= SMALL_BYTES:
+            self.saw_ping(device, elapsed_s)
+            return
         self._links[device] = self.link(device).after_transfer(byte_count, elapsed_s).after_outcome(ok=True)
 
     def saw_failure(self, device: DeviceId) -> None:

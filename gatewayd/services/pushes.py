@@ -197,6 +197,7 @@ class Pushes:
         self._live[first.push.id] = first.push
         self._want(first.push)
         logger.info("push started push=%d device=%s version=%s who=%s", first.push.id, device, version, who)
+        self._ports.notify(PushMoved(first.push))
         async with self._stepping:
             await self._ports.store.save_push(first.push)
             await self._take(first)
@@ -257,7 +258,8 @@ class Pushes:
         if after.state.is_end:
             del self._live[after.id]
             self._chunk_sent_s.pop(after.id, None)
-        self._ports.notify(PushMoved(after))
+        if before != after:
+            self._ports.notify(PushMoved(after))
         for command in taken.commands:
             await self._obey(after, command)
 

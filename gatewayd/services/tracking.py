@@ -81,6 +81,10 @@ class Tracking:
         """Return a snapshot of every device ever seen, by id."""
         return tuple(self._view(self._devices[key]) for key in sorted(self._devices))
 
+    def online_count(self) -> int:
+        """Return how many devices are connected now."""
+        return sum(tracked.online for tracked in self._devices.values())
+
     def device(self, device: DeviceId) -> DeviceView:
         """Return one snapshot. Raises: UnknownDevice."""
         return self._view(self._tracked(device))

@@ -33,7 +33,7 @@ from gatewayd.edges.http import HttpTimeouts, serve_http
 from gatewayd.edges.http_answers import status_of
 from tests.fakes_api import World
 
-LIMIT = 10_000
+LIMIT = 400_000
 TENSOR = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
 INLINE = json.dumps({"id": "q", "inputs": [TENSOR]}).encode()
 
@@ -135,6 +135,14 @@ async def test_inference_on_raw_bytes(edge: Edge) -> None:
     assert edge.world.inference.seen[0].model.alias == "canary"
 
 
+async def test_inference_in_long_json(edge: Edge) -> None:
+    tensor = {"name": "x", "shape": [100_000], "datatype": "INT8", "data": [7] * 100_000}
+    status, _ = await edge.post(
+        "/v2/models/kws/infer", json.dumps({"inputs": [tensor]}).encode(), Content_Type="application/json"
+    )
+    assert (status, edge.world.inference.seen[0].inputs[0].content) == (200, bytes([7] * 100_000))
+
+
 async def test_the_protocol_s_other_routes(edge: Edge) -> None:
     assert await edge.get("/v2") == (200, {"name": "gatewayd", "version": "0.1.0", "extensions": []})
     assert await edge.get("/v2/health/live") == await edge.get("/healthz") == (200, {"live": True})
@@ -182,7 +190,7 @@ async def test_metrics(edge: Edge) -> None:
             bytes(LIMIT + 1),
             413,
             "too_large",
-            "a body of 10001 bytes is over the limit of",
+            "a body of 400001 bytes is over the limit of",
         ),
         ("POST", "/v2/models/kws/infer", bytes(10_000_000), 413, "too_large", "a body of 10000000 bytes is over the"),
         ("POST", "/api/push", b"[" * 100_000, 400, "bad_request", "push: Invalid JSON: recursion limit exceeded"),
@@ -205,11 +213,11 @@ async def test_an_unknown_content_type(edge: Edge) -> None:
 async def test_a_body_without_a_length_is_bounded_too(edge: Edge) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         for _ in range(20):
-            yield bytes(1000)
+            yield bytes(50_000)
 
     async with edge.http.post(f"http://127.0.0.1:{edge.port}/v2/models/kws/infer", data=chunks()) as response:
         assert response.status == 413
-        assert message_of(await response.json()) == "the body is over the limit of 10000 bytes"
+        assert message_of(await response.json()) == "the body is over the limit of 400000 bytes"
 
 
 async def test_a_large_body_is_refused_before_it_is_sent(edge: Edge) -> None:
@@ -274,7 +282,7 @@ async def test_the_unexpected_is_logged_and_survived(edge: Edge, caplog: pytest.
     edge.world.inference.error = ZeroDivisionError("secret")
     with caplog.at_level(logging.ERROR):
         status, document = await edge.post("/v2/models/kws/infer", INLINE, Content_Type="application/json")
-    assert (status, code_of(document)) == (500, "internal_error")
+    assert (status, code_of(document)) == (500, "internal")
     assert "secret" not in message_of(document)
     assert "ZeroDivisionError: secret" in caplog.text
     assert (await edge.get("/healthz"))[0] == 200

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -312,15 +313,11 @@ payloads = st.binary(max_size=200) | twisted | birth_members.map(lambda members:
 
 @given(st.sampled_from(UP), payloads)
 def test_any_bytes_up_are_a_value_or_one_error(kind: str, payload: bytes) -> None:
-    try:
+    with suppress(BadRequest):
         up(kind, payload)
-    except BadRequest as error:
-        assert str(error)
 
 
 @given(st.sampled_from(DOWN), payloads)
 def test_any_bytes_down_are_a_value_or_one_error(kind: str, payload: bytes) -> None:
-    try:
+    with suppress(BadRequest):
         wire.decode_down(kind, payload)
-    except BadRequest as error:
-        assert str(error)

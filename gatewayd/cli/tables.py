@@ -1,0 +1,191 @@
+"""Results as text for people. Whatever has no layout of its own is shown as names and values."""
+
+from collections.abc import Iterable, Sequence
+from functools import singledispatch
+
+from pydantic import BaseModel
+
+from gatewayd.api.devices import DeviceList, DeviceRow, SlotRow
+from gatewayd.api.inference import Answer, CostsRow, Explanation, MeasuredRow, OptionRow
+from gatewayd.api.models import ModelList, ModelRow, VersionRow
+from gatewayd.api.node import Status
+from gatewayd.api.pushes import PushRow
+
+_SHOWN_VALUES = 8  # of an output; --json shows all
+_KIB = 1024
+
+
+@singledispatch
+def text_of(result: BaseModel) -> str:
+    """Return `result` as lines of text."""
+    return "\n".join(f"{name}: {value}" for name, value in result)
+
+
+def size_text(size_bytes: int) -> str:
+    """Return a size in bytes or KiB."""
+    return f"{size_bytes} B" if size_bytes < _KIB else f"{size_bytes / _KIB:.1f} KiB"
+
+
+_VERSION_HEAD = ("MODEL", "VERSION", "ALIASES", "CREATED", "INPUT", "VARIANTS", "NOTE")
+
+
+@text_of.register
+def _models(result: ModelList) -> str:
+    if not result.models:
+        return "no models yet: gatewayd models add NAME --file FILE"
+    rows = [
+        _version_cells(version, aliases=_aliases(model, version))
+        for model in result.models
+        for version in model.versions
+    ]
+    moves = [
+        (move.moved_at, f"{move.model}:{move.alias}", str(move.version or "removed"), move.who, move.why)
+        for model in result.models
+        for move in model.moves
+    ]
+    history = "\n\n" + _table(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else ""
+    return _table(_VERSION_HEAD, rows) + history
+
+
+@text_of.register
+def _version(version: VersionRow) -> str:
+    return _table(_VERSION_HEAD, [_version_cells(version, aliases=[])])
+
+
+def _aliases(model: ModelRow, version: VersionRow) -> list[str]:
+    return sorted(alias for alias, number in model.aliases.items() if number == version.version)
+
+
+def _version_cells(version: VersionRow, *, aliases: Sequence[str]) -> tuple[str, ...]:
+    inputs = ", ".join(f"{tensor.datatype} {tensor.shape}" for tensor in version.inputs)
+    variants = ", ".join(f"{variant.name} {size_text(variant.size_bytes)}" for variant in version.variants)
+    named = ", ".join(aliases) or "-"
+    return (version.model, str(version.version), named, version.created_at, inputs, variants, version.note)
+
+
+@text_of.register
+def _device_list(result: DeviceList) -> str:
+    return _devices(result.devices)
+
+
+@text_of.register
+def _device(device: DeviceRow) -> str:
+    return _devices([device])
+
+
+def _devices(devices: Sequence[DeviceRow]) -> str:
+    if not devices:
+        return "no device was ever seen"
+    head = ("DEVICE", "STATE", "BOARD", "LINK", "ROUND TRIP", "BATTERY", "SLOTS", "NOTE")
+    return _table(head, [_device_cells(device) for device in devices])
+
+
+def _device_cells(device: DeviceRow) -> tuple[str, ...]:
+    state = "online" if device.online else "offline"
+    return (
+        device.device,
+        state if device.approved else f"{state}, waits for approval",
+        device.board.board if device.board else "-",
+        device.link.kind,
+        f"{device.link.rtt_ms:.1f} ms",
+        "-" if device.battery is None else f"{device.battery:.0%}",
+        ", ".join(_slot(slot) for slot in device.slots) or "-",
+        device.note,
+    )
+
+
+def _slot(slot: SlotRow) -> str:
+    return f"{slot.slot}: {slot.state}" + (f" {slot.model}@{slot.version}" if slot.model else "")
+
+
+@text_of.register
+def _status(status: Status) -> str:
+    broker = "connected" if status.mqtt_connected else "not connected"
+    lines = [
+        f"{status.node}: gatewayd {status.version}, up {status.uptime_s:.0f} s, MQTT {broker}",
+        f"{status.models} models in {status.versions} versions",
+        f"{status.devices} devices, {status.devices_online} online, {status.devices_waiting} waiting for approval",
+        f"{status.live_pushes} pushes running",
+    ]
+    pushes = ["", _pushes(status.pushes)] if status.pushes else []
+    return "\n".join(lines + pushes)
+
+
+@text_of.register
+def _push(push: PushRow) -> str:
+    return _pushes([push])
+
+
+def _pushes(pushes: Sequence[PushRow]) -> str:
+    head = ("PUSH", "DEVICE", "MODEL", "VARIANT", "STATE", "SENT", "REASON")
+    return _table(head, [_push_cells(push) for push in pushes])
+
+
+def _push_cells(push: PushRow) -> tuple[str, ...]:
+    sent = f"{size_text(push.offset)} of {size_text(push.size_bytes)}"
+    return (str(push.push), push.device, f"{push.model}@{push.version}", push.variant, push.state, sent, push.reason)
+
+
+@text_of.register
+def _answer(answer: Answer) -> str:
+    told = answer.parameters
+    score = "" if told.score is None else f" ({told.score:.3f})"
+    lines = [] if told.label is None else [f"{told.label}{score}"]
+    lines += [f"{output.name} {output.shape}: {_values(output.data)}" for output in answer.outputs]
+    lines += [f"ran on {told.ran_on} ({answer.model_name}@{told.version}, {told.variant}): {told.reason}"]
+    lines += [f"tried {attempt}" for attempt in told.attempts]
+    lines += [f"predicted {_costs(told.predicted)}"] if told.predicted else []
+    lines += [f"measured  {_measured(told.measured)}", f"request   {answer.id}"]
+    return "\n".join(lines)
+
+
+def _values(data: Sequence[float | None]) -> str:
+    shown = ", ".join("null" if value is None else f"{value:.4g}" for value in data[:_SHOWN_VALUES])
+    return shown + (f", … {len(data)} values" if len(data) > _SHOWN_VALUES else "")
+
+
+def _costs(costs: CostsRow) -> str:
+    parts = (
+        _quantity(costs.latency_ms, "ms"),
+        _quantity(costs.energy_uj, "µJ"),
+        _quantity(costs.link_bytes, "B"),
+        f"P(failure) {_quantity(costs.failure, '')}",
+    )
+    return ", ".join(parts).rstrip()
+
+
+def _measured(measured: MeasuredRow) -> str:
+    steps = (("queue", measured.queue_ms), ("transfer", measured.transfer_ms), ("compute", measured.compute_ms))
+    parts = ", ".join(f"{name} {_quantity(value, 'ms')}" for name, value in steps)
+    energy, link = _quantity(measured.energy_uj, "µJ"), _quantity(measured.link_bytes, "B")
+    return f"{_quantity(measured.total_ms, 'ms')}, {energy}, {link} ({parts})"
+
+
+def _quantity(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{value:.4g} {unit}".rstrip()
+
+
+@text_of.register
+def _explanation(told: Explanation) -> str:
+    lines = [
+        f"{told.request}: {told.model} (version {told.version}) on {told.served_by or 'nothing'}: {told.outcome}",
+        f"because: {told.reason}",
+        *(f"tried {attempt}" for attempt in told.attempts),
+        *([f"measured {_measured(told.measured)}"] if told.measured else []),
+        "",
+        _table(("OPTION", "VARIANT", "COST", "PREDICTED"), [_option_cells(option) for option in told.options]),
+    ]
+    return "\n".join(lines)
+
+
+def _option_cells(option: OptionRow) -> tuple[str, ...]:
+    predicted = _costs(option.costs) if option.costs else ""
+    return (option.target, option.variant or "-", _quantity(option.total, ""), option.refusal or predicted)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

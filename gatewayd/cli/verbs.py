@@ -1,0 +1,212 @@
+"""Renders the verb table as commands: `models.add` becomes `gatewayd models add`, its arguments become options."""
+
+import argparse
+import base64
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from pydantic import ValidationError
+
+from gatewayd.api.pushes import PushRow
+from gatewayd.api.table import VERBS
+from gatewayd.api.verb import AnyVerb, Positional
+from gatewayd.cli.client import Client, NotReachable, Refused, UsageError
+from gatewayd.cli.progress import DONE, Screen, wait
+from gatewayd.cli.tables import text_of
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse names this type no other way
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
+
+# Keeps the verbs' arguments apart from the options of the program.
+_DEST = "argument_"
+
+_NOUNS: Mapping[str, str] = {"models": "the model registry", "devices": "the devices"}
+
+
+def add_verbs(subparsers: "Subparsers") -> None:
+    """Add one command per verb; `run` carries out what the parser then returns."""
+    nouns: dict[str, Subparsers] = {}
+    for verb in VERBS.values():
+        noun, _, action = verb.name.rpartition(".")
+        if noun and noun not in nouns:
+            parser = subparsers.add_parser(noun, help=_NOUNS.get(noun, f"verbs about {noun}"))
+            nouns[noun] = parser.add_subparsers(metavar="verb", required=True)
+        group = nouns[noun] if noun else subparsers
+        _add_verb(group.add_parser(action, help=verb.summary, description=verb.summary), verb)
+
+
+def run(
+    args: argparse.Namespace,
+    *,
+    out: TextIO = sys.stdout,
+    err: TextIO = sys.stderr,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """Carry out a command of `add_verbs`.
+
+    Returns: 0 done, 1 refused or failed, 2 wrong usage, 3 no daemon reachable.
+    """
+    verb, client = VERBS[args.verb], Client(args.url)
+    try:
+        body = client.call(verb.name, _arguments(args, verb))
+        if verb.result is PushRow and not args.no_wait:
+            return _pushed(client, body, args, out=out, err=err, sleep=sleep)
+        out.write(_rendered(verb, body, is_json=args.json) + "\n")
+    except UsageError as error:
+        return _failed(err, str(error), USAGE)
+    except NotReachable as error:
+        return _failed(err, str(error), UNREACHABLE)
+    except Refused as error:
+        return _failed(err, f"{error.code}: {error}", FAILED)
+    return OK
+
+
+def _pushed(
+    client: Client, body: bytes, args: argparse.Namespace, *, out: TextIO, err: TextIO, sleep: Callable[[float], None]
+) -> int:
+    # With --json the result alone goes to the output, so that a program can read it.
+    ended = wait(client, PushRow.model_validate_json(body), screen=Screen(err if args.json else out), sleep=sleep)
+    if args.json:
+        out.write(ended.model_dump_json() + "\n")
+    return OK if ended.state == DONE else FAILED
+
+
+def _rendered(verb: AnyVerb, body: bytes, *, is_json: bool) -> str:
+    if not is_json:
+        try:
+            return text_of(verb.result.model_validate_json(body))
+        except ValidationError:
+            pass  # another version's answer: shown as it is
+    return body.decode(errors="replace")
+
+
+def _failed(err: TextIO, message: str, code: int) -> int:
+    err.write(f"gatewayd: {message}\n")
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """One argument of a verb as the command line sees it, read from the verb's JSON schema.
+
+    `kind` is a JSON type, or `file`; `is_many` whether it is a list of these, `singular` what one of them is called.
+    """
+
+    name: str
+    kind: str
+    is_many: bool
+    singular: str
+    is_required: bool
+    is_positional: bool
+    help: str
+
+
+def _add_verb(parser: argparse.ArgumentParser, verb: AnyVerb) -> None:
+    parser.set_defaults(verb=verb.name, run=run)
+    parser.add_argument(
+        "--url", default=os.environ.get("GATEWAYD_URL", DEFAULT_URL), help="the daemon (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    if verb.result is PushRow:
+        parser.add_argument("--no-wait", action="store_true", help="return once the push has started")
+    for option in _options(verb):
+        _add_option(parser, option)
+
+
+def _add_option(parser: argparse.ArgumentParser, option: _Option) -> None:
+    kinds: Mapping[str, Callable[[str], object]] = {"integer": int, "number": float, "file": Path, "object": _json}
+    kind = kinds.get(option.kind, str)
+    dest = _DEST + option.name
+    if option.is_positional:
+        parser.add_argument(
+            dest, metavar=option.name, type=kind, nargs=None if option.is_required else "?", help=option.help
+        )
+        return
+    flag = f"--{option.name.replace('_', '-')}"
+    metavar = "FILE" if option.kind == "file" else option.kind.upper() if option.kind == "object" else None
+    if option.is_many:
+        flags = dict.fromkeys([f"--{option.singular.replace('_', '-')}", flag])
+        parser.add_argument(
+            *flags, dest=dest, type=kind, nargs="+", action="extend", required=option.is_required,
+            metavar=metavar or option.singular.upper(), help=option.help,
+        )  # fmt: skip
+        return
+    parser.add_argument(
+        flag,
+        dest=dest,
+        type=kind,
+        required=option.is_required,
+        metavar=metavar or option.name.upper(),
+        help=option.help,
+    )
+
+
+def _options(verb: AnyVerb) -> list[_Option]:
+    schema = verb.arguments.model_json_schema()
+    positional = {
+        field.alias or name
+        for name, field in verb.arguments.model_fields.items()
+        if any(isinstance(each, Positional) for each in field.metadata)
+    }
+    required = schema.get("required", [])
+    fields: Mapping[str, Mapping[str, object]] = schema.get("properties", {})
+    return [
+        _Option(
+            name,
+            *_kind(field),
+            is_required=name in required,
+            is_positional=name in positional,
+            # `inputs` stays `inputs` where there is an `input` too.
+            singular=name if name.removesuffix("s") in fields else name.removesuffix("s"),
+            help=str(field.get("description", "")),
+        )
+        for name, field in fields.items()
+    ]
+
+
+def _kind(field: Mapping[str, object]) -> tuple[str, bool]:
+    """Return the JSON type (or `file`) of the field or of its elements, and whether it is a list."""
+    whole = _not_null(field)
+    items = whole.get("items")
+    element = items if isinstance(items, dict) else whole
+    kind = "file" if element.get("contentEncoding") == "base64" else str(element.get("type", "string"))
+    return kind, isinstance(items, dict)
+
+
+def _not_null(field: Mapping[str, object]) -> Mapping[str, object]:
+    choices = field.get("anyOf")
+    if not isinstance(choices, list):
+        return field
+    return next((each for each in choices if each.get("type") != "null"), field)
+
+
+def _arguments(args: argparse.Namespace, verb: AnyVerb) -> dict[str, object]:
+    given = {option.name: getattr(args, _DEST + option.name) for option in _options(verb)}
+    return {name: _sent(name, value) for name, value in given.items() if value is not None}
+
+
+def _sent(name: str, value: object) -> object:
+    if isinstance(value, list):
+        return [_sent(name, each) for each in value]
+    if not isinstance(value, Path):
+        return value
+    try:
+        return base64.b64encode(value.read_bytes()).decode()
+    except OSError as error:
+        raise UsageError(f"{name}: {value}: {error.strerror}") from error
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error

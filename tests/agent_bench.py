@@ -1,0 +1,218 @@
+"""A device around the agent without a process: flash in memory that tears when the power goes, and a gateway's side to play."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gatewayd.core.device import Capabilities, EnergySource, PushPhase, PushReport, Sensor, SlotState
+from gatewayd.core.model import SelfTest
+from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
+from gatewayd.core.tensor import DType, TensorSpec
+from gatewayd.wire import agent_terms as terms
+from gatewayd.wire import mqttdevice as wire
+from gatewayd.wire.agent import Agent
+from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
+
+SLOT_BYTES, CHUNK, PAGE, ARENA = 256, 32, 32, 1000
+DEVICE = DeviceId("bench")
+BAD, BROKEN = b"BAD!", b"CRSH"
+
+
+class PowerCut(Exception):
+    """The power went in the middle of a flash operation."""
+
+
+def capabilities(*, arena: int = ARENA, operators: frozenset[str] | None = frozenset({"CONV_2D"})) -> Capabilities:
+    mic = Sensor("mic", TensorSpec("mic", DType.INT8, (4,)))
+    return Capabilities(
+        board="bench", cpu="m4", clock_mhz=1, ram_bytes=1, flash_bytes=1, runtime="tflm", runtime_version="0", runtime_abi=3,
+        arena_bytes=arena, slot_bytes=SLOT_BYTES, chunk_bytes=CHUNK, energy_source=EnergySource.BATTERY,
+        operators=operators, sensors=(mic,),
+    )  # fmt: skip
+
+
+def content_of(model: str, version: int, *, kind: bytes = b"good", size: int = 100) -> bytes:
+    """A stand-in for a model file: its first four bytes say how the runtime takes it."""
+    return (kind + f"{model}{version}".encode() * size)[:size]
+
+
+def offer_of(
+    push: int,
+    content: bytes,
+    *,
+    model: str = "kws",
+    version: int = 1,
+    arena: int = 10,
+    abi: int = 3,
+    operator: str = "CONV_2D",
+) -> OfferMessage:
+    digest = Digest(hashlib.sha256(content).hexdigest())
+    test = SelfTest(7, b"good", 0)
+    return OfferMessage(PushId(push), ModelName(model), version, digest, len(content), arena, abi, (operator,), test)
+
+
+@dataclass
+class Bench:
+    """Runs the agent's commands. `cut_after` flash operations from now the power goes (None: never)."""
+
+    slot_count: int = 2
+    page_bytes: int = PAGE
+    capabilities: Capabilities = field(default_factory=capabilities)
+    cut_after: int | None = None
+    now_ms: int = 0
+    said: list[terms.Publish] = field(default_factory=list)
+    commands: list[terms.Command] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.flash = [bytearray(b"\xff" * SLOT_BYTES) for _ in range(self.slot_count)]
+        self.journals = [b"", b""]
+        self.agent = Agent(terms.Board(self.capabilities, self.slot_count, self.page_bytes), battery_percent=90)
+
+    # what happens to the device
+
+    def boot(self) -> None:
+        """Power on: RAM is gone, flash is what it is."""
+        self.cut_after = None
+        self.agent = Agent(self.agent.board, battery_percent=90)
+        self.take(terms.Booted((self.journals[0], self.journals[1])))
+
+    def start(self) -> "Bench":
+        self.boot()
+        self.take(terms.Connected())
+        return self
+
+    def take(self, event: terms.Event) -> None:
+        """Hand in an event and all that comes of it; a power cut is a reboot."""
+        try:
+            self._take(event)
+        except PowerCut:
+            self.boot()
+
+    def send(self, kind: str, payload: bytes) -> None:
+        self.take(terms.MessageReceived(kind, payload))
+
+    def wait(self, ms: int) -> None:
+        self.now_ms += ms
+        self.take(terms.Ticked())
+
+    # what the gateway does
+
+    def offer(self, offer: OfferMessage) -> None:
+        self.send("offer", wire.encode_offer(offer))
+
+    def chunk(self, push: int, content: bytes, report: PushReport | None = None) -> None:
+        """Send what was wanted last."""
+        report = report or self.reports()[-1]
+        piece = content[report.offset : report.offset + report.length]
+        self.send("chunk", wire.encode_chunk(PushId(push), report.offset, piece))
+
+    def transfer(self, offer: OfferMessage, content: bytes) -> None:
+        """Offer, then send whatever is wanted until nothing is."""
+        self.offer(offer)
+        while self.reports() and self.reports()[-1].phase is PushPhase.WANT:
+            self.chunk(offer.push, content)
+
+    def push(self, offer: OfferMessage, content: bytes) -> None:
+        """Play a whole push."""
+        self.transfer(offer, content)
+        self.send("activate", wire.encode_activate(offer.push))
+        self.send("accept", wire.encode_accept(offer.push))
+
+    def run(self, slot: int, version: int, content: bytes | None = b"\x01") -> ResultFrame:
+        self.send("run", wire.encode_run(5, slot=slot, version=version, content=content))
+        frame = wire.decode_up("result", self.last("result").payload, DEVICE)
+        assert isinstance(frame, ResultFrame)
+        return frame
+
+    # what was said
+
+    def last(self, kind: str) -> terms.Publish:
+        return [each for each in self.said if each.kind == kind][-1]
+
+    def reports(self) -> list[PushReport]:
+        values = [wire.decode_up("push", each.payload, DEVICE) for each in self.said if each.kind == "push"]
+        return [each for each in values if isinstance(each, PushReport)]
+
+    def phases(self) -> list[str]:
+        """All phases said, runs of wants as one."""
+        found = [report.phase.value for report in self.reports()]
+        return [phase for index, phase in enumerate(found) if index == 0 or phase != found[index - 1]]
+
+    def slots(self) -> list[tuple[str, str, int]]:
+        return [(slot.state.value, slot.model, slot.version) for slot in self.agent.state.slots]
+
+    def runnable(self) -> dict[str, int]:
+        """Models whose bytes in flash are what the agent says it runs, with their version."""
+        found: dict[str, int] = {}
+        for index, slot in enumerate(self.agent.state.slots):
+            if slot.state is SlotState.ACTIVE and self._digest(index, slot.size_bytes) == slot.digest:
+                found[str(slot.model)] = max(slot.version, found.get(slot.model, 0))
+        return found
+
+    # the machine
+
+    def _take(self, event: terms.Event) -> None:
+        events = deque([event])
+        while events:
+            commands = self.agent.handle(events.popleft(), self.now_ms)
+            assert len(commands) <= terms.MAX_COMMANDS
+            self.commands += commands
+            events += [done for command in commands if (done := self._execute(command)) is not None]
+
+    def _execute(self, command: terms.Command) -> terms.Event | None:
+        match command:
+            case terms.Publish():
+                self.said.append(command)
+            case terms.EraseSlot(slot, offset):
+                assert offset % self.page_bytes == 0
+                self._store(slot, offset, b"\xff" * (SLOT_BYTES - offset))
+            case terms.WriteSlot(slot, offset, content):
+                assert set(self.flash[slot][offset : offset + len(content)]) == {0xFF}, (
+                    "flash is written once per erase"
+                )
+                self._store(slot, offset, content)
+            case terms.WriteJournal(copy, content):
+                self._spend(lambda: self._tear_journal(copy, content))
+                self.journals[copy] = content
+            case _:
+                return self._answer(command)
+        return None
+
+    def _answer(self, command: terms.Command) -> terms.Event | None:
+        match command:
+            case terms.HashSlot(slot, size_bytes):
+                return terms.SlotHashed(slot, self._digest(slot, size_bytes))
+            case terms.RunSelfTest(slot):
+                kind = bytes(self.flash[slot][:4])
+                return terms.SelfTestDone(slot, kind, DType.INT8, "arena too small" if kind == BROKEN else "")
+            case terms.RunModel(request, slot, _, _, content):
+                output = bytes(self.flash[slot][4:8]) + (content or b"mic")
+                return terms.RunDone(ResultFrame(request, FrameStatus.OK, 1, 2, 3, output))
+            case terms.ReadSensor(request):
+                return terms.SampleDone(SampleFrame(request, FrameStatus.OK, 2, 3, b"four"))
+            case _:
+                return None
+
+    def _digest(self, slot: int, size_bytes: int) -> Digest:
+        return Digest(hashlib.sha256(self.flash[slot][:size_bytes]).hexdigest())
+
+    def _store(self, slot: int, offset: int, content: bytes) -> None:
+        half = len(content) // 2
+        self._spend(lambda: self._put(slot, offset, content[:half]))
+        self._put(slot, offset, content)
+
+    def _put(self, slot: int, offset: int, content: bytes) -> None:
+        self.flash[slot][offset : offset + len(content)] = content
+
+    def _tear_journal(self, copy: int, content: bytes) -> None:
+        self.journals[copy] = content[: len(content) // 2] + self.journals[copy][len(content) // 2 :]
+
+    def _spend(self, tear: Callable[[], None]) -> None:
+        """One flash operation; at the last one only half of it happens."""
+        if self.cut_after is None:
+            return
+        self.cut_after -= 1
+        if self.cut_after < 0:
+            tear()
+            raise PowerCut
