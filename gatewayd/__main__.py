@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gatewayd", description="TinyML as a Service on an edge node.")
     parser.add_argument("--version", action="version", version=f"gatewayd {__version__}")
-    parser.add_argument("--check-config", metavar="FILE", type=Path, help="say what is wrong with a config file, and exit")
+    parser.add_argument(
+        "--check-config", metavar="FILE", type=Path, help="say what is wrong with a config file, and exit"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     daemon = commands.add_parser("run", help="run the daemon in the foreground")
     daemon.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
@@ -50,9 +52,9 @@ def _check_config(path: Path) -> int:
     try:
         load_config(path)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
-    print(f"{path}: ok")
+    sys.stdout.write(f"{path}: ok\n")
     return 0
 
 
@@ -63,7 +65,7 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     try:
         config = load_config(arguments.config)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     return run(config)
 

@@ -96,6 +96,11 @@ class _Events:
 
     metrics: Metrics
     edge: MqttEdge | None = None
+    is_draining: bool = False
+
+    def is_serving(self) -> bool:
+        """Tell whether requests are taken: from the end of start-up to the begin of the end."""
+        return self.edge is not None and not self.is_draining
 
     def __call__(self, event: GatewayEvent) -> None:
         self.metrics.observe(event)
@@ -166,6 +171,7 @@ class _Daemon:
                 task.cancel()
 
     async def _drain(self, edge: asyncio.Task[None]) -> None:
+        self.events.is_draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
                 await self.edge.drain()
@@ -215,7 +221,11 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
 async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> int:
     if config.coap.enabled:
         coap = serve_coap(
-            api, host=config.coap.host, port=config.coap.port, max_payload_bytes=config.coap.max_payload_bytes
+            api,
+            host=config.coap.host,
+            port=config.coap.port,
+            max_payload_bytes=config.coap.max_payload_bytes,
+            notify=events,
         )
         await stack.enter_async_context(coap)
     http = serve_http(
@@ -224,7 +234,8 @@ async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExi
         port=config.http.port,
         max_body_bytes=config.http.max_body_bytes,
         metrics_text=events.metrics.text,
-        ready=lambda: True,
+        ready=events.is_serving,
+        notify=events,
     )
     port: int = await stack.enter_async_context(http)
     return port

@@ -216,3 +216,25 @@ class Bench:
         if self.cut_after < 0:
             tear()
             raise PowerCut
+
+
+V1, V2 = content_of("kws", 1), content_of("kws", 2)
+FIRST, SECOND = offer_of(1, V1), offer_of(2, V2, version=2)
+WHOLE_PUSH = ["want", "written", "verified", "tested", "trial", "accepted"]
+
+
+def installed() -> Bench:
+    """A device that runs version 1."""
+    bench = Bench().start()
+    bench.push(FIRST, V1)
+    bench.said.clear()
+    return bench
+
+
+def on_trial() -> Bench:
+    """A device that runs version 1 and has version 2 on trial."""
+    bench = installed()
+    bench.transfer(SECOND, V2)
+    bench.send("activate", wire.encode_activate(PushId(2)))
+    bench.said.clear()
+    return bench

@@ -196,17 +196,18 @@ class FakeTracking:
 
 @dataclass
 class FakePushes:
-    """Each look at the live pushes moves them on through `states`, then ends them."""
+    """Each look at the live pushes moves them on through `states`. With `forgets`, none is ever shown."""
 
     states: list[PushState] = field(default_factory=list)
     current: list[Push] = field(default_factory=list)
     ended: list[Push] = field(default_factory=list)
     started: list[tuple[DeviceId, ModelRef, str]] = field(default_factory=list)
+    forgets: bool = False
 
     async def start(self, device: DeviceId, ref: ModelRef, *, who: str) -> Push:
         self.started.append((device, ref, who))
         push = replace(PUSH, device=device, model=ref.name, state=PushState.OFFERED, offset=0)
-        self.current = [push]
+        self.current = [] if self.forgets else [push]
         return push
 
     async def recent(self, limit: int) -> Sequence[Push]:

@@ -56,7 +56,7 @@ def build(tensors: Sequence[TinyTensor], nodes: Sequence[TinyNode], *, inputs: l
     return bytes(builder.Output())
 
 
-def _tensor(schema: Any, model: Any, tiny: TinyTensor) -> Any:
+def _tensor(schema: Any, model: Any, tiny: TinyTensor) -> Any:  # noqa: ANN401 # generated, untyped
     tensor = schema.TensorT()
     tensor.name, tensor.shape = tiny.name, list(tiny.shape)
     tensor.type = getattr(schema.TensorType, tiny.kind)
@@ -72,14 +72,14 @@ def _tensor(schema: Any, model: Any, tiny: TinyTensor) -> Any:
     return tensor
 
 
-def _code(schema: Any, node: TinyNode) -> Any:
+def _code(schema: Any, node: TinyNode) -> Any:  # noqa: ANN401 # generated, untyped
     code = schema.OperatorCodeT()
     number = getattr(schema.BuiltinOperator, node.operator)
     code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), node.version
     return code
 
 
-def _operator(schema: Any, node: TinyNode, index: int) -> Any:
+def _operator(schema: Any, node: TinyNode, index: int) -> Any:  # noqa: ANN401 # generated, untyped
     operator = schema.OperatorT()
     operator.opcodeIndex, operator.inputs, operator.outputs = index, list(node.inputs), list(node.outputs)
     if node.options:

@@ -25,7 +25,6 @@ _LOG = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 MAX_PAYLOAD_BYTES = 2**20
 _START_S = 10.0
-_STOP_S = 5.0
 _POLL_S = 0.02
 _MAX_RESTARTS = 20  # a broker that dies again and again will not be better the 21st time
 _PANIC = b"panicked at"
@@ -98,7 +97,10 @@ class EmbeddedBroker:
         """Start it and return once both ports listen; `stop` is due even when it fails. Raises: BrokerMissing."""
         options = json.dumps({"config_path": str(self._config)})
         command = [sys.executable, "-P", "-c", _CHILD, options]
-        self._child = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE)
+        # A session of its own: Ctrl-C must not end the broker before the last words to its clients.
+        self._child = await asyncio.create_subprocess_exec(
+            *command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE, start_new_session=True
+        )
         try:
             async with asyncio.timeout(_START_S):
                 for port in (self.port, self.port_v5):
@@ -116,7 +118,7 @@ class EmbeddedBroker:
             return
         with contextlib.suppress(ProcessLookupError):
             child.kill()
-        await child.communicate()
+        await child.wait()
 
     async def _listens(self, port: int) -> None:
         while not await asyncio.to_thread(_accepts, port):

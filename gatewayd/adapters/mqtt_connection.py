@@ -14,7 +14,8 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.matcher import MQTTMatcher
 
 from gatewayd.adapters.mqtt_outbox import Outbox
-from gatewayd.adapters.mqtt_session import BrokerRefused, MqttOptions, Session
+from gatewayd.adapters.mqtt_paho import MqttOptions
+from gatewayd.adapters.mqtt_session import BrokerRefused, Session
 from gatewayd.core.errors import Overloaded, TooLarge
 from gatewayd.wire.mqtt import Handler, Message
 

@@ -41,7 +41,7 @@ An engine that maps a GPU needs None: it reserves tens of GB of addresses that i
 _PROGRAM = Path(gatewayd.worker.__file__).parent / "__main__.py"
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 _PROBE_TIMEOUT_S = 5
-_LINGER_S = 2.0
+_LINGER_S = 1.0
 _HELLO_ID = 0
 
 
@@ -145,9 +145,19 @@ class WorkerProcess:
         return read_arena(await self._call({**header, "probe_timeout_s": _PROBE_TIMEOUT_S}, timeout_s=timeout_s))
 
     async def close(self) -> None:
-        """End the process and wait until it is gone. May be called again."""
+        """End the process and wait until it is gone. May be called again.
+
+        A cancellation is passed on only when it is gone: it was killed, so that is soon, and leaving would leave it unreaped.
+        """
         self._kill("closed")
-        await self.wait_died()
+        interruption: asyncio.CancelledError | None = None
+        while not self._death.done():
+            try:
+                await self.wait_died()
+            except asyncio.CancelledError as error:
+                interruption = error
+        if interruption is not None:
+            raise interruption
 
     @classmethod
     async def _spawn(cls, spec: EngineSpec, memory_limit_bytes: int | None) -> Self:

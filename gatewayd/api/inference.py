@@ -33,7 +33,7 @@ class Infer(Arguments):
     input: Annotated[str | None, Field(max_length=128)] = None
     inputs: Annotated[list[dict[str, JsonValue]] | None, Field(max_length=MAX_INPUTS)] = None
     raw: FileContent | None = None
-    placement: Annotated[str, Field(description="auto, node or device:<id>")] = "auto"
+    placement: Annotated[str, Field(description="auto, node, device:<id> or prefer:device:<id>")] = "auto"
     privacy: Annotated[str, Field(description="any or stay_on_device")] = "any"
     deadline_ms: Annotated[float | None, Field(gt=0)] = None
     request_class: Annotated[str, Field(alias="class", max_length=128)] = "default"

@@ -120,6 +120,7 @@ class Requests:
             raw=body.raw,
             source=body.source,
             pin=body.pin,
+            prefer=body.prefer,
             privacy=body.privacy,
             request_class=body.request_class,
         )

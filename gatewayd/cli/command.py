@@ -1,6 +1,5 @@
 """The way into the client commands. Light to import: the verb table brings pydantic, which only these commands need."""
 
-import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,10 +11,3 @@ def add_commands(subparsers: "Subparsers") -> None:
     from gatewayd.cli.verbs import add_verbs  # noqa: PLC0415 - see the module's docstring
 
     add_verbs(subparsers)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Carry out a command: 0 done, 1 refused or failed, 2 wrong usage, 3 no daemon reachable."""
-    from gatewayd.cli.verbs import run as run_verb  # noqa: PLC0415 - see the module's docstring
-
-    return run_verb(args)

@@ -235,7 +235,7 @@ class Story:
 
     def _unplugged(self) -> None:
         self.screen.section(7, f"{BIG.id} is unplugged; requests that prefer it fall back to the node")
-        body = {"inputs": [self._inline(0)], "parameters": {"placement": f"prefer:{BIG.id}"}}
+        body = {"inputs": [self._inline(0)], "parameters": {"placement": f"prefer:device:{BIG.id}"}}
         self._show("before", self.client.infer(MODEL, body))
         self.stage.unplug(BIG.id)
         self._show("at once", self.client.infer(MODEL, body))

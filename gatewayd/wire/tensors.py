@@ -34,7 +34,7 @@ _PARAMETER_KEYS = ("placement", "deadline_ms", "privacy", "class")
 class InferenceBody:
     """A decoded request body. Exactly one of `inputs`, `raw` and `source` is given.
 
-    `pin` None leaves the placement open; `deadline_ms` (from arrival) None takes the node's default; `id` is the
+    `pin` is the only target allowed, `prefer` the one to try first; None leaves the placement open. `deadline_ms` (from arrival) None takes the node's default; `id` is the
     caller's own name for the request, at most 128 printable characters.
     """
 
@@ -42,6 +42,7 @@ class InferenceBody:
     raw: bytes | None = None
     source: SensorRef | None = None
     pin: Target | None = None
+    prefer: Target | None = None
     privacy: Privacy = Privacy.ANY
     deadline_ms: float | None = None
     request_class: str = "default"
@@ -186,8 +187,10 @@ def _refuse_constant(text: str) -> NoReturn:
 
 def _options(body: Mapping[str, object]) -> InferenceBody:
     parameters = read_mapping(body.get("parameters", {}), "parameters", known=_PARAMETER_KEYS)
+    pin, prefer = _placement(read_text(parameters.get("placement", "auto"), "parameters.placement"))
     return InferenceBody(
-        pin=_pin(read_text(parameters.get("placement", "auto"), "parameters.placement")),
+        pin=pin,
+        prefer=prefer,
         privacy=_privacy(parameters.get("privacy", Privacy.ANY.value)),
         deadline_ms=_deadline_ms(parameters.get("deadline_ms")),
         request_class=read_text(parameters.get("class", "default"), "parameters.class"),
@@ -217,14 +220,22 @@ def _inputs(value: object, *, has_source: bool) -> tuple[Tensor, ...]:
     return tuple(read_tensor(each, f"inputs[{index}]") for index, each in enumerate(value))
 
 
-def _pin(text: str) -> Target | None:
+def _placement(text: str) -> tuple[Target | None, Target | None]:
+    """Return what the request is pinned to and what it prefers; None, None for `auto`."""
     if text == "auto":
-        return None
+        return None, None
+    wish, _, target = text.partition(":")
+    if wish == "prefer":
+        return None, _target(target, whole=text)
+    return _target(text, whole=text), None
+
+
+def _target(text: str, *, whole: str) -> Target:
     if text == "node":
         return NODE
     kind, _, device = text.partition(":")
     if kind != "device":
-        refuse("parameters.placement", f"{text!r} is not auto, node or device:<id>")
+        refuse("parameters.placement", f"{whole!r} is not auto, node, device:<id> or prefer:device:<id>")
     return Target(parse_device_id(device))
 
 

@@ -47,7 +47,9 @@ class TfliteEngine:
             said = str(error) or "no reason given, mostly too little memory"
             raise ModelRefused(f"{type(error).__name__}: {said}") from error
         except SystemError as error:  # what tflite-runtime 2.14 says under numpy 2, which it was not built for
-            message = f"{self.name} {self.version} does not work with numpy {np.__version__}: pip install 'numpy<2' beside it"
+            message = (
+                f"{self.name} {self.version} does not work with numpy {np.__version__}: pip install 'numpy<2' beside it"
+            )
             raise EngineMissing(message) from error
 
 

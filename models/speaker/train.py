@@ -27,8 +27,8 @@ HERE: Final = Path(__file__).parent
 FLOAT: Final = "speaker-float32.tflite"
 INT8: Final = "speaker-int8.tflite"
 RECIPES: Final = {
-    "v1": Recipe(Layout(3, 16, 24), epochs=40, frame_noise=0.0, utterance_noise=0.0, dropout=0.0),
-    "v2": Recipe(Layout(7, 32, 40), epochs=200, frame_noise=0.1, utterance_noise=0.35, dropout=0.3),
+    "v1": Recipe(Layout(3, 16, 24), steps=200, frame_noise=0.0, utterance_noise=0.0, dropout=0.0),
+    "v2": Recipe(Layout(7, 32, 40), steps=1000, frame_noise=0.1, utterance_noise=0.35, dropout=0.3),
 }
 """v2 is the best of the recipes tried, v1 a small network trained briefly on undisturbed recordings; the card says how they
 were chosen, by cross-validation inside the training split."""

@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - modules of one script's directory, not a package
 """Training of the speaker network: augmentation, Adam, the average of the weights, cross-validation.
 
-Only the training split comes in here. The test split is measured once, by measure.py, and chooses nothing.
+Only the training split comes in here; the test split is for measure.py.
 """
 
 from dataclasses import dataclass
@@ -26,10 +26,13 @@ _SOFT: Final = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How one version is trained. Noise is in units of the coefficients' own deviation."""
+    """How one version is trained. Noise is in units of the coefficients' own deviation.
+
+    Its length is in steps, not passes over the data, so that cross-validation on fewer utterances trains as long.
+    """
 
     layout: Layout
-    epochs: int
+    steps: int
     frame_noise: float
     utterance_noise: float
     dropout: float
@@ -37,7 +40,7 @@ class Recipe:
     learning_rate: float = 0.01
     smoothing: float = 0.1
     decay: float = 0.0005
-    average_epochs: int = 20
+    average_steps: int = 100
 
 
 @dataclass(slots=True)
@@ -68,16 +71,16 @@ def fit(recipe: Recipe, utterances: Utterances, seed: int = 1) -> Array:
     vector = recipe.layout.start(stream)
     adam = Adam(recipe.learning_rate, recipe.decay, np.zeros_like(vector), np.zeros_like(vector))
     average = vector.copy()
-    steps_per_epoch = len(utterances.speaker) // recipe.batch
-    total = recipe.epochs * steps_per_epoch
-    order = stream.permutation(len(utterances.speaker))
-    for step in range(total):
-        if step % steps_per_epoch == 0:
-            order = stream.permutation(len(utterances.speaker))
-        start = step % steps_per_epoch * recipe.batch
-        slope = _loss_gradient(recipe, vector, utterances, order[start : start + recipe.batch], stream)
-        vector = adam.step(vector, slope, left=1.0 - step / total)
-        average += (vector - average) / min(step + 1, recipe.average_epochs * steps_per_epoch)
+    count = len(utterances.speaker)
+    batches_per_pass = count // recipe.batch
+    order = stream.permutation(count)
+    for step in range(recipe.steps):
+        place = step % batches_per_pass
+        order = stream.permutation(count) if place == 0 else order
+        chosen = order[place * recipe.batch : (place + 1) * recipe.batch]
+        slope = _loss_gradient(recipe, vector, utterances, chosen, stream)
+        vector = adam.step(vector, slope, left=1.0 - step / recipe.steps)
+        average += (vector - average) / min(step + 1, recipe.average_steps)
     return snap(average, WEIGHT_BITS)
 
 

@@ -149,6 +149,11 @@ def test_it_goes_with_an_owner_that_is_killed(tmp_path: Path) -> None:
     assert readable == [ended]
 
 
+@pytest.mark.usefixtures("broker")
+async def test_a_signal_from_the_terminal_does_not_reach_it() -> None:
+    assert os.getpgid(child_of(os.getpid())) != os.getpgid(0)
+
+
 async def test_it_listens_on_loopback_only(broker: EmbeddedBroker) -> None:
     for port in (broker.port, broker.port_v5):
         with pytest.raises(ConnectionRefusedError):

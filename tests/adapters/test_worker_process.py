@@ -38,7 +38,7 @@ async def _start(spec: EngineSpec = LITERT) -> WorkerProcess:
 
 def _descriptors() -> set[str]:
     """Targets, not numbers: listing opens one itself."""
-    return {os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_socket() or each.is_symlink()}
+    return {str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()}
 
 
 def _script(path: Path, content: str) -> EngineSpec:
@@ -101,6 +101,17 @@ async def test_closing_twice_is_closing() -> None:
     worker = await _start()
     await worker.close()
     await worker.close()
+    assert worker.died
+
+
+async def test_closing_is_finished_even_when_it_is_cancelled() -> None:
+    require_engine("litert")
+    worker = await _start()
+    closing = asyncio.ensure_future(worker.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
     assert worker.died
 
 

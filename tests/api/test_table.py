@@ -189,7 +189,10 @@ async def test_infer_inline_and_raw() -> None:
         ({}, 'body: give "inputs", or "device" and "input"'),
         ({"raw": "AAAA", "device": "a"}, "raw: give either raw or device, not both"),
         ({"inputs": [{"name": "x"}]}, r"inputs\[0\]\.shape: is missing"),
-        ({"device": "a", "input": "b", "placement": "x"}, "parameters.placement: 'x' is not auto, node or device:<id>"),
+        (
+            {"device": "a", "input": "b", "placement": "x"},
+            "parameters.placement: 'x' is not auto, node, device:<id> or prefer:device:<id>",
+        ),
     ],
 )
 async def test_infer_mistakes(arguments: dict[str, object], message: str) -> None:

@@ -160,6 +160,17 @@ def test_a_push_that_is_not_waited_for(daemon: Daemon) -> None:
     assert (ran.code, "offered" in ran.out) == (OK, True)
 
 
+def test_a_push_that_the_daemon_forgot(daemon: Daemon) -> None:
+    daemon.world.pushes.forgets = True
+    ran = daemon.command("push", "--device", "cam-7", "--model", "kws")
+    assert (ran.code, ran.err) == (FAILED, "gatewayd: not_found: push 7 is not among the latest 200 any more\n")
+
+
+def test_something_else_answers(daemon: Daemon) -> None:
+    ran = command("status", "--url", f"{daemon.url}/v2")
+    assert (ran.code, ran.err.startswith("gatewayd: not_found: nothing answers POST /v2/api/status")) == (FAILED, True)
+
+
 def test_infer_by_reference(daemon: Daemon) -> None:
     ran = daemon.command(
         "infer", "kws", "--device", "cam-7", "--input", "mic", "--placement", "node", "--class", "fast",

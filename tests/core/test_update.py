@@ -293,11 +293,10 @@ def test_a_trial_is_run_again_only_when_its_outcome_was_lost() -> None:
 
 
 def test_a_push_is_taken_up_again_a_bounded_number_of_times() -> None:
-    current, count = push(S.TRANSFERRING), 0
-    while not current.state.is_end:
+    current = push(S.TRANSFERRING)
+    for count in range(LIMITS.resumes + 1):
+        assert (current.state.is_end, current.resumed) == (False, count)
         current = stepped(stepped(current, DeviceGone("gone")).push, held(SlotState.STAGING)).push
-        count += 1
-    assert count == LIMITS.resumes + 1
     assert (current.state, current.reason) == (S.FAILED, "taken up again 20 times without coming to an end")
 
 

@@ -13,6 +13,7 @@ import pytest
 from gatewayd.core.device import PushPhase, PushReport, Report, SlotState
 from gatewayd.core.model import SelfTest
 from gatewayd.core.names import Digest, ModelName, PushId
+from gatewayd.core.selftest import self_test_input
 from gatewayd.core.tensor import Quantization, Tensor, TensorSpec, converted
 from gatewayd.wire import mqttdevice as wire
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
@@ -209,8 +210,6 @@ def test_self_test_on_the_real_interpreter(gateway: Gateway, device: Device) -> 
 
 
 def expected_of(seed: int) -> bytes:
-    from gatewayd.core.selftest import self_test_input  # noqa: PLC0415
-
     return struct.pack(f"{CLASSES}b", *reference(self_test_input(seed, INT8_INPUTS)))
 
 

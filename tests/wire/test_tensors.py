@@ -64,6 +64,11 @@ def test_placements(text: str, pin: Target | None) -> None:
     assert decode({"inputs": [tensor()], "parameters": {"placement": text}}).pin == pin
 
 
+def test_a_preferred_target_is_no_pin() -> None:
+    body = decode({"inputs": [tensor()], "parameters": {"placement": "prefer:device:cam-7"}})
+    assert (body.pin, body.prefer) == (None, Target(DeviceId("cam-7")))
+
+
 @pytest.mark.parametrize(
     ("dtype", "data", "content"),
     [
@@ -153,7 +158,7 @@ MISTAKES: list[tuple[object, str]] = [
     ),
     (by_reference(deadline_ms=0), DEADLINE),
     (by_reference(deadline_ms=True), DEADLINE),
-    (by_reference(placement="moon"), "parameters.placement: 'moon' is not auto, node or device:<id>"),
+    (by_reference(placement="moon"), "parameters.placement: 'moon' is not auto, node, device:<id> or prefer:device:<id>"),
     (by_reference(privacy="no"), "parameters.privacy: 'no' is not one of any, stay_on_device"),
 ]
 

@@ -1,4 +1,5 @@
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -22,10 +23,8 @@ def test_frames_survive_any_cutting_of_the_stream(frames: list[Frame], piece: in
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_frames_or_the_one_error(content: bytes) -> None:
-    try:
-        Decoder().feed(content)
-    except FramingError:
-        pass
+    with suppress(FramingError):
+        assert isinstance(Decoder().feed(content), list)
 
 
 @given(st.binary(max_size=60), st.binary(max_size=30))
