@@ -25,3 +25,12 @@ def mosquitto_clients() -> None:
     """Skip, visibly, where Debian's command line clients are missing."""
     if shutil.which("mosquitto_rr") is None:
         pytest.skip("mosquitto_rr is not installed (Debian: apt install mosquitto-clients)")
+
+
+@pytest.fixture
+def promtool() -> str:
+    """The path of Prometheus's checker; skips, visibly, where it is missing."""
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.skip("promtool is not installed (Debian: apt install prometheus)")
+    return found

@@ -20,6 +20,7 @@ class WorkerChannel:
         self._socket = sock
         self._on_frame = on_frame
         self._on_end = on_end
+        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
         self._decoder = Decoder()
         self._unsent = bytearray()
         self._loop = asyncio.get_running_loop()
@@ -54,8 +55,8 @@ class WorkerChannel:
 
     def _read(self) -> bool:
         try:
-            chunk = self._socket.recv(_CHUNK_BYTES)
-            frames = self._decoder.feed(chunk)
+            count = self._socket.recv_into(self._chunk)
+            frames = self._decoder.feed(self._chunk[:count])
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:  # a peer that dies with unread requests resets the connection
@@ -66,9 +67,9 @@ class WorkerChannel:
             return False
         for frame in frames:
             self._on_frame(frame)
-        if not chunk:
+        if not count:
             self._end("")
-        return bool(chunk)
+        return bool(count)
 
     def _flush(self) -> None:
         del self._unsent[: self._write(self._unsent)]

@@ -16,6 +16,7 @@ class SocketChannel:
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.settimeout(None)
+        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
         self._decoder = Decoder()
         self._received: deque[Frame] = deque()
 
@@ -25,10 +26,10 @@ class SocketChannel:
         Raises: FramingError, OSError.
         """
         while not self._received:
-            chunk = self._socket.recv(_CHUNK_BYTES)
-            if not chunk:
+            count = self._socket.recv_into(self._chunk)
+            if not count:
                 return None
-            self._received.extend(self._decoder.feed(chunk))
+            self._received.extend(self._decoder.feed(self._chunk[:count]))
         return self._received.popleft()
 
     def send(self, frame: Frame) -> None:

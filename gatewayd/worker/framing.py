@@ -36,6 +36,9 @@ MAX_BLOBS = 256
 
 _MAGIC = b"GWW1"
 _PREAMBLE = struct.Struct("<4sII")
+_encode_header = json.JSONEncoder(
+    separators=(",", ":"), check_circular=False
+).encode  # made once: it costs as much as encoding
 
 
 class FramingError(ValueError):
@@ -54,7 +57,7 @@ def encode(header: dict[str, object], blobs: Sequence[bytes] = ()) -> bytes:
 
     Raises: FramingError when it is over a limit.
     """
-    text = json.dumps({**header, "sizes": [len(blob) for blob in blobs]}, separators=(",", ":")).encode()
+    text = _encode_header({**header, "sizes": [len(blob) for blob in blobs]}).encode()
     body_bytes = sum(len(blob) for blob in blobs)
     _check_lengths(len(text), body_bytes)
     return b"".join((_PREAMBLE.pack(_MAGIC, len(text), body_bytes), text, *blobs))
@@ -67,7 +70,7 @@ class Decoder:
         self._buffer = bytearray()
         self._wanted_bytes = _PREAMBLE.size
 
-    def feed(self, chunk: bytes) -> list[Frame]:
+    def feed(self, chunk: bytes | memoryview) -> list[Frame]:
         """Return the frames that `chunk` completes, in order.
 
         Raises: FramingError, after which the decoder is of no more use.

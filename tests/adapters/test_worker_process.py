@@ -13,6 +13,7 @@ import pytest
 from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, EngineSpec, WorkerProcess
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, EngineMissing, ModelRefused, WorkerDied
 from gatewayd.worker.framing import MAX_BODY_BYTES
+from gatewayd.worker.limits import MAX_FILE_BYTES
 from tests import tiny_models
 from tests.engine_environments import LITERT, require_engine
 
@@ -94,6 +95,21 @@ async def test_who_closes_the_channel_and_lives_on_is_killed(tmp_path: Path) -> 
     spec = _program(tmp_path / "python", "os.close(channel)")
     with pytest.raises(WorkerDied, match="closed its channel, lived on and was killed"):
         await _start(spec)
+
+
+async def test_it_denies_itself_memory_core_dumps_and_big_files() -> None:
+    require_engine("litert")
+    worker = await _start()
+    limits = _limits_of(worker.pid)
+    await worker.close()
+    assert limits["Max address space"] == str(MEMORY_LIMIT_BYTES)
+    assert limits["Max core file size"] == "0"
+    assert limits["Max file size"] == str(MAX_FILE_BYTES)
+
+
+def _limits_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]
+    return {line[:26].strip(): line[26:47].strip() for line in lines}
 
 
 async def test_closing_twice_is_closing() -> None:

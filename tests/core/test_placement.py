@@ -289,3 +289,11 @@ def test_place_is_sorted_and_does_not_depend_on_the_order(
 
 def test_an_option_without_costs_is_never_chosen() -> None:
     assert Option(NODE).total == float("inf")
+
+
+def test_a_preferred_place_comes_first_among_those_that_can() -> None:
+    placement = place(replace(BY_REFERENCE, prefer=NODE), NODE_FACTS, [CAM_FACTS])
+    assert [each.target for each in placement.feasible] == [NODE, Target(CAM)]
+    assert placement.reason == "the node is preferred by the request (48 against 12.8)"
+    cannot = place(replace(BY_REFERENCE, prefer=NODE), replace(NODE_FACTS, refusal="no engine"), [CAM_FACTS])
+    assert [each.target for each in cannot.feasible] == [Target(CAM)]
