@@ -22,10 +22,10 @@ from gatewayd.core.errors import GatewayError, NotFound, UnknownDevice, UnknownM
 from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
 from gatewayd.core.placement import Decision, Option, Placement
+from gatewayd.core.registry import AliasMove
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured, Target
 from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
 from gatewayd.core.update import Push, PushState
-from gatewayd.services.ports import AliasMove
 
 KWS = ModelName("kws")
 CAM = DeviceId("cam-7")

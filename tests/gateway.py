@@ -135,6 +135,11 @@ class Events:
             self._told.append((kind, event))
             self._changed.notify_all()
 
+    def forget(self) -> None:
+        """Wait for new events only from now on."""
+        with self._changed:
+            self._told.clear()
+
     def until(self, kind: str, condition: Callable[[Answer], bool]) -> Answer:
         """Return the first event of `kind` for which `condition` holds, told already or still to come."""
 

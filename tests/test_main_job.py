@@ -14,8 +14,6 @@ from gatewayd.demo.client import Answer, GatewayClient, RefusedError
 from gatewayd.demo.story import Recordings
 from tests.broker import Broker
 from tests.gateway import (
-    BASE,
-    PATIENCE_S,
     SPEAKER,
     Events,
     Gateway,
@@ -131,7 +129,9 @@ def test_a_device_killed_in_mid_push_keeps_its_model_and_the_push_goes_on(
         cut = events.until("event/push", lambda event: event["push"] == push and _is_under_way(event))
         device.end(signal.SIGKILL)
         events.until("event/device", lambda event: not event["online"])
+        events.forget()
         board("ble")
+        events.until("event/device", _is_online)
         # Whatever becomes of the push, the old model answers at once.
         assert mqtt.infer("speaker@1", ON_DEVICE)["parameters"]["ran_on"] == "device:door-1"
         resumed = events.until("event/push", lambda event: event["push"] == push and event["offset"] > cut["offset"])
@@ -168,7 +168,6 @@ INLINE = {"name": "lpc", "shape": [1, 29, 1, 12], "datatype": "FP32", "data": [0
         ("cmd/models.add", b'{"model": "cut", "files": ["VEZMMw=="]}', "model_refused", "files[0]"),
     ],
 )
-@pytest.mark.usefixtures("mosquitto_clients")
 def test_bad_input_gets_one_clear_answer_and_the_daemon_goes_on(
     gateway: Gateway,
     broker: Broker,
@@ -178,12 +177,9 @@ def test_bad_input_gets_one_clear_answer_and_the_daemon_goes_on(
     words: str,
 ) -> None:
     add_speaker(gateway)
-    command = ["mosquitto_rr", "-p", str(broker.port), "-V", "5", "-t", f"{BASE}/{topic}", "-e", "reply/test"]
-    answered = subprocess.run(
-        [*command, "-W", "20", "-s"], input=payload, capture_output=True, timeout=PATIENCE_S, check=True
-    )
-    error = json.loads(answered.stdout)["error"]
-    assert (error["code"], words in error["message"]) == (code, True), error
+    with client(broker.port) as (mqtt, _), pytest.raises(RefusedError) as refused:
+        mqtt.ask(topic, payload, None)
+    assert (refused.value.code, words in str(refused.value)) == (code, True), str(refused.value)
     assert infer_raw(gateway)[0] == 200
 
 

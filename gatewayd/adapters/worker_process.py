@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import gatewayd.worker
 from gatewayd.adapters.worker_answers import (
     Invocation,
     LoadedModel,
@@ -28,8 +27,8 @@ from gatewayd.adapters.worker_answers import (
 )
 from gatewayd.adapters.worker_channel import WorkerChannel
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, EngineMissing, WorkerDied
-from gatewayd.worker.capture import read_tail
-from gatewayd.worker.framing import Frame, FramingError
+from gatewayd.worker import framing
+from gatewayd.worker.framing import TAIL_BYTES, Frame, FramingError, printable
 
 __all__ = ["MEMORY_LIMIT_BYTES", "EngineSpec", "Invocation", "LoadedModel", "WorkerProcess"]
 
@@ -38,7 +37,7 @@ MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
 
 An engine that maps a GPU needs None: it reserves tens of GB of addresses that it never fills.
 """
-_PROGRAM = Path(gatewayd.worker.__file__).parent / "__main__.py"
+_PROGRAM = Path(framing.__file__).parent / "__main__.py"
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 _PROBE_TIMEOUT_S = 5
 _LINGER_S = 1.0
@@ -256,7 +255,8 @@ class WorkerProcess:
     def _last_words(self) -> str:
         return_code = self._transport.get_returncode() or 0
         ending = self._why_killed or _ending(return_code)
-        tail = read_tail(self._stderr)
+        said_bytes = os.fstat(self._stderr).st_size
+        tail = printable(os.pread(self._stderr, TAIL_BYTES, max(0, said_bytes - TAIL_BYTES)))
         return f"worker of engine {self.spec.name} (pid {self.pid}): {ending}" + (
             f"; last words:\n{tail}" if tail else ""
         )

@@ -22,8 +22,8 @@ from gatewayd.api.verb import (
 from gatewayd.core.errors import BadRequest, ModelRefused, TooLarge, UnknownModel
 from gatewayd.core.model import Signature, Variant, Version
 from gatewayd.core.names import ModelName, parse_alias, parse_model_name
+from gatewayd.core.registry import AliasMove
 from gatewayd.core.tensor import TensorSpec
-from gatewayd.services.ports import AliasMove
 
 MAX_ADD_BYTES = 24 * 2**20  # a few variants in base64; protects memory
 MAX_LABELS = 4096

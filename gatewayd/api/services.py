@@ -11,9 +11,10 @@ from gatewayd.core.device import DeviceView
 from gatewayd.core.model import Version
 from gatewayd.core.names import Alias, DeviceId, ModelName, ModelRef, RequestId, parse_model_ref
 from gatewayd.core.placement import Decision
+from gatewayd.core.registry import AliasMove
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.update import Push
-from gatewayd.services.ports import AliasMove, Clock
+from gatewayd.services.ports import Clock
 from gatewayd.wire.tensors import InferenceBody
 
 

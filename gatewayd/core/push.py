@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gatewayd.core.device import PushReport, Slot
+from gatewayd.core.model import SelfTest, Signature
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 
 
@@ -78,6 +79,22 @@ class Push:
     present: bool = True
     resumed: int = 0
     confirmed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a device is told about a model before a byte of it is sent."""
+
+    push: PushId
+    model: ModelName
+    version: int
+    digest: Digest
+    size_bytes: int
+    arena_bytes: int
+    runtime_abi: int
+    operators: tuple[str, ...]
+    self_test: SelfTest | None
+    signature: Signature
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,15 @@ from paho.mqtt.properties import Properties
 Answer = dict[str, Any]
 """A JSON object as it came: the demonstration prints it and compares figures, it decides nothing."""
 
-_CONNECT_S = 10.0
+_CONNECT_S = 20.0
 
 
 class RefusedError(Exception):
-    """The gateway answered with an error; the text is its message."""
+    """The gateway answered with an error: its message and its code."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class GatewayClient:
@@ -34,7 +38,8 @@ class GatewayClient:
         self._mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
         self._mqtt.on_connect = self._connected
         self._mqtt.on_message = self._message
-        self._mqtt.connect(host, port)
+        self._mqtt.reconnect_delay_set(min_delay=1, max_delay=2)
+        self._mqtt.connect_async(host, port)  # paho's loop tries until the broker is there
 
     def __enter__(self) -> Self:
         self._mqtt.loop_start()
@@ -48,24 +53,26 @@ class GatewayClient:
 
     def command(self, verb: str, arguments: Answer, *, timeout_s: float = 30.0) -> Answer:
         """Send `cmd/<verb>` and return its result. Raises: RefusedError, TimeoutError."""
-        return self._ask(f"cmd/{verb}", json.dumps(arguments).encode(), "application/json", timeout_s=timeout_s)
+        return self.ask(f"cmd/{verb}", json.dumps(arguments).encode(), "application/json", timeout_s=timeout_s)
 
     def infer(self, model: str, body: Answer, *, timeout_s: float = 15.0) -> Answer:
         """Send a JSON request to `infer/<model>`. Raises: RefusedError, TimeoutError."""
-        return self._ask(f"infer/{model}", json.dumps(body).encode(), "application/json", timeout_s=timeout_s)
+        return self.ask(f"infer/{model}", json.dumps(body).encode(), "application/json", timeout_s=timeout_s)
 
     def infer_raw(self, model: str, content: bytes, *, timeout_s: float = 15.0) -> Answer:
         """Send raw tensor bytes to `infer/<model>`. Raises: RefusedError, TimeoutError."""
-        return self._ask(f"infer/{model}", content, "application/octet-stream", timeout_s=timeout_s)
+        return self.ask(f"infer/{model}", content, "application/octet-stream", timeout_s=timeout_s)
 
-    def _ask(self, what: str, payload: bytes, content_type: str, *, timeout_s: float) -> Answer:
+    def ask(self, what: str, payload: bytes, content_type: str | None, *, timeout_s: float = 15.0) -> Answer:
+        """Publish anything to `what` below the node's base and return the answer. Raises: RefusedError, TimeoutError."""
         correlation = uuid.uuid4().bytes
         waiting: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._waiting[correlation] = waiting
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call] # paho left it so
         properties.ResponseTopic = self._replies
         properties.CorrelationData = correlation
-        properties.ContentType = content_type
+        if content_type is not None:
+            properties.ContentType = content_type
         self._mqtt.publish(f"{self._base}/{what}", payload, qos=1, properties=properties)
         try:
             answer = waiting.get(timeout=timeout_s)
@@ -74,7 +81,7 @@ class GatewayClient:
         finally:
             del self._waiting[correlation]
         if "error" in answer:
-            raise RefusedError(answer["error"]["message"])
+            raise RefusedError(answer["error"]["message"], answer["error"]["code"])
         return answer
 
     def _connected(self, client: mqtt.Client, *_: object) -> None:

@@ -3,16 +3,16 @@
 import argparse
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 from gatewayd.demo.client import GatewayClient, RefusedError
-from gatewayd.demo.processes import NODE, Ports, Stage, choose_ports
+from gatewayd.demo.processes import NODE, Stage, choose_ports
 from gatewayd.demo.screen import Screen
 from gatewayd.demo.story import DemoError, Recordings, Story, Watch, summary
 
 _START_S = 20.0
-_RETRY_S = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +52,9 @@ def _told(arguments: argparse.Namespace, stage: Stage, screen: Screen, *, starte
         "gatewayd: TinyML as a Service on an edge node. A daemon, a broker and three simulated boards start now."
     )
     stage.start_daemon()
-    with _client(stage.ports, watch) as client:
+    ports = stage.ports
+    base = f"gatewayd/{NODE}"
+    with GatewayClient(host=ports.host, port=ports.mqtt_v5, base=base, on_event=watch.on_event) as client:
         watch.until("the daemon's start", lambda: watch.status.get("state") == "online", timeout_s=_START_S)
         recordings = Recordings.load(arguments.models)
         story = Story(client, stage, screen, watch, arguments.models, recordings)
@@ -63,22 +65,10 @@ def _told(arguments: argparse.Namespace, stage: Stage, screen: Screen, *, starte
     return 0
 
 
-def _client(ports: Ports, watch: Watch) -> GatewayClient:
-    deadline_s = time.monotonic() + _START_S
-    while True:
-        try:
-            return GatewayClient(host=ports.host, port=ports.mqtt_v5, base=f"gatewayd/{NODE}", on_event=watch.on_event)
-        except OSError as error:
-            if time.monotonic() > deadline_s:
-                raise DemoError(f"no broker at {ports.host}:{ports.mqtt_v5}: {error}") from error
-            time.sleep(_RETRY_S)
-
-
 def _stay(stage: Stage, screen: Screen) -> None:
     ports = stage.ports
     screen.line(f"   broker {ports.host}:{ports.mqtt_v5} (MQTT 5), {ports.host}:{ports.mqtt} (3.1.1); node {NODE}")
     screen.line(
         f"   try: GATEWAYD_URL=http://127.0.0.1:{ports.http} {sys.executable} -m gatewayd status; Ctrl-C ends it"
     )
-    while True:
-        time.sleep(1)
+    threading.Event().wait()

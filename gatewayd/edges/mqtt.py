@@ -243,7 +243,8 @@ class MqttEdge:
                     exchange.reply_topic,
                     payload,
                     qos=min(asked.qos, 1),
-                    content_type=JSON,
+                    # A property only for who showed that it reads them: a broker may choke on one towards MQTT 3.1.1.
+                    content_type=JSON if asked.response_topic else None,
                     correlation=asked.correlation,
                 )
             )

@@ -1,4 +1,8 @@
-"""What the node says by itself over MQTT: that it is there, and what happened. Values to messages; nothing is sent here."""
+"""What the node says by itself over MQTT: that it is there, and what happened. Values to messages; nothing is sent here.
+
+No message bears an MQTT 5 property: anybody may listen, over 3.1.1 too, and the embedded broker (rumqttd 0.20) drops its
+3.1.1 listener when it has to deliver one there.
+"""
 
 import json
 from typing import assert_never
@@ -14,7 +18,7 @@ from gatewayd.core.events import (
     RequestServed,
 )
 from gatewayd.wire.mqtt import Message
-from gatewayd.wire.tensors import JSON, measured_document
+from gatewayd.wire.tensors import measured_document
 from gatewayd.wire.topics import Topics
 
 _Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved
@@ -38,7 +42,7 @@ def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
     if isinstance(event, InputRefused):
         return None
     kind, document = _event(event)
-    return Message(topics.event(kind), _json(document), content_type=JSON)
+    return Message(topics.event(kind), _json(document))
 
 
 def _event(event: _Told) -> tuple[str, dict[str, object]]:
@@ -95,7 +99,7 @@ def _failed(event: RequestFailed) -> dict[str, object]:
 
 
 def _status(topics: Topics, document: dict[str, object]) -> Message:
-    return Message(topics.status, _json(document), qos=1, retain=True, content_type=JSON)
+    return Message(topics.status, _json(document), qos=1, retain=True)
 
 
 def _json(document: dict[str, object]) -> bytes:

@@ -7,12 +7,12 @@ says becomes a `DeviceEvent`. Which devices are known, let in or approved is not
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport, RunResult, SampleResult
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceTimeout, DeviceUnreachable, Overloaded
-from gatewayd.core.model import SelfTest
-from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, parse_device_id
+from gatewayd.core.names import DeviceId, PushId, parse_device_id
+from gatewayd.core.push import Offer
 from gatewayd.wire import mqttdevice as protocol
 from gatewayd.wire.mqtt import Connection, Message
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, PongFrame, ResultFrame, SampleFrame, UpMessage
@@ -23,29 +23,6 @@ _U32 = 2**32
 
 Answer = ResultFrame | SampleFrame | PongFrame
 F = TypeVar("F", ResultFrame, SampleFrame, PongFrame)
-
-
-class Offered(Protocol):
-    """What an offer must tell; `services.ports.Offer` does."""
-
-    @property
-    def push(self) -> PushId: ...  # noqa: D102 - the names say it
-    @property
-    def model(self) -> ModelName: ...  # noqa: D102
-    @property
-    def version(self) -> int: ...  # noqa: D102
-    @property
-    def digest(self) -> Digest: ...  # noqa: D102
-    @property
-    def size_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def arena_bytes(self) -> int: ...  # noqa: D102
-    @property
-    def runtime_abi(self) -> int: ...  # noqa: D102
-    @property
-    def operators(self) -> tuple[str, ...]: ...  # noqa: D102
-    @property
-    def self_test(self) -> SelfTest | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +86,7 @@ class MqttDeviceLink:
         _, elapsed_s = await asked
         return elapsed_s
 
-    def send_offer(self, device: DeviceId, offer: Offered) -> None:
+    def send_offer(self, device: DeviceId, offer: Offer) -> None:
         """See `services.ports.DeviceLink`. Raises: TooLarge when the offer does not fit a control message."""
         message = OfferMessage(
             push=offer.push,

@@ -12,9 +12,9 @@ from gatewayd.core.errors import BadRequest, ModelRefused, UnknownModel
 from gatewayd.core.events import AliasMoved, ModelAdded
 from gatewayd.core.model import Signature, Structure, Variant, Version
 from gatewayd.core.names import STABLE, Alias, ModelName, ModelRef
-from gatewayd.core.registry import Registry
+from gatewayd.core.registry import AliasMove, Registry
 from gatewayd.core.tensor import DType, TensorSpec
-from gatewayd.services.ports import AliasMove, Artifacts, Clock, ModelReader, ModelTrial, Notify, RegistryStore
+from gatewayd.services.ports import Artifacts, Clock, ModelReader, ModelTrial, Notify, RegistryStore
 
 # A version is one model for a handful of target classes; each file is tried in child processes.
 MAX_FILES = 8

@@ -11,6 +11,7 @@ from gatewayd.core.device import Capabilities, LinkKind, Profile
 from gatewayd.core.estimate import Estimate, LinkEstimate, default_link
 from gatewayd.core.model import Place, Variant
 from gatewayd.core.names import DeviceId, Digest
+from gatewayd.core.placement import RADIO_UJ_PER_BYTE
 
 # Bounds the memory at about 0.5 KB a pair; the least recently used pair falls back to its prior.
 MAX_PAIRS = 20_000
@@ -19,9 +20,6 @@ MAX_PAIRS = 20_000
 # Source: median of the CMSIS-NN boards in MLPerf Tiny v1.0-v1.3 (KWS, 2.66 M MACs).
 MACS_PER_CYCLE = 0.5
 ENERGY_NJ_PER_MAC = 0.4
-
-# Radio energy per byte, assumed. Source: see config/profiles; a BLE or 802.15.4 radio at 0 dBm is of that order.
-RADIO_UJ_PER_BYTE = 1.0
 
 # An exchange this small says more about the round trip than about goodput: it fits one frame of every link we know.
 SMALL_BYTES = 64

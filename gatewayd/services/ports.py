@@ -1,19 +1,15 @@
 """What the services need from the world, as Protocols. Links and adapters satisfy them without importing this file."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
-from gatewayd.core.device import KnownDevice as KnownDevice  # noqa: PLC0414 - ports' users find it here
-from gatewayd.core.device import RunResult, SampleResult
+from gatewayd.core.device import KnownDevice, RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
-from gatewayd.core.model import NodeRun as NodeRun  # noqa: PLC0414 # part of the port, named in core so that adapters can make one
-from gatewayd.core.model import SelfTest, Signature, Structure, Variant, Version
-from gatewayd.core.model import Trial as Trial  # noqa: PLC0414 # part of the port, named in core so that adapters can make one
+from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
-from gatewayd.core.registry import AliasMove as AliasMove  # noqa: PLC0414 - ports' users find it here
+from gatewayd.core.push import Offer, Push
+from gatewayd.core.registry import AliasMove
 from gatewayd.core.tensor import Tensor
-from gatewayd.core.update import Push
 
 Clock = Callable[[], float]
 """Monotonic seconds for every timer; a second one of the same shape gives wall seconds for records."""
@@ -99,22 +95,6 @@ class PushStore(Protocol):
 
     async def recent(self, limit: int) -> Sequence[Push]:
         """Return the latest pushes, newest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a device is told about a model before a byte of it is sent."""
-
-    push: PushId
-    model: ModelName
-    version: int
-    digest: Digest
-    size_bytes: int
-    arena_bytes: int
-    runtime_abi: int
-    operators: tuple[str, ...]
-    self_test: SelfTest | None
-    signature: Signature
 
 
 class DeviceLink(Protocol):

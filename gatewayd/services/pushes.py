@@ -5,6 +5,7 @@ commands leave; progress within a transfer is not stored, because the device kno
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import assert_never
 from gatewayd.core.device import Born, DeviceView, Lost, PushReport, SlotState
 from gatewayd.core.errors import Conflict, Forbidden, GatewayError, Overloaded, UnknownDevice
 from gatewayd.core.events import PushMoved
-from gatewayd.core.fit import fit, room_for
+from gatewayd.core.fit import TFLITE_SCHEMA, fit, room_for
 from gatewayd.core.model import Variant, Version
 from gatewayd.core.names import DeviceId, ModelRef, PushId
+from gatewayd.core.push import Offer
 from gatewayd.core.update import (
     Cancelled,
     Command,
@@ -40,7 +42,7 @@ from gatewayd.core.update import (
 )
 from gatewayd.services.catalog import Catalog, variant_of
 from gatewayd.services.estimates import Estimates
-from gatewayd.services.ports import Artifacts, Clock, DeviceLink, Notify, Offer, PushStore
+from gatewayd.services.ports import Artifacts, Clock, DeviceLink, Notify, PushStore
 from gatewayd.services.proving import Prover
 from gatewayd.services.tracking import Tracking
 
@@ -51,9 +53,6 @@ MAX_WAITING = 4096
 
 # An unanswered state is checked this often even when no event comes, so that a stepped clock cannot hide a deadline.
 _LONGEST_WAIT_S = 1.0
-
-# The only schema version TensorFlow Lite and TensorFlow Lite Micro read.
-_TFLITE_SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Pushes:
         self._live: dict[PushId, Push] = {}
         self._queue: asyncio.Queue[_Given] = asyncio.Queue(MAX_WAITING)
         self._prover = Prover(catalog=catalog, tracking=tracking, timeout_s=limits.trial_s / 2)
-        self._trials: asyncio.Queue[Push] = asyncio.Queue()
+        self._trials: asyncio.Queue[Push] = asyncio.Queue(max_concurrent)
         self._starting = asyncio.Lock()
         # Operators and devices move pushes from different tasks: one step at a time, from its value to its last command.
         self._stepping = asyncio.Lock()
@@ -127,6 +126,8 @@ class Pushes:
                 return running
             if running is not None:
                 await self._advance(running.id, Cancelled(f"superseded by {version}"))
+            if (still := self._of_device(device)) is not None:
+                raise Conflict(f"{device} is keeping {still.model}@{still.version} right now: push again in a moment")
             if len(self._live) >= self._max_concurrent:
                 raise Overloaded(f"{len(self._live)} pushes are running (pushes.max_concurrent): try again later")
             return await self._begin(device, version, variant, who=who)
@@ -284,7 +285,9 @@ class Pushes:
             case SendActivate():
                 link.send_activate(push.device, push.id)
             case RunTrial():
-                self._trials.put_nowait(push)
+                # When it is full the trial's deadline decides: the device goes back to the old model.
+                with contextlib.suppress(asyncio.QueueFull):
+                    self._trials.put_nowait(push)
             case SendAccept():
                 link.send_accept(push.device, push.id)
             case SendCancel(reason):
@@ -311,7 +314,7 @@ class Pushes:
             digest=push.digest,
             size_bytes=push.size_bytes,
             arena_bytes=variant.arena_bytes or 0,
-            runtime_abi=_TFLITE_SCHEMA,
+            runtime_abi=TFLITE_SCHEMA,
             operators=tuple(operator.name for operator in variant.structure.operators),
             self_test=variant.self_test,
             signature=version.signature,

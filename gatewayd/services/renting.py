@@ -11,10 +11,10 @@ from gatewayd.core.errors import GatewayError
 from gatewayd.core.fit import fit, room_for
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, ModelName, ModelRef
-from gatewayd.core.placement import device_costs, node_costs
+from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
 from gatewayd.core.renting import Balance, after_node_request, push_cost, should_push
 from gatewayd.core.request import NODE
-from gatewayd.services.estimates import RADIO_UJ_PER_BYTE, Estimates
+from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Served
 from gatewayd.services.ports import Clock
 from gatewayd.services.pushes import Pushes

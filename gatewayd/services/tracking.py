@@ -9,12 +9,12 @@ import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gatewayd.core.device import Born, DeviceView, LinkKind, Lost, Profile, Report
+from gatewayd.core.device import Born, DeviceView, KnownDevice, LinkKind, Lost, Profile, Report
 from gatewayd.core.errors import DeviceError, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.services.estimates import Estimates
-from gatewayd.services.ports import Clock, DeviceLink, DeviceStore, KnownDevice, Notify
+from gatewayd.services.ports import Clock, DeviceLink, DeviceStore, Notify
 
 # Pings in flight at once: a thousand silent devices must not fill the outgoing queue of a link.
 MAX_PINGS = 32

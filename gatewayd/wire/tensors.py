@@ -34,8 +34,8 @@ _PARAMETER_KEYS = ("placement", "deadline_ms", "privacy", "class")
 class InferenceBody:
     """A decoded request body. Exactly one of `inputs`, `raw` and `source` is given.
 
-    `pin` is the only target allowed, `prefer` the one to try first; None leaves the placement open. `deadline_ms` (from arrival) None takes the node's default; `id` is the
-    caller's own name for the request, at most 128 printable characters.
+    `pin` is the only target allowed, `prefer` the one to try first; None leaves the placement open. `deadline_ms` (from
+    arrival) None takes the node's default; `id` is the caller's own name for the request, at most 128 printable characters.
     """
 
     inputs: tuple[Tensor, ...] = ()

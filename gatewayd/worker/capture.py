@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import stat
 
+from .framing import TAIL_BYTES, printable
+
 STDERR = 2
-TAIL_BYTES = 2000
 
 
 class StderrCapture:
@@ -28,13 +29,7 @@ class StderrCapture:
 
     def tail(self) -> str:
         """Return the last words since `clear`."""
-        return read_tail(self._descriptor) if self._is_file else ""
-
-
-def read_tail(descriptor: int) -> str:
-    """Return the last TAIL_BYTES of a file as text fit for a message: printable, no blank lines."""
-    size = os.fstat(descriptor).st_size
-    content = os.pread(descriptor, TAIL_BYTES, max(0, size - TAIL_BYTES))
-    lines = content.decode("utf-8", "replace").splitlines()
-    printable = ("".join(char for char in line if char.isprintable()).strip() for line in lines)
-    return "\n".join(line for line in printable if line)
+        if not self._is_file:
+            return ""
+        size = os.fstat(self._descriptor).st_size
+        return printable(os.pread(self._descriptor, TAIL_BYTES, max(0, size - TAIL_BYTES)))

@@ -33,6 +33,8 @@ from typing import NamedTuple
 MAX_HEADER_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024 * 1024
 MAX_BLOBS = 256
+TAIL_BYTES = 2000
+"""How much of what an engine said on stderr goes into a message, from the end."""
 
 _MAGIC = b"GWW1"
 _PREAMBLE = struct.Struct("<4sII")
@@ -61,6 +63,13 @@ def encode(header: dict[str, object], blobs: Sequence[bytes] = ()) -> bytes:
     body_bytes = sum(len(blob) for blob in blobs)
     _check_lengths(len(text), body_bytes)
     return b"".join((_PREAMBLE.pack(_MAGIC, len(text), body_bytes), text, *blobs))
+
+
+def printable(content: bytes) -> str:
+    """Return what was said on stderr as text fit for a message: no control characters, no blank lines."""
+    lines = content.decode("utf-8", "replace").splitlines()
+    cleaned = ("".join(char for char in line if char.isprintable()).strip() for line in lines)
+    return "\n".join(line for line in cleaned if line)
 
 
 class Decoder:

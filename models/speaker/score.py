@@ -91,8 +91,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Accuracy of one model file on the committed samples.")
     parser.add_argument("engine", choices=["litert", "tflite-runtime", "tflm"])
     parser.add_argument("model", type=Path)
-    parser.add_argument("--samples", type=Path, default=Path(__file__).parent, help="folder of samples.bin and samples.json")
-    parser.add_argument("--arena", type=int, default=_ARENA_BYTES, help="bytes of memory for tflm (default: %(default)s)")
+    parser.add_argument(
+        "--samples", type=Path, default=Path(__file__).parent, help="folder of samples.bin and samples.json"
+    )
+    parser.add_argument(
+        "--arena", type=int, default=_ARENA_BYTES, help="bytes of memory for tflm (default: %(default)s)"
+    )
     parser.add_argument("--count", type=int, default=0, help="only the first so many samples (default: all)")
     return parser.parse_args()
 

@@ -34,7 +34,7 @@ RECIPES: Final = {
 were chosen, by cross-validation inside the training split."""
 
 _TOLERANCE: Final = 0.005
-_VALIDATION_SEEDS: Final = (11, 12, 13)
+VALIDATION_SEEDS: Final = (11, 12, 13)
 
 
 def main() -> int:
@@ -99,7 +99,7 @@ def validate() -> int:
     """Print each recipe's cross-validated accuracy."""
     training = load("TRAIN")
     for version, recipe in RECIPES.items():
-        found = [cross_validate(recipe, training, seed) for seed in _VALIDATION_SEEDS]
+        found = [cross_validate(recipe, training, seed) for seed in VALIDATION_SEEDS]
         _say(f"{version}: {sum(found) / len(found):.4f} (by seed: {', '.join(f'{one:.4f}' for one in found)})")
     return 0
 
@@ -114,7 +114,9 @@ def _compare(folder: Path, name: str) -> bool:
         return False
     new, committed = _accuracy(folder / name), _accuracy(HERE / name)
     close = abs(new - committed) <= _TOLERANCE
-    _say(f"{name}: bytes differ; accuracy {new:.4f}, committed {committed:.4f}: {'close enough' if close else 'DIFFERENT'}")
+    _say(
+        f"{name}: bytes differ; accuracy {new:.4f}, committed {committed:.4f}: {'close enough' if close else 'DIFFERENT'}"
+    )
     return close
 
 

@@ -64,11 +64,7 @@ NOT_RUN = Verdict(Place.DEVICE, "tflite-micro", runs=False, reason="invoke faile
         (variant(size_bytes=200_000), "tflite-int8: is 200,000 bytes, a slot takes 131,072 (68,928 short)"),
         (variant(operators=("CONV_2D", "LSTM", "ABS")), "tflite-int8: the device's runtime has no ABS, LSTM"),
         (variant(verdicts=(NOT_RUN,)), "tflite-int8: does not run on tflite-micro: invoke failed"),
-        (
-            variant(verdicts=(), arena_bytes=None),
-            "tflite-int8: arena not measured: tflite-micro is not installed on the gateway",
-        ),
-        (variant(verdicts=()), "tflite-int8: not tried for devices: tflite-micro is not installed on the gateway"),
+        (variant(verdicts=()), "tflite-int8: not tried for devices"),
         (
             variant(arena_bytes=9_000, operators=("LSTM",)),
             "tflite-int8: needs a 9,000-byte arena, the device gives 8,192 (808 short); the device's runtime has no LSTM",

@@ -8,8 +8,9 @@ import pytest
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushPhase, PushReport, Report, Slot, SlotState
 from gatewayd.core.errors import DeviceRefused, DeviceTimeout, DeviceUnreachable
 from gatewayd.core.names import DeviceId, PushId
+from gatewayd.core.push import Offer
 from gatewayd.links.mqtt import MqttDeviceLink
-from gatewayd.services.ports import DeviceLink, Offer
+from gatewayd.services.ports import DeviceLink
 from gatewayd.wire import mqttdevice as protocol
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.mqttdevice import FrameStatus, ResultFrame, SampleFrame

@@ -34,7 +34,7 @@ from gatewayd.core.errors import DeviceTimeout, ModelRefused
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.model import NodeRun, Operator, Place, SelfTest, Structure, Trial, Variant, Verdict, Version
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, RequestId, parse_model_ref
-from gatewayd.core.push import Limits, Push
+from gatewayd.core.push import Limits, Offer, Push
 from gatewayd.core.request import InferenceRequest, Privacy, SensorRef, Target
 from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
 from gatewayd.services.catalog import Catalog, CatalogPorts
@@ -42,7 +42,6 @@ from gatewayd.services.decisions import Decisions
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference, Served
 from gatewayd.services.options import OptionFinder
-from gatewayd.services.ports import Offer
 from gatewayd.services.pushes import Pushes, PushPorts
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions

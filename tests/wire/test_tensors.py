@@ -158,7 +158,10 @@ MISTAKES: list[tuple[object, str]] = [
     ),
     (by_reference(deadline_ms=0), DEADLINE),
     (by_reference(deadline_ms=True), DEADLINE),
-    (by_reference(placement="moon"), "parameters.placement: 'moon' is not auto, node, device:<id> or prefer:device:<id>"),
+    (
+        by_reference(placement="moon"),
+        "parameters.placement: 'moon' is not auto, node, device:<id> or prefer:device:<id>",
+    ),
     (by_reference(privacy="no"), "parameters.privacy: 'no' is not one of any, stay_on_device"),
 ]
 

@@ -1,7 +1,8 @@
 import os
 from pathlib import Path
 
-from gatewayd.worker.capture import TAIL_BYTES, StderrCapture
+from gatewayd.worker.capture import StderrCapture
+from gatewayd.worker.framing import TAIL_BYTES
 
 
 def test_a_file_is_cleared_and_its_last_words_are_read(tmp_path: Path) -> None:
