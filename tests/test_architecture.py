@@ -28,7 +28,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.edges": ("gatewayd.api", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.cli": ("gatewayd.api", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.links": ("gatewayd.core", "gatewayd.wire"),
-    "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker"),
+    "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker.framing"),
     "gatewayd.worker": (),
     "gatewayd.sim": ("gatewayd.core", "gatewayd.wire", "gatewayd.adapters.worker_process"),
     "gatewayd.demo": (),

@@ -6,8 +6,8 @@ from typing import Any, Final
 import numpy as np
 from exact import Array
 from flatbuffer import INPUT, SIGNATURE, finish_int8
-from litert_quantizer import quantizer  # type: ignore[import-untyped]  # ships no types
-from litert_quantizer.qtyping import QuantGranularity, TFLOperationName  # type: ignore[import-untyped]  # ships no types
+from litert_quantizer import quantizer  # type: ignore[import-not-found]  # only in the training environment
+from litert_quantizer.qtyping import QuantGranularity, TFLOperationName  # type: ignore[import-not-found]  # only in the training environment
 
 _Range = dict[str, Any]  # {"min": array, "max": array} of one tensor, sometimes empty
 _Ranges = dict[str, _Range]

@@ -55,9 +55,11 @@ def open_engine(engine: str, model: Path, arena: int) -> tuple[tuple[Any, float,
 
 def _open_lite(engine: str, model: Path) -> tuple[tuple[Any, float, int], Run]:
     if engine == "litert":
-        from ai_edge_litert.interpreter import Interpreter  # noqa: PLC0415 - only one engine is installed
+        from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]  # noqa: PLC0415 - one engine is installed
     else:
-        from tflite_runtime.interpreter import Interpreter  # noqa: PLC0415 - only one engine is installed
+        from tflite_runtime.interpreter import (  # type: ignore[import-not-found]  # noqa: PLC0415 - one engine is installed
+            Interpreter,
+        )
     interpreter = Interpreter(str(model), num_threads=1)
     interpreter.allocate_tensors()
     source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
@@ -71,7 +73,7 @@ def _open_lite(engine: str, model: Path) -> tuple[tuple[Any, float, int], Run]:
 
 
 def _open_micro(model: Path, arena: int) -> tuple[tuple[Any, float, int], Run]:
-    from tflite_micro.python.tflite_micro import runtime  # noqa: PLC0415 - only one engine is installed
+    from tflite_micro.python.tflite_micro import runtime  # type: ignore[import-untyped]  # noqa: PLC0415 - one engine is installed
 
     interpreter = runtime.Interpreter.from_file(str(model), arena_size=arena)
     source = interpreter.get_input_details(0)

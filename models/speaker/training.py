@@ -86,7 +86,8 @@ def fit(recipe: Recipe, utterances: Utterances, seed: int = 1) -> Array:
 
 def predict(layout: Layout, vector: Array, utterances: Utterances) -> Indices:
     """The speaker of each utterance, by the float network."""
-    return forward(layout, vector, utterances.real() * GAINS).logits.argmax(axis=1)
+    logits = forward(layout, vector, utterances.real() * GAINS).logits
+    return np.asarray(logits.argmax(axis=1), np.int64)
 
 
 def cross_validate(recipe: Recipe, utterances: Utterances, seed: int) -> float:
@@ -104,7 +105,7 @@ def cross_validate(recipe: Recipe, utterances: Utterances, seed: int) -> float:
 def softmax(logits: Array) -> Array:
     """Probabilities [n, SPEAKERS]."""
     power = snap(exponential(logits - logits.max(axis=1, keepdims=True)), 2 * ACTIVATION_BITS)
-    return power / power.sum(axis=1, keepdims=True)
+    return np.asarray(power / power.sum(axis=1, keepdims=True))
 
 
 def _loss_gradient(recipe: Recipe, vector: Array, utterances: Utterances, chosen: Indices, stream: Stream) -> Array:

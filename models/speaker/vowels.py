@@ -29,7 +29,7 @@ class Utterances:
 
     def real(self) -> npt.NDArray[np.float64]:
         """The samples as real values."""
-        return self.raw * 2.0**-FRACTION_BITS
+        return self.raw.astype(np.float64) * 2.0**-FRACTION_BITS
 
     def subset(self, chosen: npt.NDArray[np.bool_]) -> "Utterances":
         """Only the chosen utterances."""
