@@ -36,6 +36,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.config_errors": ("gatewayd.core",),
     "gatewayd.__main__": ("gatewayd",),
     "gatewayd.daemon": ("gatewayd",),
+    "gatewayd.parts": ("gatewayd",),
     "gatewayd": (),
 }
 
