@@ -6,6 +6,7 @@ the one struct, so that a C port follows line by line.
 """
 
 from gatewayd.core.device import PushPhase, Report, Slot, SlotState
+from gatewayd.core.module import Raw
 from gatewayd.core.names import Digest, PushId
 from gatewayd.core.selftest import matches
 from gatewayd.wire.agent_journal import Journal, encode_journal
@@ -220,6 +221,7 @@ def refusal_of(board: Board, state: AgentState, offer: OfferMessage) -> str:
         (offer.arena_bytes > has.arena_bytes, f"arena {offer.arena_bytes} > {has.arena_bytes} bytes"),
         (offer.runtime_abi != has.runtime_abi, f"abi {offer.runtime_abi}: this runtime reads {has.runtime_abi}"),
         (bool(missing), f"operators not supported: {', '.join(missing)}"),
+        (not isinstance(offer.encoding, Raw), "encoding not known"),
         (is_old, f"version {offer.version}: {newest} is installed"),
         (not _has_room(board, state, offer), "no free slot"),
     )
