@@ -214,7 +214,8 @@ def refusal_of(board: Board, state: AgentState, offer: OfferMessage) -> str:
     has = board.capabilities
     newest = max((slot.version for slot in state.slots if _is_active(slot, offer.model)), default=0)
     missing = sorted(set(offer.operators) - has.operators) if has.operators is not None else []
-    is_old = offer.version < newest or (offer.version == newest and _held(state, offer) is None)
+    is_older = offer.version < newest and offer.replaces != newest
+    is_old = is_older or (offer.version == newest and _held(state, offer) is None)
     checks = (
         (board.slot_count < _MIN_SLOTS, "one slot: no room to stage a model beside the running one"),
         (offer.size_bytes > has.slot_bytes, f"size {offer.size_bytes} > {has.slot_bytes} bytes of a slot"),
