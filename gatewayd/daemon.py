@@ -21,6 +21,7 @@ from gatewayd import __version__
 from gatewayd.adapters import systemd
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
+from gatewayd.adapters.keys import Keys, open_keys
 from gatewayd.adapters.logs import configure_logging, log_event
 from gatewayd.adapters.metrics import Metrics
 from gatewayd.adapters.model_trial import ModelTrials
@@ -191,7 +192,8 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     workers = await stack.enter_async_context(
         Workers(artifacts.path, engine_specs(config), clock=time.monotonic, limits=worker_limits(config))
     )
-    core = _core(config, store, artifacts, workers, events, connection, links)
+    keys = open_keys(data_dir / "keys")
+    core = _core(config, store, artifacts, workers, events, connection, links, keys)
     trackers.append(core.tracking)
     link = MqttDeviceLink(
         connection, topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
@@ -246,6 +248,7 @@ def _core(
     events: _Events,
     connection: MqttConnection,
     links: list[DeviceLink],
+    keys: Keys,
 ) -> _Core:
     def link_of(_: DeviceId) -> DeviceLink:
         return links[0]
@@ -263,7 +266,7 @@ def _core(
         wall_clock=time.time,
     )
     pushes = Pushes(
-        PushPorts(store, artifacts, link_of, events, time.monotonic),
+        PushPorts(store, artifacts, keys, link_of, events, time.monotonic),
         catalog=catalog,
         tracking=tracking,
         estimates=estimates,
@@ -288,7 +291,7 @@ def _core(
         config.requests.max_deadline_ms / 1000,
     )
     node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
-    services = Services(inference, catalog, tracking, pushes, decisions, requests, node)
+    services = Services(inference, catalog, tracking, pushes, decisions, requests, node, keys)
     return _Core(catalog, tracking, pushes, renting, services)
 
 
