@@ -64,6 +64,10 @@ check: $(DEV) ## format, lint, types, and the rules of the house
 models: $(MODELS) ## train the project's own models again and compare them with the committed files
 	build/models-venv/bin/python models/speaker/train.py --check
 
+.PHONY: bench-restart
+bench-restart: $(DEV) ## a gateway killed beside 1,000 pushes in every state: how soon it serves again, how they end (5 minutes)
+	$(BIN)/python -m bench.restart $(BENCH_ARGS)
+
 .PHONY: lock
 lock: $(DEV) ## pin the newest versions that requirements/*.in allow, with their hashes
 	scripts/lock-requirements $(BIN)/uv

@@ -10,6 +10,7 @@ import json
 import random
 import signal
 import sqlite3
+import statistics
 import sys
 import tempfile
 import threading
@@ -27,6 +28,7 @@ NODE = "bench"
 MODEL = "speaker"
 # Every state's deadline, so that nothing ends before the kill; what is silent after it must end within this.
 DEADLINE_S = 60
+MORE_KILLS = 2
 # What a deadline may be late: the consumer's batch and the disk.
 GRACE_S = 5
 _HEADERS = {"Content-Type": "application/json"}
@@ -68,9 +70,11 @@ def _measure(folder: Path, broker_port: int, arguments: argparse.Namespace, repo
         _show_states(folder, fleet, report)
         received = fleet.bytes_received()
         fleet.thaw()
+        starts_s = [_killed_once_more(config, port) for _ in range(MORE_KILLS)]
         killed_at, second = time.time(), _daemon("second", config, port)
         second.wait_ready()
-        report.add("serving_again_s", second.start_s, ("<=", 2.0))
+        report.add("serving_again_s", statistics.median([*starts_s, second.start_s]), ("<=", 2.0))
+        report.add("serving_again_worst_s", max([*starts_s, second.start_s]))
         _until_all_ended(port)
         report.add("all_ended_s", time.time() - killed_at)
         report.add("chunks_after_restart", (fleet.bytes_received() - received) / 512)
@@ -79,6 +83,14 @@ def _measure(folder: Path, broker_port: int, arguments: argparse.Namespace, repo
         first.kill()
         fleet.close()
     _judge(folder, fleet, killed_at, report)
+
+
+def _killed_once_more(config: Path, port: int) -> float:
+    """Start, and kill it once it serves: the pushes are on their way again by then. Returns the seconds it took to serve."""
+    daemon = _daemon("killed", config, port)
+    daemon.wait_ready()
+    daemon.kill()
+    return daemon.start_s
 
 
 class _Daemon(Server):
@@ -118,7 +130,7 @@ def _keys(folder: Path) -> dict[bytes, bytes]:
 def _call(connection: Connection, verb: str, arguments: dict[str, object]) -> dict[str, object]:
     body = json.dumps(arguments).encode()
     status, answer = connection.ask(b"POST", f"/api/{verb.replace('.', '/')}", body, _HEADERS)
-    if status != 200:  # noqa: PLR2004 - OK
+    if status != 200:
         raise RuntimeError(f"{verb}: {status} {answer.decode()[:300]}")
     document: dict[str, object] = json.loads(answer)
     return document

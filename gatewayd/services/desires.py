@@ -83,13 +83,13 @@ class Desires:
         """Take a push's end: count it, plan what follows, and see to what else is wanted on the device."""
         before, key = self.terms(push.device), (push.device, push.model)
         after = after_end(push, self._find(key), before, retry=self._retry, jitter=self._ports.chance())
+        if after.again_in_s is not None:
+            logger.info("push failed push=%d device=%s again_in_s=%.1f", push.id, push.device, after.again_in_s)
+            self._plan(key, self._ports.clock() + after.again_in_s)
         if after.desire is not None and after.desire != self._find(key):
             await self._keep(after.desire)
         if after.terms != before:
             await self._set_terms(after.terms)
-        if after.again_in_s is not None:
-            logger.info("push failed push=%d device=%s again_in_s=%.1f", push.id, push.device, after.again_in_s)
-            self._plan(key, self._ports.clock() + after.again_in_s)
         self.look_at(push.device)
 
     def look_at(self, device: DeviceId) -> None:
@@ -110,6 +110,10 @@ class Desires:
             if desire is not None and not self._obstacle(desire):
                 found.append(desire)
         return tuple(found)
+
+    def is_planned(self, desire: Desire) -> bool:
+        """Return whether it will be looked at again by itself."""
+        return (desire.device, desire.model) in self._due_s
 
     def postpone(self, desire: Desire) -> None:
         """It could not be tried after all: look again after a pause."""

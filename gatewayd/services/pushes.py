@@ -202,8 +202,9 @@ class Pushes:
             await self._retry(desire)
 
     async def _retry(self, desire: Desire) -> None:
-        if desire.device in self._on_device:
-            return  # the end of that push looks at the device's wishes again
+        async with self._stepping:  # a push that is ending has then said what follows
+            if desire.device in self._on_device or self._desires.is_planned(desire):
+                return  # the end of that push looks at the device's wishes again
         ref = ModelRef(desire.model, version=desire.version)
         try:
             async with self._starting:

@@ -36,7 +36,7 @@ from gatewayd.core.device import (
 from gatewayd.core.errors import DeviceTimeout, ModelRefused
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.model import NodeRun, Operator, Place, SelfTest, Structure, Trial, Variant, Verdict, Version
-from gatewayd.core.module import Manifest
+from gatewayd.core.module import Deflate, Manifest
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, RequestId, parse_model_ref
 from gatewayd.core.push import Limits, Offer, Push
 from gatewayd.core.request import InferenceRequest, Privacy, SensorRef, Target
@@ -109,11 +109,12 @@ class FakeTrial:
     """Finds that every model runs everywhere, unless told otherwise."""
 
     verdicts: tuple[Verdict, ...] = (NODE_RUNS, DEVICE_RUNS)
+    expected: bytes = EXPECTED
 
     async def try_model(self, digest: Digest, structure: Structure) -> Trial:
         assert digest
         assert structure is STRUCTURE
-        return Trial(self.verdicts, 4096, SelfTest(7, EXPECTED, 0))
+        return Trial(self.verdicts, 4096, SelfTest(7, self.expected, 0))
 
 
 class FakeSigner:
@@ -146,6 +147,7 @@ class FakeDevice:
     offered: Offer | None = None
     sent: list[str] = field(default_factory=list)
     samples: int = 0
+    asked: int = 0
 
     def birth(self) -> None:
         self.emit(Born(self.id, LinkKind.MQTT, Report(self.capabilities, self.slots, 0.9)))
@@ -157,6 +159,7 @@ class FakeDevice:
         self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
     ) -> RunResult:
         assert (device, sensor) == (self.id, 0)
+        self.asked += 1
         if not self.answers:
             raise DeviceTimeout(f"{device} did not answer within {timeout_s} s")
         assert self.slots[slot].version == version
@@ -178,11 +181,13 @@ class FakeDevice:
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         assert device == self.id
+        if self.offered is None or self.offered.push != offer.push:
+            self.received.clear()
         self.sent.append("offer")
         self.offered = offer
         if self.rejects:
             self._report(PushPhase.REJECTED, reason=self.rejects)
-        elif len(self.received) < offer.manifest.size_bytes:
+        elif len(self.received) < offer.manifest.transfer_bytes:
             self._want(offer)
 
     def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
@@ -190,11 +195,13 @@ class FakeDevice:
         assert (device, push, offset) == (self.id, self.offered.push, len(self.received))
         self.sent.append("chunk")
         self.received += content
-        if len(self.received) < self.offered.manifest.size_bytes:
+        if len(self.received) < self.offered.manifest.transfer_bytes:
             self._want(self.offered)
             return
         self._report(PushPhase.WRITTEN)
-        assert hashlib.sha256(self.received).hexdigest() == self.offered.manifest.digest
+        encoding = self.offered.manifest.encoding
+        named = encoding.digest if isinstance(encoding, Deflate) else self.offered.manifest.digest
+        assert hashlib.sha256(self.received).hexdigest() == named
         self._report(PushPhase.VERIFIED)
         self._report(PushPhase.TESTED)
 
@@ -225,7 +232,7 @@ class FakeDevice:
         self.birth()
 
     def _want(self, offer: Offer) -> None:
-        length = min(1024, offer.manifest.size_bytes - len(self.received))
+        length = min(1024, offer.manifest.transfer_bytes - len(self.received))
         self._report(PushPhase.WANT, offset=len(self.received), length=length)
 
     def _report(self, phase: PushPhase, *, offset: int = 0, length: int = 0, reason: str = "") -> None:
@@ -291,6 +298,14 @@ class World:
             request_class=request_class,
         )
 
+    async def seen(self, condition: Callable[[], bool], *, event_count: int = 200) -> None:
+        """Let the tasks run until `condition` holds."""
+        for _ in range(event_count):
+            if condition():
+                return
+            await self.store.recent(1)
+        raise AssertionError("did not happen")
+
     async def ended(self, push: Push, *, event_count: int = 200) -> Push:
         """Let the tasks run until the journal says that the push has ended."""
         for _ in range(event_count):
@@ -301,7 +316,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, open_join: bool = False, max_devices: int = 10) -> AsyncIterator[World]:
+async def world(
+    folder: Path, *, open_join: bool = False, max_devices: int = 10, air: AirRules = AIR
+) -> AsyncIterator[World]:
     """Open a world on the files of `folder`; opening it again is a restart of the gateway."""
     clock, events, served, estimates = ManualClock(), list[GatewayEvent](), list[Served](), Estimates()
     runtime, trial, device = FakeRuntime(), FakeTrial(), FakeDevice()
@@ -319,7 +336,7 @@ async def world(folder: Path, *, open_join: bool = False, max_devices: int = 10)
         pushes = Pushes(
             PushPorts(store, artifacts, signer, lambda _: device, events.append, clock, lambda: 1.7e9),
             catalog=catalog, tracking=tracking, estimates=estimates, desires=desires,
-            options=PushOptions(LIMITS, max_concurrent=4, air=AIR),
+            options=PushOptions(LIMITS, max_concurrent=4, air=air),
         )  # fmt: skip
         finder = OptionFinder(tracking=tracking, estimates=estimates, runtime=runtime, classes={"default": Weights()})
         decisions = Decisions(10)
