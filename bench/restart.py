@@ -71,18 +71,22 @@ def _measure(folder: Path, broker_port: int, arguments: argparse.Namespace, repo
         received = fleet.bytes_received()
         fleet.thaw()
         starts_s = [_killed_once_more(config, port) for _ in range(MORE_KILLS)]
-        killed_at, second = time.time(), _daemon("second", config, port)
+        second = _daemon("second", config, port)
         second.wait_ready()
-        report.add("serving_again_s", statistics.median([*starts_s, second.start_s]), ("<=", 2.0))
+        serving_at = time.time()
+        serving_s = statistics.median([*starts_s, second.start_s])
+        report.add("serving_again_s", serving_s, ("<=", 2.0))
+        report.add("serving_first_time_s", first.start_s)
+        report.add("serving_again_by_first_time", serving_s / first.start_s)
         report.add("serving_again_worst_s", max([*starts_s, second.start_s]))
         _until_all_ended(port)
-        report.add("all_ended_s", time.time() - killed_at)
+        report.add("all_ended_s", time.time() - serving_at)
         report.add("chunks_after_restart", (fleet.bytes_received() - received) / 512)
         second.stop()
     finally:
         first.kill()
         fleet.close()
-    _judge(folder, fleet, killed_at, report)
+    _judge(folder, fleet, serving_at, report)
 
 
 def _killed_once_more(config: Path, port: int) -> float:
@@ -177,12 +181,12 @@ def _rows(folder: Path) -> list[tuple[str, str]]:
         return list(connection.execute("SELECT state, device FROM pushes"))
 
 
-def _judge(folder: Path, fleet: Fleet, killed_at: float, report: Report) -> None:
+def _judge(folder: Path, fleet: Fleet, serving_at: float, report: Report) -> None:
     with sqlite3.connect(folder / "data" / "gatewayd.sqlite") as connection:
         rows = list(connection.execute("SELECT device, state, ended, ended_at, reason FROM pushes"))
     devices = len(fleet.devices)
     alive = [row for row in rows if row[0] not in fleet.dead()]
-    late = [row for row in rows if row[3] is not None and row[3] > killed_at + DEADLINE_S + GRACE_S]
+    late = [row for row in rows if row[3] is not None and row[3] > serving_at + DEADLINE_S + GRACE_S]
     print(f"at the end: {dict(Counter(row[1] for row in rows))}")
     for (state, reason), count in Counter((row[1], row[4]) for row in alive if row[1] != "accepted").items():
         print(f"  not accepted though alive: {count} {state}: {reason}")

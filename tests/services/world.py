@@ -5,13 +5,12 @@ The fakes keep their ports' contracts; `FakeDevice` answers as docs/device-proto
 
 import asyncio
 import hashlib
+import sqlite3
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.store import Store, open_store
@@ -36,7 +35,7 @@ from gatewayd.core.device import (
 from gatewayd.core.errors import DeviceTimeout, ModelRefused
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.model import NodeRun, Operator, Place, SelfTest, Structure, Trial, Variant, Verdict, Version
-from gatewayd.core.module import Deflate, Manifest
+from gatewayd.core.module import Deflate
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, RequestId, parse_model_ref
 from gatewayd.core.push import Limits, Offer, Push
 from gatewayd.core.request import InferenceRequest, Privacy, SensorRef, Target
@@ -51,7 +50,7 @@ from gatewayd.services.options import OptionFinder
 from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
-from gatewayd.wire.manifest import key_ring, read_manifest, sign_manifest
+from tests.signing import FakeSigner
 
 MODEL = ModelName("kws")
 DEVICE = DeviceId("dev-1")
@@ -117,19 +116,6 @@ class FakeTrial:
         return Trial(self.verdicts, 4096, SelfTest(7, self.expected, 0))
 
 
-class FakeSigner:
-    """Signs with a key made for the test."""
-
-    def __init__(self) -> None:
-        self._key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-
-    def sign(self, manifest: Manifest) -> bytes:
-        return sign_manifest(manifest, self._key)
-
-    def read(self, signed: bytes) -> Manifest:
-        return read_manifest(signed, key_ring([self._key.public_key().public_bytes_raw()]))
-
-
 @dataclass(slots=True)
 class FakeDevice:
     """One device that follows the protocol; `silent_at` is the phase from which on it says nothing."""
@@ -145,6 +131,7 @@ class FakeDevice:
     output: bytes = EXPECTED
     received: bytearray = field(default_factory=bytearray)
     offered: Offer | None = None
+    send_fails: Exception | None = None
     sent: list[str] = field(default_factory=list)
     samples: int = 0
     asked: int = 0
@@ -222,6 +209,8 @@ class FakeDevice:
     def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
         assert device == self.id
         assert push
+        if self.send_fails is not None:
+            raise self.send_fails
         self.sent.append(f"cancel: {reason}")
 
     def _hold(self, state: SlotState) -> None:
@@ -317,12 +306,20 @@ class World:
 
 @asynccontextmanager
 async def world(
-    folder: Path, *, open_join: bool = False, max_devices: int = 10, air: AirRules = AIR
+    folder: Path,
+    *,
+    open_join: bool = False,
+    max_devices: int = 10,
+    busy_timeout_s: float = 5.0,
+    air: AirRules = AIR,
 ) -> AsyncIterator[World]:
     """Open a world on the files of `folder`; opening it again is a restart of the gateway."""
     clock, events, served, estimates = ManualClock(), list[GatewayEvent](), list[Served](), Estimates()
     runtime, trial, device = FakeRuntime(), FakeTrial(), FakeDevice()
-    async with open_store(folder / "db.sqlite") as store, open_artifacts(folder / "artifacts") as artifacts:
+    async with (
+        open_store(folder / "db.sqlite", busy_timeout_s=busy_timeout_s) as store,
+        open_artifacts(folder / "artifacts") as artifacts,
+    ):
         catalog = Catalog(CatalogPorts(store, artifacts, _read_model, trial, events.append, lambda: 1.7e9))
         tracking = Tracking(
             store=store, estimates=estimates, profiles={"board-a": PROFILE},
@@ -360,6 +357,17 @@ async def world(
             inference, decisions,
             estimates,
         )  # fmt: skip
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the database as another program would: nothing can be written meanwhile."""
+    other = sqlite3.connect(folder / "db.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.close()
 
 
 @asynccontextmanager
