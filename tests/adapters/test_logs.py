@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gatewayd.adapters.logs import KeyValueFormatter, configure_logging, goes_to_journal, key_value_line
+from gatewayd.adapters.logs import KeyValueFormatter, configure_logging, fields, goes_to_journal, key_value_line, log_event
 
 
 @pytest.fixture
@@ -63,6 +63,39 @@ def test_a_traceback_stays_in_its_line() -> None:
     line = KeyValueFormatter(journal=False).format(trouble)
     assert "\n" not in line
     assert 'error="Traceback' in line
+
+
+def test_fields_stand_in_the_line_and_forge_nothing() -> None:
+    trouble = record(20, "push")
+    vars(trouble).update(fields(id=7, reason="a b\nlevel=error", msg="forged", level="error", none=None))
+    line = KeyValueFormatter(journal=False).format(trouble).partition(" ")[2]
+    assert line == 'level=info logger=gatewayd.x msg=push id=7 reason="a b\\nlevel=error"'
+
+
+def moved(state: PushState, *, reason: str = "") -> PushMoved:
+    push = a_push(state=state, reason=reason)
+    return PushMoved(push)
+
+
+EVENTS = [
+    (DeviceChanged(DeviceId("door-1"), online=True, what="online"), "device id=door-1 what=online online=true"),
+    (
+        DeviceChanged(DeviceId("door-1"), online=False, what="offline: will"),
+        'device id=door-1 what="offline: will" online=false',
+    ),
+    (ModelAdded(ModelName("kws"), 2), '"model added" version=kws@2'),
+    (AliasMoved(ModelName("kws"), "stable", 2), '"alias moved" alias=kws:stable version=2'),
+    (InputRefused("http", "bad_request", "no JSON"), '"input refused" where=http code=bad_request reason="no JSON"'),
+]
+
+
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize(("event", "line"), EVENTS, ids=[line for _, line in EVENTS])
+def test_what_happens_is_told_at_info(event: GatewayEvent, line: str) -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream=stream, environ={})
+    log_event(event)
+    assert stream.getvalue().partition(" msg=")[2].rstrip() == line
 
 
 VALUES = [
