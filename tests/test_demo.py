@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.demo.processes import Ports, Stage
 from tests.gateway import REPOSITORY
 
 LONGEST_S = 120
@@ -22,12 +23,14 @@ def test_the_demonstration_shows_the_main_job() -> None:
     assert shown.returncode == 0, shown.stdout[-3000:] + shown.stderr
     text = shown.stdout
     for board in ("hall-1", "door-2"):
-        assert re.search(rf"{board} +\S+ +device:{board} .*ms \(predicted .*µJ \(predicted", text)
+        assert re.search(rf"{board} +\S+ +device:{board} .* ms \([0-9.]+\) .* µJ \([0-9]+\)", text)
         assert f"speaker@2 -> {board}: accepted" in text
     assert re.search(r"speaker@1 does not fit on attic-3: .*arena", text)
     assert len(re.findall(r"(\d+\.\d+%) right, the card says \1", text)) == 2
     assert "the node serves instead of device:hall-1: offline" in text
-    assert re.search(r"metrics +http://127\.0\.0\.1:\d+/metrics", text)
+    assert re.search(r"metrics while this runs: http://127\.0\.0\.1:\d+/metrics", text)
+    pushes = re.findall(r"(speaker@\d -> \S+): transferring", text)
+    assert len(pushes) == len(set(pushes)) == 4, "elsewhere than on a terminal each state is told once"
 
 
 def test_without_the_model_it_says_where_to_look(tmp_path: Path) -> None:
@@ -35,3 +38,24 @@ def test_without_the_model_it_says_where_to_look(tmp_path: Path) -> None:
     shown = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, cwd=REPOSITORY, check=False)
     assert shown.returncode == 1
     assert "--models" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("broker", "problem"),
+    [
+        ("nonsense", "--broker nonsense: must be HOST:PORT"),
+        ("127.0.0.1:99999", "--broker 127.0.0.1:99999: must be HOST:PORT"),
+        ("127.0.0.1:1", "nothing answers at 127.0.0.1:1 (Connection refused)"),
+    ],
+)
+def test_a_broker_that_cannot_be_used_is_one_clear_line(broker: str, problem: str) -> None:
+    command = [sys.executable, "-m", "gatewayd", "demo", "--broker", broker]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_S, cwd=REPOSITORY, check=False)
+    assert shown.returncode == 2
+    assert problem in shown.stderr
+    assert shown.stderr.count("\n") == 1
+
+
+def test_two_on_one_broker_have_names_of_their_own(tmp_path: Path) -> None:
+    ports = Ports("127.0.0.1", 1, 1, 1, embedded=False)
+    assert len({Stage(tmp_path, ports).node for _ in range(8)}) > 1

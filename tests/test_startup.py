@@ -46,7 +46,9 @@ def the_critical_line(config: Path) -> str:
 )
 def test_a_port_in_use_names_its_option(tmp_path: Path, section: str, kind: socket.SocketKind, rest: str) -> None:
     with taken_port(kind) as port:
-        line = the_critical_line(config_in(tmp_path, f"node: {{data_dir: data}}\n{section}: {{port: {port}}}\n{rest}\n"))
+        line = the_critical_line(
+            config_in(tmp_path, f"node: {{data_dir: data}}\n{section}: {{port: {port}}}\n{rest}\n")
+        )
     assert f"{section}.port: {port} on 127.0.0.1 cannot be had (Address already in use): free it" in line
 
 

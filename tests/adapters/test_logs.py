@@ -5,10 +5,22 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from gatewayd.adapters.logs import KeyValueFormatter, configure_logging, fields, goes_to_journal, key_value_line, log_event
+from gatewayd.adapters.logs import (
+    KeyValueFormatter,
+    configure_logging,
+    fields,
+    goes_to_journal,
+    key_value_line,
+    log_event,
+)
+from gatewayd.core.events import AliasMoved, DeviceChanged, GatewayEvent, InputRefused, ModelAdded, PushMoved
+from gatewayd.core.names import DeviceId, ModelName
+from gatewayd.core.update import PushState
+from tests.core.pushes import started
 
 
 @pytest.fixture
@@ -72,11 +84,6 @@ def test_fields_stand_in_the_line_and_forge_nothing() -> None:
     assert line == 'level=info logger=gatewayd.x msg=push id=7 reason="a b\\nlevel=error"'
 
 
-def moved(state: PushState, *, reason: str = "") -> PushMoved:
-    push = a_push(state=state, reason=reason)
-    return PushMoved(push)
-
-
 EVENTS = [
     (DeviceChanged(DeviceId("door-1"), online=True, what="online"), "device id=door-1 what=online online=true"),
     (
@@ -87,6 +94,18 @@ EVENTS = [
     (AliasMoved(ModelName("kws"), "stable", 2), '"alias moved" alias=kws:stable version=2'),
     (InputRefused("http", "bad_request", "no JSON"), '"input refused" where=http code=bad_request reason="no JSON"'),
 ]
+
+
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize(("state", "told"), [(PushState.FAILED, 1), (PushState.TRANSFERRING, 0)])
+def test_a_push_is_told_at_info_when_it_ends(state: PushState, told: int) -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream=stream, environ={})
+    log_event(PushMoved(replace(started().push, state=state, reason="flash worn out")))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == told
+    line = 'msg=push id=7 device=cam-7 version=kws@2 state=failed offset=0 size=2500 reason="flash worn out"'
+    assert all(each.endswith(line) for each in lines)
 
 
 @pytest.mark.usefixtures("root_logger")
