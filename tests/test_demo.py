@@ -1,7 +1,10 @@
 """The demonstration is what a newcomer sees first: it must end with 0 and show what it promises."""
 
 import importlib.util
+import os
 import re
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +34,27 @@ def test_the_demonstration_shows_the_main_job() -> None:
     assert re.search(r"metrics while this runs: http://127\.0\.0\.1:\d+/metrics", text)
     pushes = re.findall(r"(speaker@\d -> \S+): transferring", text)
     assert len(pushes) == len(set(pushes)) == 4, "elsewhere than on a terminal each state is told once"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("iotcore") is None, reason="iotcore, the embedded broker, is not installed"
+)
+def test_a_termination_in_mid_story_leaves_nothing_behind() -> None:
+    command = [sys.executable, "-m", "gatewayd", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as demo:
+        assert demo.stdout is not None
+        line = next(line for line in demo.stdout if "tflite-int8" in line)
+        children = [
+            os.pidfd_open(int(pid)) for pid in Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
+        ]
+        demo.send_signal(signal.SIGTERM)
+        told = demo.stdout.read()
+    assert (demo.returncode, len(children)) == (130, 1), line
+    assert "Stopped before the end" in told
+    for child in children:
+        readable, _, _ = select.select([child], [], [], LONGEST_S)
+        os.close(child)
+        assert readable
 
 
 def test_without_the_model_it_says_where_to_look(tmp_path: Path) -> None:

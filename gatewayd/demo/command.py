@@ -85,11 +85,12 @@ def _told(arguments: argparse.Namespace, stage: Stage, screen: Screen) -> None:
 def _stay(stage: Stage, screen: Screen) -> None:
     """Wait for Ctrl-C: here it is the end that was announced, not a failure."""
     ports = stage.ports
+    screen.line("")
+    screen.line("Everything keeps running; Ctrl-C ends it. Meanwhile, in another terminal:")
     url = f"GATEWAYD_URL=http://127.0.0.1:{ports.http}"
-    screen.line(f"   try      {url} {_PROGRAM} status", hang=12)
+    screen.whole(f"   {url} {_PROGRAM} status")
     watching = f"mosquitto_sub -V 5 -h {ports.host} -p {ports.mqtt_v5} -t 'gatewayd/{stage.node}/#' -v"
-    screen.line(f"   watch    {watching}", hang=12)
-    screen.line("   Everything keeps running; Ctrl-C ends it.")
+    screen.whole(f"   {watching}")
     try:
         threading.Event().wait()
     except KeyboardInterrupt:

@@ -41,6 +41,13 @@ class Screen:
                 sys.stdout.write(self._styled(part, style) + "\n")
             self._draw()
 
+    def whole(self, text: str) -> None:
+        """Print one line as it is, for commands: a terminal's own wrapping can be copied."""
+        with self._lock:
+            self._erase()
+            sys.stdout.write(text + "\n")
+            self._draw()
+
     def good(self, text: str) -> None:
         """Print a line that confirms."""
         self.line(f"   ✓ {text}", hang=5)

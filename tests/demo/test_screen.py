@@ -75,3 +75,8 @@ def test_colour_is_left_out_where_it_is_not_wanted(
     monkeypatch.setenv("NO_COLOR", "1")
     screen.good("done")
     assert capsys.readouterr().out == "   ✓ done\n"
+
+
+def test_a_command_is_left_whole_to_be_copied(screen: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    screen.whole(f"   {LONG}")
+    assert capsys.readouterr().out == f"   {LONG}\n"
