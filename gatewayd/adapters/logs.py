@@ -75,6 +75,8 @@ def configure_logging(level: str, *, stream: TextIO | None = None, environ: Mapp
     handler = logging.StreamHandler(out)
     handler.setFormatter(KeyValueFormatter(journal=goes_to_journal(out, environ)))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # aiocoap tells of every block and every refusal at info.
+    logging.getLogger("coap-server").setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
 
 
 def goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:

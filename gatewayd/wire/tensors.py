@@ -235,7 +235,7 @@ def _target(text: str, *, whole: str) -> Target:
         return NODE
     kind, _, device = text.partition(":")
     if kind != "device":
-        refuse("parameters.placement", f"{whole!r} is not auto, node, device:<id>, prefer:node or prefer:device:<id>")
+        refuse("parameters.placement", f"{whole!r} is not auto, node, device:<id> or prefer:device:<id>")
     return Target(parse_device_id(device))
 
 

@@ -55,6 +55,15 @@ def test_setting_up_again_replaces() -> None:
     assert second.getvalue().count("\n") == 1
 
 
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize(("level", "lines"), [("info", 0), ("debug", 1)])
+def test_what_a_library_tells_of_each_block_is_for_debugging(level: str, lines: int) -> None:
+    stream = io.StringIO()
+    configure_logging(level, stream=stream, environ={})
+    logging.getLogger("coap-server").info("Render request raised a renderable error")
+    assert stream.getvalue().count("\n") == lines
+
+
 def record(level: int, message: str) -> logging.LogRecord:
     return logging.LogRecord("gatewayd.x", level, "x.py", 1, message, None, None)
 
