@@ -5,10 +5,12 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from paho.mqtt import MQTTException, publish
 
 _END_S = 10.0
 
@@ -89,6 +91,16 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        if not self.ports.embedded:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Take back what a broker of yours would retain for ever: an empty retained message clears its topic."""
+        base = f"gatewayd/{self.node}"
+        topics = (f"{base}/status", *(f"{base}/device/{board}/up/status" for board in self._boards))
+        with suppress(OSError, MQTTException):  # the broker went first
+            for topic in topics:
+                publish.single(topic, b"", qos=1, retain=True, hostname=self.ports.host, port=self.ports.mqtt)
 
     def start_daemon(self) -> subprocess.Popen[bytes]:
         """Write a config and start `gatewayd run` on it."""
