@@ -1,6 +1,6 @@
 """Trying a freshly pushed model: one inference on the device, compared with what admission recorded."""
 
-from gatewayd.core.errors import DeviceError
+from gatewayd.core.errors import GatewayError
 from gatewayd.core.model import Variant
 from gatewayd.core.names import ModelRef
 from gatewayd.core.selftest import matches, self_test_input
@@ -38,7 +38,7 @@ class Prover:
                 sensor=0,
                 timeout_s=self._timeout_s,
             )
-        except DeviceError as error:
+        except GatewayError as error:
             return str(error)
         return _difference(variant, run.output)
 
