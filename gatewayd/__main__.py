@@ -4,11 +4,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gatewayd import __version__
 from gatewayd.cli import command as client
 from gatewayd.demo import command as demo
 from gatewayd.sim import command as sim
+
+if TYPE_CHECKING:
+    from gatewayd.config import Config
 
 DEFAULT_CONFIG = Path("/etc/gatewayd/gatewayd.yaml")
 
@@ -47,27 +51,31 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_config(path: Path) -> int:
-    from gatewayd.config import ConfigError, load_config  # noqa: PLC0415 - clients start without pydantic
-
-    try:
-        load_config(path)
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
+    if _loaded(path) is None:
         return 1
     sys.stdout.write(f"{path}: ok\n")
     return 0
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
-    from gatewayd.config import ConfigError, load_config  # noqa: PLC0415 - clients start without the daemon's packages
-    from gatewayd.daemon import run  # noqa: PLC0415 - as above
+    from gatewayd.daemon import run  # noqa: PLC0415 - clients start without the daemon's packages
+
+    config = _loaded(arguments.config)
+    return 1 if config is None else run(config)
+
+
+def _loaded(path: Path) -> "Config | None":
+    """Read and check a config; None when something is wrong, which is told."""
+    from gatewayd.config import ConfigError, load_config  # noqa: PLC0415 - clients start without pydantic
+    from gatewayd.config_files import check_files  # noqa: PLC0415 - as above
 
     try:
-        config = load_config(arguments.config)
+        config = load_config(path)
+        check_files(config, source=str(path))
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
-        return 1
-    return run(config)
+        return None
+    return config
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import assert_never
@@ -24,7 +24,7 @@ from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import Keys, open_keys
-from gatewayd.adapters.logs import configure_logging, log_event
+from gatewayd.adapters.logs import configure_logging, fields, log_event
 from gatewayd.adapters.metrics import Metrics
 from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.mqtt_connection import MqttConnection
@@ -56,6 +56,7 @@ from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking
+from gatewayd.startup import listening, made_folder
 from gatewayd.wire.tflite import read_model
 from gatewayd.wire.topics import Topics
 
@@ -73,10 +74,30 @@ def run(config: Config) -> int:
     except (GatewayError, OSError) as error:
         logger.critical("cannot start: %s", error)
         return 1
+    except ExceptionGroup as group:
+        _tell_end(group)
+        return 1
     except Exception:  # the last edge: what ends the process is told with its traceback
         logger.critical("stopping because a part failed", exc_info=True)
         return 1
     return 0
+
+
+def _tell_end(group: ExceptionGroup) -> None:
+    """Log why loops ended: an error raised on purpose says it all itself, anything else needs its traceback."""
+    expected, unexpected = group.split(GatewayError)
+    if unexpected is not None:
+        logger.critical("stopping because a part failed", exc_info=group)
+    elif expected is not None:
+        logger.critical("stopping because a part failed: %s", "; ".join(map(str, _leaves(expected))))
+
+
+def _leaves(group: ExceptionGroup[GatewayError]) -> Iterator[GatewayError]:
+    for each in group.exceptions:
+        if isinstance(each, ExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
 
 
 async def _serve(config: Config) -> None:
@@ -145,7 +166,7 @@ class _Daemon:
     edge: MqttEdge
     link: MqttDeviceLink
     events: _Events
-    http_port: int
+    ports: dict[str, int]
     broker: EmbeddedBroker | None
 
     async def live(self, stop: asyncio.Event) -> None:
@@ -164,14 +185,18 @@ class _Daemon:
                 loops["embedded broker"] = self.broker.keep()
             running = [tasks.create_task(loop, name=name) for name, loop in loops.items()]
             _settle()
-            systemd.notify("READY=1", f"STATUS=serving on http port {self.http_port}")
-            logger.info("ready node=%s version=%s http_port=%d", self.config.node.name, __version__, self.http_port)
+            systemd.notify("READY=1", f"STATUS=serving on http port {self.ports['http_port']}")
+            logger.info("ready", extra=fields(node=self.config.node.name, version=__version__, **self._listeners()))
             await stop.wait()
             systemd.notify("STOPPING=1")
             logger.info("stopping")
             await self._drain(edge)
             for task in running:
                 task.cancel()
+
+    def _listeners(self) -> dict[str, int]:
+        mqtt = {} if self.broker is None else {"mqtt_port": self.broker.port, "mqtt_v5_port": self.broker.port_v5}
+        return {**self.ports, **mqtt}
 
     async def _drain(self, edge: asyncio.Task[None]) -> None:
         self.events.is_draining = True
@@ -182,8 +207,7 @@ class _Daemon:
 
 
 async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
-    data_dir = config.node.data_dir
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir = made_folder(config.node.data_dir, option="node.data_dir")
     stack.enter_context(only_user_of(data_dir))
     store = await stack.enter_async_context(open_store(data_dir / "gatewayd.sqlite"))
     artifacts = await stack.enter_async_context(
@@ -221,31 +245,30 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         limits=mqtt_edge.Limits(max_payload_bytes=config.mqtt.max_payload_bytes),
     )
     events.edge = edge
-    http_port = await _open_edges(config, api, events, stack)
-    return _Daemon(config, core, connection, edge, link, events, http_port, broker)
+    ports = await _open_edges(config, api, events, stack)
+    return _Daemon(config, core, connection, edge, link, events, ports, broker)
 
 
-async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> int:
-    if config.coap.enabled:
-        coap = serve_coap(
-            api,
-            host=config.coap.host,
-            port=config.coap.port,
-            max_payload_bytes=config.coap.max_payload_bytes,
-            notify=events,
+async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> dict[str, int]:
+    """Start listening; return the ports by what the ready line calls them."""
+    ports: dict[str, int] = {}
+    coap, http = config.coap, config.http
+    if coap.enabled:
+        server = serve_coap(
+            api, host=coap.host, port=coap.port, max_payload_bytes=coap.max_payload_bytes, notify=events
         )
-        await stack.enter_async_context(coap)
-    http = serve_http(
+        ports["coap_port"] = await listening(stack, server, section="coap", host=coap.host, port=coap.port)
+    server = serve_http(
         api,
-        host=config.http.host,
-        port=config.http.port,
-        max_body_bytes=config.http.max_body_bytes,
+        host=http.host,
+        port=http.port,
+        max_body_bytes=http.max_body_bytes,
         metrics_text=events.metrics.text,
         ready=events.is_serving,
         notify=events,
     )
-    port: int = await stack.enter_async_context(http)
-    return port
+    ports["http_port"] = await listening(stack, server, section="http", host=http.host, port=http.port)
+    return ports
 
 
 def _core(

@@ -16,6 +16,7 @@ from gatewayd.core.device import Profile
 from gatewayd.edges.mqtt_announcements import offline_message, online_message
 from gatewayd.places import profiles_folder
 from gatewayd.services.tracking import TrackingOptions
+from gatewayd.startup import first_line
 from gatewayd.wire.profiles import parse_profile
 from gatewayd.wire.topics import Topics
 
@@ -51,9 +52,9 @@ def trial_limits(config: Config) -> TrialLimits:
 
 
 def mqtt_options(config: Config, topics: Topics) -> MqttOptions:
-    """Return where the broker is and what is said there at connect and when we vanish. Raises: OSError (password file)."""
+    """Return where the broker is and what is said there at connect and when we vanish. Raises: StartRefused (password file)."""
     mqtt = config.mqtt
-    password = mqtt.password_file.read_text().strip() if mqtt.password_file else None
+    password = first_line(mqtt.password_file, option="mqtt.password_file") if mqtt.password_file else None
     options = MqttOptions(
         host=mqtt.host,
         port=mqtt.port,

@@ -41,6 +41,8 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.places": (),
     "gatewayd.config": ("gatewayd.config_errors", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.config_errors": ("gatewayd.core",),
+    "gatewayd.config_files": ("gatewayd.config", "gatewayd.config_errors"),
+    "gatewayd.startup": ("gatewayd.core",),
     "gatewayd.__main__": ("gatewayd",),
     "gatewayd.daemon": ("gatewayd",),
     "gatewayd.parts": ("gatewayd",),

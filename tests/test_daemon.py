@@ -58,7 +58,10 @@ def test_a_part_that_fails_brings_the_process_down_with_1(gateway: Gateway, brok
     finally:
         board.end()
     assert any("stopping because a part failed" in line for line in gateway.lines)
-    assert any("devices" in line and "gatewayd.sqlite" in line for line in gateway.lines)
+    (line,) = [line for line in gateway.lines if "level=critical" in line]
+    assert "devices" in line
+    assert "gatewayd.sqlite" in line
+    assert "Traceback" not in line
 
 
 def test_a_broker_that_is_away_at_start_is_no_error(tmp_path: Path, broker: Broker) -> None:

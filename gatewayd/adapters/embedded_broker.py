@@ -13,8 +13,10 @@ import json
 import logging
 import socket
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,8 +28,12 @@ LOOPBACK = "127.0.0.1"
 MAX_PAYLOAD_BYTES = 2**20
 _START_S = 10.0
 _POLL_S = 0.02
-_MAX_RESTARTS = 20  # a broker that dies again and again will not be better the 21st time
 _PANIC = b"panicked at"
+
+MAX_RESTARTS = 20
+RESTART_WINDOW_S = 600.0
+"""Restarts within the window: a broker that dies again and again is not better the 21st time. Protects the clients behind
+it from a daemon that looks alive; one death a day must never add up to an end."""
 
 # The child ends itself when its standard input closes, so that no way of dying leaves it behind.
 _CHILD = "from iotcore._serve import main; main()"
@@ -62,9 +68,25 @@ class BrokerMissing(NodeError):
 
 
 class BrokerDied(NodeError):
-    """The embedded broker ended by itself, too often to start it again."""
+    """The embedded broker ended by itself, too often to start it again; the message says how to watch it unharmed."""
 
     code = "broker_died"
+
+
+class Restarts:
+    """The restarts of the last `window_s`; `spend` counts one more."""
+
+    def __init__(self, most: int, *, window_s: float = RESTART_WINDOW_S) -> None:
+        self._most = most
+        self._window_s = window_s
+        self._at_s: deque[float] = deque(maxlen=most + 1)
+
+    def spend(self, now_s: float) -> int:
+        """Return how many there were in the window, this one included; 0 when it is one too many."""
+        while self._at_s and self._at_s[0] <= now_s - self._window_s:
+            self._at_s.popleft()
+        self._at_s.append(now_s)
+        return len(self._at_s) if len(self._at_s) <= self._most else 0
 
 
 class EmbeddedBroker:
@@ -76,22 +98,22 @@ class EmbeddedBroker:
         self._config = config
         self._child: Process | None = None
 
-    async def keep(self) -> None:
+    async def keep(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Start it again whenever it dies, on the same ports and without what it had retained. Run this as a task.
 
-        Raises: BrokerDied after 20 restarts; BrokerMissing when it does not come up again.
+        Raises: BrokerDied at the 21st death within 10 minutes; BrokerMissing when it does not come up again.
         """
-        for restart in range(1, _MAX_RESTARTS + 1):
+        restarts = Restarts(MAX_RESTARTS)
+        while True:
             complaint = await self._complaint()
-            _LOG.error(
-                "the embedded broker died and is started again (%d of %d): %s", restart, _MAX_RESTARTS, complaint
-            )
+            number = restarts.spend(clock())
+            minutes = round(RESTART_WINDOW_S / 60)
+            if number == 0:
+                raise BrokerDied(f"the embedded broker died {MAX_RESTARTS + 1} times in {minutes} minutes: {complaint}")
+            text = "the embedded broker died and is started again (%d of %d in %d minutes): %s"
+            _LOG.error(text, number, MAX_RESTARTS, minutes, complaint)
             await self.stop()
             await self.start()
-        message = (
-            f"the embedded broker died {_MAX_RESTARTS + 1} times: use mosquitto, or no 3.1.1 clients (see the config)"
-        )
-        raise BrokerDied(message)
 
     async def start(self) -> None:
         """Start it and return once both ports listen; `stop` is due even when it fails. Raises: BrokerMissing."""
@@ -128,13 +150,21 @@ class EmbeddedBroker:
             await asyncio.sleep(_POLL_S)
 
     async def _complaint(self) -> str:
-        """Read what the child writes to standard error until it panics or ends."""
+        """Read what the child writes to standard error until it panics or ends; return the cause and the remedy."""
         if self._child is None or self._child.stderr is None:
             return "not running"
         async for line in self._child.stderr:
             if _PANIC in line:
-                return line.decode(errors="replace").strip()
+                _LOG.debug("the embedded broker said: %s", line.decode(errors="replace").strip())
+                return self._remedy()
         return f"exit code {await self._child.wait()}"
+
+    def _remedy(self) -> str:
+        return (
+            "an MQTT 5 message with properties probably reached a 3.1.1 client. "
+            f"Watch with `mosquitto_sub -V 5 -p {self.port_v5} -t 'gatewayd/#' -v`; never subscribe to '#' "
+            f"on port {self.port}; for more use mosquitto (mqtt.embedded.enabled: false)"
+        )
 
 
 @asynccontextmanager
@@ -169,7 +199,10 @@ def _bound(holder: socket.socket, port: int) -> int:
     try:
         holder.bind((LOOPBACK, port))
     except OSError as error:
-        message = f"port {port} cannot be had for the embedded broker ({error.strerror}): free it, or set mqtt.embedded"
+        message = (
+            f"port {port} cannot be had for the embedded broker ({error.strerror}): "
+            "free it, or set mqtt.embedded.port and port_v5"
+        )
         raise BrokerMissing(message) from None
     bound: int = holder.getsockname()[1]
     return bound

@@ -1,9 +1,9 @@
 """Logging for journald: one record, one line of key=value on standard error, with the priority where journald reads it.
 
-    level=info logger=gatewayd.daemon msg="listening on 127.0.0.1:8080"
+    level=info logger=gatewayd.events msg=device id=door-1 what=online
 
-Modules log with the standard `logging`; this sets up the root logger once, at start. Lines that are key=value already
-(the canonical line of a request) are written as msg="…" too: one grammar for all.
+Modules log with the standard `logging`; this sets up the root logger once, at start. A record with `extra=fields(…)` (the
+canonical line of an event) gets those as pairs of its own after msg.
 """
 
 import json
@@ -25,7 +25,9 @@ from gatewayd.core.events import (
     RequestFailed,
     RequestServed,
 )
+from gatewayd.core.update import Push
 
+_FIELDS = "fields"
 _EVENTS = logging.getLogger("gatewayd.events")
 
 _PLAIN = re.compile(r"[\w.:/@+,%=-]+", re.ASCII)
@@ -47,9 +49,16 @@ class KeyValueFormatter(logging.Formatter):
         pairs = {"level": record.levelname.lower(), "logger": record.name, "msg": record.getMessage()}
         if not self._journal:
             pairs = {"time": self.formatTime(record, self.datefmt), **pairs}
+        own = getattr(record, _FIELDS, {})
+        pairs |= {key: str(value) for key, value in own.items() if key not in pairs}
         if record.exc_info:
             pairs["error"] = self.formatException(record.exc_info)
         return _priority(record.levelno, journal=self._journal) + key_value_line(pairs)
+
+
+def fields(**pairs: object) -> dict[str, dict[str, object]]:
+    """Return what a record's `extra` has to be for the pairs to stand in its line; None is left out."""
+    return {_FIELDS: {key: value for key, value in pairs.items() if value is not None}}
 
 
 def key_value_line(pairs: Mapping[str, str]) -> str:
@@ -66,6 +75,8 @@ def configure_logging(level: str, *, stream: TextIO | None = None, environ: Mapp
     handler = logging.StreamHandler(out)
     handler.setFormatter(KeyValueFormatter(journal=goes_to_journal(out, environ)))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # aiocoap tells of every block and every refusal at info.
+    logging.getLogger("coap-server").setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
 
 
 def goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -78,30 +89,34 @@ def goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 
 def log_event(event: GatewayEvent) -> None:
-    """Write one canonical line: requests at debug (an SD card dies of one line per request), the rest at info."""
+    """Write one canonical line at info; at debug, as an SD card dies of a line each: requests served, the steps of a push."""
     match event:
         case RequestServed(request, result):
-            ms = result.measured.total_s * 1000
-            _EVENTS.debug("request id=%s model=%s ran_on=%s ms=%.1f", request.id, request.model, result.ran_on, ms)
+            ms = f"{result.measured.total_s * 1000:.1f}"
+            line = fields(id=request.id, model=request.model, ran_on=result.ran_on, ms=ms)
+            _EVENTS.debug("request", extra=line)
         case RequestFailed(request, code, message, total_s):
-            text = "request id=%s model=%s code=%s ms=%.1f reason=%r"
-            _EVENTS.info(text, request.id, request.model, code, total_s * 1000, message)
+            ms = f"{total_s * 1000:.1f}"
+            _EVENTS.info("request", extra=fields(id=request.id, model=request.model, code=code, ms=ms, reason=message))
         case PushMoved(push):
             level = logging.INFO if push.state.is_end else logging.DEBUG
-            text = "push id=%d device=%s version=%s@%d state=%s offset=%d reason=%r"
-            _EVENTS.log(
-                level, text, push.id, push.device, push.model, push.version, push.state.value, push.offset, push.reason
-            )
-        case DeviceChanged(device, _, what):
-            _EVENTS.info("device id=%s what=%r", device, what)
+            _EVENTS.log(level, "push", extra=_push_fields(push))
+        case DeviceChanged(device, online, what):
+            _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
         case ModelAdded(model, version):
-            _EVENTS.info("model added version=%s@%d", model, version)
+            _EVENTS.info("model added", extra=fields(version=f"{model}@{version}"))
         case AliasMoved(model, alias, version):
-            _EVENTS.info("alias moved alias=%s:%s version=%d", model, alias, version)
+            _EVENTS.info("alias moved", extra=fields(alias=f"{model}:{alias}", version=version))
         case InputRefused(where, code, message):
-            _EVENTS.warning("input refused where=%s code=%s reason=%r", where, code, message)
+            _EVENTS.warning("input refused", extra=fields(where=where, code=code, reason=message))
         case _:
             assert_never(event)
+
+
+def _push_fields(push: Push) -> dict[str, dict[str, object]]:
+    version = f"{push.model}@{push.version}"
+    line = {"id": push.id, "device": push.device, "version": version, "state": push.state.value}
+    return fields(**line, offset=push.offset, size=push.size_bytes, reason=push.reason or None)
 
 
 def _priority(level: int, *, journal: bool) -> str:

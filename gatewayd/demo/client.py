@@ -33,6 +33,7 @@ class GatewayClient:
 
     def __init__(self, *, host: str, port: int, base: str, on_event: Callable[[str, Answer], None]) -> None:
         self._base = base
+        self._address = f"{host}:{port}"
         self._on_event = on_event
         self._replies = f"reply/{uuid.uuid4().hex[:12]}"
         self._waiting: dict[bytes, queue.SimpleQueue[Answer]] = {}
@@ -47,7 +48,7 @@ class GatewayClient:
     def __enter__(self) -> Self:
         self._mqtt.loop_start()
         if not self._ready.wait(_CONNECT_S):
-            raise TimeoutError("the MQTT broker did not answer")
+            raise TimeoutError(f"the MQTT broker at {self._address} did not answer within {_CONNECT_S:.0f} s")
         return self
 
     def __exit__(self, *_: object) -> None:

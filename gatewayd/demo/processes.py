@@ -1,16 +1,21 @@
 """The processes of the demonstration: a daemon and boards, each as a user would start them, ended when the story ends."""
 
+import secrets
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-NODE = "demo"
+from paho.mqtt import MQTTException, publish
+
 _END_S = 10.0
+
+_REACH_S = 3.0
+_MAX_PORT = 65535
 
 _CONFIG = """\
 node: {{name: {node}, data_dir: {data_dir}}}
@@ -44,13 +49,30 @@ class Board:
     seed: int
 
 
+class BrokerRefused(Exception):
+    """`--broker` names no broker that can be used; the message says what to do."""
+
+
 def choose_ports(broker: str | None) -> Ports:
-    """Pick free loopback ports; `broker` is host:port of a real one, None for the embedded one."""
+    """Pick free loopback ports; `broker` is host:port of a real one, None for the embedded one. Raises: BrokerRefused."""
     free = [_free_port() for _ in range(3)]
     if broker is None:
         return Ports("127.0.0.1", free[0], free[1], free[2], embedded=True)
     host, _, port = broker.rpartition(":")
-    return Ports(host or "127.0.0.1", int(port), int(port), free[2], embedded=False)
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= _MAX_PORT):
+        raise BrokerRefused(f"--broker {broker}: must be HOST:PORT, for example 127.0.0.1:1883")
+    ports = Ports(host.strip("[]") or "127.0.0.1", int(port), int(port), free[2], embedded=False)
+    _reach(ports)
+    return ports
+
+
+def _reach(ports: Ports) -> None:
+    try:
+        socket.create_connection((ports.host, ports.mqtt), _REACH_S).close()
+    except OSError as error:
+        where = f"{ports.host}:{ports.mqtt}"
+        text = f"--broker: nothing answers at {where} ({error.strerror or error}): start a broker there, or leave --broker out"
+        raise BrokerRefused(text) from None
 
 
 class Stage:
@@ -59,6 +81,8 @@ class Stage:
     def __init__(self, folder: Path, ports: Ports) -> None:
         self.folder = folder
         self.ports = ports
+        # A name of its own: two demonstrations on one broker must not take each other's boards.
+        self.node = f"demo-{secrets.token_hex(2)}"
         self._stack = ExitStack()
         self._boards: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -67,6 +91,16 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+        if not self.ports.embedded:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Take back what a broker of yours would retain for ever: an empty retained message clears its topic."""
+        base = f"gatewayd/{self.node}"
+        topics = (f"{base}/status", *(f"{base}/device/{board}/up/status" for board in self._boards))
+        with suppress(OSError, MQTTException):  # the broker went first
+            for topic in topics:
+                publish.single(topic, b"", qos=1, retain=True, hostname=self.ports.host, port=self.ports.mqtt)
 
     def start_daemon(self) -> subprocess.Popen[bytes]:
         """Write a config and start `gatewayd run` on it."""
@@ -78,7 +112,7 @@ class Stage:
         """Start `gatewayd sim-device`; its flash is a folder that outlives it."""
         broker = f"{self.ports.host}:{self.ports.mqtt}"
         arguments = ["sim-device", "--id", board.id, "--board", board.board, "--link", board.link]
-        arguments += ["--broker", broker, "--node", NODE, "--state", str(self.folder / board.id)]
+        arguments += ["--broker", broker, "--node", self.node, "--state", str(self.folder / board.id)]
         arguments += ["--samples", str(samples), "--sensor", "mic", "--seed", str(board.seed)]
         arguments += ["--arena", str(board.arena_bytes), "--trust", str(self.folder / "data" / "keys" / "trusted.txt")]
         self._boards[board.id] = self._start(board.id, arguments)
@@ -97,7 +131,7 @@ class Stage:
         broker = f"host: {ports.host}, port: {ports.mqtt}"
         if ports.embedded:
             broker = _EMBEDDED.format(port=ports.mqtt, port_v5=ports.mqtt_v5)
-        return _CONFIG.format(node=NODE, data_dir=self.folder / "data", broker=broker, http=ports.http)
+        return _CONFIG.format(node=self.node, data_dir=self.folder / "data", broker=broker, http=ports.http)
 
     def _start(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context((self.folder / f"{name}.log").open("wb"))

@@ -26,6 +26,8 @@ _PUSH_S = 45.0
 _MAX_REQUESTS = 200
 _SHOWN = 3
 _SECOND = 2
+_ENDED = {"accepted", "rejected", "failed", "rolled-back", "cancelled"}
+_TRANSFER = {"offered", "transferring"}
 
 # The card and the demonstration measure on the same recordings; kernels of another machine may flip a close call.
 _TOLERANCE = 0.01
@@ -76,8 +78,7 @@ class Watch:
                 case "event/push":
                     before = self.pushes.get(event["device"])
                     self.pushes[event["device"]] = event
-                    if before != event:
-                        self._show(event)
+                    self._show(event, before)
                 case "event/device":
                     self.devices[event["device"]] = event
                 case "status":
@@ -90,10 +91,21 @@ class Watch:
             if not self._changed.wait_for(condition, timeout_s):
                 raise DemoError(f"{what} did not happen within {timeout_s:.0f} s")
 
-    def _show(self, push: Answer) -> None:
-        done = push["offset"] if push["state"] in {"offered", "transferring"} else push["size"]
-        words = f"{push['model']}@{push['version']} -> {push['device']}: {push['state']}"
-        self.screen.bar(done / push["size"], f"{words} ({done:,} of {push['size']:,} bytes) {push['reason']}".rstrip())
+    def _show(self, push: Answer, before: Answer | None) -> None:
+        """Redraw the bar; where nothing is redrawn, tell each new state once. The end is a line that stays."""
+        is_new = before is None or (before["push"], before["state"]) != (push["push"], push["state"])
+        version = f"{push['model']}@{push['version']}"
+        words = f"{version} -> {push['device']}: {push['state']}"
+        if push["state"] in _ENDED:
+            self.screen.drop_bar(push["device"])
+            if is_new:
+                tell = self.screen.good if push["state"] == "accepted" else self.screen.bad
+                tell(f"{words} ({push['size']:,} bytes) {push['reason']}".rstrip())
+            return
+        done = push["offset"] if push["state"] in _TRANSFER else push["size"]
+        self.screen.bar(push["device"], done / push["size"], words)
+        if is_new and not self.screen.is_terminal:
+            self.screen.line(f"   … {words} ({done:,} of {push['size']:,} bytes)")
 
 
 @dataclass(slots=True)
@@ -119,16 +131,15 @@ class Story:
         self._unplugged()
 
     def _add_version(self, number: int) -> None:
-        self.screen.section(
-            1 if number == 1 else 6, f"A model: {MODEL}@{number} is read, tried in child processes and admitted"
-        )
+        part, what = (1, "A model") if number == 1 else (6, "A better model")
+        self.screen.section(part, f"{what}: {MODEL}@{number} is read, tried in child processes and admitted")
         files = sorted((self.models / f"v{number}").glob("*.tflite"))
         content = [base64.b64encode(path.read_bytes()).decode() for path in files]
         arguments = {"model": MODEL, "files": content, "labels": list(self.recordings.labels)}
         arguments |= {"preprocessing": "lpc12@1", "note": "nine speakers, one vowel"}
         version = self.client.command("models.add", arguments, timeout_s=60)
         for variant in version["variants"]:
-            arena = f", arena {variant['arena_bytes']:,} B on TensorFlow Lite Micro" if variant["arena_bytes"] else ""
+            arena = f", arena {variant['arena_bytes']:,} B on TFLite Micro" if variant["arena_bytes"] else ""
             self.screen.good(f"{variant['name']}: {variant['size_bytes']:,} B, {variant['macs']:,} MACs{arena}")
 
     def _start_boards(self) -> None:
@@ -144,8 +155,17 @@ class Story:
 
     def _send_data_or_model(self) -> None:
         self.screen.section(3, "Send the data or send the model? Requests name a sensor; the gateway decides")
+        self._explain("where it ran, measured time and energy, in brackets what was predicted before")
+        self._explain("first request: the worker starts and loads the model, which takes longer once")
+        self._explain(
+            "energy is the board's: computing, and its radio with 1 µJ per byte (assumed), so 696 bytes cost 696 µJ"
+        )
+        self._explain("the gateway pushes the model by itself once the savings missed reach the cost of the push")
         for board in (MIDDLE, BIG):
             self._until_on_device(board)
+
+    def _explain(self, text: str) -> None:
+        self.screen.line(f"   - {text}", hang=5)
 
     def _until_on_device(self, board: Board) -> None:
         seen: Counter[str] = Counter()
@@ -157,6 +177,7 @@ class Story:
                 self._show(f"{board.id} #{number}", answer)
             if seen[f"device:{board.id}"] >= _SHOWN:
                 self.figures.append((f"{board.id}: requests until the model was there", str(seen["node"])))
+                self._until_pushed(board, 1)
                 return
         raise DemoError(f"{board.id} served nothing itself in {_MAX_REQUESTS} requests")
 
@@ -215,19 +236,18 @@ class Story:
         self.client.command(
             "models.alias", {"model": MODEL, "alias": "stable", "version": 2, "why": "demo: more accurate"}
         )
-        self.screen.good("stable now means version 2; the boards still run version 1, so it is pushed")
+        self.screen.good("stable now means version 2; the boards still run version 1")
+        self._explain(f"this program, in the operator's place, now orders the push to {BIG.id} and to {MIDDLE.id}")
         for board in (BIG, MIDDLE):
             self.client.command("push", {"device": board.id, "model": f"{MODEL}@2"})
         for board in (BIG, MIDDLE):
-            self._until_pushed(board)
+            self._until_pushed(board, _SECOND)
             self._show(board.id, self._ask_sensor(board))
 
-    def _until_pushed(self, board: Board) -> None:
-        ended = {"accepted", "rejected", "failed", "rolled-back", "cancelled"}
-
+    def _until_pushed(self, board: Board, version: int) -> None:
         def is_over() -> bool:
             push = self.watch.pushes.get(board.id, {})
-            return push.get("version") == _SECOND and push.get("state") in ended
+            return push.get("version") == version and push.get("state") in _ENDED
 
         self.watch.until(f"the end of the push to {board.id}", is_over, timeout_s=_PUSH_S)
         if self.watch.pushes[board.id]["state"] != "accepted":
@@ -253,16 +273,17 @@ class Story:
     def _show(self, what: str, answer: Answer) -> None:
         told = answer["parameters"]
         predicted, measured = told["predicted"] or {}, told["measured"]
-        time_ms = f"{measured['total_ms']:7.1f} ms (predicted {predicted.get('latency_ms', 0):6.1f})"
-        energy = f"{measured['energy_uj']:6.0f} µJ (predicted {predicted.get('energy_uj', 0):6.0f})"
-        self.screen.line(f"   {what:<12} {told['label']:<10} {told['ran_on']:<14} {time_ms}  {energy}")
-        self.screen.line(f"   {'':<12} because {told['reason']}")
+        time_ms = f"{measured['total_ms']:6.1f} ms ({predicted.get('latency_ms', 0):.1f})"
+        energy = f"{measured['energy_uj']:4.0f} µJ ({predicted.get('energy_uj', 0):.0f})"
+        self.screen.line(f"   {what:<11} {told['label']:<9}  {told['ran_on']:<14} {time_ms:<18} {energy}", hang=15)
+        self.screen.line(f"   {'':<11} because {told['reason']}", hang=15)
 
 
-def summary(story: Story, *, started_s: float) -> None:
+def summary(story: Story, *, started_s: float, stays: bool) -> None:
     """Print what was shown and where to look further."""
     story.screen.section(8, "Summary")
     for name, value in story.figures:
-        story.screen.line(f"   {name:<48} {value}")
-    story.screen.line(f"   {'metrics':<48} http://127.0.0.1:{story.stage.ports.http}/metrics")
-    story.screen.line(f"   {'took':<48} {time.monotonic() - started_s:.0f} s")
+        story.screen.line(f"   {name:<42} {value}")
+    url = f"http://127.0.0.1:{story.stage.ports.http}/metrics"
+    story.screen.line(f"   {'metrics':<42} {url if stays else 'gone with this; --stay keeps everything running'}")
+    story.screen.line(f"   {'took':<42} {time.monotonic() - started_s:.0f} s")

@@ -174,7 +174,8 @@ class Tracking:
             self._pinged.add(event.device)
             heapq.heappush(self._ping_due, (self._clock(), event.device))
         if came or changed:
-            self._announce(tracked, "online" if came else "report")
+            came_as = "online" if tracked.approved else "online, waits for approval"
+            self._announce(tracked, came_as if came else "report")
 
     def _joined(self, device: DeviceId) -> _Tracked | None:
         if len(self._devices) >= self._options.max_devices and not self._made_room():

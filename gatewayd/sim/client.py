@@ -24,24 +24,33 @@ _QUEUED = 64  # QoS 1 messages that paho keeps while the broker is away; the age
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """Where the broker is and who the device is. `base` is `<prefix>/<node>/device/<device-id>`."""
+    """Where the broker is, who the device is, and below which topic level(s) its gateway is (`<prefix>/<node>`)."""
 
     host: str
     port: int
     device: str
-    base: str
+    gateway: str
     version: str = "3.1.1"
     username: str | None = None
     password: str | None = None
 
+    @property
+    def base(self) -> str:
+        """The device's own topic level(s)."""
+        return f"{self.gateway}/device/{self.device}"
+
 
 @dataclass(frozen=True, slots=True)
 class ClientCallbacks:
-    """What happens to the connection, called on the event loop. `on_message` gets the kind and the payload."""
+    """What happens to the connection, called on the event loop. `on_message` gets the kind and the payload.
+
+    `on_gateway`: the gateway's own status was heard, whatever it says.
+    """
 
     on_connected: Callable[[], None]
     on_disconnected: Callable[[str], None]
     on_message: Callable[[str, bytes], None]
+    on_gateway: Callable[[], None]
 
 
 class DeviceClient:
@@ -91,7 +100,7 @@ class DeviceClient:
         if reason.is_failure:
             self._call(lambda: self._callbacks.on_disconnected(f"refused: {reason}"))
             return
-        client.subscribe(f"{self._options.base}/down/+", qos=1)
+        client.subscribe([(f"{self._options.base}/down/+", 1), (f"{self._options.gateway}/status", 1)])
 
     def _connect_fail(self, _client: Client, _userdata: object) -> None:
         self._call(lambda: self._callbacks.on_disconnected("broker not there"))
@@ -99,7 +108,9 @@ class DeviceClient:
     def _subscribed(
         self, _client: Client, _userdata: object, _mid: int, codes: list[ReasonCode], _props: Properties | None
     ) -> None:
-        refused = [str(code) for code in codes if code.is_failure]
+        refused = [
+            str(code) for code in codes[:1] if code.is_failure
+        ]  # an access list may keep the status from devices
         if refused:
             self._call(lambda: self._callbacks.on_disconnected(f"subscription refused: {refused[0]}"))
         else:
@@ -112,7 +123,9 @@ class DeviceClient:
 
     def _message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         kind = message.topic.rpartition("/")[2]
-        if not message.retain:  # a retained command is an old one: never obeyed
+        if message.topic == f"{self._options.gateway}/status":
+            self._call(self._callbacks.on_gateway)
+        elif not message.retain:  # a retained command is an old one: never obeyed
             self._call(lambda: self._callbacks.on_message(kind, bytes(message.payload)))
 
     def _call(self, callback: Callable[[], None]) -> None:
@@ -123,7 +136,7 @@ def _paho(options: ClientOptions) -> PromptClient:
     is_v5 = options.version == "5"
     client = PromptClient(
         CallbackAPIVersion.VERSION2,
-        client_id=f"device-{options.device}",
+        client_id=f"{options.gateway.rpartition('/')[2]}-{options.device}",  # boards of two gateways may share a broker
         clean_session=None if is_v5 else True,
         protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
     )

@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import fcntl
 import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from gatewayd.core.device import EnergySource, Profile
 from gatewayd.core.errors import BadRequest, GatewayError
 from gatewayd.core.names import parse_device_id
 from gatewayd.places import profiles_folder
-from gatewayd.sim.board import Room, capabilities_of, true_board
+from gatewayd.sim.board import Room, Truth, capabilities_of, true_board
 from gatewayd.sim.client import ClientOptions
 from gatewayd.sim.device import SimDevice
 from gatewayd.sim.flash import Flash, FlashFault
@@ -83,9 +85,14 @@ def run(args: argparse.Namespace) -> int:
     """Run the device until SIGTERM or SIGINT: 0; 1 when it could not go on, 2 when the arguments are wrong."""
     try:
         parts = _checked(args)
+        with _own(args.state):
+            return _lived(parts, args)
     except GatewayError as error:
         sys.stderr.write(f"gatewayd sim-device: {error}\n")
         return EXIT_USAGE
+
+
+def _lived(parts: _Parts, args: argparse.Namespace) -> int:
     log, code = EventLog(args.id), 0
     try:
         asyncio.run(_live(parts, args, log))
@@ -93,6 +100,23 @@ def run(args: argparse.Namespace) -> int:
         log("reset", reason="; ".join(str(each) for each in group.exceptions))
         code = EXIT_FAILED
     return code
+
+
+@contextmanager
+def _own(state: Path) -> Iterator[None]:
+    """Keep other boards off the flash: two that write it would be one broken board. The kernel forgets with the process."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        file = (state / "in-use.lock").open("w")
+    except OSError as error:
+        raise BadRequest(f"--state {state}: cannot be written: {error.strerror}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            text = f"--state {state}: another simulated board runs on it: end that one, or name another folder"
+            raise BadRequest(text) from None
+        yield
 
 
 async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
@@ -120,9 +144,19 @@ def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log:
     )
     board = Board(capabilities, args.slots, parts.flash.page_bytes, parts.keys)
     agent = Agent(board, battery_percent=None if args.mains else round(args.battery * 100))
-    log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", truth=truth)
+    log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", **_true_figures(truth))
     machine = Machine(parts.flash, runtime, parts.sensors, truth)
     return SimDevice(agent, machine, truth=truth, options=parts.client, log=log)
+
+
+def _true_figures(truth: Truth) -> dict[str, object]:
+    return {
+        "true_macs_per_s": round(truth.macs_per_s),
+        "true_nj_per_mac": f"{truth.energy_nj_per_mac:.3g}",
+        "true_invoke_s": f"{truth.invoke_s:.3g}",
+        "true_rtt_s": f"{truth.link.rtt_s:.3g}",
+        "true_goodput_bytes_per_s": round(truth.link.goodput_bytes_per_s),
+    }
 
 
 def _checked(args: argparse.Namespace) -> _Parts:
@@ -164,9 +198,9 @@ def _client(args: argparse.Namespace) -> ClientOptions:
     if not host or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= _MAX_PORT:
         raise BadRequest(f"--broker {args.broker}: must be host:port")
     device = parse_device_id(args.id)
-    base = f"{args.prefix}/{args.node}/device/{device}"
+    gateway = f"{args.prefix}/{args.node}"
     password = _password(args.password_file) if args.password_file is not None else None
-    return ClientOptions(host.strip("[]"), int(port), device, base, args.mqtt_version, args.username, password)
+    return ClientOptions(host.strip("[]"), int(port), device, gateway, args.mqtt_version, args.username, password)
 
 
 def trusted_keys(named: Sequence[str]) -> Iterator[bytes]:

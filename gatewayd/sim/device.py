@@ -30,6 +30,8 @@ from gatewayd.wire.agent_terms import (
 MAX_INBOX = 64
 """Messages that wait for the agent. Past it a message is lost, as in a device's receive ring."""
 _QUIET = {"chunk"}
+_GATEWAY_S = 3.0
+"""How long after connecting the gateway's retained status may take before its absence is told. Assumed: it comes at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,9 @@ class SimDevice:
         self._inbox: asyncio.Queue[Event | _Stop] = asyncio.Queue()
         self._down: Radio[MessageReceived] = Radio(truth.link, self._arrived)
         self._up: Radio[Publish] = Radio(truth.link, self._leave)
-        callbacks = ClientCallbacks(self._connected, self._disconnected, self._received)
+        callbacks = ClientCallbacks(self._connected, self._disconnected, self._received, self._gateway_heard)
+        self._gateway = options.gateway
+        self._is_gateway_heard = False
         self._client = DeviceClient(options, callbacks)
         self._start_percent = agent.state.battery_percent
 
@@ -136,12 +140,24 @@ class SimDevice:
         self._inbox.put_nowait(message)
 
     def _connected(self) -> None:
-        self._log("connected")
+        self._log("connected", gateway=self._gateway)
+        asyncio.get_running_loop().call_later(_GATEWAY_S, self._ask_who_is_there)
         self._inbox.put_nowait(Connected())
 
     def _disconnected(self, reason: str) -> None:
         self._log("disconnected", reason=reason)
         self._inbox.put_nowait(Disconnected())
+
+    def _gateway_heard(self) -> None:
+        if not self._is_gateway_heard:
+            self._log("gateway-heard")
+        self._is_gateway_heard = True
+
+    def _ask_who_is_there(self) -> None:
+        if not self._is_gateway_heard:
+            prefix, _, node = self._gateway.rpartition("/")
+            hint = f"nothing heard from gateway {node} at this broker: is --node right (and --prefix {prefix})?"
+            self._log("alone", hint=hint)
 
     @staticmethod
     def _now_ms() -> int:

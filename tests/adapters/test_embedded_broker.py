@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.adapters.embedded_broker import BrokerMissing, EmbeddedBroker, embedded_broker
+from gatewayd.adapters.embedded_broker import BrokerDied, BrokerMissing, EmbeddedBroker, Restarts, embedded_broker
 from gatewayd.wire.mqtt import Message
 from tests.mqtt_client import Client, options, running
 
@@ -90,7 +90,7 @@ async def test_requests_keep_their_properties_on_5(broker: EmbeddedBroker) -> No
         assert await box.next() == request
 
 
-async def test_a_panic_is_noticed_and_mended(broker: EmbeddedBroker) -> None:
+async def test_a_panic_is_noticed_and_mended(broker: EmbeddedBroker, caplog: pytest.LogCaptureFixture) -> None:
     # A property that reaches a 3.1.1 client ends that listener: the day this fails, the broker has been mended itself.
     old, new = clients(broker)
     box = old.inbox("a")
@@ -103,6 +103,24 @@ async def test_a_panic_is_noticed_and_mended(broker: EmbeddedBroker) -> None:
             new.publish(Message("a", b"fine", qos=1))
             assert (await box.next()).payload == b"fine"
         keeper.cancel()
+    (told,) = [each.getMessage() for each in caplog.records if "embedded broker died" in each.message]
+    assert f"`mosquitto_sub -V 5 -p {broker.port_v5} -t 'gatewayd/#' -v`" in told
+    assert f"never subscribe to '#' on port {broker.port}" in told
+    assert ".rs" not in told
+
+
+async def test_one_that_dies_too_often_is_given_up(broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewayd.adapters.embedded_broker.MAX_RESTARTS", 0)
+    await broker.stop()
+    with pytest.raises(BrokerDied, match="died 1 times in 10 minutes: not running"):
+        await broker.keep()
+
+
+def test_restarts_count_within_their_window_only() -> None:
+    restarts = Restarts(2, window_s=600)
+    assert [restarts.spend(at_s) for at_s in (0, 100, 200, 500)] == [1, 2, 0, 0]
+    restarts = Restarts(2, window_s=600)
+    assert [restarts.spend(at_s) for at_s in range(0, 10_000, 400)] == [1, *[2] * 24]
 
 
 async def test_a_killed_broker_is_started_again(broker: EmbeddedBroker) -> None:

@@ -5,10 +5,22 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from gatewayd.adapters.logs import KeyValueFormatter, configure_logging, goes_to_journal, key_value_line
+from gatewayd.adapters.logs import (
+    KeyValueFormatter,
+    configure_logging,
+    fields,
+    goes_to_journal,
+    key_value_line,
+    log_event,
+)
+from gatewayd.core.events import AliasMoved, DeviceChanged, GatewayEvent, InputRefused, ModelAdded, PushMoved
+from gatewayd.core.names import DeviceId, ModelName
+from gatewayd.core.update import PushState
+from tests.core.pushes import started
 
 
 @pytest.fixture
@@ -43,6 +55,15 @@ def test_setting_up_again_replaces() -> None:
     assert second.getvalue().count("\n") == 1
 
 
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize(("level", "lines"), [("info", 0), ("debug", 1)])
+def test_what_a_library_tells_of_each_block_is_for_debugging(level: str, lines: int) -> None:
+    stream = io.StringIO()
+    configure_logging(level, stream=stream, environ={})
+    logging.getLogger("coap-server").info("Render request raised a renderable error")
+    assert stream.getvalue().count("\n") == lines
+
+
 def record(level: int, message: str) -> logging.LogRecord:
     return logging.LogRecord("gatewayd.x", level, "x.py", 1, message, None, None)
 
@@ -63,6 +84,46 @@ def test_a_traceback_stays_in_its_line() -> None:
     line = KeyValueFormatter(journal=False).format(trouble)
     assert "\n" not in line
     assert 'error="Traceback' in line
+
+
+def test_fields_stand_in_the_line_and_forge_nothing() -> None:
+    trouble = record(20, "push")
+    vars(trouble).update(fields(id=7, reason="a b\nlevel=error", msg="forged", level="error", none=None))
+    line = KeyValueFormatter(journal=False).format(trouble).partition(" ")[2]
+    assert line == 'level=info logger=gatewayd.x msg=push id=7 reason="a b\\nlevel=error"'
+
+
+EVENTS = [
+    (DeviceChanged(DeviceId("door-1"), online=True, what="online"), "device id=door-1 what=online online=true"),
+    (
+        DeviceChanged(DeviceId("door-1"), online=False, what="offline: will"),
+        'device id=door-1 what="offline: will" online=false',
+    ),
+    (ModelAdded(ModelName("kws"), 2), '"model added" version=kws@2'),
+    (AliasMoved(ModelName("kws"), "stable", 2), '"alias moved" alias=kws:stable version=2'),
+    (InputRefused("http", "bad_request", "no JSON"), '"input refused" where=http code=bad_request reason="no JSON"'),
+]
+
+
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize(("state", "told"), [(PushState.FAILED, 1), (PushState.TRANSFERRING, 0)])
+def test_a_push_is_told_at_info_when_it_ends(state: PushState, told: int) -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream=stream, environ={})
+    log_event(PushMoved(replace(started().push, state=state, reason="flash worn out")))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == told
+    line = 'msg=push id=7 device=cam-7 version=kws@2 state=failed offset=0 size=2500 reason="flash worn out"'
+    assert all(each.endswith(line) for each in lines)
+
+
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize(("event", "line"), EVENTS, ids=[line for _, line in EVENTS])
+def test_what_happens_is_told_at_info(event: GatewayEvent, line: str) -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream=stream, environ={})
+    log_event(event)
+    assert stream.getvalue().partition(" msg=")[2].rstrip() == line
 
 
 VALUES = [

@@ -112,7 +112,7 @@ async def test_coming_and_going_is_announced_once(tmp_path: Path) -> None:
         w.device.leave()
         w.device.leave()
         changes = [(event.online, event.what) for event in w.events if isinstance(event, DeviceChanged)]
-        assert changes == [(True, "online"), (False, "offline: will")]
+        assert changes == [(True, "online, waits for approval"), (False, "offline: will")]
 
 
 async def test_devices_past_the_limit_are_refused_and_counted(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,6 +49,9 @@ class Gateway:
 
     def send(self, kind: str, payload: bytes) -> None:
         self._client.publish(f"{BASE}/down/{kind}", payload, qos=1)
+
+    def say_status(self, payload: bytes) -> None:
+        self._client.publish("gatewayd/gateway-1/status", payload, qos=1, retain=True).wait_for_publish(PATIENCE_S)
 
     def next(self) -> wire.UpMessage:
         """Return the next message that is no status of a device that is there."""
@@ -122,13 +126,28 @@ class Device:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *more: str, board: str = "nucleo-l4r5zi") -> None:
-        command = [sys.executable, "-m", "gatewayd.sim", *self._arguments, "--board", board, *more]
-        self._process = subprocess.Popen(command, stderr=self._log)
+        self._process = subprocess.Popen(self.command(*more, board=board), stderr=self._log)
+
+    def command(self, *more: str, board: str = "nucleo-l4r5zi") -> list[str]:
+        return [sys.executable, "-m", "gatewayd.sim", *self._arguments, "--board", board, *more]
 
     def end(self, how: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(how)
         return self._process.wait(timeout=PATIENCE_S)
+
+    def told(self, text: str) -> str:
+        """Return the first line that holds `text`, told already or still to come."""
+        until_s = time.monotonic() + PATIENCE_S
+        with Path(self._log.name).open() as log:
+            held = ""
+            while time.monotonic() < until_s:
+                held += log.readline()
+                if held.endswith("\n"):
+                    if text in held:
+                        return held
+                    held = ""
+        raise AssertionError(f"never told: {text}")
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:

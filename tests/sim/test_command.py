@@ -42,6 +42,14 @@ def test_wrong_arguments_are_one_clear_line(
     assert not (tmp_path / "state").exists()
 
 
+def test_a_state_folder_that_cannot_be_made_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert run(parsed(tmp_path, "--state", str(tmp_path / "file" / "x"))) == EXIT_USAGE
+    assert "cannot be written: Not a directory" in capsys.readouterr().err
+
+
 def test_a_board_that_trusts_nobody_does_not_start(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)

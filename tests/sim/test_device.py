@@ -2,8 +2,10 @@
 
 import hashlib
 import importlib.util
+import re
 import signal
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +33,7 @@ class Gateway(Protocol):
     """What `conftest.Gateway` offers; test modules cannot import a conftest."""
 
     def send(self, kind: str, payload: bytes) -> None: ...
+    def say_status(self, payload: bytes) -> None: ...
     def next(self) -> wire.UpMessage: ...
     def birth(self) -> Report: ...
     def lost(self) -> object: ...
@@ -43,7 +46,9 @@ class Device(Protocol):
     """What `conftest.Device` offers."""
 
     def start(self, *more: str, board: str = ...) -> None: ...
+    def command(self, *more: str, board: str = ...) -> list[str]: ...
     def end(self, how: signal.Signals) -> int: ...
+    def told(self, text: str) -> str: ...
 
 
 def offer_of(
@@ -222,3 +227,31 @@ def test_garbage_does_not_stop_it(gateway: Gateway, device: Device) -> None:
         gateway.send(kind, b"\xff\x00{")
     gateway.send("ping", wire.encode_ping(3))
     assert gateway.next() == wire.PongFrame(3)
+
+
+def test_a_gateway_that_is_not_there_is_told(device: Device) -> None:
+    device.start("--node", "wrong")
+    told = device.told("event=alone")
+    assert "nothing heard from gateway wrong at this broker: is --node right (and --prefix gatewayd)?" in told
+    figures = re.findall(r" (true_\w+)=([0-9.e+-]+)", device.told("event=started"))
+    assert len(figures) == 5
+
+
+def test_a_gateway_that_is_there_is_heard(gateway: Gateway, device: Device) -> None:
+    gateway.say_status(b"{}")
+    device.start()
+    gateway.birth()
+    device.told("event=gateway-heard")
+
+
+def test_two_boards_do_not_share_a_flash(gateway: Gateway, device: Device) -> None:
+    device.start()
+    gateway.birth()
+    second = subprocess.run(device.command(), capture_output=True, text=True, timeout=30, check=False)
+    assert second.returncode == 2
+    assert "another simulated board runs on it: end that one" in second.stderr
+    assert second.stderr.count("\n") == 1
+    device.end(signal.SIGKILL)
+    device.start()
+    gateway.lost()
+    gateway.birth()
