@@ -41,7 +41,7 @@ run: $(DEMO) build/run/gatewayd.yaml ## the daemon with an embedded broker and i
 
 build/run/gatewayd.yaml:
 	mkdir -p $(@D)
-	printf '%s\n' 'node: {data_dir: data}' 'mqtt: {embedded: {enabled: true}}' > $@
+	printf '%s\n' 'node: {name: gateway-1, data_dir: data}' 'mqtt: {embedded: {enabled: true}}' > $@
 
 .PHONY: test
 test: $(DEV) $(TFLITE_RUNTIME) ## all tests, with the reason of each that is skipped (PYTEST_ARGS=... for some)

@@ -14,6 +14,7 @@ from gatewayd.wire import mqttdevice as wire
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_journal import journal_bytes
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
+from tests.signing import KEYS, offer_bytes
 
 SLOT_BYTES, CHUNK, PAGE, ARENA = 256, 32, 32, 1000
 DEVICE = DeviceId("bench")
@@ -66,7 +67,7 @@ class Bench:
         layout = Layout(self.slot_count, SLOT_BYTES, self.page_bytes, copy_bytes, word_bytes=16)
         self.cells = MemoryCells(layout)
         self.flash = Flash(layout, self.cells)
-        self.agent = Agent(terms.Board(self.capabilities, self.slot_count, self.page_bytes), battery_percent=90)
+        self.agent = Agent(terms.Board(self.capabilities, self.slot_count, self.page_bytes, KEYS), battery_percent=90)
 
     # what happens to the device
 
@@ -102,7 +103,7 @@ class Bench:
     # what the gateway does
 
     def offer(self, offer: OfferMessage) -> None:
-        self.send("offer", wire.encode_offer(offer))
+        self.send("offer", offer_bytes(offer))
 
     def chunk(self, push: int, content: bytes, report: PushReport | None = None) -> None:
         """Send what was wanted last."""

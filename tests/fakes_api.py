@@ -19,6 +19,7 @@ from gatewayd.core.device import (
     SlotState,
 )
 from gatewayd.core.errors import GatewayError, NotFound, UnknownDevice, UnknownModel
+from gatewayd.core.keys import Key, KeyState
 from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
 from gatewayd.core.placement import Decision, Option, Placement
@@ -230,6 +231,37 @@ class FakeDecisions:
 
 
 @dataclass
+class FakeKeys:
+    """One key that signs; more are made in order, with made-up names."""
+
+    kept: list[Key] = field(default_factory=lambda: [Key("0" * 16, bytes(32), KeyState.SIGNING, 1_700_000_000.0)])
+
+    def known(self) -> tuple[Key, ...]:
+        return tuple(self.kept)
+
+    async def add(self) -> Key:
+        number = len(self.kept)
+        self.kept.append(Key(f"{number:016x}", bytes([number]) * 32, KeyState.TRUSTED, 1_700_000_000.0 + number))
+        return self.kept[-1]
+
+    async def sign_with(self, key: str) -> Key:
+        for index, each in enumerate(self.kept):
+            if each.state is KeyState.SIGNING:
+                self.kept[index] = replace(each, state=KeyState.TRUSTED)
+        return self._set(key, KeyState.SIGNING)
+
+    async def revoke(self, key: str) -> Key:
+        return self._set(key, KeyState.REVOKED)
+
+    def _set(self, key: str, state: KeyState) -> Key:
+        for index, each in enumerate(self.kept):
+            if each.id == key:
+                self.kept[index] = replace(each, state=state)
+                return self.kept[index]
+        raise NotFound(f"no key {key!r}")
+
+
+@dataclass
 class World:
     """All fakes, and the API on top of them. Monotonic time stands at 100 s; ids are r-1, r-2 …"""
 
@@ -238,6 +270,7 @@ class World:
     tracking: FakeTracking = field(default_factory=FakeTracking)
     pushes: FakePushes = field(default_factory=FakePushes)
     decisions: FakeDecisions = field(default_factory=FakeDecisions)
+    keys: FakeKeys = field(default_factory=FakeKeys)
     connected: bool = True
     ids: int = 0
 
@@ -254,6 +287,7 @@ class World:
             decisions=self.decisions,
             requests=Requests(clock=lambda: 100.0, new_id=self.new_id, default_deadline_s=5.0, max_deadline_s=60.0),
             node=Node("edge-1", "0.1.0", 40.0, lambda: 100.0, lambda: self.connected),
+            keys=self.keys,
         )
 
     def api(self) -> Api:

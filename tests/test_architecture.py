@@ -30,12 +30,18 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.links": ("gatewayd.core", "gatewayd.wire"),
     "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker.framing"),
     "gatewayd.worker": (),
-    "gatewayd.sim": ("gatewayd.core", "gatewayd.wire", "gatewayd.adapters.worker_process"),
-    "gatewayd.demo": (),
+    "gatewayd.sim": (
+        "gatewayd.core",
+        "gatewayd.wire",
+        "gatewayd.adapters.worker_process",
+        "gatewayd.adapters.mqtt_prompt",
+    ),
+    "gatewayd.demo": ("gatewayd.adapters.mqtt_prompt",),
     "gatewayd.config": ("gatewayd.config_errors", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.config_errors": ("gatewayd.core",),
     "gatewayd.__main__": ("gatewayd",),
     "gatewayd.daemon": ("gatewayd",),
+    "gatewayd.parts": ("gatewayd",),
     "gatewayd": (),
 }
 

@@ -214,6 +214,9 @@ def _reason(question: Question, options: Sequence[Option], source: DeviceFacts |
     second = others[0]
     if second.refusal:
         return f"{winner} is the only place: {_refusals(others)}"
+    if question.prefer is not None and best.target != question.prefer:
+        wanted = next((each.refusal for each in others if each.target == question.prefer), "it is not known")
+        return f"{winner} serves instead of {_place_name(question.prefer)}: {wanted}"
     if best.target == question.prefer:
         return f"{winner} is preferred by the request ({_figure(best.total)} against {_figure(second.total)})"
     figures = f"{_figure(best.total)} against {_figure(second.total)} on {_place_name(second.target)}"

@@ -6,6 +6,7 @@ from typing import Protocol
 from gatewayd.core.device import KnownDevice, RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
+from gatewayd.core.module import Manifest
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import Offer, Push
 from gatewayd.core.registry import AliasMove
@@ -95,6 +96,16 @@ class PushStore(Protocol):
 
     async def recent(self, limit: int) -> Sequence[Push]:
         """Return the latest pushes, newest first."""
+
+
+class Signer(Protocol):
+    """Signs manifests with the gateway's key."""
+
+    def sign(self, manifest: Manifest) -> bytes:
+        """Return the signed manifest as it travels. Raises: TooLarge."""
+
+    def read(self, signed: bytes) -> Manifest:
+        """Read what a key signed that is trusted still. Raises: BadRequest."""
 
 
 class DeviceLink(Protocol):

@@ -1,6 +1,7 @@
 """What the agent refuses, and why: pure questions about an offer and the slots; nothing is changed but the floors."""
 
 from gatewayd.core.device import SlotState
+from gatewayd.core.module import Raw
 from gatewayd.wire.agent_journal import name_crc
 from gatewayd.wire.agent_terms import AgentState, Board, Floor, SlotRecord
 from gatewayd.wire.mqttdevice import OfferMessage
@@ -18,6 +19,7 @@ def refusal_of(board: Board, state: AgentState, offer: OfferMessage) -> str:
         (offer.arena_bytes > has.arena_bytes, f"arena {offer.arena_bytes} > {has.arena_bytes} bytes"),
         (offer.runtime_abi != has.runtime_abi, f"abi {offer.runtime_abi}: this runtime reads {has.runtime_abi}"),
         (bool(missing), f"operators not supported: {', '.join(missing)}"),
+        (not isinstance(offer.encoding, Raw), "encoding not known"),
         _age(state, offer),
         (not _has_room(board, state, offer), "no free slot"),
     )

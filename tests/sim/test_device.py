@@ -18,6 +18,7 @@ from gatewayd.core.tensor import Quantization, Tensor, TensorSpec, converted
 from gatewayd.wire import mqttdevice as wire
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
 from gatewayd.wire.tflite import read_model
+from tests.signing import offer_bytes
 from tests.tiny_models import CLASSES, INT8_INPUTS, int8_model, int8_weights
 
 needs_tflm = pytest.mark.skipif(
@@ -145,7 +146,7 @@ def test_killed_in_mid_transfer_it_resumes_and_keeps_its_model(gateway: Gateway,
     gateway.birth()
     assert gateway.push(offer_of(1, content, version=1), content)[-1] == "accepted"
 
-    gateway.send("offer", wire.encode_offer(offer_of(2, second, version=2)))
+    gateway.send("offer", offer_bytes(offer_of(2, second, version=2)))
     for _ in range(3):
         gateway.chunk(gateway.report(), second)
     assert gateway.report().offset == 3 * 128
@@ -157,7 +158,7 @@ def test_killed_in_mid_transfer_it_resumes_and_keeps_its_model(gateway: Gateway,
     assert [(slot.state, slot.version) for slot in report.slots] == [(SlotState.ACTIVE, 1), (SlotState.STAGING, 2)]
     gateway.send("run", wire.encode_run(1, slot=0, version=1, content=bytes(INT8_INPUTS)))
     assert result(gateway).status is FrameStatus.OK
-    gateway.send("offer", wire.encode_offer(offer_of(2, second, version=2)))
+    gateway.send("offer", offer_bytes(offer_of(2, second, version=2)))
     resumed = gateway.report()
     assert (resumed.phase, resumed.offset) == (PushPhase.WANT, 3 * 128)
     gateway.chunk(resumed, second)
@@ -168,7 +169,7 @@ def test_killed_in_trial_it_is_on_trial_still(gateway: Gateway, device: Device) 
     content = int8_model()
     device.start()
     gateway.birth()
-    gateway.send("offer", wire.encode_offer(offer_of(1, content, version=1)))
+    gateway.send("offer", offer_bytes(offer_of(1, content, version=1)))
     while (report := gateway.report()).phase is PushPhase.WANT:
         gateway.chunk(report, content)
     while report.phase is not PushPhase.TESTED:
@@ -188,13 +189,15 @@ def test_the_power_goes_in_the_middle_of_a_page(gateway: Gateway, device: Device
     # 4 operations for the journal, 128 to erase the slot; the next one is the page of the model.
     device.start("--cut-power-at", "132", "--tear", "n-1")
     gateway.birth()
-    gateway.send("offer", wire.encode_offer(offer_of(1, content, version=1)))
+    gateway.send("offer", offer_bytes(offer_of(1, content, version=1)))
     wants = []
     while isinstance(heard := gateway.next(), PushReport) and heard.phase is PushPhase.WANT:
         wants.append(heard.offset)
         gateway.chunk(heard, content)
     assert isinstance(heard, Lost)
+    assert device.end(signal.SIGKILL) == -signal.SIGKILL
     device.start()
+    gateway.birth()
     assert gateway.push(offer_of(1, content, version=1), content)[-1] == "accepted"
 
 
@@ -202,7 +205,7 @@ def test_a_board_that_is_too_small_refuses(gateway: Gateway, device: Device) -> 
     content = int8_model()
     device.start("--arena", "2048", board="nucleo-g0b1re")
     gateway.birth()
-    gateway.send("offer", wire.encode_offer(offer_of(1, content, version=1, arena=4096)))
+    gateway.send("offer", offer_bytes(offer_of(1, content, version=1, arena=4096)))
     refused = gateway.report()
     assert (refused.phase, refused.reason) == (PushPhase.REJECTED, "arena 4096 > 2048 bytes")
 

@@ -25,6 +25,7 @@ from tests.agent_bench import (
     offer_of,
     on_trial,
 )
+from tests.signing import offer_bytes
 
 
 def test_whole_push_onto_an_empty_device() -> None:
@@ -248,7 +249,7 @@ def test_trial_ends_while_disconnected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "payload"), [("activate", wire.encode_activate(PushId(2))), ("offer", wire.encode_offer(SECOND))]
+    ("kind", "payload"), [("activate", wire.encode_activate(PushId(2))), ("offer", offer_bytes(SECOND))]
 )
 def test_repeats_in_a_trial_are_answered(kind: str, payload: bytes) -> None:
     bench = on_trial()
