@@ -58,7 +58,7 @@ def is_due(now_ms: int, due_ms: int) -> bool:
 def on_offer(board: Board, state: AgentState, offer: OfferMessage) -> None:
     """Answer an offer: where it stands if it is known, else begin, continue or refuse it."""
     if offer.push == state.push and is_under_way(state) and slot_now(state).digest == offer.digest:
-        report_position(board, state)
+        _repeat_position(board, state)
     elif state.ended_phase and (offer.push, offer.digest) == (state.ended_push, state.ended_digest):
         report_end(state)
     elif (refusal := refusal_of(board, state, offer)) != "":
@@ -158,7 +158,8 @@ def on_cancel(board: Board, state: AgentState, message: Cancel) -> None:
     if state.step >= Step.WAITING and message.push == state.push:
         drop(board, state, f"cancelled: {message.reason}" if message.reason else "cancelled")
     else:
-        _answer_late(board, state, message.push)
+        # Who cancels knows the end: an answer would make a gateway that forgot the push cancel again, for ever.
+        state.out.append(Ignored(f"push {message.push}: over, or not known"))
 
 
 def on_time(board: Board, state: AgentState) -> None:
@@ -224,6 +225,13 @@ def publish_status(board: Board, state: AgentState) -> None:
     battery = None if state.battery_percent is None else state.battery_percent / 100
     slots = tuple(_reported(index, slot) for index, slot in enumerate(state.slots))
     _publish(state, "status", encode_status(Report(board.capabilities, slots, battery)), retain=True)
+
+
+def _repeat_position(board: Board, state: AgentState) -> None:
+    """Answer a repeated offer. A want that was said just now is on its way: saying it again would bring its bytes twice."""
+    if state.step is not Step.RECEIVING or is_due(state.now_ms, state.want_due_ms):
+        report_position(board, state)
+    state.wants_left = WANT_REPEATS
 
 
 def _begin(board: Board, state: AgentState, offer: OfferMessage) -> None:

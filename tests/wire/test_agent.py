@@ -178,6 +178,24 @@ def test_want_is_repeated_and_then_the_battery_is_spared() -> None:
     assert len(bench.reports()) == 2 + terms.WANT_REPEATS
 
 
+def test_a_want_that_is_on_its_way_is_not_said_twice() -> None:
+    bench = Bench().start()
+    for _ in range(3):
+        bench.offer(FIRST)
+    assert len(bench.reports()) == 1
+    bench.now_ms += 2000
+    bench.offer(FIRST)
+    assert len(bench.reports()) == 2
+
+
+def test_a_cancel_of_what_is_over_gets_no_answer() -> None:
+    """A gateway that forgot the push cancels whatever is said of it: an answer would go round for ever."""
+    bench = installed()
+    bench.send("cancel", wire.encode_cancel(PushId(1), "no such push"))
+    assert bench.said == []
+    assert bench.runnable() == {"kws": 1}
+
+
 def test_same_content_under_a_new_push_goes_on() -> None:
     bench = Bench().start()
     bench.offer(FIRST)
@@ -211,7 +229,7 @@ def test_a_refused_offer_does_not_disturb_the_push_under_way() -> None:
     bench.offer(FIRST)
     bench.offer(offer_of(2, V2, version=2, arena=5000))
     assert bench.phases() == ["want", "rejected"]
-    bench.offer(FIRST)
+    bench.wait(2000)
     bench.push(FIRST, V1)
     assert bench.runnable() == {"kws": 1}
 
