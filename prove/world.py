@@ -24,6 +24,7 @@ _RESTART_S = 2.0
 _HOP_S = 0.01
 _PATIENCE_S = 1800.0
 """Past this something waits for ever: every state's deadline together is under 200 s, and each cut may begin it anew."""
+_MAX_STEPS = 20_000
 _UP, _DOWN = "up", "down"
 
 
@@ -120,7 +121,9 @@ class World:
 
     def _play(self) -> None:
         end_s = self.now_s + _PATIENCE_S
-        while self.now_s < end_s and not self.faults:
+        for _ in range(_MAX_STEPS):
+            if self.now_s >= end_s or self.faults:
+                break
             if self._air:
                 self._deliver()
             elif not self._wait():
@@ -268,7 +271,7 @@ class World:
 
     def _on_device(self, event: terms.Event) -> None:
         try:
-            self.device.take(event, int(self.now_s * 1000))
+            self.device.take(event, round(self.now_s * 1000))
         except PowerCut:
             self._next_cut()
             self._power_off()
@@ -319,7 +322,7 @@ class World:
         if self.faults:
             return 0
         before = self._look("at the end")
-        self.device.boot(int(self.now_s * 1000))
+        self.device.boot(round(self.now_s * 1000))
         after = self._look("at the end, after a restart")
         if self.gateway.live is not None:
             self.faults.append("the gateway's push has not ended")
@@ -328,7 +331,7 @@ class World:
         if before != after:
             self.faults.append(f"runs {before}, after a restart {after}")
         self._agree(pushed, after)
-        self.device.take(terms.Connected(), int(self.now_s * 1000))
+        self.device.take(terms.Connected(), round(self.now_s * 1000))
         while self._air:
             self._deliver()
         return after
