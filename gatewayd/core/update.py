@@ -71,8 +71,13 @@ def new_push(
     size_bytes: int,
     now_s: float,
     limits: Limits,
+    stream: Digest | None = None,
+    signed: bytes = b"",
+    who: str = "",
+    started_at: float = 0.0,
+    replaces: int = 0,
 ) -> Step:
-    """Start a push: the model is offered."""
+    """Start a push: the model is offered. `stream` None: the artifact goes over the link as it is."""
     push = Push(
         id=id,
         device=device,
@@ -83,17 +88,25 @@ def new_push(
         size_bytes=size_bytes,
         state=PushState.OFFERED,
         deadline_s=now_s + limits.offer_s,
+        stream=stream or digest,
+        signed=signed,
+        who=who,
+        started_at=started_at,
+        replaces=replaces,
     )
     return Step(push, (SendOffer(),))
 
 
 def resumed_after_restart(push: Push, *, now_s: float, limits: Limits) -> Step:
-    """Take up a push from the journal: the old deadline means nothing on the new clock, and where the device is is not known."""
+    """Take up a push from the journal: the old deadline means nothing on the new clock, and where the device is is not known.
+
+    Nothing is sent: what the device says when it is heard leads on, and a thousand offers at once would be lost.
+    """
     if push.state.is_end:
         return Step(push)
     turn = _Turn(now_s, limits)
     away = replace(push, present=False, reason="the gateway restarted; waiting to hear from the device")
-    return _resumed(away, turn, wait_s=limits.absence_s)
+    return Step(_resumed(away, turn, wait_s=limits.absence_s).push)
 
 
 def step(push: Push, event: Event, *, now_s: float, limits: Limits) -> Step:
