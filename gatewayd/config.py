@@ -23,7 +23,9 @@ from pydantic import (
 )
 
 from gatewayd.config_errors import ConfigError, problem_lines
+from gatewayd.core.airtime import AirRules
 from gatewayd.core.cost import Weights
+from gatewayd.core.retry import Retry
 from gatewayd.core.update import Limits
 from gatewayd.wire.strict_yaml import MAX_YAML_BYTES, YamlRefused, load_yaml
 
@@ -298,6 +300,24 @@ class Pushes(Section):
     trial_s: Seconds = Limits().trial_s
     absence_s: Seconds = Limits().absence_s
     max_concurrent: Annotated[int, _within(1, 1000)] = 8
+    tries: Annotated[int, _within(1, 100)] = Retry().tries
+    retry_s: Seconds = Retry().first_s
+    retry_max_s: Seconds = Retry().most_s
+    quarantine_after: Annotated[int, _within(1, 1000)] = Retry().quarantine_after
+    air_share: Annotated[float, _within(0.05, 1)] = AirRules().share
+
+    @field_validator("retry_max_s")
+    @classmethod
+    def _is_no_shorter_than_the_first(cls, retry_max_s: float, info: ValidationInfo) -> float:
+        retry_s = info.data.get("retry_s", 0.0)
+        if retry_max_s < retry_s:
+            raise ValueError(f"{retry_max_s} is below pushes.retry_s ({retry_s}): raise it, or lower that")
+        return retry_max_s
+
+    @property
+    def retry(self) -> Retry:
+        """What follows a failed push."""
+        return Retry(self.tries, self.retry_s, self.retry_max_s, self.quarantine_after)
 
     @property
     def limits(self) -> Limits:

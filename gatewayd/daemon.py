@@ -9,6 +9,7 @@ import contextlib
 import gc
 import logging
 import os
+import random
 import secrets
 import signal
 import time
@@ -32,6 +33,7 @@ from gatewayd.api.services import Node, Requests, Services
 from gatewayd.api.table import Api
 from gatewayd.api.verb import Caller, Role
 from gatewayd.config import Config
+from gatewayd.core.airtime import AirRules
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused
@@ -44,11 +46,12 @@ from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.parts import engine_specs, load_profiles, mqtt_options, tracking_options, trial_limits, worker_limits
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.decisions import Decisions
+from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
 from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink
-from gatewayd.services.pushes import Pushes, PushPorts
+from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking
@@ -114,6 +117,7 @@ class _Core:
 
     catalog: Catalog
     tracking: Tracking
+    desires: Desires
     pushes: Pushes
     renting: Renting
     services: Services
@@ -201,6 +205,8 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     links.append(link)
     await core.catalog.load()
     await core.tracking.load()
+    await core.desires.load()
+    await core.pushes.load()
     api = Api(core.services)
     edge = MqttEdge(
         api,
@@ -265,13 +271,18 @@ def _core(
         clock=time.monotonic,
         wall_clock=time.time,
     )
+    desires = Desires(
+        DesirePorts(store, events, time.monotonic, time.time, random.random),
+        tracking=tracking,
+        retry=config.pushes.retry,
+    )
     pushes = Pushes(
-        PushPorts(store, artifacts, keys, link_of, events, time.monotonic),
+        PushPorts(store, artifacts, keys, link_of, events, time.monotonic, time.time),
         catalog=catalog,
         tracking=tracking,
         estimates=estimates,
-        limits=config.pushes.limits,
-        max_concurrent=config.pushes.max_concurrent,
+        desires=desires,
+        options=PushOptions(config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share)),
     )
     renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic)
     decisions = Decisions(config.requests.decisions_kept)
@@ -292,7 +303,7 @@ def _core(
     )
     node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
     services = Services(inference, catalog, tracking, pushes, decisions, requests, node, keys)
-    return _Core(catalog, tracking, pushes, renting, services)
+    return _Core(catalog, tracking, desires, pushes, renting, services)
 
 
 async def _with_broker(config: Config, stack: AsyncExitStack) -> tuple[Config, EmbeddedBroker | None]:

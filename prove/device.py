@@ -43,9 +43,7 @@ def answer_of(content: bytes) -> bytes:
 class Device:
     """One board with power. `publish` takes what the agent says; flash operations raise PowerCut."""
 
-    def __init__(
-        self, geometry: Geometry, keys: dict[bytes, bytes], publish: Callable[[terms.Publish], None]
-    ) -> None:
+    def __init__(self, geometry: Geometry, keys: dict[bytes, bytes], publish: Callable[[terms.Publish], None]) -> None:
         self._publish = publish
         capabilities = Capabilities(
             board="proof", cpu="m4", clock_mhz=64, ram_bytes=2**18, flash_bytes=2**20, runtime="tflm", runtime_version="1",

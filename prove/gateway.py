@@ -8,6 +8,7 @@ on real files.
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from gatewayd.core.model import SelfTest
 from gatewayd.core.module import Manifest, Raw
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.update import (
+    IN_PROGRESS,
     Cancelled,
     Command,
     DeviceBack,
@@ -116,8 +118,11 @@ class Gateway:
         """Come up again with nothing but the journal."""
         self._report, self._trial, self.live = None, None, None
         for push in rows.live_pushes(self._journal):
-            self.live = push
-            self._take(resumed_after_restart(push, now_s=self.now_s, limits=LIMITS))
+            resumed = resumed_after_restart(push, now_s=self.now_s, limits=LIMITS).push
+            if resumed.state.is_end:
+                self._committed(partial(rows.save_push, self._journal, resumed))
+            else:
+                self.live = resumed
 
     def ended(self) -> list[Push]:
         """Return the journal's pushes that have ended, oldest first."""
@@ -146,7 +151,8 @@ class Gateway:
             case Lost():
                 self._advance(DeviceGone(heard.reason))
             case PushReport() if self.live is None or self.live.id != heard.push:
-                self._send("cancel", wire.encode_cancel(heard.push, "no such push"))
+                if heard.phase in IN_PROGRESS:
+                    self._send("cancel", wire.encode_cancel(heard.push, "no such push"))
             case PushReport():
                 self._advance(heard)
             case wire.ResultFrame() if self._trial is not None:

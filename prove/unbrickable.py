@@ -95,7 +95,9 @@ def prove(pool: ProcessPoolExecutor, *, pairs: int, seed: int) -> tuple[Tally, T
     for name, geometry in BOARDS.items():
         counts = run(base_of(geometry), ()).counts
         plans = [(cut,) for cut in every_cut(counts)]
-        print(f"{name}: {counts.flash} flash operations, {counts.messages} messages, {counts.commits} commits", flush=True)
+        print(
+            f"{name}: {counts.flash} flash operations, {counts.messages} messages, {counts.commits} commits", flush=True
+        )
         found = Tally()
         for future in [pool.submit(tally, geometry, batch, then_next=True) for batch in batches(plans)]:
             found.add(future.result())

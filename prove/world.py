@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from gatewayd.core.device import PushReport, SlotState
+from gatewayd.core.device import SlotState
 from gatewayd.core.push import PushState
 from gatewayd.sim.flash import FlashFault, Power, PowerCut
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
 from prove.cuts import Counts, Cut, Kind
 from prove.device import Device, Geometry, ModelReset
-from prove.gateway import DEVICE, KEYS, Artifact, Gateway, Killed, artifact_of, open_journal
+from prove.gateway import KEYS, Artifact, Gateway, Killed, artifact_of, open_journal
 
 MODEL_BYTES = 53_936
 """The keyword-spotting model of MLPerf Tiny."""
@@ -78,14 +78,12 @@ class World:
         self._cuts = deque(cuts)
         self._air: deque[tuple[str, str, bytes]] = deque()
         self._journal = _emptied(_journal())
-        self._messages, self._commits, self._flash_before = 0, 0, 0
-        self._counted = Counts(0, 0, 0)
+        self._messages, self._commits = 0, 0
         self._retained = b""
         self._device_back_s: float | None = None
         self._gateway_back_s: float | None = None
         self._has_power = False
         self._sent: dict[int, int] = {}
-        self._pending: list[tuple[str, bytes]] = []
         self.now_s = 0.0
         self.faults: list[str] = []
         self.fired = 0
@@ -98,8 +96,7 @@ class World:
         """Boot, push, let everything happen, look."""
         self._on_device(terms.Booted(self.device.flash.journals()))
         self._settle()
-        self._flash_before = self.device.flash.power.done
-        self._arm(is_start=True)
+        self._arm()
         self._guarded(lambda: self.gateway.push(version))
         self._play()
         outcome = Outcome(self._counts(), self.fired, elapsed_s=self.now_s, faults=self.faults)
@@ -243,7 +240,6 @@ class World:
         if self._journal.in_transaction:
             self._journal.rollback()
         self._gateway_back_s = self.now_s + _RESTART_S
-        self._pending.clear()
 
     def _on_commit(self, is_before: bool) -> None:  # noqa: FBT001 - the two sides of a commit
         kind = Kind.BEFORE_COMMIT if is_before else Kind.AFTER_COMMIT
@@ -255,15 +251,12 @@ class World:
     def _next_cut(self) -> None:
         self._cuts.popleft()
         self.fired += 1
-        self._counted = self._counts()
         self._messages, self._commits = 0, 0
         self._arm()
 
-    def _arm(self, *, is_start: bool = False) -> None:
+    def _arm(self) -> None:
         """Count anew, and set up the flash for the next cut if that is the one it takes."""
-        done = self._flash_before if is_start else self.device.flash.power.done
-        self.device.flash.power = Power(done=0)
-        self._flash_before = 0 if is_start or done else 0
+        self.device.flash.power = Power()
         if self._cuts and self._cuts[0].kind is Kind.FLASH:
             self.device.flash.power = Power(self._cuts[0].index, self._cuts[0].tear)
 
@@ -370,4 +363,3 @@ def _content(version: int, model_bytes: int) -> bytes:
     return bytes((index * 7 + version * 31 + index // 251) % 255 for index in range(model_bytes))
 
 
-__all__ = ["DEVICE", "NEW", "OLD", "Base", "Outcome", "PushReport", "World", "base_of", "run"]

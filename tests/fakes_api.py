@@ -25,6 +25,7 @@ from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, Pu
 from gatewayd.core.placement import Decision, Option, Placement
 from gatewayd.core.registry import AliasMove
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured, Target
+from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
 from gatewayd.core.update import Push, PushState
 
@@ -187,6 +188,9 @@ class FakeTracking:
     def devices(self) -> tuple[DeviceView, ...]:
         return tuple(self.views)
 
+    def device(self, device: DeviceId) -> DeviceView:
+        return next(view for view in self.views if view.id == device)
+
     async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
         for index, view in enumerate(self.views):
             if view.id == device:
@@ -204,15 +208,41 @@ class FakePushes:
     ended: list[Push] = field(default_factory=list)
     started: list[tuple[DeviceId, ModelRef, str]] = field(default_factory=list)
     forgets: bool = False
+    kept_terms: dict[DeviceId, Terms] = field(default_factory=dict)
 
-    async def start(self, device: DeviceId, ref: ModelRef, *, who: str) -> Push:
+    async def start(self, device: DeviceId, ref: ModelRef, *, who: str, downgrade: bool = False) -> Push:
         self.started.append((device, ref, who))
-        push = replace(PUSH, device=device, model=ref.name, state=PushState.OFFERED, offset=0)
+        newer = 9 if downgrade else 0
+        push = replace(PUSH, device=device, model=ref.name, state=PushState.OFFERED, offset=0, who=who, replaces=newer)
         self.current = [] if self.forgets else [push]
         return push
 
-    async def recent(self, limit: int) -> Sequence[Push]:
-        return [*self.current, *self.ended][:limit]
+    async def cancel(self, push: PushId, *, why: str) -> Push:
+        running = next((each for each in self.current if each.id == push), None)
+        if running is None:
+            raise NotFound(f"no push {push}")
+        ended = replace(running, state=PushState.CANCELLED, reason=why, ended_at=1_700_000_060.0)
+        self.current, self.ended = [], [ended, *self.ended]
+        return ended
+
+    async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
+        return [push for push in (*self.current, *self.ended) if device in {None, push.device}][:limit]
+
+    def terms(self, device: DeviceId) -> Terms:
+        return self.kept_terms.get(device, Terms(device))
+
+    def desired(self, device: DeviceId) -> tuple[Desire, ...]:
+        return (Desire(device, KWS, 1, "ann", 1_700_000_000.0),)
+
+    async def release(self, device: DeviceId) -> Terms:
+        return self._set(replace(self.terms(device), quarantine=""))
+
+    async def allow_one_slot(self, device: DeviceId, *, allowed: bool) -> Terms:
+        return self._set(replace(self.terms(device), one_slot=allowed))
+
+    def _set(self, terms: Terms) -> Terms:
+        self.kept_terms[terms.device] = terms
+        return terms
 
     def live(self) -> tuple[Push, ...]:
         if self.current and self.states:

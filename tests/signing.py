@@ -26,6 +26,7 @@ def manifest_of(offer: OfferMessage) -> Manifest:
         inputs=(),
         outputs=(),
         self_test=offer.self_test,
+        replaces=offer.replaces,
     )
 
 

@@ -18,8 +18,9 @@ from gatewayd.adapters.store_schema import broken, connect
 from gatewayd.core.device import KnownDevice
 from gatewayd.core.errors import NodeError
 from gatewayd.core.model import Version
-from gatewayd.core.names import Alias, ModelName, PushId
+from gatewayd.core.names import Alias, DeviceId, ModelName, PushId
 from gatewayd.core.registry import AliasMove
+from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.update import Push
 
 T = TypeVar("T")
@@ -78,13 +79,37 @@ class Store:
         """Insert or replace. Of the ended ones the newest `KEPT_ENDED_PUSHES` are kept."""
         await self._transact(lambda connection: rows.save_push(connection, push))
 
+    async def save_pushes(self, pushes: Sequence[Push]) -> None:
+        """Insert or replace several in one transaction: one sync of the disk for all of them."""
+        await self._transact(lambda connection: rows.save_pushes(connection, pushes))
+
     async def next_push_id(self) -> PushId:
         """Return an id never returned before and below 2**31. Raises: NodeError when none is left."""
         return await self._transact(rows.next_push_id)
 
-    async def recent(self, limit: int) -> Sequence[Push]:
-        """Return at most `limit` pushes, newest first; as `load_live` for presence and deadline."""
-        return await self._transact(lambda connection: rows.recent_pushes(connection, limit))
+    async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
+        """Return at most `limit` pushes (of one device), newest first; as `load_live` for presence and deadline."""
+        return await self._transact(lambda connection: rows.recent_pushes(connection, limit, device))
+
+    async def load_desires(self) -> Sequence[Desire]:
+        """Return what is wanted on devices, the oldest wish first."""
+        return await self._transact(rows.load_desires)
+
+    async def save_desire(self, desire: Desire) -> None:
+        """Insert or replace."""
+        await self._transact(lambda connection: rows.save_desire(connection, desire))
+
+    async def drop_desire(self, device: DeviceId, model: ModelName) -> None:
+        """Want nothing of that model there any more."""
+        await self._transact(lambda connection: rows.drop_desire(connection, device, model))
+
+    async def load_terms(self) -> Sequence[Terms]:
+        """Return the terms of devices that are not the usual ones."""
+        return await self._transact(rows.load_terms)
+
+    async def save_terms(self, terms: Terms) -> None:
+        """Insert or replace."""
+        await self._transact(lambda connection: rows.save_terms(connection, terms))
 
     async def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()

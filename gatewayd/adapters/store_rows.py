@@ -10,13 +10,17 @@ from gatewayd.core.errors import Conflict, NodeError, UnknownModel
 from gatewayd.core.model import Variant, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
 from gatewayd.core.registry import AliasMove
+from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.update import Push, PushState
 
-KEPT_ENDED_PUSHES = 1_000
-"""Protects the disk: older pushes that ended are forgotten."""
+KEPT_ENDED_PUSHES = 5_000
+"""Protects the disk: older pushes that ended are forgotten. One takes about 400 bytes: its manifest is not kept."""
 
 _LAST_PUSH_ID = 2**31 - 1
-_PUSH_COLUMNS = 'id, device, model, version, variant, digest, size_bytes, state, "offset", reason, resumed'
+_PUSH_COLUMNS = (
+    'id, device, model, version, variant, digest, size_bytes, state, "offset", reason, resumed, stream, signed, who, '
+    "started_at, ended_at, replaces"
+)
 
 
 def add_version(connection: sqlite3.Connection, version: Version, moves: Iterable[AliasMove]) -> None:
@@ -110,13 +114,22 @@ def next_push_id(connection: sqlite3.Connection) -> PushId:
 def save_push(connection: sqlite3.Connection, push: Push) -> None:
     """Insert or replace; with one that ended, forget the oldest that ended."""
     columns = (push.id, push.device, push.model, push.version, push.variant, push.digest, push.size_bytes)
-    progress = (push.state.value, push.offset, push.reason, push.resumed, push.state.is_end)
+    progress = (push.state.value, push.offset, push.reason, push.resumed)
+    signed = b"" if push.state.is_end else push.signed
+    record = (push.stream, signed, push.who, push.started_at, push.ended_at, push.replaces, push.state.is_end)
     connection.execute(
-        "INSERT OR REPLACE INTO pushes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, *progress)
+        f"INSERT OR REPLACE INTO pushes ({_PUSH_COLUMNS}, ended) VALUES ({', '.join('?' * 18)})",  # noqa: S608 - constant
+        (*columns, *progress, *record),
     )
     if push.state.is_end:
         newest = "SELECT id FROM pushes WHERE ended ORDER BY id DESC LIMIT 1 OFFSET ?"
         connection.execute(f"DELETE FROM pushes WHERE ended AND id <= ({newest})", (KEPT_ENDED_PUSHES,))  # noqa: S608 - constant
+
+
+def save_pushes(connection: sqlite3.Connection, pushes: Iterable[Push]) -> None:
+    """As `save_push`, for several."""
+    for push in pushes:
+        save_push(connection, push)
 
 
 def live_pushes(connection: sqlite3.Connection) -> tuple[Push, ...]:
@@ -124,19 +137,63 @@ def live_pushes(connection: sqlite3.Connection) -> tuple[Push, ...]:
     return _pushes(connection.execute(f"SELECT {_PUSH_COLUMNS} FROM pushes WHERE NOT ended ORDER BY id"))  # noqa: S608 - constant
 
 
-def recent_pushes(connection: sqlite3.Connection, limit: int) -> tuple[Push, ...]:
-    """Return at most `limit`, newest first."""
-    query = f"SELECT {_PUSH_COLUMNS} FROM pushes ORDER BY id DESC LIMIT ?"  # noqa: S608 - constant
-    return _pushes(connection.execute(query, (max(limit, 0),)))
+def recent_pushes(connection: sqlite3.Connection, limit: int, device: DeviceId | None = None) -> tuple[Push, ...]:
+    """Return at most `limit`, newest first; of one device when it is named."""
+    where, named = ("WHERE device = ?", (device,)) if device is not None else ("", ())
+    query = f"SELECT {_PUSH_COLUMNS} FROM pushes {where} ORDER BY id DESC LIMIT ?"  # noqa: S608 - constants
+    return _pushes(connection.execute(query, (*named, max(limit, 0))))
 
 
-def _pushes(rows: Iterable[tuple[int, str, str, int, str, str, int, str, int, str, int]]) -> tuple[Push, ...]:
+def save_desire(connection: sqlite3.Connection, desire: Desire) -> None:
+    """Insert or replace what is wanted of that model on that device."""
+    columns = (desire.device, desire.model, desire.version, desire.who, desire.wished_at)
+    progress = (desire.downgrade, desire.failures, desire.settled)
+    connection.execute("INSERT OR REPLACE INTO desires VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, *progress))
+
+
+def drop_desire(connection: sqlite3.Connection, device: DeviceId, model: ModelName) -> None:
+    """Want nothing of that model there any more."""
+    connection.execute("DELETE FROM desires WHERE device = ? AND model = ?", (device, model))
+
+
+def load_desires(connection: sqlite3.Connection) -> tuple[Desire, ...]:
+    """Return all, the oldest wish first."""
+    rows = connection.execute("SELECT * FROM desires ORDER BY wished_at, device, model")
+    return tuple(
+        Desire(DeviceId(device), ModelName(model), version, who, wished_at, bool(downgrade), failures, settled)
+        for device, model, version, who, wished_at, downgrade, failures, settled in rows
+    )
+
+
+def save_terms(connection: sqlite3.Connection, terms: Terms) -> None:
+    """Insert or replace; the usual terms need no row."""
+    if terms == Terms(terms.device):
+        connection.execute("DELETE FROM push_terms WHERE device = ?", (terms.device,))
+        return
+    columns = (terms.device, terms.one_slot, terms.failures, terms.quarantine)
+    connection.execute("INSERT OR REPLACE INTO push_terms VALUES (?, ?, ?, ?)", columns)
+
+
+def load_terms(connection: sqlite3.Connection) -> tuple[Terms, ...]:
+    """Return the terms that are not the usual ones."""
+    rows = connection.execute("SELECT device, one_slot, failures, quarantine FROM push_terms ORDER BY device")
+    return tuple(Terms(DeviceId(device), bool(one), failures, quarantine) for device, one, failures, quarantine in rows)
+
+
+_PushRow = tuple[
+    int, str, str, int, str, str, int, str, int, str, int, str, bytes, str, float, float | None, int
+]  # fmt: skip
+
+
+def _pushes(rows: Iterable[_PushRow]) -> tuple[Push, ...]:
     return tuple(
         Push(
             PushId(number), DeviceId(device), ModelName(model), version, variant, Digest(digest), size,
             PushState(state), deadline_s=0.0, offset=offset, reason=reason, present=False, resumed=resumed,
+            stream=Digest(stream), signed=signed, who=who, started_at=started, ended_at=ended, replaces=replaces,
         )
-        for number, device, model, version, variant, digest, size, state, offset, reason, resumed in rows
+        for number, device, model, version, variant, digest, size, state, offset, reason, resumed,
+            stream, signed, who, started, ended, replaces in rows
     )  # fmt: skip
 
 

@@ -1,12 +1,16 @@
 """The verbs about devices, with what they answer."""
 
+from collections.abc import Sequence
 from typing import Annotated
+
+from pydantic import Field
 
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, Result, Role, Verb
 from gatewayd.core.device import Capabilities, DeviceView, Sensor, Slot
 from gatewayd.core.errors import BadRequest, UnknownDevice
 from gatewayd.core.names import parse_device_id
+from gatewayd.core.retry import Desire, Terms
 
 
 class SensorRow(Result):
@@ -52,8 +56,21 @@ class LinkRow(Result):
     loss: float
 
 
+class DesiredRow(Result):
+    """What the gateway wants on a device. `settled`: why it is not tried any more ("": it is, while the device lacks it)."""
+
+    model: str
+    version: int
+    who: str
+    failures: int
+    settled: str
+
+
 class DeviceRow(Result):
-    """One device. `board` and `battery` null: not reported; `desired` is what the gateway wants there (`kws@2`)."""
+    """One device. `board` and `battery` null: not reported; `desired` is what the gateway wants there (`kws@2`).
+
+    `quarantine` says why it is not pushed to any more ("": it is); `one_slot` that it may be without a model during a push.
+    """
 
     device: str
     approved: bool
@@ -65,6 +82,9 @@ class DeviceRow(Result):
     desired: list[str]
     running: int
     note: str
+    wishes: list[DesiredRow] = Field(default_factory=list)
+    one_slot: bool = False
+    quarantine: str = ""
 
 
 class ListDevices(Arguments):
@@ -83,17 +103,48 @@ class ApproveDevice(Arguments):
     device: Annotated[Name, Positional()]
 
 
+class ReleaseDevice(Arguments):
+    """Arguments of devices.release."""
+
+    device: Annotated[Name, Positional()]
+
+
+class OneSlot(Arguments):
+    """Arguments of devices.one-slot. Without `allow` the permission is taken back."""
+
+    device: Annotated[Name, Positional()]
+    allow: bool = False
+
+
 async def list_devices(services: Services, args: ListDevices, caller: Caller) -> DeviceList:  # noqa: ARG001 - a handler's shape
     """List devices with their slots and links."""
-    return DeviceList(devices=[device_row(view) for view in services.tracking.devices()])
+    return DeviceList(devices=[_row(services, view) for view in services.tracking.devices()])
 
 
 async def approve(services: Services, args: ApproveDevice, caller: Caller) -> DeviceRow:
     """Let a device in."""
-    return device_row(await services.tracking.approve(parse_device_id(args.device), who=caller.name))
+    return _row(services, await services.tracking.approve(parse_device_id(args.device), who=caller.name))
 
 
-def device_row(view: DeviceView) -> DeviceRow:
+async def release(services: Services, args: ReleaseDevice, caller: Caller) -> DeviceRow:  # noqa: ARG001 - a handler's shape
+    """End a quarantine, and try again what was given up."""
+    device = parse_device_id(args.device)
+    await services.pushes.release(device)
+    return _row(services, services.tracking.device(device))
+
+
+async def one_slot(services: Services, args: OneSlot, caller: Caller) -> DeviceRow:  # noqa: ARG001 - a handler's shape
+    """Allow or forbid pushes to a device with a single slot."""
+    device = parse_device_id(args.device)
+    await services.pushes.allow_one_slot(device, allowed=args.allow)
+    return _row(services, services.tracking.device(device))
+
+
+def _row(services: Services, view: DeviceView) -> DeviceRow:
+    return device_row(view, services.pushes.terms(view.id), services.pushes.desired(view.id))
+
+
+def device_row(view: DeviceView, terms: Terms, desired: Sequence[Desire]) -> DeviceRow:
     """Return the device as callers see it."""
     report = view.report
     return DeviceRow(
@@ -107,6 +158,14 @@ def device_row(view: DeviceView) -> DeviceRow:
         desired=[f"{model}@{version}" for model, version in view.desired],
         running=view.running,
         note=view.note,
+        wishes=[
+            DesiredRow(
+                model=each.model, version=each.version, who=each.who, failures=each.failures, settled=each.settled
+            )
+            for each in desired
+        ],
+        one_slot=terms.one_slot,
+        quarantine=terms.quarantine,
     )
 
 
@@ -163,6 +222,24 @@ VERBS: tuple[AnyVerb, ...] = (
         ApproveDevice,
         DeviceRow,
         approve,
+        Role.ADMIN,
+        errors=(BadRequest, UnknownDevice),
+    ),
+    Verb(
+        "devices.release",
+        "End a device's quarantine, and try again what was given up there",
+        ReleaseDevice,
+        DeviceRow,
+        release,
+        Role.OPERATOR,
+        errors=(BadRequest, UnknownDevice),
+    ),
+    Verb(
+        "devices.one-slot",
+        "Allow pushes to a device with a single slot: it has no model while one runs, nor after one that fails",
+        OneSlot,
+        DeviceRow,
+        one_slot,
         Role.ADMIN,
         errors=(BadRequest, UnknownDevice),
     ),

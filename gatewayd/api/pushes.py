@@ -1,14 +1,33 @@
 """The verbs about pushes, with what they answer."""
 
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import Field
+
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, RefText, Result, Role, Verb
-from gatewayd.core.errors import BadRequest, Conflict, DeviceUnreachable, NoPlacement, UnknownDevice, UnknownModel
-from gatewayd.core.names import parse_device_id, parse_model_ref
-from gatewayd.core.update import Push
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Number, Positional, RefText, Result, Role, Text, Verb
+from gatewayd.core.errors import (
+    BadRequest,
+    Conflict,
+    DeviceUnreachable,
+    NotFound,
+    Overloaded,
+    UnknownDevice,
+    UnknownModel,
+)
+from gatewayd.core.names import PushId, parse_device_id, parse_model_ref
+from gatewayd.core.update import Push, awaits
+
+Count = Annotated[int, Field(ge=1, le=1000)]
 
 
 class PushRow(Result):
-    """One push. `offset` of `size_bytes` are there; `ended` says that nothing more will happen, `reason` why."""
+    """One push. `offset` of `size_bytes` (what goes over the link) are there; `ended` says that nothing more will happen.
+
+    `reason` says why it ended, `awaits` what it waits for; `replaces` is the newer version that an operator let it take over
+    from (0: none).
+    """
 
     push: int
     device: str
@@ -20,19 +39,74 @@ class PushRow(Result):
     offset: int
     size_bytes: int
     reason: str
+    awaits: str = ""
+    who: str = ""
+    started_at: str = ""
+    ended_at: str | None = None
+    replaces: int = 0
+
+
+class PushList(Result):
+    """What pushes.list and pushes.history answer, newest first."""
+
+    pushes: list[PushRow]
 
 
 class StartPush(Arguments):
-    """Arguments of push. `model` is `kws` (its stable version), `kws:canary` or `kws@3`."""
+    """Arguments of push. `model` is `kws` (its stable version), `kws:canary` or `kws@3`.
+
+    `allow_downgrade`: let an older version take over from the newer one that runs; recorded.
+    """
 
     device: Name
     model: RefText
+    allow_downgrade: bool = False
+
+
+class CancelPush(Arguments):
+    """Arguments of pushes.cancel."""
+
+    push: Annotated[Number, Positional()]
+    why: Text = "cancelled by an operator"
+
+
+class ListPushes(Arguments):
+    """Arguments of pushes.list: those that run, and of the ended ones the latest."""
+
+    limit: Count = 50
+
+
+class PushHistory(Arguments):
+    """Arguments of pushes.history."""
+
+    device: Annotated[Name, Positional()]
+    limit: Count = 50
 
 
 async def start(services: Services, args: StartPush, caller: Caller) -> PushRow:
     """Start getting a version onto a device; `status` shows how it goes on."""
     device, ref = parse_device_id(args.device), parse_model_ref(args.model)
-    return push_row(await services.pushes.start(device, ref, who=caller.name))
+    return push_row(await services.pushes.start(device, ref, who=caller.name, downgrade=args.allow_downgrade))
+
+
+async def cancel(services: Services, args: CancelPush, caller: Caller) -> PushRow:
+    """End a push and want its version no more."""
+    why = f"{args.why} ({caller.name})"
+    return push_row(await services.pushes.cancel(PushId(args.push), why=why))
+
+
+async def list_pushes(services: Services, args: ListPushes, caller: Caller) -> PushList:  # noqa: ARG001 - a handler's shape
+    """List pushes, newest first; those that run are always there."""
+    recent = await services.pushes.recent(args.limit)
+    known = {push.id for push in recent}
+    older = sorted((push for push in services.pushes.live() if push.id not in known), key=lambda push: -push.id)
+    return PushList(pushes=[push_row(push) for push in (*recent, *older)])
+
+
+async def history(services: Services, args: PushHistory, caller: Caller) -> PushList:  # noqa: ARG001 - a handler's shape
+    """List what was pushed to one device, newest first."""
+    pushes = await services.pushes.recent(args.limit, parse_device_id(args.device))
+    return PushList(pushes=[push_row(push) for push in pushes])
 
 
 def push_row(push: Push) -> PushRow:
@@ -48,7 +122,16 @@ def push_row(push: Push) -> PushRow:
         offset=push.offset,
         size_bytes=push.size_bytes,
         reason=push.reason,
+        awaits="" if push.state.is_end else awaits(push),
+        who=push.who,
+        started_at=_moment(push.started_at),
+        ended_at=None if push.ended_at is None else _moment(push.ended_at),
+        replaces=push.replaces,
     )
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 VERBS: tuple[AnyVerb, ...] = (
@@ -59,6 +142,26 @@ VERBS: tuple[AnyVerb, ...] = (
         PushRow,
         start,
         Role.OPERATOR,
-        errors=(BadRequest, Conflict, DeviceUnreachable, NoPlacement, UnknownDevice, UnknownModel),
+        errors=(BadRequest, Conflict, DeviceUnreachable, Overloaded, UnknownDevice, UnknownModel),
+    ),
+    Verb(
+        "pushes.cancel",
+        "End a push; the device keeps its old model, and the new one is not wanted there any more",
+        CancelPush,
+        PushRow,
+        cancel,
+        Role.OPERATOR,
+        errors=(BadRequest, Conflict, NotFound),
+    ),
+    Verb("pushes.list", "List pushes, newest first", ListPushes, PushList, list_pushes, Role.VIEWER, is_read=True),
+    Verb(
+        "pushes.history",
+        "List what was pushed to a device, newest first",
+        PushHistory,
+        PushList,
+        history,
+        Role.VIEWER,
+        errors=(BadRequest,),
+        is_read=True,
     ),
 )

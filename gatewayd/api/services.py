@@ -10,10 +10,11 @@ from typing import Protocol
 from gatewayd.core.device import DeviceView
 from gatewayd.core.keys import Key
 from gatewayd.core.model import Version
-from gatewayd.core.names import Alias, DeviceId, ModelName, ModelRef, RequestId, parse_model_ref
+from gatewayd.core.names import Alias, DeviceId, ModelName, ModelRef, PushId, RequestId, parse_model_ref
 from gatewayd.core.placement import Decision
 from gatewayd.core.registry import AliasMove
 from gatewayd.core.request import InferenceRequest, InferenceResult
+from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.update import Push
 from gatewayd.services.ports import Clock
 from gatewayd.wire.tensors import InferenceBody
@@ -63,6 +64,9 @@ class TrackingService(Protocol):
     def devices(self) -> tuple[DeviceView, ...]:
         """Return a snapshot of every device."""
 
+    def device(self, device: DeviceId) -> DeviceView:
+        """Return one snapshot. Raises: UnknownDevice."""
+
     async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
         """Let the device in. Raises: UnknownDevice."""
 
@@ -70,11 +74,26 @@ class TrackingService(Protocol):
 class PushesService(Protocol):
     """Pushes of models to devices."""
 
-    async def start(self, device: DeviceId, ref: ModelRef, *, who: str) -> Push:
-        """Start a push. Raises: UnknownDevice, UnknownModel, Conflict, NoPlacement."""
+    async def start(self, device: DeviceId, ref: ModelRef, *, who: str, downgrade: bool = False) -> Push:
+        """Start a push. Raises: UnknownDevice, UnknownModel, Conflict, Forbidden, Overloaded."""
 
-    async def recent(self, limit: int) -> Sequence[Push]:
-        """Return the latest pushes, newest first."""
+    async def cancel(self, push: PushId, *, why: str) -> Push:
+        """End a push. Raises: NotFound, Conflict (too late)."""
+
+    async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
+        """Return the latest pushes (of one device), newest first."""
+
+    def terms(self, device: DeviceId) -> Terms:
+        """Return on which terms the device is pushed to."""
+
+    def desired(self, device: DeviceId) -> tuple[Desire, ...]:
+        """Return what is wanted on the device."""
+
+    async def release(self, device: DeviceId) -> Terms:
+        """End a quarantine. Raises: UnknownDevice."""
+
+    async def allow_one_slot(self, device: DeviceId, *, allowed: bool) -> Terms:
+        """Allow pushes to a device with a single slot. Raises: UnknownDevice."""
 
     def live(self) -> tuple[Push, ...]:
         """Return the pushes that have not ended."""

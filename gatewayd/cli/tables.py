@@ -7,9 +7,10 @@ from pydantic import BaseModel
 
 from gatewayd.api.devices import DeviceList, DeviceRow, SlotRow
 from gatewayd.api.inference import Answer, CostsRow, Explanation, MeasuredRow, OptionRow
+from gatewayd.api.keys import ExportedKeys, KeyList
 from gatewayd.api.models import ModelList, ModelRow, VersionRow
 from gatewayd.api.node import Status
-from gatewayd.api.pushes import PushRow
+from gatewayd.api.pushes import PushList, PushRow
 
 _SHOWN_VALUES = 8  # of an output; --json shows all
 _KIB = 1024
@@ -90,8 +91,18 @@ def _device_cells(device: DeviceRow) -> tuple[str, ...]:
         f"{device.link.rtt_ms:.1f} ms",
         "-" if device.battery is None else f"{device.battery:.0%}",
         ", ".join(_slot(slot) for slot in device.slots) or "-",
-        device.note,
+        "; ".join(filter(None, _device_notes(device))),
     )
+
+
+def _device_notes(device: DeviceRow) -> Iterable[str]:
+    yield device.note
+    yield f"QUARANTINE: {device.quarantine}" if device.quarantine else ""
+    yield "pushes to its one slot are allowed" if device.one_slot else ""
+    held = {(slot.model, slot.version) for slot in device.slots if slot.state == "active"}
+    for wish in device.wishes:
+        if (wish.model, wish.version) not in held:
+            yield f"wants {wish.model}@{wish.version}" + (f" ({wish.settled})" if wish.settled else "")
 
 
 def _slot(slot: SlotRow) -> str:
@@ -109,6 +120,22 @@ def _status(status: Status) -> str:
     ]
     pushes = ["", _pushes(status.pushes)] if status.pushes else []
     return "\n".join(lines + pushes)
+
+
+@text_of.register
+def _push_list(result: PushList) -> str:
+    return _pushes(result.pushes) if result.pushes else "nothing was pushed yet"
+
+
+@text_of.register
+def _keys(result: KeyList) -> str:
+    head = ("KEY", "STATE", "MADE", "PUBLIC KEY")
+    return _table(head, [(key.key, key.state, key.made_at, key.public_key) for key in result.keys])
+
+
+@text_of.register
+def _exported(result: ExportedKeys) -> str:
+    return result.text.rstrip("\n")
 
 
 @text_of.register

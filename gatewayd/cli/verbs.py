@@ -29,7 +29,15 @@ OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 # Keeps the verbs' arguments apart from the options of the program.
 _DEST = "argument_"
 
-_NOUNS: Mapping[str, str] = {"models": "the model registry", "devices": "the devices"}
+# The verb whose command shows progress until the end.
+_WAITS = "push"
+
+_NOUNS: Mapping[str, str] = {
+    "models": "the model registry",
+    "devices": "the devices",
+    "pushes": "pushes to devices",
+    "keys": "the keys that sign what devices install",
+}
 
 
 def add_verbs(subparsers: "Subparsers") -> None:
@@ -58,7 +66,7 @@ def run(
     verb, client = VERBS[args.verb], Client(args.url)
     try:
         body = client.call(verb.name, _arguments(args, verb))
-        if verb.result is PushRow and not args.no_wait:
+        if verb.name == _WAITS and not args.no_wait:
             return _pushed(client, body, args, out=out, err=err, sleep=sleep)
         out.write(_rendered(verb, body, is_json=args.json) + "\n")
     except UsageError as error:
@@ -116,7 +124,7 @@ def _add_verb(parser: argparse.ArgumentParser, verb: AnyVerb) -> None:
         "--url", default=os.environ.get("GATEWAYD_URL", DEFAULT_URL), help="the daemon (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    if verb.result is PushRow:
+    if verb.name == _WAITS:
         parser.add_argument("--no-wait", action="store_true", help="return once the push has started")
     for option in _options(verb):
         _add_option(parser, option)
@@ -132,6 +140,9 @@ def _add_option(parser: argparse.ArgumentParser, option: _Option) -> None:
         )
         return
     flag = f"--{option.name.replace('_', '-')}"
+    if option.kind == "boolean":
+        parser.add_argument(flag, dest=dest, action="store_true", default=None, help=option.help)
+        return
     metavar = "FILE" if option.kind == "file" else option.kind.upper() if option.kind == "object" else None
     if option.is_many:
         flags = dict.fromkeys([f"--{option.singular.replace('_', '-')}", flag])

@@ -32,14 +32,17 @@ def fit(version: Version, capabilities: Capabilities) -> Fit:
     return Fit(min(fitting, key=_preference, default=None), reasons)
 
 
-def room_for(slots: Sequence[Slot], model: ModelName) -> str:
+def room_for(slots: Sequence[Slot], model: ModelName, *, one_slot: bool = False) -> str:
     """Return why the slots leave no room for a push of `model`, or "" when they do.
 
-    A device with k slots holds at most k - 1 models, so that an update never overwrites what runs.
+    A device with k slots holds at most k - 1 models, so that an update never overwrites what runs. With `one_slot` the operator
+    allows just that on a device with one slot: it has no model while the push runs, nor after one that fails.
     """
     if not slots:
         return "the device reports no model slots"
     held = {each.model for each in slots if each.state in {SlotState.ACTIVE, SlotState.TRIAL}}
+    if one_slot and len(slots) == 1 and held <= {model}:
+        return ""
     names = ", ".join(sorted(str(each) for each in held if each is not None))
     if len(held | {model}) > len(slots) - 1:
         holds = f", and it holds {names}" if names else ""

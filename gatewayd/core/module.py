@@ -44,7 +44,8 @@ class Manifest:
     """What a device must know of a model before a byte of it comes.
 
     `version` is the anti-rollback sequence; `digest` and `size_bytes` are of the decoded artifact; `operators` ascend.
-    `self_test` None: having loaded and run once is enough.
+    `self_test` None: having loaded and run once is enough. `replaces` is the newer version that the operator allows this one to
+    take over from (0: none); it counts only while exactly that version runs.
     """
 
     model: ModelName
@@ -59,6 +60,7 @@ class Manifest:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     self_test: SelfTest | None
+    replaces: int = 0
 
     @property
     def transfer_bytes(self) -> int:

@@ -10,6 +10,8 @@ from gatewayd.core.device import PushReport, Slot
 from gatewayd.core.module import Manifest
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 
+_NO_DIGEST = Digest("")
+
 
 class PushState(Enum):
     """Where a push stands. The last five are ends."""
@@ -58,11 +60,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """Getting one version onto one device. `offset` is the progress in bytes; `deadline_s` on the monotonic clock.
+    """Getting one version onto one device.
+
+    `size_bytes` go over the link, from the bytes named `stream` (the artifact, or what it was encoded to); `offset` of them are
+    there; `deadline_s` is on the monotonic clock. `signed` is the manifest as offered.
 
     `reason` says why it ended (or what it waits for); `present` whether the device is connected now; `resumed` how often it
     was taken up again; `confirmed` that the trial passed and the device was told to keep the model (it need not be stored: after
-    a restart the device says that it has, or the trial runs again).
+    a restart the device says that it has, or the trial runs again). `started_at` and `ended_at` are in seconds since 1970;
+    `replaces` is the newer version that an operator allowed it to take over from (0: none).
     """
 
     id: PushId
@@ -79,6 +85,12 @@ class Push:
     present: bool = True
     resumed: int = 0
     confirmed: bool = False
+    stream: Digest = _NO_DIGEST
+    signed: bytes = b""
+    who: str = ""
+    started_at: float = 0.0
+    ended_at: float | None = None
+    replaces: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from gatewayd.core.push import (
 
 # The machine and what it speaks come from one place, whoever drives it.
 __all__ = [
+    "IN_PROGRESS",
     "Cancelled",
     "Command",
     "DeviceBack",
@@ -71,8 +72,13 @@ def new_push(
     size_bytes: int,
     now_s: float,
     limits: Limits,
+    stream: Digest | None = None,
+    signed: bytes = b"",
+    who: str = "",
+    started_at: float = 0.0,
+    replaces: int = 0,
 ) -> Step:
-    """Start a push: the model is offered."""
+    """Start a push: the model is offered. `stream` None: the artifact goes over the link as it is."""
     push = Push(
         id=id,
         device=device,
@@ -83,17 +89,25 @@ def new_push(
         size_bytes=size_bytes,
         state=PushState.OFFERED,
         deadline_s=now_s + limits.offer_s,
+        stream=stream or digest,
+        signed=signed,
+        who=who,
+        started_at=started_at,
+        replaces=replaces,
     )
     return Step(push, (SendOffer(),))
 
 
 def resumed_after_restart(push: Push, *, now_s: float, limits: Limits) -> Step:
-    """Take up a push from the journal: the old deadline means nothing on the new clock, and where the device is is not known."""
+    """Take up a push from the journal: the old deadline means nothing on the new clock, and where the device is is not known.
+
+    Nothing is sent: what the device says when it is heard leads on, and a thousand offers at once would be lost.
+    """
     if push.state.is_end:
         return Step(push)
     turn = _Turn(now_s, limits)
     away = replace(push, present=False, reason="the gateway restarted; waiting to hear from the device")
-    return _resumed(away, turn, wait_s=limits.absence_s)
+    return Step(_resumed(away, turn, wait_s=limits.absence_s).push)
 
 
 def step(push: Push, event: Event, *, now_s: float, limits: Limits) -> Step:
@@ -135,7 +149,7 @@ _AWAITED = {
     PushState.TRIAL: "the trial's outcome",
 }
 # What a device can still drop or roll back when it says so after the push has ended here.
-_IN_PROGRESS = frozenset({PushPhase.WANT, PushPhase.WRITTEN, PushPhase.VERIFIED, PushPhase.TESTED, PushPhase.TRIAL})
+IN_PROGRESS = frozenset({PushPhase.WANT, PushPhase.WRITTEN, PushPhase.VERIFIED, PushPhase.TESTED, PushPhase.TRIAL})
 # Before the new model may run, a device's answer to a repeated offer says where it stands, so these start anew.
 _BEFORE_ACTIVATION = frozenset({PushState.OFFERED, PushState.TRANSFERRING, PushState.WRITTEN, PushState.VERIFIED})
 _OFFER = SendOffer()
@@ -355,7 +369,7 @@ def _ended(push: Push, end: PushState, reason: str, *, tell: bool = False) -> St
 
 def _after_the_end(push: Push, event: Event) -> tuple[Command, ...]:
     """Repeat the cancel to a device that does not know yet; an accepted push needs nothing more."""
-    is_reported = isinstance(event, PushReport) and event.phase in _IN_PROGRESS
+    is_reported = isinstance(event, PushReport) and event.phase in IN_PROGRESS
     is_held = isinstance(event, DeviceBack) and _held_state(push, event.slots) is SlotState.TRIAL
     is_unaware = push.state is not PushState.ACCEPTED and (is_reported or is_held)
     return (SendCancel(push.reason),) if is_unaware else ()

@@ -1,8 +1,102 @@
-"""Making inference modules: the manifest of a version's variant, and the bytes that a device is sent."""
+"""Making inference modules: the signed manifest of a variant, and the bytes that a device is sent.
 
+Nothing is offered on trust: the artifact is read back and hashed, what was encoded is decoded again, the signature verified.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from gatewayd.core.compression import deflated, inflated
+from gatewayd.core.errors import BadRequest, NodeError, TooLarge
 from gatewayd.core.fit import TFLITE_SCHEMA
 from gatewayd.core.model import Variant, Version
-from gatewayd.core.module import Encoding, Manifest
+from gatewayd.core.module import Deflate, Encoding, Manifest, Raw
+from gatewayd.core.names import Digest
+from gatewayd.services.ports import Artifacts, Signer
+
+# Encoded artifacts remembered; one more is encoded again when it is wanted.
+MAX_REMEMBERED = 64
+# Encoding pays when it saves a twentieth: below that the device's work of decoding is worth more than the air.
+_WORTH_IT = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """What goes to a device: the manifest as signed, and where the bytes for its chunks are."""
+
+    manifest: Manifest
+    signed: bytes
+    stream: Digest
+
+
+class Modules:
+    """Makes modules; remembers what was encoded."""
+
+    def __init__(self, artifacts: Artifacts, signer: Signer) -> None:
+        self._artifacts = artifacts
+        self._signer = signer
+        self._encoded: OrderedDict[tuple[Digest, int], Deflate] = OrderedDict()
+
+    async def make(self, version: Version, variant: Variant, *, deflate_bits: int | None, replaces: int = 0) -> Module:
+        """Make the module of a variant for a device that decodes DEFLATE with such a window (None: not at all).
+
+        Raises: NodeError when the artifact or its encoded form is damaged, TooLarge when its manifest is.
+        """
+        content = await self._artifact(variant)
+        encoding: Encoding = Raw() if deflate_bits is None else await self._encoding(variant, content, deflate_bits)
+        stream = encoding.digest if isinstance(encoding, Deflate) else variant.digest
+        wanted = replace(manifest_of(version, variant, encoding), replaces=replaces)
+        signed = self._signed(wanted)
+        return Module(self._signer.read(signed), signed, stream)
+
+    async def _artifact(self, variant: Variant) -> bytes:
+        content = await self._artifacts.read(variant.digest, 0, variant.size_bytes + 1)
+        if await asyncio.to_thread(_digest_of, content) != variant.digest:
+            raise NodeError(
+                f"artifact {variant.digest} is damaged on the disk: add the model again, and check the disk"
+            )
+        return content
+
+    async def _encoding(self, variant: Variant, content: bytes, window_bits: int) -> Encoding:
+        key = (variant.digest, window_bits)
+        known = self._encoded.get(key) or await self._deflate(content, window_bits)
+        if known.size_bytes > _WORTH_IT * len(content):
+            return Raw()
+        if not await self._decodes(known, content):
+            self._encoded.pop(key, None)
+            raise NodeError(f"the encoded form of artifact {variant.digest} is damaged on the disk: check the disk")
+        self._encoded[key] = known
+        if len(self._encoded) > MAX_REMEMBERED:
+            self._encoded.popitem(last=False)
+        return known
+
+    async def _deflate(self, content: bytes, window_bits: int) -> Deflate:
+        encoded = await asyncio.to_thread(deflated, content, window_bits)
+        return Deflate(window_bits, len(encoded), await self._artifacts.put(encoded))
+
+    async def _decodes(self, encoding: Deflate, content: bytes) -> bool:
+        """Return whether what is on the disk decodes to the artifact."""
+        stream = await self._artifacts.read(encoding.digest, 0, encoding.size_bytes + 1)
+        try:
+            return content == await asyncio.to_thread(inflated, stream, encoding.window_bits, len(content))
+        except BadRequest:
+            return False
+
+    def _signed(self, manifest: Manifest) -> bytes:
+        """Sign; a long expected output is cut, since a self-test on its beginning is better than none."""
+        test, spec = manifest.self_test, manifest.outputs[0] if manifest.outputs else None
+        length = len(test.expected) if test is not None else 0
+        while True:
+            try:
+                return self._signer.sign(manifest)
+            except TooLarge:
+                item_bytes = spec.dtype.item_bytes if spec is not None else 1
+                length = length // 2 // item_bytes * item_bytes
+                if test is None or length == 0:
+                    raise
+                manifest = replace(manifest, self_test=replace(test, expected=test.expected[:length]))
 
 
 def manifest_of(version: Version, variant: Variant, encoding: Encoding) -> Manifest:
@@ -21,3 +115,7 @@ def manifest_of(version: Version, variant: Variant, encoding: Encoding) -> Manif
         outputs=variant.structure.outputs,
         self_test=variant.self_test,
     )
+
+
+def _digest_of(content: bytes) -> Digest:
+    return Digest(hashlib.sha256(content).hexdigest())

@@ -10,6 +10,7 @@ from gatewayd.core.module import Manifest
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import Offer, Push
 from gatewayd.core.registry import AliasMove
+from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.tensor import Tensor
 
 Clock = Callable[[], float]
@@ -91,11 +92,33 @@ class PushStore(Protocol):
     async def save_push(self, push: Push) -> None:
         """Insert or replace; durable before returning."""
 
+    async def save_pushes(self, pushes: Sequence[Push]) -> None:
+        """Insert or replace several, all or nothing; durable before returning."""
+
     async def next_push_id(self) -> PushId:
         """Return an id never used before (ids fit 31 bits)."""
 
-    async def recent(self, limit: int) -> Sequence[Push]:
-        """Return the latest pushes, newest first."""
+    async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
+        """Return the latest pushes (of one device), newest first."""
+
+
+class DesireStore(Protocol):
+    """What is wanted on devices, and on which terms they are pushed to."""
+
+    async def load_desires(self) -> Sequence[Desire]:
+        """Return all, the oldest wish first."""
+
+    async def save_desire(self, desire: Desire) -> None:
+        """Insert or replace."""
+
+    async def drop_desire(self, device: DeviceId, model: ModelName) -> None:
+        """Want nothing of that model there any more."""
+
+    async def load_terms(self) -> Sequence[Terms]:
+        """Return the terms that are not the usual ones."""
+
+    async def save_terms(self, terms: Terms) -> None:
+        """Insert or replace."""
 
 
 class Signer(Protocol):

@@ -1,25 +1,23 @@
 """Driving pushes: events in, the pure table of `core.update` in the middle, commands to the links and rows to the journal out.
 
-One consumer task takes every event in turn, so that a push never sees two at once. A state is durable before its
-commands leave; progress within a transfer is not stored, because the device knows it best.
+One consumer task takes every event in turn, so that a push never sees two at once; what waits is taken in batches, so that many
+pushes share one sync of the disk. A state is durable before its commands leave; progress within a transfer is not stored,
+because the device knows it best.
 """
 
 import asyncio
-import contextlib
+import heapq
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import dataclass, replace
 
-from gatewayd.core.device import Born, DeviceView, Lost, PushReport, SlotState
-from gatewayd.core.errors import Conflict, Forbidden, GatewayError, Overloaded, UnknownDevice
+from gatewayd.core.airtime import AirRules
+from gatewayd.core.deadlines import limits_on
+from gatewayd.core.device import Born, Lost, PushReport
+from gatewayd.core.errors import CallerError, Conflict, GatewayError, NodeError, NotFound, Overloaded
 from gatewayd.core.events import PushMoved
-from gatewayd.core.fit import fit, room_for
-from gatewayd.core.model import Variant, Version
-from gatewayd.core.module import Raw
 from gatewayd.core.names import DeviceId, ModelRef, PushId
-from gatewayd.core.push import Offer
-from gatewayd.core.update import (
+from gatewayd.core.push import (
     Cancelled,
     Command,
     DeviceBack,
@@ -27,31 +25,24 @@ from gatewayd.core.update import (
     Event,
     Limits,
     Push,
-    RunTrial,
-    SendAccept,
-    SendActivate,
     SendCancel,
-    SendChunk,
-    SendOffer,
     Step,
     TimePassed,
-    TrialFailed,
-    TrialPassed,
-    new_push,
-    resumed_after_restart,
-    step,
 )
-from gatewayd.services.catalog import Catalog, variant_of
+from gatewayd.core.retry import Desire, Terms
+from gatewayd.core.update import IN_PROGRESS, new_push, resumed_after_restart, step
+from gatewayd.services.catalog import Catalog
+from gatewayd.services.desires import Desires
 from gatewayd.services.estimates import Estimates
-from gatewayd.services.modules import manifest_of
+from gatewayd.services.modules import Module, Modules
 from gatewayd.services.ports import Artifacts, Clock, DeviceLink, Notify, PushStore, Signer
 from gatewayd.services.proving import Prover
+from gatewayd.services.push_events import EventLine, Given
+from gatewayd.services.push_sending import Sender, SendPorts
+from gatewayd.services.pushable import Wanted, wanted
 from gatewayd.services.tracking import Tracking
 
 logger = logging.getLogger(__name__)
-
-# Events that wait for the journal. Past it new device reports are dropped: devices repeat what was not answered.
-MAX_WAITING = 4096
 
 # An unanswered state is checked this often even when no event comes, so that a stepped clock cannot hide a deadline.
 _LONGEST_WAIT_S = 1.0
@@ -59,7 +50,7 @@ _LONGEST_WAIT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class PushPorts:
-    """What the pushes service needs from outside."""
+    """What the pushes service needs from outside; `wall_clock` gives seconds since 1970."""
 
     store: PushStore
     artifacts: Artifacts
@@ -67,14 +58,16 @@ class PushPorts:
     link_of: Callable[[DeviceId], DeviceLink]
     notify: Notify
     clock: Clock
+    wall_clock: Clock
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
-    """An event for one push, waiting its turn."""
+class PushOptions:
+    """`limits` are the floor of every deadline; `max_concurrent` protects the air and the node's memory."""
 
-    push: PushId
-    event: Event
+    limits: Limits
+    max_concurrent: int
+    air: AirRules
 
 
 class Pushes:
@@ -87,227 +80,291 @@ class Pushes:
         catalog: Catalog,
         tracking: Tracking,
         estimates: Estimates,
-        limits: Limits,
-        max_concurrent: int,
+        desires: Desires,
+        options: PushOptions,
     ) -> None:
         self._ports = ports
         self._catalog = catalog
         self._tracking = tracking
         self._estimates = estimates
-        self._limits = limits
-        self._max_concurrent = max_concurrent
+        self._desires = desires
+        self._options = options
+        self._modules = Modules(ports.artifacts, ports.signer)
         self._live: dict[PushId, Push] = {}
-        self._queue: asyncio.Queue[_Given] = asyncio.Queue(MAX_WAITING)
-        self._prover = Prover(catalog=catalog, tracking=tracking, timeout_s=limits.trial_s / 2)
-        self._trials: asyncio.Queue[Push] = asyncio.Queue(max_concurrent)
+        self._on_device: dict[DeviceId, PushId] = {}
+        self._deadlines: list[tuple[float, PushId]] = []
+        self._events = EventLine()
+        self._sender = Sender(
+            SendPorts(ports.artifacts, ports.signer, ports.link_of, ports.clock),
+            tracking=tracking,
+            estimates=estimates,
+            prover=Prover(catalog=catalog, tracking=tracking, timeout_s=options.limits.trial_s / 2),
+            rules=options.air,
+            max_trials=options.max_concurrent,
+            report=self._events.put,
+        )
         self._starting = asyncio.Lock()
         # Operators and devices move pushes from different tasks: one step at a time, from its value to its last command.
         self._stepping = asyncio.Lock()
-        self._chunk_sent_s: dict[PushId, tuple[float, int]] = {}
+
+    async def load(self) -> None:
+        """Take up what the journal holds; call once, before links start: what devices then say leads on."""
+        for push in await self._ports.store.load_live():
+            resumed = resumed_after_restart(push, now_s=self._ports.clock(), limits=self._options.limits)
+            self._keep(resumed.push)
+            if resumed.push.state.is_end:
+                await self._close(resumed.push)
 
     def live(self) -> tuple[Push, ...]:
         """Return the pushes that have not ended, oldest first."""
         return tuple(self._live.values())
 
-    async def recent(self, limit: int) -> Sequence[Push]:
-        """Return the newest pushes of the journal; the live ones with their progress."""
-        return [self._live.get(push.id, push) for push in await self._ports.store.recent(limit)]
+    async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
+        """Return the newest pushes (of one device) of the journal; the live ones with their progress."""
+        return [self._live.get(push.id, push) for push in await self._ports.store.recent(limit, device)]
 
-    async def start(self, device: DeviceId, ref: ModelRef, *, who: str) -> Push:
-        """Begin getting a version onto a device; joins a push of the same artifact that runs already.
+    def terms(self, device: DeviceId) -> Terms:
+        """Return on which terms the device is pushed to."""
+        return self._desires.terms(device)
 
-        Another push to the device is cancelled first: the newest wish counts.
+    def desired(self, device: DeviceId) -> tuple[Desire, ...]:
+        """Return what is wanted on the device, with what became of it."""
+        return self._desires.of_device(device)
 
-        Raises: UnknownModel, UnknownDevice, Forbidden (not approved), Conflict (offline, does not fit, already there),
-        Overloaded.
+    async def release(self, device: DeviceId) -> Terms:
+        """Let a quarantined device be pushed to again. Raises: UnknownDevice."""
+        return await self._desires.release(device)
+
+    async def allow_one_slot(self, device: DeviceId, *, allowed: bool) -> Terms:
+        """Allow (or forbid) pushes to a device with a single slot. Raises: UnknownDevice."""
+        return await self._desires.allow_one_slot(device, allowed=allowed)
+
+    async def start(self, device: DeviceId, ref: ModelRef, *, who: str, downgrade: bool = False) -> Push:
+        """Wish for a version on a device and begin getting it there; joins a push of the same artifact that runs already.
+
+        Another push to the device is cancelled first: the newest wish counts. `downgrade` lets an older version take over from
+        a newer one, and is recorded.
+
+        Raises: UnknownModel, UnknownDevice, Forbidden (not approved), Conflict (offline, does not fit, older, in quarantine,
+        already there), TooLarge (its manifest), Overloaded, NodeError.
         """
         async with self._starting:
-            version = self._catalog.resolve(ref)
-            variant = self._pushable(self._tracking.device(device), version)
-            running = self._of_device(device)
-            if running is not None and running.digest == variant.digest:
-                return running
-            if running is not None:
-                await self._advance(running.id, Cancelled(f"superseded by {version}"))
-            if (still := self._of_device(device)) is not None:
-                raise Conflict(f"{device} is keeping {still.model}@{still.version} right now: push again in a moment")
-            if len(self._live) >= self._max_concurrent:
-                raise Overloaded(f"{len(self._live)} pushes are running (pushes.max_concurrent): try again later")
-            return await self._begin(device, version, variant, who=who)
+            return await self._start(self._wanted(device, ref, downgrade=downgrade), who=who, is_wish=True)
 
-    async def cancel(self, push: PushId, *, why: str) -> None:
-        """End a push; the device keeps its old model. A push that has ended already stays as it is."""
+    async def cancel(self, push: PushId, *, why: str) -> Push:
+        """End a push and want it no more; the device keeps its old model.
+
+        Raises: NotFound, Conflict when it has ended, or when the device was told to keep the model already.
+        """
+        running = self._live.get(push)
+        if running is None:
+            raise NotFound(f"no push {push} is running: pushes.list shows those that do")
         await self._advance(push, Cancelled(why))
+        if (still := self._live.get(push)) is not None:
+            raise Conflict(f"push {push} is past cancelling: {still.device} is keeping the new model")
+        await self._desires.withdraw(running)
+        (ended,) = await self._ports.store.recent(1, running.device)
+        return ended
 
     def handle(self, event: Born | Lost | PushReport) -> None:
         """Take what a link saw; never blocks."""
-        running = self._of_device(event.device)
+        running = self._on_device.get(event.device)
         match event:
             case PushReport():
                 self._reported(event)
-            case Born() if running is not None:
-                self._enqueue(running.id, DeviceBack(event.report.slots))
-            case Lost() if running is not None:
-                self._enqueue(running.id, DeviceGone(event.reason))
-            case Born() | Lost():
-                pass
+            case Born():
+                if running is not None:
+                    self._events.put(running, DeviceBack(event.report.slots))
+                self._desires.look_at(event.device)
+            case Lost():
+                if running is not None:
+                    self._events.put(running, DeviceGone(event.reason))
 
     async def run(self) -> None:
-        """Resume what the journal holds, then serve events and deadlines until cancelled."""
+        """Serve events, deadlines and wishes until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._run_trials(tasks), name="pushes: trials")
-            await self._resume()
+            tasks.create_task(self._sender.run(tasks), name="pushes: trials")
+            tasks.create_task(self._converge(), name="pushes: wishes")
             while True:
-                given = await self._next()
-                if given is not None:
-                    await self._advance(given.push, given.event)
-                for push in self._due():
-                    await self._advance(push.id, TimePassed())
+                given = await self._events.take(self._wait_s())
+                due = [Given(push, TimePassed()) for push in self._due()]
+                await self._advance_all([*given, *due])
+                await self._send_due()
 
-    async def _resume(self) -> None:
-        for push in await self._ports.store.load_live():
-            self._live[push.id] = push
-            self._want(push)
-            async with self._stepping:
-                await self._take(resumed_after_restart(push, now_s=self._ports.clock(), limits=self._limits))
+    async def _converge(self) -> None:
+        while True:
+            await self.meet_wishes()
+            await asyncio.sleep(_LONGEST_WAIT_S)
 
-    def _pushable(self, view: DeviceView, version: Version) -> Variant:
-        if not view.approved:
-            raise Forbidden(f"device {view.id} waits for approval: approve it first (devices.approve)")
-        if not view.online or view.report is None:
-            raise Conflict(f"device {view.id} is offline: push again when it is back")
-        found = fit(version, view.report.capabilities)
-        if found.variant is None:
-            raise Conflict(f"{version} does not fit on {view.id}: {'; '.join(found.reasons)}")
-        if why := room_for(view.report.slots, version.model):
-            raise Conflict(f"{version} has no room on {view.id}: {why}")
-        for slot in view.report.slots:
-            if slot.state is SlotState.ACTIVE and slot.digest == found.variant.digest:
-                raise Conflict(f"{view.id} runs {version} already")
-        return found.variant
+    async def meet_wishes(self) -> None:
+        """Start a push for each wish that is due: after a failure's pause, or because a device reports something else."""
+        for desire in self._desires.due():
+            await self._retry(desire)
 
-    async def _begin(self, device: DeviceId, version: Version, variant: Variant, *, who: str) -> Push:
+    async def _retry(self, desire: Desire) -> None:
+        if desire.device in self._on_device:
+            return  # the end of that push looks at the device's wishes again
+        ref = ModelRef(desire.model, version=desire.version)
+        try:
+            async with self._starting:
+                plan = self._wanted(desire.device, ref, downgrade=desire.downgrade)
+                await self._start(plan, who=desire.who, is_wish=False)
+        except (Conflict, NodeError) as error:
+            logger.info("push postponed device=%s version=%s reason=%r", desire.device, ref, str(error))
+            self._desires.postpone(desire)
+        except CallerError as error:
+            await self._desires.settle(desire, str(error))
+
+    def _wanted(self, device: DeviceId, ref: ModelRef, *, downgrade: bool) -> Wanted:
+        view, version = self._tracking.device(device), self._catalog.resolve(ref)
+        return wanted(view, version, self._desires.terms(device), downgrade=downgrade)
+
+    async def _start(self, plan: Wanted, *, who: str, is_wish: bool) -> Push:
+        running = self._running(plan.device)
+        if running is not None and (running.model, running.version, running.digest) == plan.key:
+            return running
+        if running is not None:
+            await self._advance(running.id, Cancelled(f"superseded by {plan.version}"))
+        if (still := self._running(plan.device)) is not None:
+            raise Conflict(f"{plan.device} is keeping {still.model}@{still.version} right now: push again in a moment")
+        if len(self._live) >= self._options.max_concurrent:
+            raise Overloaded(f"{len(self._live)} pushes are running (pushes.max_concurrent): try again later")
+        module = await self._modules.make(
+            plan.version, plan.variant, deflate_bits=plan.deflate_bits, replaces=plan.replaces
+        )
+        if is_wish:
+            model, version = plan.version.model, plan.version.number
+            await self._desires.want(plan.device, model, version, who=who, downgrade=plan.replaces > 0)
+        return await self._begin(plan, module, who=who)
+
+    async def _begin(self, plan: Wanted, module: Module, *, who: str) -> Push:
         first = new_push(
             id=await self._ports.store.next_push_id(),
-            device=device,
-            model=version.model,
-            version=version.number,
-            variant=variant.name,
-            digest=variant.digest,
-            size_bytes=variant.size_bytes,
+            device=plan.device,
+            model=plan.version.model,
+            version=plan.version.number,
+            variant=plan.variant.name,
+            digest=plan.variant.digest,
+            size_bytes=module.manifest.transfer_bytes,
             now_s=self._ports.clock(),
-            limits=self._limits,
+            limits=self._options.limits,
+            stream=module.stream,
+            signed=module.signed,
+            who=who,
+            started_at=self._ports.wall_clock(),
+            replaces=plan.replaces,
         )
-        self._live[first.push.id] = first.push
-        self._want(first.push)
-        logger.info("push started push=%d device=%s version=%s who=%s", first.push.id, device, version, who)
-        self._ports.notify(PushMoved(first.push))
+        push = first.push
+        logger.info("push started push=%d device=%s version=%s who=%s", push.id, push.device, plan.version, who)
+        if push.replaces:
+            logger.warning("push goes back push=%d device=%s from=%d who=%s", push.id, push.device, push.replaces, who)
         async with self._stepping:
-            await self._ports.store.save_push(first.push)
-            await self._take(first)
-        return first.push
-
-    def _want(self, push: Push) -> None:
-        try:
-            self._tracking.want(push.device, model=push.model, version=push.version)
-        except UnknownDevice:
-            return  # the device's row is gone; its push will end by its deadline
+            await self._ports.store.save_push(push)
+            self._keep(push)
+            self._ports.notify(PushMoved(push))
+            await self._obey(push, first.commands)
+        return push
 
     def _reported(self, report: PushReport) -> None:
         push = self._live.get(report.push)
         if push is None:
-            self._ports.link_of(report.device).send_cancel(report.device, report.push, "no such push")
+            # Only what goes on can be cancelled: a device that answers a cancel with the push's end would go round for ever.
+            if report.phase in IN_PROGRESS:
+                self._ports.link_of(report.device).send_cancel(report.device, report.push, "no such push")
         elif push.device == report.device:
-            self._measure(push)
-            self._enqueue(push.id, report)
+            self._sender.heard(push)
+            self._events.put(push.id, report)
 
-    def _measure(self, push: Push) -> None:
-        sent = self._chunk_sent_s.pop(push.id, None)
-        if sent is not None:
-            elapsed_s = self._ports.clock() - sent[0]
-            self._estimates.saw_transfer(push.device, byte_count=sent[1], elapsed_s=elapsed_s)
+    def _wait_s(self) -> float:
+        moments = [self._deadlines[0][0] if self._deadlines else None, self._sender.next_s()]
+        earliest_s = min((each for each in moments if each is not None), default=float("inf"))
+        return min(_LONGEST_WAIT_S, max(0.0, earliest_s - self._ports.clock()))
 
-    def _enqueue(self, push: PushId, event: Event) -> None:
-        if not self._queue.full():
-            self._queue.put_nowait(_Given(push, event))
+    def _due(self) -> list[PushId]:
+        """Return the pushes whose deadline is over; entries of deadlines that moved since are dropped."""
+        now_s, due = self._ports.clock(), []
+        while self._deadlines and self._deadlines[0][0] <= now_s:
+            deadline_s, push = heapq.heappop(self._deadlines)
+            if push in self._live and self._live[push].deadline_s == deadline_s:
+                due.append(push)
+        return due
 
-    async def _next(self) -> _Given | None:
-        now_s = self._ports.clock()
-        earliest_s = min((push.deadline_s for push in self._live.values()), default=now_s + _LONGEST_WAIT_S)
-        wait_s = min(_LONGEST_WAIT_S, max(0.0, earliest_s - now_s))
-        try:
-            async with asyncio.timeout(wait_s):
-                return await self._queue.get()
-        except TimeoutError:
-            return None
+    def _running(self, device: DeviceId) -> Push | None:
+        push = self._on_device.get(device)
+        return self._live[push] if push is not None else None
 
-    def _due(self) -> list[Push]:
-        now_s = self._ports.clock()
-        return [push for push in self._live.values() if push.deadline_s <= now_s]
-
-    def _of_device(self, device: DeviceId) -> Push | None:
-        return next((push for push in self._live.values() if push.device == device), None)
+    def _keep(self, push: Push) -> None:
+        before = self._live.get(push.id)
+        self._live[push.id] = push
+        self._on_device[push.device] = push.id
+        if before is None or before.deadline_s != push.deadline_s:
+            heapq.heappush(self._deadlines, (push.deadline_s, push.id))
+        if len(self._deadlines) > 4 * len(self._live) + 64:
+            self._deadlines = [(each.deadline_s, each.id) for each in self._live.values()]
+            heapq.heapify(self._deadlines)
 
     async def _advance(self, push: PushId, event: Event) -> None:
+        await self._advance_all([Given(push, event)])
+
+    async def _advance_all(self, given: Sequence[Given]) -> None:
+        """Take the steps in order, make every new state durable at once, then carry out the commands in the same order."""
+        if not given:
+            return
         async with self._stepping:
-            current = self._live.get(push)
-            if current is not None:
-                await self._take(step(current, event, now_s=self._ports.clock(), limits=self._limits))
+            before = {each.push: self._live.get(each.push) for each in given}
+            steps = [taken for each in given if (taken := self._step(each)) is not None]
+            after = {taken.push.id: taken.push for taken in steps}
+            moved = [push for push in after.values() if (old := before[push.id]) and old.state is not push.state]
+            if moved:
+                await self._ports.store.save_pushes(moved)
+            for taken in steps:
+                if taken.push != before[taken.push.id]:
+                    before[taken.push.id] = taken.push
+                    self._ports.notify(PushMoved(taken.push))
+                await self._obey(taken.push, taken.commands)
+            for push in after.values():
+                if push.state.is_end:
+                    await self._desires.ended(push)
 
-    async def _take(self, taken: Step) -> None:
-        before, after = self._live[taken.push.id], taken.push
-        self._live[after.id] = after
-        if before.state is not after.state:
-            await self._ports.store.save_push(after)
-        if after.state.is_end:
-            del self._live[after.id]
-            self._chunk_sent_s.pop(after.id, None)
-        if before != after:
-            self._ports.notify(PushMoved(after))
-        for command in taken.commands:
-            await self._obey(after, command)
+    def _step(self, given: Given) -> Step | None:
+        current = self._live.get(given.push)
+        if current is None:
+            return None
+        limits = limits_on(self._estimates.link(current.device), current, self._options.limits)
+        taken = step(current, given.event, now_s=self._ports.clock(), limits=limits)
+        if not taken.push.state.is_end:
+            self._keep(taken.push)
+            return taken
+        ended = replace(taken.push, ended_at=self._ports.wall_clock())
+        self._drop(ended)
+        return Step(ended, taken.commands)
 
-    async def _obey(self, push: Push, command: Command) -> None:
+    def _drop(self, push: Push) -> None:
+        self._live.pop(push.id, None)
+        if self._on_device.get(push.device) == push.id:
+            del self._on_device[push.device]
+        self._sender.forget(push)
+
+    async def _close(self, push: Push) -> None:
+        """End a push that the journal holds and that cannot go on."""
+        ended = replace(push, ended_at=self._ports.wall_clock())
+        self._drop(ended)
+        await self._ports.store.save_push(ended)
+        await self._desires.ended(ended)
+
+    async def _obey(self, push: Push, commands: Sequence[Command]) -> None:
+        for command in commands:
+            try:
+                await self._sender.send(push, command)
+            except Overloaded as error:
+                # Nothing is lost: the device asks again, or the state's deadline ends the push.
+                logger.warning("push command not sent push=%d reason=%r", push.id, str(error))
+            except GatewayError as error:
+                if not isinstance(command, SendCancel):
+                    self._events.put(push.id, Cancelled(str(error)))
+
+    async def _send_due(self) -> None:
         try:
-            await self._send(push, command)
-        except Overloaded as error:
-            # Nothing is lost: the state's deadline offers again or ends the push.
-            logger.warning("push command not sent push=%d reason=%r", push.id, str(error))
+            await self._sender.send_due()
         except GatewayError as error:
-            self._enqueue(push.id, Cancelled(str(error)))
-
-    async def _send(self, push: Push, command: Command) -> None:
-        link = self._ports.link_of(push.device)
-        match command:
-            case SendOffer():
-                link.send_offer(push.device, self._offer(push))
-            case SendChunk(offset, length):
-                content = await self._ports.artifacts.read(push.digest, offset, length)
-                self._chunk_sent_s[push.id] = (self._ports.clock(), len(content))
-                link.send_chunk(push.device, push.id, offset=offset, content=content)
-            case SendActivate():
-                link.send_activate(push.device, push.id)
-            case RunTrial():
-                # When it is full the trial's deadline decides: the device goes back to the old model.
-                with contextlib.suppress(asyncio.QueueFull):
-                    self._trials.put_nowait(push)
-            case SendAccept():
-                link.send_accept(push.device, push.id)
-            case SendCancel(reason):
-                link.send_cancel(push.device, push.id, reason)
-            case _:
-                assert_never(command)
-
-    async def _run_trials(self, tasks: asyncio.TaskGroup) -> None:
-        while True:
-            push = await self._trials.get()
-            tasks.create_task(self._try(push), name=f"trial of push {push.id}")
-
-    async def _try(self, push: Push) -> None:
-        why = await self._prover.failure(push, self._ports.link_of(push.device))
-        self._enqueue(push.id, TrialFailed(why) if why else TrialPassed())
-
-    def _offer(self, push: Push) -> Offer:
-        version = self._catalog.resolve(ModelRef(push.model, version=push.version))
-        manifest = manifest_of(version, variant_of(version, push.digest), Raw())
-        return Offer(push.id, manifest, self._ports.signer.sign(manifest))
+            logger.warning("held chunk not sent reason=%r", str(error))

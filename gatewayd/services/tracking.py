@@ -49,6 +49,7 @@ class _Tracked:
     report: Report | None = None
     running: int = 0
     note: str = ""
+    used_at_s: float | None = None
     desired: dict[ModelName, int] = field(default_factory=dict)
 
     @property
@@ -123,7 +124,22 @@ class Tracking:
 
     def ended(self, device: DeviceId) -> None:
         """Count one less."""
-        self._tracked(device).running -= 1
+        tracked = self._tracked(device)
+        tracked.running -= 1
+        tracked.used_at_s = self._clock()
+
+    def inference_at_s(self, device: DeviceId) -> float | None:
+        """Return when a request used the device's link last, on the monotonic clock; None when none did or nobody knows it."""
+        tracked = self._devices.get(device)
+        if tracked is None:
+            return None
+        return self._clock() if tracked.running else tracked.used_at_s
+
+    def unwant(self, device: DeviceId, model: ModelName) -> None:
+        """Want nothing of that model there any more."""
+        tracked = self._devices.get(device)
+        if tracked is not None:
+            tracked.desired.pop(model, None)
 
     def want(self, device: DeviceId, *, model: ModelName, version: int) -> None:
         """Record what the gateway wants the device to hold (desired, beside what it reports)."""

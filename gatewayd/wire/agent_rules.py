@@ -48,13 +48,14 @@ def raise_floor(state: AgentState, accepted: SlotRecord) -> None:
 
 
 def _age(state: AgentState, offer: OfferMessage) -> tuple[bool, str]:
-    """An older version is refused, and so are other bytes under the number that is installed."""
+    """An older version is refused unless the manifest names the newer one it replaces; so are other bytes of the same number."""
     crc = name_crc(offer.model)
     floor = max((floor.version for floor in state.floors if floor.name_crc == crc), default=0)
     active = max((slot.version for slot in state.slots if _is_active(slot, offer.model)), default=0)
     newest = max(floor, active)
     is_other = offer.version == active and held_slot(state, offer) is None
-    return offer.version < newest or is_other, f"version {offer.version}: {newest} is installed"
+    is_older = offer.version < newest and offer.replaces != newest
+    return is_older or is_other, f"version {offer.version}: {newest} is installed"
 
 
 def _has_room(board: Board, state: AgentState, offer: OfferMessage) -> bool:

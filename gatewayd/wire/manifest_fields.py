@@ -24,8 +24,8 @@ _DIGEST_BYTES = 32
 _WINDOW_BITS = range(9, 16)
 _RAW, _DEFLATE, _DELTA = range(3)
 _DTYPES = (DType.FP32, DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.INT64, DType.BOOL)
-_KEYS = range(1, 14)
-_SELF_TEST = 13
+_KEYS = range(1, 13)
+_SELF_TEST, _REPLACES = 13, 14
 
 
 def manifest_members(manifest: Manifest) -> dict[int, object]:
@@ -38,13 +38,15 @@ def manifest_members(manifest: Manifest) -> dict[int, object]:
     }  # fmt: skip
     if (test := manifest.self_test) is not None:
         members[_SELF_TEST] = [test.seed, test.expected, test.tolerance]
+    if manifest.replaces:
+        members[_REPLACES] = manifest.replaces
     return members
 
 
 def read_members(value: object) -> Manifest:
     """Raises: BadRequest naming the first member that is wrong."""
-    if not isinstance(value, dict) or set(value) - {_SELF_TEST} != set(_KEYS) - {_SELF_TEST}:
-        raise BadRequest(f"manifest: must be a map of the keys 1..{_SELF_TEST - 1}, and perhaps {_SELF_TEST}")
+    if not isinstance(value, dict) or set(value) - {_SELF_TEST, _REPLACES} != set(_KEYS):
+        raise BadRequest(f"manifest: must be a map of the keys 1..12, and perhaps {_SELF_TEST} and {_REPLACES}")
     if _whole(value[1], "format", 1, _U31) != FORMAT:
         raise BadRequest(f"manifest.format: {value[1]}, this program reads {FORMAT}")
     operators = tuple(_text(each, "operators") for each in _items(value[9], "operators", MAX_OPERATORS))
@@ -63,6 +65,7 @@ def read_members(value: object) -> Manifest:
         inputs=tuple(_tensor(each, "inputs") for each in _items(value[11], "inputs", MAX_TENSORS)),
         outputs=tuple(_tensor(each, "outputs") for each in _items(value[12], "outputs", MAX_TENSORS)),
         self_test=_self_test(value[_SELF_TEST]) if _SELF_TEST in value else None,
+        replaces=_whole(value[_REPLACES], "replaces", 1, _U31) if _REPLACES in value else 0,
     )
 
 

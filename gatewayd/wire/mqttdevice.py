@@ -74,7 +74,7 @@ class OfferMessage:
     """What a device is told about a model before a byte of it is sent: the manifest, its signature checked.
 
     `size_bytes` and `digest` are of the artifact; what is sent is `transfer_bytes` long and encoded as `encoding` says.
-    `self_test` None: loading and running once is enough.
+    `self_test` None: loading and running once is enough. `replaces` is the one newer version it may take over from (0: none).
     """
 
     push: PushId
@@ -87,6 +87,7 @@ class OfferMessage:
     operators: tuple[str, ...]
     self_test: SelfTest | None
     encoding: Encoding = _RAW
+    replaces: int = 0
 
     @property
     def transfer_bytes(self) -> int:
@@ -211,6 +212,7 @@ def _offer(payload: bytes, keys: Mapping[bytes, bytes]) -> OfferMessage:
         operators=manifest.operators,
         self_test=manifest.self_test,
         encoding=manifest.encoding,
+        replaces=manifest.replaces,
     )
 
 

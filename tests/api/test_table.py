@@ -8,6 +8,7 @@ from gatewayd.api.verb import Caller, Role
 from gatewayd.core.errors import BadRequest, Forbidden, NotFound, UnknownDevice, UnknownModel
 from gatewayd.core.names import DeviceId, ModelName, ModelRef, RequestId
 from gatewayd.core.request import NODE, Privacy, SensorRef, Target
+from gatewayd.core.retry import Terms
 from gatewayd.core.update import PushState
 from gatewayd.wire.tensors import InferenceBody
 from tests.fakes_api import CAM, KWS, World
@@ -23,19 +24,20 @@ async def call(world: World, verb: str, **arguments: object) -> dict[str, object
 
 def test_the_table() -> None:
     assert sorted(VERBS) == [
-        "devices.approve", "devices.list", "infer", "keys.export", "keys.list", "keys.new", "keys.revoke", "keys.rotate",
-        "models.add", "models.alias", "models.list", "push", "status", "why",
+        "devices.approve", "devices.list", "devices.one-slot", "devices.release", "infer", "keys.export", "keys.list",
+        "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.list", "push", "pushes.cancel",
+        "pushes.history", "pushes.list", "status", "why",
     ]  # fmt: skip
     assert all(VERBS[name].name == name and VERBS[name].summary for name in VERBS)
     assert {name for name, verb in VERBS.items() if verb.is_read} == {
-        "devices.list", "keys.export", "keys.list", "models.list", "status", "why",
+        "devices.list", "keys.export", "keys.list", "models.list", "pushes.history", "pushes.list", "status", "why",
     }  # fmt: skip
 
 
 async def test_unknown_verb_names_the_nearest() -> None:
     with pytest.raises(NotFound, match=r"no verb 'model\.list'; there are: models\.list"):
         await World().api().call("model.list", b"", ANN)
-    with pytest.raises(NotFound, match=r"there are: devices\.approve, devices\.list, infer"):
+    with pytest.raises(NotFound, match=r"there are: devices\.approve, devices\.list, devices\.one-slot"):
         await World().api().call("zzzz", b"", ANN)
 
 
@@ -158,6 +160,35 @@ async def test_keys() -> None:
     exported = await call(world, "keys.export")
     assert exported == {"format": "hex", "text": f"{'01' * 32}\n{'02' * 32}\n", "keys": [f"{1:016x}", f"{2:016x}"]}
     assert "static const uint8_t gatewayd_keys[][32]" in str((await call(world, "keys.export", format="c"))["text"])
+
+
+async def test_a_push_is_cancelled_and_stays_in_the_history() -> None:
+    world = World()
+    started = await call(world, "push", device="cam-7", model="kws@1", allow_downgrade=True)
+    assert (started["who"], started["replaces"], started["awaits"]) == (
+        "ann",
+        9,
+        "waiting for the device's answer to the offer",
+    )
+    cancelled = await call(world, "pushes.cancel", push=7, why="wrong board")
+    assert (cancelled["state"], cancelled["reason"], cancelled["awaits"]) == ("cancelled", "wrong board (ann)", "")
+    assert cancelled["ended_at"] == "2023-11-14T22:14:20+00:00"
+    assert (await call(world, "pushes.history", device="cam-7"))["pushes"] == [cancelled]
+    assert (await call(world, "pushes.history", device="cam-8"))["pushes"] == []
+    assert (await call(world, "pushes.list"))["pushes"] == [cancelled]
+    with pytest.raises(NotFound):
+        await call(world, "pushes.cancel", push=7)
+
+
+async def test_a_device_is_released_and_allowed_its_one_slot() -> None:
+    world = World()
+    world.pushes.kept_terms[CAM] = Terms(CAM, failures=5, quarantine="5 pushes in a row failed")
+    (row,) = (await world.api().call("devices.list", b"", ANN)).model_dump()["devices"]
+    assert (row["quarantine"], row["one_slot"]) == ("5 pushes in a row failed", False)
+    assert row["wishes"] == [{"model": "kws", "version": 1, "who": "ann", "failures": 0, "settled": ""}]
+    assert (await call(world, "devices.release", device="cam-7"))["quarantine"] == ""
+    assert (await call(world, "devices.one-slot", device="cam-7", allow=True))["one_slot"] is True
+    assert (await call(world, "devices.one-slot", device="cam-7"))["one_slot"] is False
 
 
 async def test_status() -> None:

@@ -123,8 +123,7 @@ def test_it_never_picks_what_does_not_fit_and_always_says_why(variants: list[Var
     if found.variant is not None:
         chosen = found.variant
         assert chosen.size_bytes <= DEVICE.slot_bytes
-        assert chosen.arena_bytes is not None
-        assert chosen.arena_bytes <= DEVICE.arena_bytes
+        assert chosen.arena_bytes is None or chosen.arena_bytes <= DEVICE.arena_bytes
         assert {each.name for each in chosen.structure.operators} <= {"CONV_2D", "SOFTMAX"}
         assert chosen.verdicts == (RUNS,)
         assert len(found.reasons) < len(variants)

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.store import Store, open_store
+from gatewayd.core.airtime import AirRules
 from gatewayd.core.cost import Weights
 from gatewayd.core.device import (
     Born,
@@ -39,13 +40,15 @@ from gatewayd.core.module import Manifest
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, RequestId, parse_model_ref
 from gatewayd.core.push import Limits, Offer, Push
 from gatewayd.core.request import InferenceRequest, Privacy, SensorRef, Target
+from gatewayd.core.retry import Retry
 from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.decisions import Decisions
+from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference, Served
 from gatewayd.services.options import OptionFinder
-from gatewayd.services.pushes import Pushes, PushPorts
+from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
 from gatewayd.wire.manifest import key_ring, read_manifest, sign_manifest
@@ -66,6 +69,8 @@ CAPABILITIES = Capabilities(
 )  # fmt: skip
 PROFILE = Profile("board-a", "m4", 120, 2**18, 2**20, "tflm", 60e6, 0.5, 1e-4, "test")
 EMPTY = (Slot(0, SlotState.EMPTY), Slot(1, SlotState.EMPTY))
+AIR = AirRules(burst_s=60)
+RETRY = Retry(tries=3, first_s=100, most_s=1000, quarantine_after=4)
 LIMITS = Limits(offer_s=5, stall_s=5, verify_s=5, self_test_s=5, trial_s=5, absence_s=20)
 
 
@@ -115,7 +120,7 @@ class FakeSigner:
     """Signs with a key made for the test."""
 
     def __init__(self) -> None:
-        self._key = Ed25519PrivateKey.generate()
+        self._key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
     def sign(self, manifest: Manifest) -> bytes:
         return sign_manifest(manifest, self._key)
@@ -243,7 +248,9 @@ class World:
     served: list[Served]
     catalog: Catalog
     tracking: Tracking
+    desires: Desires
     pushes: Pushes
+    signer: FakeSigner
     inference: Inference
     decisions: Decisions
     estimates: Estimates
@@ -305,9 +312,14 @@ async def world(folder: Path, *, open_join: bool = False, max_devices: int = 10)
             options=TrackingOptions(open_join=open_join, max_devices=max_devices, ping_every_s=30),
             notify=events.append, clock=clock, wall_clock=lambda: 1.7e9,
         )  # fmt: skip
+        desires = Desires(
+            DesirePorts(store, events.append, clock, lambda: 1.7e9, chance=lambda: 1.0), tracking=tracking, retry=RETRY
+        )
+        signer = FakeSigner()
         pushes = Pushes(
-            PushPorts(store, artifacts, FakeSigner(), lambda _: device, events.append, clock), catalog=catalog, tracking=tracking,
-            estimates=estimates, limits=LIMITS, max_concurrent=4,
+            PushPorts(store, artifacts, signer, lambda _: device, events.append, clock, lambda: 1.7e9),
+            catalog=catalog, tracking=tracking, estimates=estimates, desires=desires,
+            options=PushOptions(LIMITS, max_concurrent=4, air=AIR),
         )  # fmt: skip
         finder = OptionFinder(tracking=tracking, estimates=estimates, runtime=runtime, classes={"default": Weights()})
         decisions = Decisions(10)
@@ -324,8 +336,11 @@ async def world(folder: Path, *, open_join: bool = False, max_devices: int = 10)
         device.emit = emit
         await catalog.load()
         await tracking.load()
+        await desires.load()
+        await pushes.load()
         yield World(
-            clock, store, artifacts, runtime, trial, device, events, served, catalog, tracking, pushes, inference, decisions,
+            clock, store, artifacts, runtime, trial, device, events, served, catalog, tracking, desires, pushes, signer,
+            inference, decisions,
             estimates,
         )  # fmt: skip
 

@@ -71,6 +71,7 @@ manifests = st.builds(
     outputs=st.lists(tensors, max_size=2).map(tuple),
     self_test=st.none()
     | st.builds(SelfTest, st.integers(1, 2**32 - 1), st.binary(min_size=1, max_size=64), st.integers(0, 65_535)),
+    replaces=st.integers(0, 2**31 - 1),
 )
 
 
@@ -131,7 +132,8 @@ def members(**changes: object) -> bytes:
     [
         (members(k1=2), "manifest.format: 2, this program reads 1"),
         (members(k1=None), "a map of the keys"),
-        (members(k14=1), "a map of the keys"),
+        (members(k15=1), "a map of the keys"),
+        (members(k14=0), "manifest.replaces"),
         (members(k2="../etc"), "model name"),
         (members(k3=0), "manifest.version"),
         (members(k3=2**31), "manifest.version"),

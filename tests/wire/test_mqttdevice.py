@@ -82,7 +82,7 @@ encodings = (
 )
 offers = st.builds(
     OfferMessage, pushes, names, versions, digests, versions, u31, u31, operators, st.none() | self_tests,
-    encodings,
+    encodings, u31,
 )  # fmt: skip
 
 

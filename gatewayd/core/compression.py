@@ -1,0 +1,31 @@
+"""DEFLATE as devices take it: raw (RFC 1951), within a window of so many bits.
+
+Pure, but slow for megabytes: call it off the loop.
+"""
+
+import zlib
+
+from gatewayd.core.errors import BadRequest
+
+_BEST, _MOST_MEMORY = 9, 9
+
+
+def deflated(content: bytes, window_bits: int) -> bytes:
+    """Return a stream that never reaches back further than 2**`window_bits` bytes (9..15)."""
+    encoder = zlib.compressobj(_BEST, zlib.DEFLATED, -window_bits, _MOST_MEMORY)
+    return encoder.compress(content) + encoder.flush()
+
+
+def inflated(stream: bytes, window_bits: int, size_bytes: int) -> bytes:
+    """Return what `stream` holds, decoded as a device with that window would.
+
+    Raises: BadRequest when it is damaged, reaches back too far, or holds anything but `size_bytes` bytes.
+    """
+    decoder = zlib.decompressobj(-window_bits)
+    try:
+        content = decoder.decompress(stream, size_bytes + 1)
+    except zlib.error as error:
+        raise BadRequest(f"DEFLATE stream: {error}") from error
+    if len(content) != size_bytes or not decoder.eof or decoder.unused_data:
+        raise BadRequest(f"DEFLATE stream: {len(content)} bytes, {size_bytes} were due, and nothing after them")
+    return content

@@ -1,0 +1,175 @@
+"""What the gateway wants on devices, beside what they report: kept, tried again with pauses, given up, quarantined.
+
+The decisions are `core.retry`; here they meet the store, the clock and chance. Starting the pushes is `services.pushes`.
+"""
+
+import heapq
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gatewayd.core.device import DeviceView
+from gatewayd.core.errors import UnknownDevice
+from gatewayd.core.events import DeviceChanged
+from gatewayd.core.names import DeviceId, ModelName
+from gatewayd.core.push import Push
+from gatewayd.core.retry import Desire, Retry, Terms, after_end, obstacle, pause_s
+from gatewayd.services.ports import Clock, DesireStore, Notify
+from gatewayd.services.tracking import Tracking
+
+logger = logging.getLogger(__name__)
+
+# A device that came back is left alone for up to this long, so that a fleet does not ask for everything in one moment.
+_SETTLE_S = 2.0
+
+_Key = tuple[DeviceId, ModelName]
+
+
+@dataclass(frozen=True, slots=True)
+class DesirePorts:
+    """What this service needs from outside; `wall_clock` gives seconds since 1970, `chance` numbers of 0..1."""
+
+    store: DesireStore
+    notify: Notify
+    clock: Clock
+    wall_clock: Clock
+    chance: Callable[[], float]
+
+
+class Desires:
+    """Every wish (one per device and model) and the terms of every device."""
+
+    def __init__(self, ports: DesirePorts, *, tracking: Tracking, retry: Retry) -> None:
+        self._ports = ports
+        self._tracking = tracking
+        self._retry = retry
+        self._desires: dict[DeviceId, dict[ModelName, Desire]] = {}
+        self._terms: dict[DeviceId, Terms] = {}
+        # When a wish is looked at next; a later entry replaces an earlier one, whose place in the heap is then void.
+        self._due_s: dict[_Key, float] = {}
+        self._heap: list[tuple[float, DeviceId, ModelName]] = []
+
+    async def load(self) -> None:
+        """Read what was wanted before; call once, after the devices are loaded and before links start."""
+        for desire in await self._ports.store.load_desires():
+            self._desires.setdefault(desire.device, {})[desire.model] = desire
+            self._show(desire)
+        for terms in await self._ports.store.load_terms():
+            self._terms[terms.device] = terms
+
+    def terms(self, device: DeviceId) -> Terms:
+        """Return on which terms the device is pushed to."""
+        return self._terms.get(device, Terms(device))
+
+    def of_device(self, device: DeviceId) -> tuple[Desire, ...]:
+        """Return what is wanted there."""
+        return tuple(self._desires.get(device, {}).values())
+
+    async def want(self, device: DeviceId, model: ModelName, version: int, *, who: str, downgrade: bool) -> None:
+        """Wish for a version: the count of failures starts anew."""
+        await self._keep(Desire(device, model, version, who, self._ports.wall_clock(), downgrade))
+
+    async def withdraw(self, push: Push) -> None:
+        """Somebody cancelled the push: what it was for is wanted no more."""
+        desire = self._find((push.device, push.model))
+        if desire is None or desire.version != push.version:
+            return
+        del self._desires[push.device][push.model]
+        self._due_s.pop((push.device, push.model), None)
+        self._tracking.unwant(push.device, push.model)
+        await self._ports.store.drop_desire(push.device, push.model)
+
+    async def ended(self, push: Push) -> None:
+        """Take a push's end: count it, plan what follows, and see to what else is wanted on the device."""
+        before, key = self.terms(push.device), (push.device, push.model)
+        after = after_end(push, self._find(key), before, retry=self._retry, jitter=self._ports.chance())
+        if after.desire is not None and after.desire != self._find(key):
+            await self._keep(after.desire)
+        if after.terms != before:
+            await self._set_terms(after.terms)
+        if after.again_in_s is not None:
+            logger.info("push failed push=%d device=%s again_in_s=%.1f", push.id, push.device, after.again_in_s)
+            self._plan(key, self._ports.clock() + after.again_in_s)
+        self.look_at(push.device)
+
+    def look_at(self, device: DeviceId) -> None:
+        """The device is there: see soon to every wish it does not meet; a pause that runs goes on."""
+        for model in self._desires.get(device, {}):
+            if (device, model) not in self._due_s:
+                self._plan((device, model), self._ports.clock() + _SETTLE_S * self._ports.chance())
+
+    def due(self) -> tuple[Desire, ...]:
+        """Return the wishes whose time has come and that can be tried now; each is returned once."""
+        found = []
+        while self._heap and self._heap[0][0] <= self._ports.clock():
+            due_s, device, model = heapq.heappop(self._heap)
+            if self._due_s.get((device, model)) != due_s:
+                continue
+            del self._due_s[device, model]
+            desire = self._find((device, model))
+            if desire is not None and not self._obstacle(desire):
+                found.append(desire)
+        return tuple(found)
+
+    def postpone(self, desire: Desire) -> None:
+        """It could not be tried after all: look again after a pause."""
+        pause = pause_s(desire.failures + 1, retry=self._retry, jitter=self._ports.chance())
+        self._plan((desire.device, desire.model), self._ports.clock() + pause)
+
+    async def settle(self, desire: Desire, why: str) -> None:
+        """Try it no more."""
+        await self._keep(replace(desire, settled=why))
+
+    async def release(self, device: DeviceId) -> Terms:
+        """Let a quarantined device be pushed to again, and what was given up there be tried anew. Raises: UnknownDevice."""
+        self._tracking.device(device)
+        await self._set_terms(replace(self.terms(device), failures=0, quarantine=""))
+        for desire in self.of_device(device):
+            await self._keep(replace(desire, failures=0, settled=""))
+        self.look_at(device)
+        return self.terms(device)
+
+    async def allow_one_slot(self, device: DeviceId, *, allowed: bool) -> Terms:
+        """Allow (or forbid) pushes to a device with a single slot. Raises: UnknownDevice."""
+        self._tracking.device(device)
+        await self._set_terms(replace(self.terms(device), one_slot=allowed))
+        return self.terms(device)
+
+    def _find(self, key: _Key) -> Desire | None:
+        return self._desires.get(key[0], {}).get(key[1])
+
+    def _obstacle(self, desire: Desire) -> str:
+        view = self._view(desire.device)
+        return obstacle(desire, self.terms(desire.device), view) if view is not None else "no such device"
+
+    def _view(self, device: DeviceId) -> DeviceView | None:
+        try:
+            return self._tracking.device(device)
+        except UnknownDevice:
+            return None
+
+    def _plan(self, key: _Key, due_s: float) -> None:
+        self._due_s[key] = due_s
+        heapq.heappush(self._heap, (due_s, *key))
+        if len(self._heap) > 2 * len(self._due_s) + 16:
+            self._heap = [(due, *each) for each, due in self._due_s.items()]
+            heapq.heapify(self._heap)
+
+    async def _keep(self, desire: Desire) -> None:
+        await self._ports.store.save_desire(desire)
+        self._desires.setdefault(desire.device, {})[desire.model] = desire
+        self._show(desire)
+
+    async def _set_terms(self, terms: Terms) -> None:
+        before = self.terms(terms.device)
+        await self._ports.store.save_terms(terms)
+        self._terms[terms.device] = terms
+        if terms.quarantine != before.quarantine:
+            what = f"quarantined: {terms.quarantine}" if terms.quarantine else "released from quarantine"
+            logger.warning("device %s device=%s", what, terms.device)
+            view = self._view(terms.device)
+            self._ports.notify(DeviceChanged(terms.device, view is not None and view.online, what))
+
+    def _show(self, desire: Desire) -> None:
+        if self._view(desire.device) is not None:
+            self._tracking.want(desire.device, model=desire.model, version=desire.version)
