@@ -48,6 +48,11 @@ test: $(DEV) $(TFLITE_RUNTIME) ## all tests, with the reason of each that is ski
 	scripts/install-test-tools
 	$(BIN)/python -m pytest -ra $(PYTEST_ARGS)
 
+.PHONY: coverage
+coverage: $(DEV) ## branch coverage of the tests in this process (what child processes run is not counted)
+	$(BIN)/coverage run -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/coverage report --skip-covered --sort=cover
+
 .PHONY: check
 check: $(DEV) ## format, lint, types, and the rules of the house
 	$(BIN)/ruff format --check .

@@ -23,7 +23,7 @@ from gatewayd.adapters import systemd
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.keys import Keys, open_keys
-from gatewayd.adapters.logs import configure_logging
+from gatewayd.adapters.logs import configure_logging, log_event
 from gatewayd.adapters.metrics import Metrics
 from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.mqtt_connection import MqttConnection
@@ -101,13 +101,13 @@ class _Events:
         return self.edge is not None and not self.is_draining
 
     def __call__(self, event: GatewayEvent) -> None:
+        log_event(event)
         self.metrics.observe(event)
         if self.edge is not None:
             self.edge.publish_event(event)
 
     def refused(self, where: str, code: str, message: str) -> None:
         """Count something malformed from outside."""
-        logger.warning("input refused where=%s code=%s reason=%r", where, code, message)
         self(InputRefused(where, code, message))
 
 

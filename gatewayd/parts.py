@@ -1,7 +1,6 @@
 """Config to what each part takes: the composition root's translations. Values only, but for password and profile files."""
 
 import importlib.util
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,7 @@ from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.config import Config
 from gatewayd.core.device import Profile
 from gatewayd.edges.mqtt_announcements import offline_message, online_message
+from gatewayd.places import profiles_folder
 from gatewayd.services.tracking import TrackingOptions
 from gatewayd.wire.profiles import parse_profile
 from gatewayd.wire.topics import Topics
@@ -25,13 +25,8 @@ def load_profiles(folder: Path | None) -> Mapping[str, Profile]:
 
     Raises: BadRequest naming the file's mistake.
     """
-    profiles = [parse_profile(path.read_text()) for path in sorted((folder or _packaged_profiles()).glob("*.yaml"))]
+    profiles = [parse_profile(path.read_text()) for path in sorted((folder or profiles_folder()).glob("*.yaml"))]
     return {profile.board: profile for profile in profiles}
-
-
-def _packaged_profiles() -> Path:
-    checkout = Path(__file__).parents[1] / "config" / "profiles"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "gatewayd" / "profiles"
 
 
 def engine_specs(config: Config) -> list[EngineSpec]:

@@ -33,10 +33,12 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.sim": (
         "gatewayd.core",
         "gatewayd.wire",
+        "gatewayd.places",
         "gatewayd.adapters.worker_process",
         "gatewayd.adapters.mqtt_prompt",
     ),
-    "gatewayd.demo": ("gatewayd.adapters.mqtt_prompt",),
+    "gatewayd.demo": ("gatewayd.adapters.mqtt_prompt", "gatewayd.places"),
+    "gatewayd.places": (),
     "gatewayd.config": ("gatewayd.config_errors", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.config_errors": ("gatewayd.core",),
     "gatewayd.__main__": ("gatewayd",),

@@ -12,6 +12,7 @@ from pathlib import Path
 from gatewayd.core.device import EnergySource, Profile
 from gatewayd.core.errors import BadRequest, GatewayError
 from gatewayd.core.names import parse_device_id
+from gatewayd.places import profiles_folder
 from gatewayd.sim.board import Room, capabilities_of, true_board
 from gatewayd.sim.client import ClientOptions
 from gatewayd.sim.device import SimDevice
@@ -32,7 +33,6 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 _MAX_PORT = 65535
 _KEY = r"[0-9a-f]{64}"
-_PROFILES = Path(__file__).resolve().parents[2] / "config" / "profiles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `gatewayd sim-device`."""
     parser.add_argument("--id", required=True, help="the device's id")
     parser.add_argument("--board", required=True, help="a profile's name, e.g. nucleo-l4r5zi")
-    parser.add_argument("--profiles", type=Path, default=_PROFILES, help="directory of board profiles (*.yaml)")
+    parser.add_argument("--profiles", type=Path, default=profiles_folder(), help="directory of board profiles (*.yaml)")
     parser.add_argument("--link", choices=sorted(LINKS), default="wifi")
     parser.add_argument("--broker", default="127.0.0.1:1883", help="host:port")
     parser.add_argument("--mqtt-version", choices=("3.1.1", "5"), default="3.1.1")
