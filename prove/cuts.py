@@ -16,11 +16,14 @@ class Kind(Enum):
     LINK = "the connection breaks: the message and all in flight are lost"
     LOSS = "one message is lost, nobody notices"
     TWICE = "one message comes twice"
+    CORRUPT = "one bit of an offer or of a chunk flips on the way"
     GATEWAY = "the gateway is killed before it reads a message, or after it sent one"
     BEFORE_COMMIT = "the gateway is killed before its journal's commit is durable"
     AFTER_COMMIT = "the gateway is killed when the commit is durable and nothing was said yet"
 
 
+RESUMABLE = frozenset({Kind.FLASH, Kind.POWER, Kind.ROT_0, Kind.ROT_1, Kind.LINK, Kind.TWICE, Kind.GATEWAY})
+"""A single one of these must not even make a push fail."""
 FLASH_KINDS = frozenset({Kind.FLASH})
 COMMIT_KINDS = frozenset({Kind.BEFORE_COMMIT, Kind.AFTER_COMMIT})
 MESSAGE_KINDS = frozenset(Kind) - FLASH_KINDS - COMMIT_KINDS

@@ -17,6 +17,7 @@ from gatewayd.wire.mqttdevice import FrameStatus, ResultFrame, SampleFrame
 MODEL = ModelName("kws")
 WORD_BYTES = 16
 ANSWER_BYTES = 4
+_EXERCISED_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ class Geometry:
 
 
 def answer_of(content: bytes) -> bytes:
-    """Return what a model says to any input: only whole content says this."""
-    return hashlib.sha256(content).digest()[:ANSWER_BYTES]
+    """Return what a model says to any input: made from its beginning only, because no input exercises every weight."""
+    return hashlib.sha256(content[:_EXERCISED_BYTES]).digest()[:ANSWER_BYTES]
 
 
 class Device:
@@ -54,8 +55,9 @@ class Device:
         self.cells = MemoryCells(geometry.layout)
         self.flash = Flash(geometry.layout, self.cells)
         self.agent = Agent(self.board)
-        self.poison: bytes = b""
-        """A model that begins with this resets the board when it runs."""
+        self.resets_in_test: int | None = None
+        self.resets_in_run: int | None = None
+        """A version that resets the board, when it is tested or when it runs."""
 
     def boot(self, now_ms: int) -> None:
         """Power on: RAM is gone."""
@@ -111,8 +113,10 @@ class Device:
             case terms.HashSlot(slot, size_bytes):
                 return terms.SlotHashed(slot, self.flash.digest(slot, size_bytes))
             case terms.RunSelfTest(slot, size_bytes):
+                self._watch(slot, self.resets_in_test)
                 return terms.SelfTestDone(slot, self._run(slot, size_bytes), DType.INT8)
             case terms.RunModel(request, slot, size_bytes):
+                self._watch(slot, self.resets_in_run)
                 return terms.RunDone(ResultFrame(request, FrameStatus.OK, 1, 1, 1, self._run(slot, size_bytes)))
             case terms.ReadSensor(request):
                 return terms.SampleDone(SampleFrame(request, FrameStatus.OK, 1, 1, b"x"))
@@ -120,10 +124,11 @@ class Device:
                 return None
 
     def _run(self, slot: int, size_bytes: int) -> bytes:
-        content = self.flash.read(slot, 0, size_bytes)
-        if self.poison and content.startswith(self.poison):
+        return answer_of(self.flash.read(slot, 0, min(size_bytes, _EXERCISED_BYTES)))
+
+    def _watch(self, slot: int, poisonous: int | None) -> None:
+        if self.agent.state.slots[slot].version == poisonous:
             raise ModelReset
-        return answer_of(content)
 
 
 class ModelReset(RuntimeError):

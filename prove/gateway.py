@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from gatewayd.adapters import store_rows as rows
 from gatewayd.adapters.store_schema import connect
 from gatewayd.core.device import Born, Lost, PushReport, Report
@@ -59,21 +61,25 @@ class Killed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A version's bytes and its signed manifest."""
+    """A version's bytes, its signed manifest, and what the trial expects it to answer."""
 
     version: int
     content: bytes
     signed: bytes
+    expected: bytes
 
 
-def artifact_of(version: int, content: bytes) -> Artifact:
-    """Sign a version."""
+def artifact_of(
+    version: int, content: bytes, *, tested: bytes | None = None, expected: bytes | None = None, key: Ed25519PrivateKey = KEY
+) -> Artifact:
+    """Sign a version; `tested` and `expected` are what self-test and trial wait for (None: what the content answers)."""
+    answer = answer_of(content)
     manifest = Manifest(
         model=MODEL, version=version, target="tflite-int8", digest=digest_of(content), size_bytes=len(content),
         encoding=Raw(), runtime_abi=3, operators=(), arena_bytes=1024, inputs=(), outputs=(),
-        self_test=SelfTest(1, answer_of(content), 0),
+        self_test=SelfTest(1, answer if tested is None else tested, 0),
     )  # fmt: skip
-    return Artifact(version, content, sign_manifest(manifest, KEY))
+    return Artifact(version, content, sign_manifest(manifest, key), answer if expected is None else expected)
 
 
 def open_journal() -> sqlite3.Connection:
@@ -163,7 +169,7 @@ class Gateway:
 
     def _verdict(self, frame: wire.ResultFrame) -> TrialPassed | TrialFailed:
         push = self.live
-        if push is None or frame.content[:ANSWER_BYTES] != answer_of(self._artifacts[push.version].content):
+        if push is None or frame.content[:ANSWER_BYTES] != self._artifacts[push.version].expected:
             return TrialFailed(frame.reason or "a wrong answer")
         return TrialPassed()
 

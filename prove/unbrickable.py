@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from gatewayd.sim.flash import Tear
-from prove.cuts import Counts, Cut, Kind, every_cut
+from prove.cuts import RESUMABLE, Counts, Cut, Kind, every_cut
 from prove.device import Geometry
 from prove.report import Figures, write_report
-from prove.world import NEW, base_of, run
+from prove.world import NEW, Base, base_of, run
 
 BOARDS = {
     "1 KB pages, 1 KB chunks": Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=65_536),
@@ -54,9 +54,14 @@ class Tally:
         self.faults += other.faults
 
 
-def tally(geometry: Geometry, plans: Sequence[Sequence[Cut]], *, then_next: bool) -> Tally:
+def tally_on(geometry: Geometry, plans: Sequence[Sequence[Cut]], *, then_next: bool) -> Tally:
+    """Run each plan on a board; what another process is told to do."""
+    return tally(base_of(geometry), plans, then_next=then_next)
+
+
+def tally(base: Base, plans: Sequence[Sequence[Cut]], *, then_next: bool) -> Tally:
     """Run each plan of cuts from the same start."""
-    base, result = base_of(geometry), Tally()
+    result = Tally()
     for cuts in plans:
         outcome = run(base, cuts, then_next=then_next)
         result.runs += 1
@@ -65,8 +70,10 @@ def tally(geometry: Geometry, plans: Sequence[Sequence[Cut]], *, then_next: bool
         result.most_resent = max(result.most_resent, outcome.resent_chunks - max(0, outcome.fired - 1))
         result.longest_s = max(result.longest_s, outcome.elapsed_s)
         result.by_kind[cuts[0].kind.name] += 1
+        if len(cuts) == 1 and cuts[0].kind in RESUMABLE and outcome.version != NEW:
+            outcome.faults.append("gave up after a single cut")
         plan = " then ".join(map(str, cuts))
-        result.faults += [f"page {geometry.page_bytes}: {plan}: {fault}" for fault in outcome.faults]
+        result.faults += [f"page {base.geometry.page_bytes}: {plan}: {fault}" for fault in outcome.faults]
     return result
 
 
@@ -99,13 +106,13 @@ def prove(pool: ProcessPoolExecutor, *, pairs: int, seed: int) -> tuple[Tally, T
             f"{name}: {counts.flash} flash operations, {counts.messages} messages, {counts.commits} commits", flush=True
         )
         found = Tally()
-        for future in [pool.submit(tally, geometry, batch, then_next=True) for batch in batches(plans)]:
+        for future in [pool.submit(tally_on, geometry, batch, then_next=True) for batch in batches(plans)]:
             found.add(future.result())
         print(f"  {found.runs} single cuts, each: {_said(found)}", flush=True)
         single.add(found)
         board_pairs = random_pairs(counts, random.Random(f"{seed}/{name}"), pairs // len(BOARDS))  # noqa: S311 - a replay
         found = Tally()
-        for future in [pool.submit(tally, geometry, batch, then_next=False) for batch in batches(board_pairs)]:
+        for future in [pool.submit(tally_on, geometry, batch, then_next=False) for batch in batches(board_pairs)]:
             found.add(future.result())
         print(f"  {found.runs} pairs of cuts, seed '{seed}/{name}': {_said(found)}", flush=True)
         double.add(found)

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from gatewayd.core.device import SlotState
+from gatewayd.core.device import PushReport, SlotState
 from gatewayd.core.push import PushState
 from gatewayd.sim.flash import FlashFault, Power, PowerCut
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
 from prove.cuts import Counts, Cut, Kind
 from prove.device import Device, Geometry, ModelReset
-from prove.gateway import KEYS, Artifact, Gateway, Killed, artifact_of, open_journal
+from prove.gateway import DEVICE, KEYS, Artifact, Gateway, Killed, artifact_of, open_journal
 
 MODEL_BYTES = 53_936
 """The keyword-spotting model of MLPerf Tiny."""
@@ -22,6 +22,7 @@ OLD, NEW, NEXT = 1, 2, 3
 _BOOT_S = 1.0
 _RESTART_S = 2.0
 _HOP_S = 0.01
+_NEVER_S = 1e9
 _PATIENCE_S = 1800.0
 """Past this something waits for ever: every state's deadline together is under 200 s, and each cut may begin it anew."""
 _MAX_STEPS = 20_000
@@ -52,7 +53,7 @@ class Outcome:
 @cache
 def base_of(geometry: Geometry, model_bytes: int = MODEL_BYTES) -> Base:
     """Make the versions, and install the old one by a push without a cut."""
-    artifacts = {version: artifact_of(version, _content(version, model_bytes)) for version in (OLD, NEW, NEXT)}
+    artifacts = {version: artifact_of(version, content_of(version, model_bytes)) for version in (OLD, NEW, NEXT)}
     empty = Device(geometry, KEYS, lambda _: None)
     world = World(Base(geometry, artifacts, bytes(empty.cells.content)), ())
     outcome = world.run(OLD)
@@ -73,7 +74,7 @@ def run(base: Base, cuts: Sequence[Cut], *, then_next: bool = False) -> Outcome:
 class World:
     """Everything there is, and the clock."""
 
-    def __init__(self, base: Base, cuts: Sequence[Cut], *, poison: bytes = b"") -> None:
+    def __init__(self, base: Base, cuts: Sequence[Cut] = ()) -> None:
         self._base = base
         self._cuts = deque(cuts)
         self._air: deque[tuple[str, str, bytes]] = deque()
@@ -87,15 +88,17 @@ class World:
         self.now_s = 0.0
         self.faults: list[str] = []
         self.fired = 0
+        self.restarts = 0
+        self.is_gateway_mortal = False
+        """Once killed it never comes back."""
+        self.phases: list[str] = []
         self.device = Device(base.geometry, KEYS, self._publish)
-        self.device.poison = poison
         self.device.cells.content[:] = base.image
         self.gateway = self._new_gateway()
 
     def run(self, version: int) -> Outcome:
         """Boot, push, let everything happen, look."""
-        self._on_device(terms.Booted(self.device.flash.journals()))
-        self._settle()
+        self.start()
         self._arm()
         self._guarded(lambda: self.gateway.push(version))
         self._play()
@@ -105,6 +108,11 @@ class World:
             self.faults.append(f"{outcome.resent_chunks} chunks sent again after {self.fired} cuts")
         outcome.version = self._final_version(version)
         return outcome
+
+    def start(self) -> None:
+        """Boot and connect the device."""
+        self._on_device(terms.Booted(self.device.flash.journals()))
+        self._settle()
 
     def run_next(self, outcome: Outcome) -> None:
         """Whatever happened, the next push gets through."""
@@ -166,6 +174,8 @@ class World:
         times = [each for each in (gateway_s, device_s) if each is not None]
         if not times:
             return False
+        if min(times) >= _NEVER_S:
+            return False
         self.now_s = max(self.now_s, min(times))
         self._wake()
         return True
@@ -189,6 +199,7 @@ class World:
         self._device_back_s = None
         if not self._has_power:
             self._has_power = True
+            self.restarts += 1
             self.device.agent = type(self.device.agent)(self.device.board)
             self._on_device(terms.Booted(self.device.flash.journals()))
             if not self._has_power:
@@ -199,9 +210,12 @@ class World:
     # misfortunes
 
     def _due(self, message: int) -> Cut | None:
-        if self._cuts and self._cuts[0].kind not in _COUNTED_ELSEWHERE and message >= self._cuts[0].index:
-            return self._cuts[0]
-        return None
+        cut = self._cuts[0] if self._cuts else None
+        if cut is None or cut.kind in _COUNTED_ELSEWHERE or message < cut.index:
+            return None
+        # A copy that rots while the other one is torn and not yet mended is past what two copies can bear.
+        is_at_rest = self._has_power and self._device_back_s is None
+        return cut if is_at_rest or cut.kind not in {Kind.ROT_0, Kind.ROT_1} else None
 
     def _strike(self, cut: Cut, message: tuple[str, str, bytes]) -> bool:
         """Let it happen; True: the message arrives all the same."""
@@ -216,6 +230,11 @@ class World:
                 self._air = deque(each for each in self._air if each[1] == "status" and each[2] == _OFFLINE)
                 self._connection_lost()
                 return False
+            case Kind.CORRUPT:
+                direction, kind, payload = message
+                if kind in {"offer", "chunk"}:
+                    self._arrive(direction, kind, payload[:-1] + bytes([payload[-1] ^ 1]))
+                return kind not in {"offer", "chunk"}
             case Kind.TWICE:
                 self._air.appendleft(message)
                 return True
@@ -239,7 +258,7 @@ class World:
     def _kill_gateway(self) -> None:
         if self._journal.in_transaction:
             self._journal.rollback()
-        self._gateway_back_s = self.now_s + _RESTART_S
+        self._gateway_back_s = self.now_s + (_NEVER_S if self.is_gateway_mortal else _RESTART_S)
 
     def _on_commit(self, is_before: bool) -> None:  # noqa: FBT001 - the two sides of a commit
         kind = Kind.BEFORE_COMMIT if is_before else Kind.AFTER_COMMIT
@@ -281,6 +300,8 @@ class World:
             self._kill_gateway()
 
     def _publish(self, command: terms.Publish) -> None:
+        if command.kind == "push":
+            self.phases.append(_phase_of(command.payload))
         self._air.append((_UP, command.kind, command.payload))
 
     def _send(self, kind: str, payload: bytes) -> None:
@@ -345,6 +366,11 @@ _OFFLINE = wire.encode_offline()
 _COUNTED_ELSEWHERE = frozenset({Kind.FLASH, Kind.BEFORE_COMMIT, Kind.AFTER_COMMIT})
 
 
+def _phase_of(payload: bytes) -> str:
+    heard = wire.decode_up("push", payload, DEVICE)
+    return heard.phase.value if isinstance(heard, PushReport) else ""
+
+
 @cache
 def _journal() -> sqlite3.Connection:
     return open_journal()
@@ -358,7 +384,7 @@ def _emptied(journal: sqlite3.Connection) -> sqlite3.Connection:
     return journal
 
 
-def _content(version: int, model_bytes: int) -> bytes:
+def content_of(version: int, model_bytes: int) -> bytes:
     """Bytes that differ from version to version everywhere, none of them like erased flash."""
     return bytes((index * 7 + version * 31 + index // 251) % 255 for index in range(model_bytes))
 
