@@ -11,8 +11,8 @@ class Kind(Enum):
 
     FLASH = "the device's power goes in the middle of a flash operation"
     POWER = "the device's power goes before it reads a message, or after it sent one"
-    ROT_0 = "the same, and the newest record of journal copy 0 rots"
-    ROT_1 = "the same, and the newest record of journal copy 1 rots"
+    ROT_0 = "the same, and copy 0 of the journal rots"
+    ROT_1 = "the same, and copy 1 of the journal rots"
     LINK = "the connection breaks: the message and all in flight are lost"
     LOSS = "one message is lost, nobody notices"
     TWICE = "one message comes twice"

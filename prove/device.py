@@ -1,6 +1,7 @@
 """The device of the proof: the real agent on simulated flash. A model's answer is made from the bytes in flash."""
 
 import hashlib
+import re
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ from gatewayd.core.tensor import DType
 from gatewayd.sim.flash import Flash, Layout, MemoryCells, Power
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire.agent import Agent
-from gatewayd.wire.agent_journal import journal_bytes, read_copy, state_bytes
+from gatewayd.wire.agent_journal import journal_bytes
 from gatewayd.wire.mqttdevice import FrameStatus, ResultFrame, SampleFrame
 
 MODEL = ModelName("kws")
 WORD_BYTES = 16
 ANSWER_BYTES = 4
 _EXERCISED_BYTES = 256
+_DIGESTS_AT = (100, 200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +85,12 @@ class Device:
         }
 
     def rot_journal(self, copy: int) -> None:
-        """Flip a bit in the newest state record of a copy; when there is none, in its first byte."""
+        """Flip bits in every state record of a copy: in the digests of both slots, which nothing but the checksum guards."""
         layout = self.flash.layout
         content = self.flash.journals()[copy]
-        record = state_bytes(layout.slot_count)
-        found = content.rfind(b"GWJ2")
-        whole = read_copy(
-            content, slot_count=layout.slot_count, slot_bytes=layout.slot_bytes, copy_bytes=layout.journal_bytes
-        )
-        at = found + record // 2 if found >= 0 and whole.journal is not None else 0
-        self.cells.content[layout.journal_address(copy) + at] ^= 1
+        for found in re.finditer(b"GWJ2", content):
+            for at in _DIGESTS_AT:
+                self.cells.content[layout.journal_address(copy) + found.start() + at] ^= 1
 
     def _execute(self, command: terms.Command) -> terms.Event | None:
         match command:

@@ -83,14 +83,13 @@ MUTANTS: tuple[Mutant, ...] = (
         'raise BadRequest("signed manifest: the signature does not hold") from error', "_ = error",
     ),
     Mutant(
-        "a manifest is signed by a trusted key", "gatewayd/wire/manifest.py",
-        "    if public_key is None:\n", "    public_key = next(iter(keys.values()))\n    if public_key is None:\n",
+        "the gateway accepts after the trial", _UPDATE,
+        "command = SendAccept() if push.confirmed else RunTrial()", "command = SendAccept()",
     ),
-    Mutant("the gateway accepts after the trial", _UPDATE, "turn), (RunTrial(),))", "turn), (SendAccept(),))"),
     Mutant("the gateway's silence and a device's are failures", _UPDATE, "if turn.now_s < push.deadline_s:", "if push.deadline_s:"),
     Mutant(
-        "a push is taken up after a restart of the gateway", _UPDATE,
-        "return Step(_resumed(away, turn, wait_s=limits.absence_s).push)", "return Step(away)",
+        "a push is taken up after a restart of the gateway", "gatewayd/adapters/store_rows.py",
+        "FROM pushes WHERE NOT ended ORDER BY id", "FROM pushes WHERE NOT ended AND 0 ORDER BY id",
     ),
     Mutant(
         "a device that is back is asked where it stands", _UPDATE,

@@ -39,10 +39,12 @@ def singles(counts: Counts) -> list[tuple[Cut, ...]]:
 
 
 def aimed(counts: Counts) -> list[tuple[Cut, ...]]:
-    """Cuts in the last flash operations, where the new model takes over, each followed by a rotten copy of the journal."""
+    """Pairs about the journal: a cut where the new model takes over, then a rotten copy; a rotten copy, then a cut in its repair."""
     last = range(max(0, counts.flash - 20), counts.flash)
     kinds = (Kind.ROT_0, Kind.ROT_1)
-    return [(Cut(Kind.FLASH, at, Tear.HALF), Cut(kind, after)) for at in last for kind in kinds for after in range(4)]
+    torn = [(Cut(Kind.FLASH, at, Tear.HALF), Cut(kind, after)) for at in last for kind in kinds for after in range(4)]
+    messages = range(counts.messages)
+    return torn + [(Cut(kind, at), Cut(Kind.FLASH, after)) for at in messages for kind in kinds for after in range(4)]
 
 
 def pairs(counts: Counts) -> list[tuple[Cut, ...]]:
