@@ -22,6 +22,7 @@ from gatewayd import __version__
 from gatewayd.adapters import systemd
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
+from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import Keys, open_keys
 from gatewayd.adapters.logs import configure_logging, log_event
 from gatewayd.adapters.metrics import Metrics
@@ -183,6 +184,7 @@ class _Daemon:
 async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     data_dir = config.node.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(only_user_of(data_dir))
     store = await stack.enter_async_context(open_store(data_dir / "gatewayd.sqlite"))
     artifacts = await stack.enter_async_context(
         open_artifacts(data_dir / "artifacts", max_bytes=config.limits.max_model_bytes)

@@ -42,4 +42,4 @@ def spend(
     filled_s = min(rules.burst_s, budget.left_s + max(0.0, now_s - budget.at_s) * rules.share)
     # debt past the longest wait is forgiven: one chunk too big for the budget must not hold back the ones after it
     left_s = max(filled_s - max(0.0, air_s), -rules.most_s * rules.share)
-    return Airtime(left_s, now_s), max(0.0, -left_s) / rules.share
+    return Airtime(left_s, now_s), min(rules.most_s, max(0.0, -left_s) / rules.share)

@@ -17,9 +17,9 @@ def deflated(content: bytes, window_bits: int) -> bytes:
 
 
 def inflated(stream: bytes, window_bits: int, size_bytes: int) -> bytes:
-    """Return what `stream` holds, decoded as a device with that window would.
+    """Return what `stream` holds. That it stays within the window is the encoder's word: zlib decodes into one buffer.
 
-    Raises: BadRequest when it is damaged, reaches back too far, or holds anything but `size_bytes` bytes.
+    Raises: BadRequest when it is damaged, or holds anything but `size_bytes` bytes.
     """
     decoder = zlib.decompressobj(-window_bits)
     try:

@@ -2,22 +2,24 @@
 
 from dataclasses import replace
 
-from gatewayd.core.estimate import LinkEstimate
+from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.push import Limits, Push
 
 # A message and its answer may be lost and repeated a few times before silence means failure.
 _EXCHANGES = 8
-# The pessimistic side of round trip and goodput, in standard errors.
-_CAUTION = 3.0
+# The pessimistic side of round trip and goodput, in standard errors; a prior's spread is a guess that says nothing yet.
+_CAUTION, _MEASURED = 3.0, 1.0
+_LEAST_SHARE = 0.25
 # A link so slow that one chunk takes longer than this is given up on; protects the number of concurrent pushes.
 _LONGEST_S = 600.0
 
 
 def limits_on(link: LinkEstimate, push: Push, floor: Limits) -> Limits:
     """Return the limits of `push` on its link."""
-    rtt_s = link.rtt.upper(_CAUTION)
+    rtt_s = link.rtt.upper(_caution(link.rtt))
     chunk_bytes = min(floor.chunk_bytes, push.size_bytes)
-    chunk_s = rtt_s + chunk_bytes / max(link.goodput.optimistic(_CAUTION), 1.0)
+    goodput = max(link.goodput.optimistic(_caution(link.goodput)), _LEAST_SHARE * link.goodput.mean, 1.0)
+    chunk_s = rtt_s + chunk_bytes / goodput
     talk_s = _bounded(_EXCHANGES * rtt_s)
     return replace(
         floor,
@@ -27,6 +29,10 @@ def limits_on(link: LinkEstimate, push: Push, floor: Limits) -> Limits:
         self_test_s=max(floor.self_test_s, talk_s),
         trial_s=max(floor.trial_s, talk_s),
     )
+
+
+def _caution(estimate: Estimate) -> float:
+    return _CAUTION if estimate.count >= _MEASURED else 0.0
 
 
 def _bounded(wait_s: float) -> float:

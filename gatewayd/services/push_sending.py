@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from gatewayd.core.airtime import AirRules, Airtime, spend
+from gatewayd.core.errors import GatewayError
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.push import (
     Command,
@@ -150,5 +151,8 @@ class Sender:
         self._ports.link_of(push.device).send_chunk(push.device, push.id, offset=chunk.offset, content=content)
 
     async def _try(self, push: Push) -> None:
-        why = await self._prover.failure(push, self._ports.link_of(push.device))
+        try:
+            why = await self._prover.failure(push, self._ports.link_of(push.device))
+        except GatewayError as error:
+            why = str(error)
         self._report(push.id, TrialFailed(why) if why else TrialPassed())
