@@ -70,7 +70,12 @@ class Artifact:
 
 
 def artifact_of(
-    version: int, content: bytes, *, tested: bytes | None = None, expected: bytes | None = None, key: Ed25519PrivateKey = KEY
+    version: int,
+    content: bytes,
+    *,
+    tested: bytes | None = None,
+    expected: bytes | None = None,
+    key: Ed25519PrivateKey = KEY,
 ) -> Artifact:
     """Sign a version; `tested` and `expected` are what self-test and trial wait for (None: what the content answers)."""
     answer = answer_of(content)

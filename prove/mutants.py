@@ -32,7 +32,11 @@ class Mutant:
     new: str
 
 
-_PUSH, _FLASH, _JOURNAL = "gatewayd/wire/agent_push.py", "gatewayd/wire/agent_flash.py", "gatewayd/wire/agent_journal.py"
+_PUSH, _FLASH, _JOURNAL = (
+    "gatewayd/wire/agent_push.py",
+    "gatewayd/wire/agent_flash.py",
+    "gatewayd/wire/agent_journal.py",
+)
 _AGENT, _RULES, _UPDATE = "gatewayd/wire/agent.py", "gatewayd/wire/agent_rules.py", "gatewayd/core/update.py"
 
 MUTANTS: tuple[Mutant, ...] = (
@@ -93,7 +97,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a device that is back is asked where it stands", _UPDATE,
-        "return _resumed(replace(push, present=True, reason=\"\"), turn)", "return Step(replace(push, present=True, reason=\"\"))",
+        'return _resumed(replace(push, present=True, reason=""), turn)', 'return Step(replace(push, present=True, reason=""))',
     ),
 )  # fmt: skip
 

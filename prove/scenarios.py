@@ -115,9 +115,7 @@ def _given_up(world: World) -> list[str]:
     outcome = world.run(NEW)
     is_soon = world.restarts <= terms.MAX_ATTEMPTS + 2
     return (
-        outcome.faults
-        + _unless(outcome.version == OLD, "it was kept")
-        + _unless(is_soon, f"{world.restarts} restarts")
+        outcome.faults + _unless(outcome.version == OLD, "it was kept") + _unless(is_soon, f"{world.restarts} restarts")
     )
 
 

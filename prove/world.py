@@ -104,7 +104,7 @@ class World:
         self._play()
         outcome = Outcome(self._counts(), self.fired, elapsed_s=self.now_s, faults=self.faults)
         outcome.resent_chunks = sum(self._sent.values()) - len(self._sent)
-        if outcome.resent_chunks > self.fired:
+        if outcome.resent_chunks > self.fired * self._chunks_per_page:
             self.faults.append(f"{outcome.resent_chunks} chunks sent again after {self.fired} cuts")
         outcome.version = self._final_version(version)
         return outcome
@@ -329,6 +329,10 @@ class World:
         return active
 
     @property
+    def _chunks_per_page(self) -> int:
+        return max(1, self._base.geometry.page_bytes // self._base.geometry.chunk_bytes)
+
+    @property
     def _has_old(self) -> bool:
         return self._base.image.count(b"\xff") != len(self._base.image)
 
@@ -387,5 +391,3 @@ def _emptied(journal: sqlite3.Connection) -> sqlite3.Connection:
 def content_of(version: int, model_bytes: int) -> bytes:
     """Bytes that differ from version to version everywhere, none of them like erased flash."""
     return bytes((index * 7 + version * 31 + index // 251) % 255 for index in range(model_bytes))
-
-
