@@ -42,7 +42,9 @@ def aimed(counts: Counts) -> list[tuple[Cut, ...]]:
     """Pairs about the journal: a cut where the new model takes over, then a rotten copy; a rotten copy, then a torn repair."""
     last = range(max(0, counts.flash - 20), counts.flash)
     kinds = (Kind.ROT_0, Kind.ROT_1)
-    torn: list[tuple[Cut, ...]] = [(Cut(Kind.FLASH, at, Tear.HALF), Cut(kind, after)) for at in last for kind in kinds for after in range(4)]
+    torn: list[tuple[Cut, ...]] = [
+        (Cut(Kind.FLASH, at, Tear.HALF), Cut(kind, after)) for at in last for kind in kinds for after in range(4)
+    ]
     messages = range(counts.messages)
     return torn + [(Cut(kind, at), Cut(Kind.FLASH, after)) for at in messages for kind in kinds for after in range(4)]
 
