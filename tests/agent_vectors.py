@@ -61,7 +61,7 @@ class Recorder(Bench):
 
 
 def plain(value: object) -> object:
-    """Return a value as JSON: a class becomes its name and fields, bytes become hex. At boot the journals are in flash already."""
+    """Return a value as JSON: a class becomes its name and fields, bytes become hex; at boot the journals are in flash."""
     if isinstance(value, terms.Booted):
         return {"type": "Booted"}
     if isinstance(value, Enum):

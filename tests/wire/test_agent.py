@@ -154,6 +154,20 @@ def test_corrupt_bytes_fail_the_digest() -> None:
     assert bench.slots() == [("active", "kws", 1), ("empty", "", 0)]
 
 
+def test_any_flipped_bit_of_the_artifact_is_refused() -> None:
+    content = content_of("kws", 2, size=40)
+    offer = offer_of(2, content, version=2)
+    bench = installed()
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        again = replace(offer, push=PushId(100 + bit))
+        bench.transfer(again, bytes(flipped))
+        assert bench.reports()[-1].reason == "digest differs"
+        bench.said.clear()
+    assert bench.runnable() == {"kws": 1}
+
+
 def test_chunks_that_were_not_wanted_are_ignored() -> None:
     bench = Bench().start()
     bench.offer(FIRST)
