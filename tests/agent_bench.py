@@ -2,26 +2,23 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gatewayd.core.device import Capabilities, EnergySource, PushPhase, PushReport, Sensor, SlotState
 from gatewayd.core.model import SelfTest
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 from gatewayd.core.tensor import DType, TensorSpec
+from gatewayd.sim.flash import Flash, Layout, MemoryCells, Power, PowerCut, Tear
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
 from gatewayd.wire.agent import Agent
+from gatewayd.wire.agent_journal import journal_bytes
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
 from tests.signing import KEYS, offer_bytes
 
 SLOT_BYTES, CHUNK, PAGE, ARENA = 256, 32, 32, 1000
 DEVICE = DeviceId("bench")
 BAD, BROKEN = b"BAD!", b"CRSH"
-
-
-class PowerCut(Exception):
-    """The power went in the middle of a flash operation."""
 
 
 def capabilities(*, arena: int = ARENA, operators: frozenset[str] | None = frozenset({"CONV_2D"})) -> Capabilities:
@@ -55,28 +52,34 @@ def offer_of(
 
 @dataclass
 class Bench:
-    """Runs the agent's commands. `cut_after` flash operations from now the power goes (None: never)."""
+    """Runs the agent's commands."""
 
     slot_count: int = 2
     page_bytes: int = PAGE
     capabilities: Capabilities = field(default_factory=capabilities)
-    cut_after: int | None = None
     now_ms: int = 0
+    dies_in_test: bool = False
     said: list[terms.Publish] = field(default_factory=list)
     commands: list[terms.Command] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.flash = [bytearray(b"\xff" * SLOT_BYTES) for _ in range(self.slot_count)]
-        self.journals = [b"", b""]
+        copy_bytes = journal_bytes(self.slot_count, self.page_bytes)
+        layout = Layout(self.slot_count, SLOT_BYTES, self.page_bytes, copy_bytes, word_bytes=16)
+        self.cells = MemoryCells(layout)
+        self.flash = Flash(layout, self.cells)
         self.agent = Agent(terms.Board(self.capabilities, self.slot_count, self.page_bytes, KEYS), battery_percent=90)
 
     # what happens to the device
 
     def boot(self) -> None:
         """Power on: RAM is gone, flash is what it is."""
-        self.cut_after = None
+        self.flash.power = Power()
         self.agent = Agent(self.agent.board, battery_percent=90)
-        self.take(terms.Booted((self.journals[0], self.journals[1])))
+        self.take(terms.Booted(self.flash.journals()))
+
+    def cut_after(self, operations: int, tear: Tear = Tear.HALF) -> None:
+        """So many flash operations from now the power goes."""
+        self.flash.power = Power(operations, tear)
 
     def start(self) -> "Bench":
         self.boot()
@@ -147,7 +150,7 @@ class Bench:
         """Models whose bytes in flash are what the agent says it runs, with their version."""
         found: dict[str, int] = {}
         for index, slot in enumerate(self.agent.state.slots):
-            if slot.state is SlotState.ACTIVE and self._digest(index, slot.size_bytes) == slot.digest:
+            if slot.state is SlotState.ACTIVE and self.flash.digest(index, slot.size_bytes) == slot.digest:
                 found[str(slot.model)] = max(slot.version, found.get(slot.model, 0))
         return found
 
@@ -166,16 +169,11 @@ class Bench:
             case terms.Publish():
                 self.said.append(command)
             case terms.EraseSlot(slot, offset):
-                assert offset % self.page_bytes == 0
-                self._store(slot, offset, b"\xff" * (SLOT_BYTES - offset))
+                self.flash.erase(slot, offset)
             case terms.WriteSlot(slot, offset, content):
-                assert set(self.flash[slot][offset : offset + len(content)]) == {0xFF}, (
-                    "flash is written once per erase"
-                )
-                self._store(slot, offset, content)
-            case terms.WriteJournal(copy, content):
-                self._spend(lambda: self._tear_journal(copy, content))
-                self.journals[copy] = content
+                self.flash.write(slot, offset, content)
+            case terms.WriteJournal(copy, offset, content):
+                self.flash.write_journal(copy, offset, content)
             case _:
                 return self._answer(command)
         return None
@@ -183,40 +181,23 @@ class Bench:
     def _answer(self, command: terms.Command) -> terms.Event | None:
         match command:
             case terms.HashSlot(slot, size_bytes):
-                return terms.SlotHashed(slot, self._digest(slot, size_bytes))
+                return terms.SlotHashed(slot, self.flash.digest(slot, size_bytes))
             case terms.RunSelfTest(slot):
-                kind = bytes(self.flash[slot][:4])
+                if self.dies_in_test:
+                    raise PowerCut("the model reset the device")
+                kind = self.flash.read(slot, 0, 4)
                 return terms.SelfTestDone(slot, kind, DType.INT8, "arena too small" if kind == BROKEN else "")
             case terms.RunModel(request, slot, _, _, content):
-                output = bytes(self.flash[slot][4:8]) + (content or b"mic")
+                output = self.flash.read(slot, 4, 4) + (content or b"mic")
                 return terms.RunDone(ResultFrame(request, FrameStatus.OK, 1, 2, 3, output))
             case terms.ReadSensor(request):
                 return terms.SampleDone(SampleFrame(request, FrameStatus.OK, 2, 3, b"four"))
             case _:
                 return None
 
-    def _digest(self, slot: int, size_bytes: int) -> Digest:
-        return Digest(hashlib.sha256(self.flash[slot][:size_bytes]).hexdigest())
-
-    def _store(self, slot: int, offset: int, content: bytes) -> None:
-        half = len(content) // 2
-        self._spend(lambda: self._put(slot, offset, content[:half]))
-        self._put(slot, offset, content)
-
-    def _put(self, slot: int, offset: int, content: bytes) -> None:
-        self.flash[slot][offset : offset + len(content)] = content
-
-    def _tear_journal(self, copy: int, content: bytes) -> None:
-        self.journals[copy] = content[: len(content) // 2] + self.journals[copy][len(content) // 2 :]
-
-    def _spend(self, tear: Callable[[], None]) -> None:
-        """One flash operation; at the last one only half of it happens."""
-        if self.cut_after is None:
-            return
-        self.cut_after -= 1
-        if self.cut_after < 0:
-            tear()
-            raise PowerCut
+    def rot(self, address: int, change: int = 1) -> None:
+        """Flip bits of one byte of the flash."""
+        self.cells.content[address] ^= change
 
 
 V1, V2 = content_of("kws", 1), content_of("kws", 2)

@@ -35,6 +35,7 @@ from gatewayd.core.push import (
 
 # The machine and what it speaks come from one place, whoever drives it.
 __all__ = [
+    "IN_PROGRESS",
     "Cancelled",
     "Command",
     "DeviceBack",
@@ -148,7 +149,7 @@ _AWAITED = {
     PushState.TRIAL: "the trial's outcome",
 }
 # What a device can still drop or roll back when it says so after the push has ended here.
-_IN_PROGRESS = frozenset({PushPhase.WANT, PushPhase.WRITTEN, PushPhase.VERIFIED, PushPhase.TESTED, PushPhase.TRIAL})
+IN_PROGRESS = frozenset({PushPhase.WANT, PushPhase.WRITTEN, PushPhase.VERIFIED, PushPhase.TESTED, PushPhase.TRIAL})
 # Before the new model may run, a device's answer to a repeated offer says where it stands, so these start anew.
 _BEFORE_ACTIVATION = frozenset({PushState.OFFERED, PushState.TRANSFERRING, PushState.WRITTEN, PushState.VERIFIED})
 _OFFER = SendOffer()
@@ -369,7 +370,7 @@ def _ended(push: Push, end: PushState, reason: str, *, tell: bool = False) -> St
 
 def _after_the_end(push: Push, event: Event) -> tuple[Command, ...]:
     """Repeat the cancel to a device that does not know yet; an accepted push needs nothing more."""
-    is_reported = isinstance(event, PushReport) and event.phase in _IN_PROGRESS
+    is_reported = isinstance(event, PushReport) and event.phase in IN_PROGRESS
     is_held = isinstance(event, DeviceBack) and _held_state(push, event.slots) is SlotState.TRIAL
     is_unaware = push.state is not PushState.ACCEPTED and (is_reported or is_held)
     return (SendCancel(push.reason),) if is_unaware else ()

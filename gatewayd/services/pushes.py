@@ -40,7 +40,7 @@ from gatewayd.core.push import (
     TimePassed,
 )
 from gatewayd.core.retry import Desire, Terms
-from gatewayd.core.update import new_push, resumed_after_restart, step
+from gatewayd.core.update import IN_PROGRESS, new_push, resumed_after_restart, step
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.desires import Desires
 from gatewayd.services.estimates import Estimates
@@ -286,7 +286,12 @@ class Pushes:
             self._events.put(push.id, report)
 
     def _disown(self, report: PushReport) -> None:
-        """Tell a device we let in that nobody knows its push; a stranger gets no answer, or it could make us talk."""
+        """Tell a device we let in that nobody knows its push; a stranger gets no answer, or it could make us talk.
+
+        Only what goes on can be cancelled: a device that answers a cancel with the push's end would go round for ever.
+        """
+        if report.phase not in IN_PROGRESS:
+            return
         try:
             if self._tracking.device(report.device).approved:
                 self._ports.link_of(report.device).send_cancel(report.device, report.push, "no such push")

@@ -18,13 +18,14 @@ from gatewayd.places import profiles_folder
 from gatewayd.sim.board import Room, Truth, capabilities_of, true_board
 from gatewayd.sim.client import ClientOptions
 from gatewayd.sim.device import SimDevice
-from gatewayd.sim.flash import Flash, FlashFault
+from gatewayd.sim.flash import FileCells, Flash, FlashFault, Layout, Power, Tear
 from gatewayd.sim.log import EventLog
 from gatewayd.sim.machine import Machine
 from gatewayd.sim.radio import LINKS
 from gatewayd.sim.runtime import BoardRuntime
 from gatewayd.sim.sensor import ReplaySensor, open_sensor
 from gatewayd.wire.agent import Agent
+from gatewayd.wire.agent_journal import journal_bytes
 from gatewayd.wire.agent_terms import Board
 from gatewayd.wire.manifest import key_ring
 from gatewayd.wire.mqttdevice import MAX_CHUNK_BYTES, MAX_SLOTS
@@ -45,6 +46,7 @@ class _Parts:
     sensors: tuple[ReplaySensor, ...]
     client: ClientOptions
     flash: Flash
+    cells: FileCells
     keys: Mapping[bytes, bytes]
 
 
@@ -78,6 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slot-bytes", type=int, default=131_072)
     parser.add_argument("--chunk", type=int, default=1024, help="bytes of the receive buffer, and of a flash page")
     parser.add_argument("--battery", type=float, default=0.9, help="charge, 0..1")
+    parser.add_argument(
+        "--cut-power-at", type=int, help="the flash operation (from 0) in which the power goes: SIGKILL"
+    )
+    parser.add_argument(
+        "--tear", choices=[tear.value for tear in Tear], default="n/2", help="what it does of that page"
+    )
     parser.add_argument("--mains", action="store_true", help="runs on mains, not on a battery")
 
 
@@ -120,7 +128,7 @@ def _own(state: Path) -> Iterator[None]:
 
 
 async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
-    await asyncio.to_thread(parts.flash.prepare)
+    await asyncio.to_thread(parts.cells.prepare)
     runtime = await BoardRuntime.start(arena_bytes=parts.room.arena_bytes, log=log)
     try:
         device = _device(parts, args, runtime, log)
@@ -142,10 +150,10 @@ def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log:
         energy=EnergySource.MAINS if args.mains else EnergySource.BATTERY,
         sensors=tuple(sensor.description for sensor in parts.sensors),
     )
-    board = Board(capabilities, args.slots, parts.flash.page_bytes, parts.keys)
+    board = Board(capabilities, args.slots, parts.flash.layout.page_bytes, parts.keys)
     agent = Agent(board, battery_percent=None if args.mains else round(args.battery * 100))
     log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", **_true_figures(truth))
-    machine = Machine(parts.flash, runtime, parts.sensors, truth)
+    machine = Machine(parts.flash, args.state, runtime, parts.sensors, truth)
     return SimDevice(agent, machine, truth=truth, options=parts.client, log=log)
 
 
@@ -166,8 +174,10 @@ def _checked(args: argparse.Namespace) -> _Parts:
     if not 0 <= args.battery <= 1:
         raise BadRequest(f"--battery {args.battery}: must be 0..1")
     sensors = (open_sensor(args.sensor, args.samples),) if args.samples is not None else ()
-    flash = Flash(args.state, args.slots, args.slot_bytes, page_bytes=args.chunk)
-    return _Parts(profile, room, sensors, _client(args), flash, key_ring(trusted_keys(args.trust)))
+    layout = Layout(args.slots, args.slot_bytes, args.chunk, journal_bytes(args.slots, args.chunk))
+    cells = FileCells(args.state, layout)
+    flash = Flash(layout, cells, Power(args.cut_power_at, Tear(args.tear)))
+    return _Parts(profile, room, sensors, _client(args), flash, cells, key_ring(trusted_keys(args.trust)))
 
 
 def _check_room(profile: Profile, room: Room, *, slots: int) -> None:

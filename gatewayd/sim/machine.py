@@ -1,13 +1,16 @@
 """Carries out what the agent says: flash, interpreter, sensors, and the time and energy they take on this board."""
 
 import asyncio
+import os
+import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import assert_never
 
 from gatewayd.core.errors import CallerError, GatewayError
 from gatewayd.core.tensor import DType, Tensor, TensorSpec, converted
 from gatewayd.sim.board import RADIO_NJ_PER_BYTE, Truth
-from gatewayd.sim.flash import Flash
+from gatewayd.sim.flash import Flash, PowerCut
 from gatewayd.sim.runtime import BoardModel, BoardRuntime
 from gatewayd.sim.sensor import ReplaySensor
 from gatewayd.wire.agent_terms import (
@@ -33,9 +36,13 @@ _MAX_REASON = 160
 
 @dataclass(slots=True)
 class Machine:
-    """One board's hardware. `spent_nj` is what inferences and answers took from the battery since the start."""
+    """One board's hardware. `spent_nj` is what inferences and answers took from the battery since the start.
+
+    `exported` is a directory for a slot's model as a file, for a runtime that reads files.
+    """
 
     flash: Flash
+    exported: Path
     runtime: BoardRuntime
     sensors: tuple[ReplaySensor, ...]
     truth: Truth
@@ -44,17 +51,26 @@ class Machine:
     async def execute(self, task: Task) -> Done | None:
         """Carry out one command; return what it gives back. Raises: FlashFault, OSError: the board must reset."""
         match task:
-            case EraseSlot(slot, offset):
+            case EraseSlot(slot) | WriteSlot(slot):
                 self.runtime.forget(slot)
-                await asyncio.to_thread(self.flash.erase, slot, offset)
-            case WriteSlot(slot, offset, content):
-                self.runtime.forget(slot)
-                await asyncio.to_thread(self.flash.write, slot, offset, content)
-            case WriteJournal(copy, content):
-                await asyncio.to_thread(self.flash.write_journal, copy, content)
+                await asyncio.to_thread(self._change, task)
+            case WriteJournal():
+                await asyncio.to_thread(self._change, task)
             case _:
                 return await self._answer(task)
         return None
+
+    def _change(self, task: EraseSlot | WriteSlot | WriteJournal) -> None:
+        try:
+            match task:
+                case EraseSlot(slot, offset):
+                    self.flash.erase(slot, offset)
+                case WriteSlot(slot, offset, content):
+                    self.flash.write(slot, offset, content)
+                case WriteJournal(copy, offset, content):
+                    self.flash.write_journal(copy, offset, content)
+        except PowerCut:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     async def _answer(self, task: HashSlot | RunSelfTest | RunModel | ReadSensor) -> Done:
         match task:
@@ -118,7 +134,8 @@ class Machine:
         held = self.runtime.held(slot)
         if held is not None:
             return held
-        path = await asyncio.to_thread(self.flash.export, slot, size_bytes)
+        path = self.exported / f"slot-{slot}.tflite"
+        await asyncio.to_thread(path.write_bytes, await asyncio.to_thread(self.flash.read, slot, 0, size_bytes))
         return await self.runtime.load(slot, path)
 
 

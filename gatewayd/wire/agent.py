@@ -9,9 +9,8 @@ from typing import assert_never
 
 from gatewayd.core.device import PushPhase, SlotState
 from gatewayd.core.errors import BadRequest
-from gatewayd.wire.agent_journal import newest_journal
+from gatewayd.wire.agent_flash import read_journal, slot_now, write_journal
 from gatewayd.wire.agent_push import (
-    TRIAL_NOT_CONFIRMED,
     end,
     on_accept,
     on_activate,
@@ -24,10 +23,11 @@ from gatewayd.wire.agent_push import (
     publish_status,
     report_end,
     report_position,
-    write_journal,
+    start_trial,
 )
 from gatewayd.wire.agent_terms import (
     EMPTY_SLOT,
+    MAX_ATTEMPTS,
     WANT_REPEATS,
     AgentState,
     BatteryChanged,
@@ -143,37 +143,56 @@ def _finish(board: Board, state: AgentState, event: SlotHashed | SelfTestDone | 
 
 
 def _boot(board: Board, state: AgentState, event: Booted) -> None:
-    """Believe the journal, end a trial that was cut short, then check that what it says is in flash."""
-    slot_bytes = board.capabilities.slot_bytes
-    journal = newest_journal(event.journals, slot_count=board.slot_count, slot_bytes=slot_bytes)
+    """Believe the journal, count a restart within a trial, then check that what it says is in flash."""
     state.step = Step.CHECKING
-    if journal is not None:
-        state.slots, state.journal_sequence = list(journal.slots), journal.sequence
-        state.push, state.offset = journal.push, journal.offset
-        _find_unfinished(state)
+    read_journal(board, state, event)
+    _find_unfinished(state)
     _check_next(board, state)
 
 
 def _find_unfinished(state: AgentState) -> None:
     for index, slot in enumerate(state.slots):
-        if slot.state is SlotState.STAGING:
+        if slot.state in {SlotState.STAGING, SlotState.TRIAL}:
             state.staging = index
         if slot.state is SlotState.TRIAL:
-            state.slots[index], state.is_journal_stale = EMPTY_SLOT, True
-            end(state, state.push, slot.digest, PushPhase.FAILED, TRIAL_NOT_CONFIRMED)
+            _count_restart(state)
+
+
+def _count_restart(state: AgentState) -> None:
+    """A restart within a trial may be the new model's fault: after a few the old one is all there is."""
+    state.is_journal_stale = True
+    state.attempts += 1
+    if state.attempts > MAX_ATTEMPTS:
+        _void_trial(state, f"trial: the device restarted {state.attempts} times")
+
+
+def _void_trial(state: AgentState, reason: str) -> None:
+    digest = slot_now(state).digest
+    state.slots[state.staging] = EMPTY_SLOT
+    end(state, state.push, digest, PushPhase.FAILED, reason)
 
 
 def _check_next(board: Board, state: AgentState) -> None:
     while state.checked_slots < board.slot_count:
         slot = state.slots[state.checked_slots]
-        if slot.state is SlotState.ACTIVE:
+        if slot.state in _RUNNABLE:
             state.out.append(HashSlot(state.checked_slots, slot.size_bytes))
             return
         state.checked_slots += 1
-    is_waiting = any(slot.state is SlotState.STAGING for slot in state.slots)
-    state.step = Step.WAITING if is_waiting else Step.IDLE
+    _ready(board, state)
+
+
+def _ready(board: Board, state: AgentState) -> None:
+    """Flash is as the journal says, and what the checks changed is in the journal before anything is answered."""
     if state.is_journal_stale:
         write_journal(board, state)
+    match slot_now(state).state:
+        case SlotState.STAGING:
+            state.step = Step.WAITING
+        case SlotState.TRIAL:
+            start_trial(state)
+        case _:
+            state.step = Step.IDLE
     if state.is_connected:
         _connected(board, state)
 
@@ -182,8 +201,12 @@ def _checked(board: Board, state: AgentState, event: SlotHashed) -> None:
     """A model that is not in flash as the journal says is no model: its slot is free."""
     if state.step is not Step.CHECKING or event.slot != state.checked_slots:
         return
-    if event.digest != state.slots[event.slot].digest:
-        state.slots[event.slot], state.is_journal_stale = EMPTY_SLOT, True
+    slot = state.slots[event.slot]
+    if event.digest != slot.digest:
+        state.is_journal_stale = True
+        if slot.state is SlotState.TRIAL:
+            _void_trial(state, "trial: the model in flash changed")
+        state.slots[event.slot] = EMPTY_SLOT
     state.checked_slots += 1
     _check_next(board, state)
 

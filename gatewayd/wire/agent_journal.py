@@ -1,67 +1,151 @@
-"""The device's journal: what each slot holds and how far a transfer got; survives power cuts.
+"""The device's journal: what each slot holds and how far a transfer got; survives power cuts and one rotten copy.
 
-Two copies in flash, written in turn (sequence number odd: copy 1, even: copy 0). A torn write fails its CRC and leaves the other
-copy, which is one step older. Fixed layout, little-endian: magic "GWJ1", u32 sequence, u32 push, u32 offset, u32 slot
-count; per slot: u8 state, 63 bytes name (0-padded), u32 version, 32 bytes digest, u32 size; u32 CRC-32 of all before it.
+Two copies in flash, each whole pages with a log of records. A record is written to one copy, then to the other, before
+anything that depends on it is done; a copy is erased only while the other one holds the newest record. So a cut (in a program
+or an erase, of either) leaves the newest record or the one before, and a copy that rots costs nothing once both are written.
+
+All little-endian; every record is padded with 0xFF to whole `WORD_BYTES`, because some flash takes each such word once.
+State record: magic "GWJ2", u32 sequence, u32 push, u32 offset, u8 slot count, u8 attempts, u16 0; per slot: u8 state,
+63 bytes name (0-padded), u32 version, 32 bytes digest, u32 size; per slot: u32 CRC-32 of a model's name, u32 the newest version
+ever accepted of it (both 0: free); u32 CRC-32 of all before.
+Progress record: magic "GWP2", u32 sequence, u32 offset, u32 CRC-32; its sequence is one more than that of the record before.
 """
 
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gatewayd.core.device import SlotState
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import Digest, PushId, parse_model_name
-from gatewayd.wire.agent_terms import EMPTY_SLOT, SlotRecord
+from gatewayd.wire.agent_terms import EMPTY_SLOT, Floor, SlotRecord
 
-_HEAD = struct.Struct("<4sIIII")
+WORD_BYTES = 16
+"""The widest unit that internal flash of the reference boards programs at once (STM32U5); 4 and 8 divide it."""
+_STATES_PER_COPY = 4
+"""A copy is erased once in so many state records at most: wear."""
+
+_HEAD = struct.Struct("<4sIIIBBH")
 _SLOT = struct.Struct("<B63sI32sI")
+_FLOOR = struct.Struct("<II")
+_PROGRESS = struct.Struct("<4sII")
 _CRC = struct.Struct("<I")
-_MAGIC = b"GWJ1"
+_MAGIC, _PROGRESS_MAGIC = b"GWJ2", b"GWP2"
+_ERASED = b"\xff"
 _MAX_31 = 2**31 - 1
 _STATES = (SlotState.EMPTY, SlotState.STAGING, SlotState.TRIAL, SlotState.ACTIVE)
 _UNFINISHED = {SlotState.STAGING, SlotState.TRIAL}
+PROGRESS_BYTES = _PROGRESS.size + _CRC.size
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """One copy's content. `push` and `offset` belong to the one slot that is STAGING or TRIAL, if any."""
+    """One state. `push`, `offset` and `attempts` belong to the one slot that is STAGING or TRIAL, if any."""
 
     sequence: int
     push: PushId
     offset: int
+    attempts: int
     slots: tuple[SlotRecord, ...]
+    floors: tuple[Floor, ...]
 
 
-def journal_bytes(slot_count: int) -> int:
-    """Return the size of one copy."""
-    return _HEAD.size + slot_count * _SLOT.size + _CRC.size
+@dataclass(frozen=True, slots=True)
+class JournalCopy:
+    """What one copy says. `journal` None: nothing whole. `end` is where the next record goes; -1: erase it first."""
+
+    journal: Journal | None
+    end: int
 
 
-def encode_journal(journal: Journal) -> bytes:
-    """Return one copy's bytes."""
-    head = _HEAD.pack(_MAGIC, journal.sequence, journal.push, journal.offset, len(journal.slots))
-    body = head + b"".join(_packed(slot) for slot in journal.slots)
+def state_bytes(slot_count: int) -> int:
+    """Return the size of a state record, padding included."""
+    size = _HEAD.size + slot_count * (_SLOT.size + _FLOOR.size) + _CRC.size
+    return -(-size // WORD_BYTES) * WORD_BYTES
+
+
+def journal_bytes(slot_count: int, page_bytes: int) -> int:
+    """Return the size of one copy: whole pages."""
+    return -(-_STATES_PER_COPY * state_bytes(slot_count) // page_bytes) * page_bytes
+
+
+def encode_state(journal: Journal) -> bytes:
+    """Return a state record."""
+    head = _HEAD.pack(_MAGIC, journal.sequence, journal.push, journal.offset, len(journal.slots), journal.attempts, 0)
+    floors = (_FLOOR.pack(floor.name_crc, floor.version) for floor in journal.floors)
+    body = head + b"".join(_packed(slot) for slot in journal.slots) + b"".join(floors)
+    return (body + _CRC.pack(zlib.crc32(body))).ljust(state_bytes(len(journal.slots)), _ERASED)
+
+
+def encode_progress(sequence: int, offset: int) -> bytes:
+    """Return a progress record."""
+    body = _PROGRESS.pack(_PROGRESS_MAGIC, sequence, offset)
     return body + _CRC.pack(zlib.crc32(body))
 
 
-def decode_journal(content: bytes, *, slot_count: int, slot_bytes: int) -> Journal | None:
-    """Return what a copy says; None when it is torn, of another layout, or says what cannot be."""
-    if len(content) < journal_bytes(slot_count):
-        return None
-    body, crc = content[: journal_bytes(slot_count) - _CRC.size], content[journal_bytes(slot_count) - _CRC.size :]
-    magic, sequence, push, offset, count = _HEAD.unpack_from(body)
-    if _CRC.unpack_from(crc)[0] != zlib.crc32(body) or magic != _MAGIC or count != slot_count or push > _MAX_31:
-        return None
-    slots = tuple(_unpacked(body, index) for index in range(slot_count))
-    journal = Journal(sequence, PushId(push), offset, tuple(slot for slot in slots if slot is not None))
-    return journal if len(journal.slots) == slot_count and _makes_sense(journal, slot_bytes) else None
+def read_copy(content: bytes, *, slot_count: int, slot_bytes: int, copy_bytes: int) -> JournalCopy:
+    """Read one copy up to its last whole record; any bytes are a copy."""
+    if len(content) != copy_bytes:
+        return JournalCopy(None, -1)
+    journal, end = None, 0
+    while (found := _record_at(content, end, journal, slot_count, slot_bytes)) is not None:
+        journal, end = found
+    is_blank = content.count(_ERASED, end) == copy_bytes - end
+    return JournalCopy(journal, end if is_blank and journal is not None else -1)
 
 
-def newest_journal(journals: tuple[bytes, bytes], *, slot_count: int, slot_bytes: int) -> Journal | None:
-    """Return the newer copy that is whole, or None when neither is."""
-    found = [decode_journal(each, slot_count=slot_count, slot_bytes=slot_bytes) for each in journals]
-    return max((each for each in found if each is not None), key=lambda each: each.sequence, default=None)
+def newest_copy(copies: tuple[JournalCopy, JournalCopy]) -> int:
+    """Return which copy has the newest record; 0 when neither has one."""
+    first, second = (-1 if copy.journal is None else copy.journal.sequence for copy in copies)
+    return 1 if second > first else 0
+
+
+def name_crc(model: str) -> int:
+    """Return what a model's name is remembered by; 0 stands for none and is made 1."""
+    return zlib.crc32(model.encode()) or 1
+
+
+def _record_at(
+    content: bytes, start: int, before: Journal | None, slot_count: int, slot_bytes: int
+) -> tuple[Journal, int] | None:
+    """Return the state after the record at `start`, and where that ends; None when none is whole there."""
+    magic = content[start : start + 4]
+    if magic == _PROGRESS_MAGIC and before is not None:
+        journal = _progress(content[start : start + PROGRESS_BYTES], before)
+        return None if journal is None else (journal, start + PROGRESS_BYTES)
+    if magic != _MAGIC:
+        return None
+    end = start + state_bytes(slot_count)
+    journal = _state(content[start:end], slot_count, slot_bytes) if end <= len(content) else None
+    return None if journal is None else (journal, end)
+
+
+def _progress(record: bytes, before: Journal) -> Journal | None:
+    if len(record) != PROGRESS_BYTES or not _is_whole(record):
+        return None
+    _, sequence, offset = _PROGRESS.unpack_from(record)
+    sizes = [slot.size_bytes for slot in before.slots if slot.state is SlotState.STAGING]
+    if sequence != before.sequence + 1 or not sizes or offset > sizes[0]:
+        return None
+    return replace(before, sequence=sequence, offset=offset)
+
+
+def _state(record: bytes, slot_count: int, slot_bytes: int) -> Journal | None:
+    body = record[: _HEAD.size + slot_count * (_SLOT.size + _FLOOR.size) + _CRC.size]
+    _, sequence, push, offset, count, attempts, _ = _HEAD.unpack_from(body)
+    if not _is_whole(body) or count != slot_count or push > _MAX_31:
+        return None
+    slots = [_unpacked(body, index) for index in range(slot_count)]
+    held = tuple(slot for slot in slots if slot is not None)
+    at = _HEAD.size + slot_count * _SLOT.size
+    floors = tuple(Floor(*_FLOOR.unpack_from(body, at + index * _FLOOR.size)) for index in range(slot_count))
+    journal = Journal(sequence, PushId(push), offset, attempts, held, floors)
+    return journal if len(held) == slot_count and _makes_sense(journal, slot_bytes) else None
+
+
+def _is_whole(record: bytes) -> bool:
+    body, crc = record[: -_CRC.size], record[-_CRC.size :]
+    return _CRC.pack(zlib.crc32(body)) == crc
 
 
 def _packed(slot: SlotRecord) -> bytes:

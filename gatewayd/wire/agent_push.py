@@ -6,12 +6,13 @@ the one struct, so that a C port follows line by line.
 """
 
 from gatewayd.core.device import PushPhase, Report, Slot, SlotState
-from gatewayd.core.module import Raw
 from gatewayd.core.names import Digest, PushId
 from gatewayd.core.selftest import matches
-from gatewayd.wire.agent_journal import Journal, encode_journal
+from gatewayd.wire.agent_flash import durable_offset, erase_slot, note_progress, set_state, slot_now, write_journal
+from gatewayd.wire.agent_rules import active_of, held_slot, raise_floor, refusal_of
 from gatewayd.wire.agent_terms import (
     EMPTY_SLOT,
+    MAX_ATTEMPTS,
     TRIAL_MS,
     WANT_REPEAT_MS,
     WANT_REPEATS,
@@ -26,7 +27,6 @@ from gatewayd.wire.agent_terms import (
     SlotHashed,
     SlotRecord,
     Step,
-    WriteJournal,
     WriteSlot,
 )
 from gatewayd.wire.mqttdevice import (
@@ -41,7 +41,6 @@ from gatewayd.wire.mqttdevice import (
 
 TRIAL_NOT_CONFIRMED = "trial not confirmed"
 _FIRST_SEED = 1
-_MIN_SLOTS = 2  # one runs, one stages
 _POSITION = {
     Step.RECEIVING: PushPhase.WANT,
     Step.HASHING: PushPhase.WRITTEN,
@@ -58,15 +57,15 @@ def is_due(now_ms: int, due_ms: int) -> bool:
 
 def on_offer(board: Board, state: AgentState, offer: OfferMessage) -> None:
     """Answer an offer: where it stands if it is known, else begin, continue or refuse it."""
-    if offer.push == state.push and is_under_way(state) and _slot(state).digest == offer.digest:
-        report_position(board, state)
+    if offer.push == state.push and is_under_way(state) and slot_now(state).digest == offer.digest:
+        _repeat_position(board, state)
     elif state.ended_phase and (offer.push, offer.digest) == (state.ended_push, state.ended_digest):
         report_end(state)
     elif (refusal := refusal_of(board, state, offer)) != "":
         end(state, offer.push, offer.digest, PushPhase.REJECTED, refusal)
-    elif (held := _held(state, offer)) is not None:
+    elif (held := held_slot(state, offer)) is not None:
         _take_as_installed(board, state, offer, held)
-    elif state.step >= Step.WAITING and _is_content_of(_slot(state), offer):
+    elif state.step >= Step.WAITING and _is_content_of(slot_now(state), offer):
         _continue(board, state, offer)
     else:
         _begin(board, state, offer)
@@ -74,40 +73,45 @@ def on_offer(board: Board, state: AgentState, offer: OfferMessage) -> None:
 
 def on_chunk(board: Board, state: AgentState, chunk: ChunkFrame) -> None:
     """Write the bytes that were wanted; ignore any others (a chunk sent twice, of another push, or too late)."""
-    wanted = min(board.capabilities.chunk_bytes, _slot(state).size_bytes - state.offset)
+    wanted = min(board.capabilities.chunk_bytes, slot_now(state).size_bytes - state.offset)
     is_wanted = state.step is Step.RECEIVING and (chunk.push, chunk.offset) == (state.push, state.offset)
     if not is_wanted or len(chunk.content) != wanted:
         state.out.append(Ignored(f"chunk at {chunk.offset} of push {chunk.push}: not wanted"))
         return
-    before = _durable_offset(board, state)
+    before = durable_offset(board, state)
     state.is_erased[state.staging] = False
     state.out.append(WriteSlot(state.staging, chunk.offset, chunk.content))
     state.offset += len(chunk.content)
-    if _durable_offset(board, state) != before:
-        write_journal(board, state)
+    if durable_offset(board, state) != before:
+        note_progress(board, state)
     state.wants_left = WANT_REPEATS
     _want_or_hash(board, state)
 
 
 def on_hashed(board: Board, state: AgentState, event: SlotHashed) -> None:
     """Compare the digest of what is in flash; then test the model on the real runtime."""
-    slot = _slot(state)
+    slot = slot_now(state)
     if state.step is not Step.HASHING or event.slot != state.staging:
         return
     if event.digest != slot.digest:
         drop(board, state, "digest differs")
         return
+    if state.attempts >= MAX_ATTEMPTS:
+        drop(board, state, f"self-test: the device restarted in {state.attempts} attempts")
+        return
     state.step = Step.TESTING
+    state.attempts += 1
+    write_journal(board, state)
     report_position(board, state)
-    test = state.offer.self_test if state.offer is not None else None
-    state.out.append(RunSelfTest(state.staging, slot.size_bytes, test.seed if test is not None else _FIRST_SEED))
+    seed = state.self_test.seed if state.self_test is not None else _FIRST_SEED
+    state.out.append(RunSelfTest(state.staging, slot.size_bytes, seed))
 
 
 def on_tested(board: Board, state: AgentState, event: SelfTestDone) -> None:
     """Compare the output; without an expected one, having loaded and run is enough."""
     if state.step is not Step.TESTING or event.slot != state.staging:
         return
-    test = state.offer.self_test if state.offer is not None else None
+    test = state.self_test
     if event.failure:
         drop(board, state, f"self-test: {event.failure}")
     elif test is not None and not matches(test.expected, event.output, test.tolerance, event.dtype):
@@ -120,9 +124,9 @@ def on_tested(board: Board, state: AgentState, event: SelfTestDone) -> None:
 def on_activate(board: Board, state: AgentState, message: Activate) -> None:
     """Let the new model answer, on trial; the old one stays in its slot."""
     if state.step is Step.TESTED and message.push == state.push:
-        _set_state(state, state.staging, SlotState.TRIAL)
-        state.step = Step.TRIAL
-        state.trial_due_ms = state.now_ms + TRIAL_MS
+        set_state(state, state.staging, SlotState.TRIAL)
+        state.attempts = 0
+        start_trial(state)
         write_journal(board, state)
         publish_status(board, state)
         report_position(board, state)
@@ -135,17 +139,18 @@ def on_accept(board: Board, state: AgentState, message: Accept) -> None:
     if state.step is not Step.TRIAL or message.push != state.push:
         _answer_late(board, state, message.push)
         return
-    new = _slot(state)
-    old = _active_of(state, new)
-    _set_state(state, state.staging, SlotState.ACTIVE)
+    new = slot_now(state)
+    old = active_of(state, new)
+    set_state(state, state.staging, SlotState.ACTIVE)
     if old is not None:
         state.slots[old] = EMPTY_SLOT
-    state.step, state.offer = Step.IDLE, None
+    raise_floor(state, new)
+    _rest(state)
     write_journal(board, state)
     publish_status(board, state)
     end(state, state.push, new.digest, PushPhase.ACCEPTED, "")
     if old is not None:
-        _erase(state, old)
+        erase_slot(state, old)
 
 
 def on_cancel(board: Board, state: AgentState, message: Cancel) -> None:
@@ -153,7 +158,8 @@ def on_cancel(board: Board, state: AgentState, message: Cancel) -> None:
     if state.step >= Step.WAITING and message.push == state.push:
         drop(board, state, f"cancelled: {message.reason}" if message.reason else "cancelled")
     else:
-        _answer_late(board, state, message.push)
+        # Who cancels knows the end: an answer would make a gateway that forgot the push cancel again, for ever.
+        state.out.append(Ignored(f"push {message.push}: over, or not known"))
 
 
 def on_time(board: Board, state: AgentState) -> None:
@@ -167,13 +173,18 @@ def on_time(board: Board, state: AgentState) -> None:
 
 def drop(board: Board, state: AgentState, reason: str) -> None:
     """End the push under way: the journal forgets the new model before its flash is erased."""
-    digest = _slot(state).digest
+    digest = slot_now(state).digest
     state.slots[state.staging] = EMPTY_SLOT
-    state.step, state.offer = Step.IDLE, None
+    _rest(state)
     write_journal(board, state)
     publish_status(board, state)
     end(state, state.push, digest, PushPhase.FAILED, reason)
-    _erase(state, state.staging)
+    erase_slot(state, state.staging)
+
+
+def start_trial(state: AgentState) -> None:
+    """Begin a trial, or begin it again after a restart: its time counts from now, its restarts are counted in flash."""
+    state.step, state.trial_due_ms = Step.TRIAL, state.now_ms + TRIAL_MS
 
 
 def end(state: AgentState, push: PushId, digest: Digest, phase: PushPhase, reason: str) -> None:
@@ -196,7 +207,7 @@ def report_position(board: Board, state: AgentState) -> None:
     """Say where the push under way stands; while receiving, that is which bytes are wanted."""
     if not is_under_way(state):
         return
-    left = _slot(state).size_bytes - state.offset
+    left = slot_now(state).size_bytes - state.offset
     state.want_due_ms = state.now_ms + WANT_REPEAT_MS
     payload = encode_push_report(
         state.push, _POSITION[state.step], offset=state.offset, length=min(board.capabilities.chunk_bytes, left)
@@ -209,26 +220,6 @@ def is_under_way(state: AgentState) -> bool:
     return state.step >= Step.RECEIVING
 
 
-def refusal_of(board: Board, state: AgentState, offer: OfferMessage) -> str:
-    """Return why the offer cannot be taken, "" when it can."""
-    has = board.capabilities
-    newest = max((slot.version for slot in state.slots if _is_active(slot, offer.model)), default=0)
-    missing = sorted(set(offer.operators) - has.operators) if has.operators is not None else []
-    is_older = offer.version < newest and offer.replaces != newest
-    is_old = is_older or (offer.version == newest and _held(state, offer) is None)
-    checks = (
-        (board.slot_count < _MIN_SLOTS, "one slot: no room to stage a model beside the running one"),
-        (offer.size_bytes > has.slot_bytes, f"size {offer.size_bytes} > {has.slot_bytes} bytes of a slot"),
-        (offer.arena_bytes > has.arena_bytes, f"arena {offer.arena_bytes} > {has.arena_bytes} bytes"),
-        (offer.runtime_abi != has.runtime_abi, f"abi {offer.runtime_abi}: this runtime reads {has.runtime_abi}"),
-        (bool(missing), f"operators not supported: {', '.join(missing)}"),
-        (not isinstance(offer.encoding, Raw), "encoding not known"),
-        (is_old, f"version {offer.version}: {newest} is installed"),
-        (not _has_room(board, state, offer), "no free slot"),
-    )
-    return next((reason for is_wrong, reason in checks if is_wrong), "")
-
-
 def publish_status(board: Board, state: AgentState) -> None:
     """Say what the device is and holds."""
     battery = None if state.battery_percent is None else state.battery_percent / 100
@@ -236,11 +227,11 @@ def publish_status(board: Board, state: AgentState) -> None:
     _publish(state, "status", encode_status(Report(board.capabilities, slots, battery)), retain=True)
 
 
-def write_journal(board: Board, state: AgentState) -> None:
-    """Write the next copy of the journal."""
-    state.journal_sequence += 1
-    journal = Journal(state.journal_sequence, state.push, _durable_offset(board, state), tuple(state.slots))
-    state.out.append(WriteJournal(state.journal_sequence % 2, encode_journal(journal)))
+def _repeat_position(board: Board, state: AgentState) -> None:
+    """Answer a repeated offer. A want that was said just now is on its way: saying it again would bring its bytes twice."""
+    if state.step is not Step.RECEIVING or is_due(state.now_ms, state.want_due_ms):
+        report_position(board, state)
+    state.wants_left = WANT_REPEATS
 
 
 def _begin(board: Board, state: AgentState, offer: OfferMessage) -> None:
@@ -249,19 +240,20 @@ def _begin(board: Board, state: AgentState, offer: OfferMessage) -> None:
     record = SlotRecord(SlotState.STAGING, offer.model, offer.version, offer.digest, offer.size_bytes)
     state.staging = next(index for index, slot in enumerate(state.slots) if slot.state is SlotState.EMPTY)
     state.slots[state.staging] = record
-    state.push, state.offset = offer.push, 0
+    state.push, state.offset, state.attempts = offer.push, 0, 0
     _receive(state, offer)
     write_journal(board, state)
     if not state.is_erased[state.staging]:
-        _erase(state, state.staging)
+        erase_slot(state, state.staging)
     publish_status(board, state)
     _want_or_hash(board, state)
 
 
 def _continue(board: Board, state: AgentState, offer: OfferMessage) -> None:
     """Take up what is in flash for the same content: after a restart, or under the number of a newer push."""
-    state.push = offer.push
-    write_journal(board, state)
+    if offer.push != state.push:
+        state.push, state.attempts = offer.push, 0
+        write_journal(board, state)
     if state.step is not Step.WAITING:
         report_position(board, state)
         return
@@ -273,11 +265,15 @@ def _continue(board: Board, state: AgentState, offer: OfferMessage) -> None:
 
 
 def _receive(state: AgentState, offer: OfferMessage) -> None:
-    state.step, state.offer, state.wants_left = Step.RECEIVING, offer, WANT_REPEATS
+    state.step, state.self_test, state.wants_left = Step.RECEIVING, offer.self_test, WANT_REPEATS
+
+
+def _rest(state: AgentState) -> None:
+    state.step, state.self_test = Step.IDLE, None
 
 
 def _want_or_hash(board: Board, state: AgentState) -> None:
-    size_bytes = _slot(state).size_bytes
+    size_bytes = slot_now(state).size_bytes
     if state.offset == size_bytes:
         state.step = Step.HASHING
         state.out.append(HashSlot(state.staging, size_bytes))
@@ -291,6 +287,7 @@ def _take_as_installed(board: Board, state: AgentState, offer: OfferMessage, hel
     if state.slots[held].version != offer.version:
         slot = state.slots[held]
         state.slots[held] = SlotRecord(slot.state, slot.model, offer.version, slot.digest, slot.size_bytes)
+        raise_floor(state, state.slots[held])
         write_journal(board, state)
         publish_status(board, state)
     end(state, offer.push, offer.digest, PushPhase.ACCEPTED, "")
@@ -311,49 +308,9 @@ def _publish(state: AgentState, kind: str, payload: bytes, *, retain: bool = Fal
         state.out.append(Publish(kind, payload, 1, retain))
 
 
-def _erase(state: AgentState, slot: int) -> None:
-    state.out.append(EraseSlot(slot, 0))
-    state.is_erased[slot] = True
-
-
-def _durable_offset(board: Board, state: AgentState) -> int:
-    """What the journal may say: whole pages, because a page that was begun is erased and written again."""
-    is_complete = state.offset == _slot(state).size_bytes
-    return state.offset if is_complete else state.offset - state.offset % board.page_bytes
-
-
-def _has_room(board: Board, state: AgentState, offer: OfferMessage) -> bool:
-    others = sum(slot.state is SlotState.ACTIVE and slot.model != offer.model for slot in state.slots)
-    has_staging = any(slot.state is not SlotState.ACTIVE for slot in state.slots)
-    return has_staging and others < board.slot_count - 1
-
-
-def _held(state: AgentState, offer: OfferMessage) -> int | None:
-    """The slot where exactly these bytes run already under this name."""
-    slots = enumerate(state.slots)
-    return next((i for i, slot in slots if _is_active(slot, offer.model) and slot.digest == offer.digest), None)
-
-
-def _active_of(state: AgentState, new: SlotRecord) -> int | None:
-    return next((index for index, slot in enumerate(state.slots) if _is_active(slot, new.model)), None)
-
-
-def _is_active(slot: SlotRecord, model: str) -> bool:
-    return slot.state is SlotState.ACTIVE and slot.model == model
-
-
 def _is_content_of(slot: SlotRecord, offer: OfferMessage) -> bool:
     same = (offer.model, offer.version, offer.digest, offer.size_bytes)
     return (slot.model, slot.version, slot.digest, slot.size_bytes) == same
-
-
-def _slot(state: AgentState) -> SlotRecord:
-    return state.slots[state.staging]
-
-
-def _set_state(state: AgentState, index: int, new: SlotState) -> None:
-    slot = state.slots[index]
-    state.slots[index] = SlotRecord(new, slot.model, slot.version, slot.digest, slot.size_bytes)
 
 
 def _reported(index: int, slot: SlotRecord) -> Slot:

@@ -13,15 +13,22 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from gatewayd.core.device import Capabilities, PushPhase, SlotState
+from gatewayd.core.model import SelfTest
 from gatewayd.core.names import Digest, ModelName, PushId
 from gatewayd.core.tensor import DType
-from gatewayd.wire.mqttdevice import OfferMessage, ResultFrame, SampleFrame
+from gatewayd.wire.mqttdevice import ResultFrame, SampleFrame
 
-MAX_COMMANDS = 12
+MAX_COMMANDS = 20
+"""The most that one event leads to: a push that supersedes another writes the journal twice and reports both ends."""
 WANT_REPEAT_MS = 2_000
 WANT_REPEATS = 30
 """A gateway that is silent for 30 repeats is not coming back on this connection: the battery is spared until it speaks again."""
 TRIAL_MS = 30_000
+MAX_ATTEMPTS = 3
+"""How often a self-test may be begun, and how often the device may start during one trial, before the new model is dropped.
+
+A model that resets its device looks like a power cut; three cuts in a row at the same place are not the power.
+"""
 
 _NO_MODEL, _NO_DIGEST, _NO_PUSH = ModelName(""), Digest("0" * 64), PushId(0)
 
@@ -31,9 +38,8 @@ class Board:
     """The constants of one device.
 
     `page_bytes` is what its flash erases at once: the journal notes progress once per page, so that a power cut costs at most one
-    page sent again (with `page_bytes` ≤ the chunk, at most one chunk) and an endurance of 10,000 erases lasts for
-    20,000 / (pages per model) pushes on two journal copies. `keys` are the raw public keys by their names (`wire.manifest`)
-    that may sign what it installs.
+    page sent again (with `page_bytes` ≤ the chunk, at most one chunk). `keys` are the raw public keys by their names
+    (`wire.manifest`) that may sign what it installs.
     """
 
     capabilities: Capabilities
@@ -71,8 +77,19 @@ EMPTY_SLOT = SlotRecord()
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """The newest version of a model ever accepted, so that an older one is refused even when that model is gone."""
+
+    name_crc: int = 0
+    version: int = 0
+
+
+NO_FLOOR = Floor()
+
+
+@dataclass(frozen=True, slots=True)
 class Booted:
-    """Power came: both copies of the journal as they are in flash (any bytes, b"" when never written)."""
+    """Power came: both copies of the journal, whole, as they are in flash (any bytes)."""
 
     journals: tuple[bytes, bytes]
 
@@ -182,9 +199,10 @@ class WriteSlot:
 
 @dataclass(frozen=True, slots=True)
 class WriteJournal:
-    """Replace one of the two copies (0 or 1). It may tear: the other one stands until this one is whole."""
+    """Write a record into a copy (0 or 1) of the journal. At offset 0: erase all pages of that copy first."""
 
     copy: int
+    offset: int
     content: bytes
 
 
@@ -238,26 +256,32 @@ Command = (
 
 @dataclass(slots=True)
 class AgentState:
-    """All the agent's RAM; mutable, because on a microcontroller this is one static struct.
+    """All the agent's RAM; mutable, because on a microcontroller this is one static struct (`agent_memory.py` counts it).
 
-    `push`, `staging`, `offset` and `offer` belong to the push under way (steps WAITING to TRIAL; no `offer` in WAITING: it died
-    with the RAM and comes again). `ended_*` is the last push that ended, kept to answer its offer again; `is_end_unsent`
-    that nobody was connected to hear it. `is_erased` per slot: known to be erased, so that no erase is spent twice.
+    `push`, `staging`, `offset`, `attempts` and `self_test` belong to the push under way (steps WAITING to TRIAL; the self-test
+    came with the offer and dies with the RAM: the offer comes again). `ended_*` is the last push that ended, kept to answer its
+    offer again; `is_end_unsent` that nobody was connected to hear it. `is_erased` per slot: known to be erased, so that no erase
+    is spent twice. `journal_ends` is where each copy's next record goes (-1: erase it first), `journal_newest` the copy
+    written last.
     """
 
     slots: list[SlotRecord]
+    floors: list[Floor]
     is_erased: list[bool]
+    journal_ends: list[int]
+    journal_newest: int = 0
+    journal_sequence: int = 0
+    is_journal_stale: bool = False
     step: Step = Step.OFF
     now_ms: int = 0
     is_connected: bool = False
     battery_percent: int | None = None
-    journal_sequence: int = 0
     checked_slots: int = 0
-    is_journal_stale: bool = False
     push: PushId = _NO_PUSH
     staging: int = 0
     offset: int = 0
-    offer: OfferMessage | None = None
+    attempts: int = 0
+    self_test: SelfTest | None = None
     want_due_ms: int = 0
     wants_left: int = 0
     trial_due_ms: int = 0
@@ -272,4 +296,6 @@ class AgentState:
 def new_state(board: Board, battery_percent: int | None) -> AgentState:
     """Return the state before power comes."""
     count = board.slot_count
-    return AgentState([EMPTY_SLOT] * count, [False] * count, battery_percent=battery_percent)
+    return AgentState(
+        [EMPTY_SLOT] * count, [NO_FLOOR] * count, [False] * count, [-1, -1], battery_percent=battery_percent
+    )

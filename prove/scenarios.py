@@ -1,0 +1,129 @@
+"""What a cut alone does not show: bad models, bad offers, a gateway that goes for good, flash that changes by itself.
+
+Each scenario is a function from the starting point to what was wrong in it (nothing, when all is well).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from gatewayd.core.names import PushId
+from gatewayd.wire import agent_terms as terms
+from gatewayd.wire import mqttdevice as wire
+from prove.cuts import Cut, Kind
+from prove.gateway import Artifact, artifact_of
+from prove.world import NEW, OLD, Base, World, run
+
+Scenario = Callable[[Base], list[str]]
+
+_WRONG = b"????"
+_ACTIVATE_MESSAGES = 5
+"""Messages from the end of a push back to a point where the model is on trial."""
+
+
+def fails_its_self_test(base: Base) -> list[str]:
+    """A model that answers wrongly is never let on trial."""
+    world = World(_with(base, artifact_of(NEW, base.artifacts[NEW].content, tested=_WRONG)))
+    outcome = world.run(NEW)
+    return outcome.faults + _unless(outcome.version == OLD and "trial" not in world.phases, "it was let on trial")
+
+
+def fails_its_trial(base: Base) -> list[str]:
+    """A model that the gateway finds wrong is rolled back."""
+    outcome = World(_with(base, artifact_of(NEW, base.artifacts[NEW].content, expected=_WRONG))).run(NEW)
+    return outcome.faults + _unless(outcome.version == OLD, "it was kept")
+
+
+def resets_the_board_in_its_self_test(base: Base) -> list[str]:
+    """A model that resets the board ends after a few tries."""
+    world = World(base)
+    world.device.resets_in_test = NEW
+    return _given_up(world)
+
+
+def resets_the_board_in_its_trial(base: Base) -> list[str]:
+    """The same when it happens later."""
+    world = World(base)
+    world.device.resets_in_run = NEW
+    return _given_up(world)
+
+
+def is_older(base: Base) -> list[str]:
+    """A signed offer of an old version, heard again, is refused."""
+    world = World(base)
+    world.run(NEW)
+    world.device.take(_offer(base.artifacts[OLD].signed), 10**6)
+    return _unless(world.phases[-1] == "rejected", "an older version was not rejected")
+
+
+def is_signed_by_a_stranger(base: Base) -> list[str]:
+    """Only trusted keys sign what is installed."""
+    stranger = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    outcome = World(_with(base, artifact_of(NEW, base.artifacts[NEW].content, key=stranger))).run(NEW)
+    return outcome.faults + _unless(outcome.version == OLD, "a stranger's model was installed")
+
+
+def has_a_flipped_bit(base: Base) -> list[str]:
+    """Of the signed manifest: each byte in turn, its lowest bit."""
+    signed, wrong = base.artifacts[NEW].signed, []
+    for index in range(len(signed)):
+        world = World(base)
+        world.start()
+        flipped = signed[:index] + bytes([signed[index] ^ 1]) + signed[index + 1 :]
+        world.device.take(_offer(flipped), 10**6)
+        if world.phases[-1:] != ["rejected"]:
+            wrong.append(f"byte {index} of the manifest flipped: {world.phases[-1:]}")
+    return wrong
+
+
+def is_left_on_trial(base: Base) -> list[str]:
+    """A gateway that goes for good in the trial leaves the old model."""
+    counts = run(base, ()).counts
+    wrong = []
+    for back in range(1, _ACTIVATE_MESSAGES + 1):
+        world = World(base, [Cut(Kind.GATEWAY, counts.messages - back)])
+        world.is_gateway_mortal = True
+        outcome = world.run(NEW)
+        wrong += [fault for fault in outcome.faults if not fault.startswith(("the device runs", "the gateway's push"))]
+    return wrong
+
+
+def rots(base: Base) -> list[str]:
+    """A model whose flash changed by itself is not shown as runnable."""
+    world = World(base)
+    world.device.cells.content[world.device.flash.layout.slot_address(_slot_of(base)) + 1000] ^= 1
+    world.device.boot(0)
+    return _unless(not world.device.models(), "a model that changed in flash is shown as runnable")
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    fails_its_self_test, fails_its_trial, resets_the_board_in_its_self_test, resets_the_board_in_its_trial, is_older,
+    is_signed_by_a_stranger, has_a_flipped_bit, is_left_on_trial, rots,
+)  # fmt: skip
+
+
+def _with(base: Base, artifact: Artifact) -> Base:
+    return replace(base, artifacts=base.artifacts | {artifact.version: artifact})
+
+
+def _offer(signed: bytes) -> terms.Event:
+    return terms.MessageReceived("offer", wire.encode_offer(PushId(99), signed))
+
+
+def _given_up(world: World) -> list[str]:
+    outcome = world.run(NEW)
+    is_soon = world.restarts <= terms.MAX_ATTEMPTS + 2
+    return (
+        outcome.faults + _unless(outcome.version == OLD, "it was kept") + _unless(is_soon, f"{world.restarts} restarts")
+    )
+
+
+def _slot_of(base: Base) -> int:
+    world = World(base)
+    world.device.boot(0)
+    return next(iter(world.device.models()))
+
+
+def _unless(is_well: bool, fault: str) -> list[str]:  # noqa: FBT001 - reads as a sentence
+    return [] if is_well else [fault]

@@ -1,0 +1,228 @@
+"""The agent's test vectors, as files that another implementation can run: `python -m tests.agent_vectors` writes them.
+
+Each file is a board and a list of steps: an event with its time, the commands it leads to in order, and now and then a power cut
+in the middle of the flash operations of these commands; at the end stands what is in flash. docs/device-agent.md says how to
+run them.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from gatewayd.core.names import PushId
+from gatewayd.sim.flash import PowerCut, Tear
+from gatewayd.wire import agent_terms as terms
+from gatewayd.wire import mqttdevice as wire
+from tests.agent_bench import BAD, FIRST, SECOND, SLOT_BYTES, V1, V2, Bench, content_of, offer_of
+from tests.signing import PUBLIC
+
+FOLDER = Path(__file__).parent / "vectors" / "agent"
+Json = dict[str, object]
+
+
+@dataclass
+class Recorder(Bench):
+    """A bench that writes down what happens."""
+
+    steps: list[Json] = field(default_factory=list)
+
+    def _take(self, event: terms.Event) -> None:
+        events = deque([event])
+        while events:
+            event = events.popleft()
+            commands = self.agent.handle(event, self.now_ms)
+            step: Json = {"now_ms": self.now_ms, "event": plain(event), "commands": [plain(each) for each in commands]}
+            self.steps.append(step)
+            before = self.flash.power.done
+            try:
+                events += [done for command in commands if (done := self._execute(command)) is not None]
+            except PowerCut:
+                step["power_cut"] = {
+                    "operation": self.flash.power.done - before - 1,
+                    "done": self.flash.power.tear.value,
+                }
+                raise
+
+    def vector(self, about: str) -> Json:
+        """Return the whole file's content."""
+        board = {
+            "slots": self.slot_count, "slot_bytes": SLOT_BYTES, "page_bytes": self.page_bytes,
+            "chunk_bytes": self.capabilities.chunk_bytes, "arena_bytes": self.capabilities.arena_bytes,
+            "runtime_abi": self.capabilities.runtime_abi, "operators": sorted(self.capabilities.operators or ()),
+            "public_keys": [PUBLIC.hex()],
+        }  # fmt: skip
+        first, second = self.flash.journals()
+        slots = [self.flash.read(slot, 0, SLOT_BYTES) for slot in range(self.slot_count)]
+        flash = {"journals": [_trimmed(first), _trimmed(second)], "slots": [_trimmed(content) for content in slots]}
+        return {"about": about, "board": board, "steps": self.steps, "flash": flash}
+
+
+def plain(value: object) -> object:
+    """Return a value as JSON: a class becomes its name and fields, bytes become hex; at boot the journals are in flash."""
+    if isinstance(value, terms.Booted):
+        return {"type": "Booted"}
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, bytes):
+        return value.hex()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"type": type(value).__name__} | {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    return value
+
+
+def installs() -> Recorder:
+    """A first model, on an empty device."""
+    bench = Recorder()
+    bench.start()
+    bench.push(FIRST, V1)
+    return bench
+
+
+def updates() -> Recorder:
+    """A second version takes over; the first one's slot is erased."""
+    bench = installs()
+    bench.push(SECOND, V2)
+    bench.run(1, 2)
+    return bench
+
+
+def loses_power_while_it_writes() -> Recorder:
+    """A page of the model is torn: it goes on at that page."""
+    bench = installs()
+    bench.offer(SECOND)
+    bench.chunk(2, V2)
+    bench.cut_after(0, Tear.HALF)
+    bench.chunk(2, V2)
+    bench.start()
+    bench.push(SECOND, V2)
+    return bench
+
+
+def loses_power_while_it_accepts(operations: int) -> Recorder:
+    """The journal is torn in the accept."""
+    bench = installs()
+    bench.transfer(SECOND, V2)
+    bench.send("activate", wire.encode_activate(PushId(2)))
+    bench.cut_after(operations, Tear.ALMOST)
+    bench.send("accept", wire.encode_accept(PushId(2)))
+    bench.start()
+    bench.send("accept", wire.encode_accept(PushId(2)))
+    return bench
+
+
+def restarts_again_and_again_on_trial() -> Recorder:
+    """The fourth start of a trial goes back to the old model."""
+    bench = installs()
+    bench.transfer(SECOND, V2)
+    bench.send("activate", wire.encode_activate(PushId(2)))
+    for _ in range(terms.MAX_ATTEMPTS + 1):
+        bench.start()
+    return bench
+
+
+def is_not_accepted() -> Recorder:
+    """The trial's time is over."""
+    bench = installs()
+    bench.transfer(SECOND, V2)
+    bench.send("activate", wire.encode_activate(PushId(2)))
+    bench.wait(terms.TRIAL_MS)
+    return bench
+
+
+def gets_wrong_bytes() -> Recorder:
+    """The digest differs."""
+    bench = installs()
+    bench.transfer(SECOND, V2[:-1] + b"?")
+    return bench
+
+
+def fails_its_self_test() -> Recorder:
+    """The output differs."""
+    bench, content = installs(), content_of("kws", 2, kind=BAD)
+    bench.transfer(offer_of(2, content, version=2), content)
+    return bench
+
+
+def refuses() -> Recorder:
+    """Offers that cannot be taken, one by one; then one that is not signed."""
+    bench = installs()
+    bench.offer(offer_of(2, V2, version=2, arena=1001))
+    bench.offer(offer_of(3, V2, version=2, operator="POW"))
+    bench.offer(offer_of(4, content_of("vww", 1), model="vww"))
+    bench.offer(offer_of(5, V2, version=1))
+    bench.send("offer", wire.encode_offer(PushId(6), bytes(100)))
+    return bench
+
+
+def holds_no_model_that_is_whole() -> Recorder:
+    """The one model rots: the device starts, says so and takes a push."""
+    bench = installs()
+    bench.rot(bench.flash.layout.slot_address(0) + 50)
+    bench.steps.append({"rot": {"slot": 0, "offset": 50, "xor": 1}})
+    bench.start()
+    bench.push(replace(FIRST, push=PushId(5)), V1)
+    return bench
+
+
+def loses_a_journal_copy() -> Recorder:
+    """After an accept a copy of the journal rots: the other one says the same, and the copy is mended."""
+    bench = updates()
+    bench.rot(bench.flash.layout.journal_address(0) + 100)
+    bench.steps.append({"rot": {"journal": 0, "offset": 100, "xor": 1}})
+    bench.start()
+    return bench
+
+
+def is_superseded_and_cancelled() -> Recorder:
+    """A newer push replaces an unfinished one, and is cancelled."""
+    bench = installs()
+    bench.offer(SECOND)
+    bench.chunk(2, V2)
+    third = content_of("kws", 3)
+    bench.offer(offer_of(3, third, version=3))
+    bench.chunk(3, third)
+    bench.send("cancel", wire.encode_cancel(PushId(3), "not today"))
+    return bench
+
+
+VECTORS: dict[str, Callable[[], Recorder]] = {
+    "install": installs,
+    "update": updates,
+    "power-cut-in-a-page": loses_power_while_it_writes,
+    "power-cut-in-the-first-journal-copy": lambda: loses_power_while_it_accepts(0),
+    "power-cut-in-the-second-journal-copy": lambda: loses_power_while_it_accepts(9),
+    "restarts-on-trial": restarts_again_and_again_on_trial,
+    "trial-not-confirmed": is_not_accepted,
+    "digest-differs": gets_wrong_bytes,
+    "self-test-differs": fails_its_self_test,
+    "refusals": refuses,
+    "no-model-is-whole": holds_no_model_that_is_whole,
+    "journal-copy-rots": loses_a_journal_copy,
+    "superseded-and-cancelled": is_superseded_and_cancelled,
+}
+
+
+def text_of(name: str) -> str:
+    """Return a vector's file."""
+    make = VECTORS[name]
+    about = " ".join((make.__doc__ or f"See the agent's document: {name}.").split())
+    return json.dumps(make().vector(about), indent=1) + "\n"
+
+
+def _trimmed(content: bytes) -> str:
+    """Erased bytes at the end are left out."""
+    return content.rstrip(b"\xff").hex()
+
+
+def main() -> None:
+    """Write every file."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name in VECTORS:
+        (FOLDER / f"{name}.json").write_text(text_of(name))
+
+
+if __name__ == "__main__":
+    main()
