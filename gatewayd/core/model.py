@@ -17,10 +17,24 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """The arena a model was predicted to need, where no runtime was asked: bytes per build of TensorFlow Lite Micro.
+
+    None: it cannot be predicted, for `reason`. Source: `gatewayd.core.arena`.
+    """
+
+    host_bytes: int | None
+    cortex_m_bytes: int | None
+    cmsis_nn_bytes: int | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Structure:
     """What a static reading of a model file found, without running it.
 
-    `macs` are multiply-accumulates of one inference; `weights_bytes` what the constant buffers hold.
+    `macs` are multiply-accumulates of one inference; `weights_bytes` what the constant buffers hold. `forecast` None: not made
+    (a file of another kind, or read before forecasts were). `accelerator` is what the file was compiled for ("": nothing).
     """
 
     operators: tuple[Operator, ...]
@@ -28,6 +42,8 @@ class Structure:
     outputs: tuple[TensorSpec, ...]
     macs: int
     weights_bytes: int
+    forecast: Forecast | None = None
+    accelerator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
