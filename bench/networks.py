@@ -232,14 +232,17 @@ def _pool(name: str) -> Layer:
 
 def _unary(name: str, options: str = "", *, scale: Scale = _PLAIN, version: int = 1, **settings: object) -> Layer:
     def unary(net: Network, x: End) -> End:
-        return net.node(name, (x,), (net.tensor(x.shape, x.kind, scale=scale),), options, version=version, **settings)
+        made = net.node(name, (x,), (net.tensor(x.shape, x.kind, scale=scale),), options, version=version, **settings)
+        if scale == _PLAIN or net.kind == "FLOAT32":
+            return made
+        return net.node("QUANTIZE", (made,), (net.tensor(x.shape),), "QuantizeOptions")  # what follows may want equal scales
 
     return unary
 
 
 def _binary(name: str, options: str = "", *, version: int = 1) -> Layer:
     def binary(net: Network, x: End) -> End:
-        if net.rng.random() < 0.5:  # noqa: PLR2004 - a coin
+        if name.startswith("FLOOR") or net.rng.random() < 0.5:  # noqa: PLR2004 - a coin; nothing is divided by an input of zeros
             other = net.constant(np.ones(x.shape[-1:]), x.kind)
         else:
             other = net.input(x.shape, x.kind) if len(net.inputs) < 4 else x  # noqa: PLR2004 - a few inputs
@@ -430,9 +433,11 @@ def batch_matmul(net: Network, x: End) -> End:
 
 
 def batch_matmul_live(net: Network, x: End) -> End:
-    """By its own transpose."""
-    made = net.tensor((*x.shape[:-1], x.shape[-2]))
-    return net.node("BATCH_MATMUL", (x, x), (made,), "BatchMatMulOptions", version=2, adjY=True)
+    """By its own transpose, from either side."""
+    from_left = net.rng.random() < 0.5  # noqa: PLR2004 - a coin
+    side = x.shape[-1 if from_left else -2]
+    made = net.tensor((*x.shape[:-2], side, side))
+    return net.node("BATCH_MATMUL", (x, x), (made,), "BatchMatMulOptions", version=2, adjX=from_left, adjY=not from_left)
 
 
 def requantize(net: Network, x: End) -> End:
@@ -559,7 +564,6 @@ _ANY = {
     "SOFTMAX": _unary("SOFTMAX", "SoftmaxOptions", scale=(1 / 256, -128), beta=1.0),
     "LOG_SOFTMAX": _unary("LOG_SOFTMAX", "LogSoftmaxOptions", scale=(16 / 256, 127)),
     "HARD_SWISH": _unary("HARD_SWISH", "HardSwishOptions"), "ELU": _unary("ELU"), "ABS": _unary("ABS", "AbsOptions"),
-    "RSQRT": _unary("RSQRT"), "EXP": _unary("EXP", "ExpOptions"),
     "L2_NORMALIZATION": _unary("L2_NORMALIZATION", "L2NormOptions", scale=(1 / 128, 0)),
     "ADD": _binary("ADD", "AddOptions"), "SUB": _binary("SUB", "SubOptions"), "MUL": _binary("MUL", "MulOptions"),
     "MAXIMUM": _binary("MAXIMUM", "MaximumMinimumOptions"), "MINIMUM": _binary("MINIMUM", "MaximumMinimumOptions"),
@@ -576,6 +580,7 @@ _ANY = {
     **{name: _compare(name) for name in ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")},
 }  # fmt: skip
 _FLOAT_ONLY = {
+    "RSQRT": _unary("RSQRT"), "EXP": _unary("EXP", "ExpOptions"), "L2_POOL_2D": _pool("L2_POOL_2D"),
     "CEIL": _unary("CEIL"), "COS": _unary("COS", "CosOptions"), "FLOOR": _unary("FLOOR"), "LOG": _unary("LOG"),
     "NEG": _unary("NEG", "NegOptions"), "ROUND": _unary("ROUND"), "SIN": _unary("SIN"), "SQRT": _unary("SQRT"),
     "SQUARE": _unary("SQUARE", "SquareOptions"), "ZEROS_LIKE": _unary("ZEROS_LIKE", "ZerosLikeOptions"),
@@ -584,13 +589,15 @@ _FLOAT_ONLY = {
 }  # fmt: skip
 _IMAGE = {
     "CONV_2D": conv_2d, "DEPTHWISE_CONV_2D": depthwise_conv_2d, "TRANSPOSE_CONV": transpose_conv,
-    "AVERAGE_POOL_2D": _pool("AVERAGE_POOL_2D"), "MAX_POOL_2D": _pool("MAX_POOL_2D"), "L2_POOL_2D": _pool("L2_POOL_2D"),
+    "AVERAGE_POOL_2D": _pool("AVERAGE_POOL_2D"), "MAX_POOL_2D": _pool("MAX_POOL_2D"),
     "SPACE_TO_BATCH_ND": space_to_batch, "SPACE_TO_DEPTH": space_to_depth,
     "RESIZE_BILINEAR": _resize("RESIZE_BILINEAR", "ResizeBilinearOptions"),
     "RESIZE_NEAREST_NEIGHBOR": _resize("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
 }  # fmt: skip
 LAYERS: dict[str, Layer] = {**_ANY, **_FLOAT_ONLY, **_IMAGE}
 """Every layer by the name of its main operator."""
+FLOAT_ONLY = frozenset(_FLOAT_ONLY)
+"""Those that TensorFlow Lite Micro computes in float only."""
 
 KINDS = ("INT8", "FLOAT32")
 _COMMON = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "ADD", "RELU", "RESHAPE", "SOFTMAX")
@@ -633,8 +640,10 @@ def suits(layer: str, kind: str, x: End) -> bool:
         return False
     if layer in {"EXPAND_DIMS", "SQUEEZE"} or (layer in {"TRANSPOSE", "BATCH_MATMUL live"} and len(x.shape) < 3):  # noqa: PLR2004 - would change the rank
         return False
+    if layer.endswith("SOFTMAX") and x.shape[-1] > 1024:  # noqa: PLR2004 - integer sums of more than 4,000 overflow
+        return False
     if layer.startswith("FULLY_CONNECTED") and prod(x.shape) > 8192:  # noqa: PLR2004 - weights of half a megabyte
         return False
     if layer == "MIRROR_PAD" and min(x.shape[1:]) < 2:  # noqa: PLR2004 - it mirrors one
         return False
-    return (kind == "FLOAT32" or layer not in _FLOAT_ONLY) and (len(x.shape) == 4 or layer not in _IMAGE)  # noqa: PLR2004 - an image
+    return (kind == "FLOAT32" or layer not in _FLOAT_ONLY) and (len(x.shape) == 4 or layer not in {*_IMAGE, "L2_POOL_2D"})  # noqa: PLR2004 - an image

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from gatewayd.adapters.tflm_operators import OPERATORS
+from gatewayd.core.tflm import OPERATORS
 from gatewayd.adapters.worker_answers import check_promised
 from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, EngineSpec, WorkerProcess
 from gatewayd.core.errors import EngineMissing, GatewayError

@@ -152,17 +152,15 @@ def _lstm(operands: Operands) -> tuple[Sizes, Sizes]:
 
 
 def _batch_matmul(operands: Operands) -> tuple[Sizes, Sizes]:
-    # An operand that does not come transposed as the kernel wants it is copied: the copy's description, dimensions and (of a
-    # constant) values stay; the values of anything else go to scratch.
+    # An operand that does not come transposed as the kernel wants it is copied: the copy's description, its dimensions and its
+    # values, all for good.
     taken: list[int] = [28] if operands.is_integer else []
-    scratch: list[int] = []
     wants = (operands.node.transposes[0], not operands.node.transposes[1])
     rank = max((len(each.shape) for each in operands.inputs[:2] if each), default=0)
     for tensor, is_copied in zip(operands.inputs[:2], wants, strict=False):
         if is_copied and tensor is not None:
-            taken += [24, _dims_bytes(tensor.shape)]
-            (taken if tensor.is_constant else scratch).append(tensor.byte_count)
-    return [*taken, 4 + 4 * rank], scratch
+            taken += [24, _dims_bytes(tensor.shape), tensor.byte_count]
+    return [*taken, 4 + 4 * rank], ()
 
 
 def _mean_or_sum(operands: Operands) -> tuple[Sizes, Sizes]:

@@ -20,13 +20,15 @@ class Operator:
 class Forecast:
     """The arena a model was predicted to need, where no runtime was asked: bytes per build of TensorFlow Lite Micro.
 
-    None: it cannot be predicted, for `reason`. Source: `gatewayd.core.arena`.
+    None: it cannot be predicted, for `reason`. `objections` say why that runtime would refuse the model, whatever the arena.
+    Source: `gatewayd.core.arena` and `gatewayd.core.tflm`.
     """
 
     host_bytes: int | None
     cortex_m_bytes: int | None
     cmsis_nn_bytes: int | None
     reason: str = ""
+    objections: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

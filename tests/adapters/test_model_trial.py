@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.adapters.model_trial import ModelTrials, TrialLimits
-from gatewayd.adapters.tflm_operators import OPERATORS
+from gatewayd.core.tflm import OPERATORS
 from gatewayd.adapters.worker_process import EngineSpec, WorkerProcess
 from gatewayd.core.model import Place, Structure, Trial, Verdict
 from gatewayd.core.names import Digest
