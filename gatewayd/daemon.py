@@ -49,6 +49,7 @@ from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
 from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink
+from gatewayd.services.preflight import Preflight
 from gatewayd.services.pushes import Pushes, PushPorts
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
@@ -117,10 +118,12 @@ class _Core:
     tracking: Tracking
     pushes: Pushes
     renting: Renting
+    preflight: Preflight
     services: Services
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
+        self.preflight.handle(event, self.pushes.live())
         match event:
             case Born() | Lost():
                 self.tracking.handle(event)
@@ -267,6 +270,7 @@ def _core(
         clock=time.monotonic,
         wall_clock=time.time,
     )
+    preflight = Preflight(catalog=catalog, tracking=tracking)
     pushes = Pushes(
         PushPorts(store, artifacts, keys, link_of, events, time.monotonic),
         catalog=catalog,
@@ -274,12 +278,19 @@ def _core(
         estimates=estimates,
         limits=config.pushes.limits,
         max_concurrent=config.pushes.max_concurrent,
+        fitter=preflight.fit,
     )
-    renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic)
+    renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
     decisions = Decisions(config.requests.decisions_kept)
     inference = Inference(
         catalog=catalog,
-        finder=OptionFinder(tracking=tracking, estimates=estimates, runtime=workers, classes=config.requests.weights),
+        finder=OptionFinder(
+            tracking=tracking,
+            estimates=estimates,
+            runtime=workers,
+            classes=config.requests.weights,
+            fitter=preflight.fit,
+        ),
         runner=Runner(runtime=workers, link_of=link_of, tracking=tracking, estimates=estimates),
         decisions=decisions,
         notify=events,
@@ -293,8 +304,8 @@ def _core(
         config.requests.max_deadline_ms / 1000,
     )
     node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
-    services = Services(inference, catalog, tracking, pushes, decisions, requests, node, keys)
-    return _Core(catalog, tracking, pushes, renting, services)
+    services = Services(inference, catalog, tracking, pushes, decisions, requests, node, keys, preflight)
+    return _Core(catalog, tracking, pushes, renting, preflight, services)
 
 
 async def _with_broker(config: Config, stack: AsyncExitStack) -> tuple[Config, EmbeddedBroker | None]:

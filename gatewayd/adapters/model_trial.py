@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from gatewayd.core.tflm import OPERATORS
 from gatewayd.adapters.worker_answers import check_promised
 from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, EngineSpec, WorkerProcess
 from gatewayd.core.errors import EngineMissing, GatewayError
@@ -18,6 +17,7 @@ from gatewayd.core.model import Place, SelfTest, Structure, Trial, Verdict
 from gatewayd.core.names import Digest
 from gatewayd.core.selftest import matches, self_test_input
 from gatewayd.core.tensor import DType
+from gatewayd.core.tflm import OPERATORS
 
 _SEED = 1
 _EXPECTED_BYTES = 256  # of the first output, so that the offer of a module stays under 1 KB

@@ -16,6 +16,7 @@ from gatewayd.core.registry import AliasMove
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.update import Push
 from gatewayd.services.ports import Clock
+from gatewayd.services.preflight import Check
 from gatewayd.wire.tensors import InferenceBody
 
 
@@ -78,6 +79,13 @@ class PushesService(Protocol):
 
     def live(self) -> tuple[Push, ...]:
         """Return the pushes that have not ended."""
+
+
+class PreflightService(Protocol):
+    """Whether versions run on devices."""
+
+    def check(self, ref: ModelRef, device: DeviceId | None) -> tuple[Version, tuple[Check, ...]]:
+        """Hold a version against one device, or all. Raises: UnknownModel, UnknownDevice."""
 
 
 class DecisionsService(Protocol):
@@ -160,3 +168,4 @@ class Services:
     requests: Requests
     node: Node
     keys: KeysService
+    preflight: PreflightService

@@ -6,6 +6,7 @@ from functools import singledispatch
 from pydantic import BaseModel
 
 from gatewayd.api.devices import DeviceList, DeviceRow, SlotRow
+from gatewayd.api.fit import FitReport
 from gatewayd.api.inference import Answer, CostsRow, Explanation, MeasuredRow, OptionRow
 from gatewayd.api.models import ModelList, ModelRow, VersionRow
 from gatewayd.api.node import Status
@@ -61,6 +62,28 @@ def _version_cells(version: VersionRow, *, aliases: Sequence[str]) -> tuple[str,
     variants = ", ".join(f"{variant.name} {size_text(variant.size_bytes)}" for variant in version.variants)
     named = ", ".join(aliases) or "-"
     return (version.model, str(version.version), named, version.created_at, inputs, variants, version.note)
+
+
+@text_of.register
+def _fits(result: FitReport) -> str:
+    if not result.devices:
+        return "no device was ever seen"
+    rows = [
+        (
+            each.device,
+            "runs" if each.runs else "does not run",
+            each.variant or "-",
+            next((_arena(row.arena_bytes) for row in each.variants if row.variant == each.variant), "-"),
+            each.reason or each.remark,
+        )
+        for each in result.devices
+    ]
+    head = ("DEVICE", f"{result.model}@{result.version}", "VARIANT", "ARENA", "WHY")
+    return _table(head, rows)
+
+
+def _arena(arena_bytes: int | None) -> str:
+    return "unknown" if arena_bytes is None else size_text(arena_bytes)
 
 
 @text_of.register

@@ -4,8 +4,8 @@ It goes through what the interpreter does in order: what stays grows from the ar
 start upwards, and the most that both take together at any moment is what is needed. That moment is mostly the run itself, but
 for small models the preparation of it, which what the interpreter reports afterwards does not count.
 
-Source: the order and the sizes are those of tflite-micro 0.dev20261023182759, observed allocation by allocation; the rules behind
-them are in tensorflow/lite/micro/{micro_allocator,micro_allocation_info,micro_interpreter}.cc of github.com/tensorflow/tflite-micro.
+Source: the order and the sizes are those of tflite-micro 0.dev20261023182759, observed allocation by allocation; the rules
+behind them: micro_allocator.cc, micro_allocation_info.cc, micro_interpreter.cc in github.com/tensorflow/tflite-micro.
 """
 
 from collections.abc import Iterator
@@ -63,22 +63,22 @@ class Runtime:
 
 HOST = Runtime(
     "tflite-micro 0.dev20261023182759, 64-bit, reference kernels, allocations recorded", KernelSet.REFERENCE,
-    allocators=(104, 72, 272), subgraph=24, eval_tensor=24, node=64, tensor=64, quantization=24, lifetime=32, request=16, handle=8,
-    planning=40, options_allocator=16, resources=16, resource=40, pointer=8,
+    allocators=(104, 72, 272), subgraph=24, eval_tensor=24, node=64, tensor=64, quantization=24, lifetime=32, request=16,
+    handle=8, planning=40, options_allocator=16, resources=16, resource=40, pointer=8,
 )  # fmt: skip
 """The wheel that admission measures with: every size was observed."""
 
 CORTEX_M = Runtime(
     "tflite-micro 0.dev20261023182759, 32-bit, reference kernels", KernelSet.REFERENCE,
-    allocators=(40, 44, 40), subgraph=12, eval_tensor=12, node=32, tensor=40, quantization=12, lifetime=24, request=12, handle=4,
-    planning=40, options_allocator=8, resources=8, resource=20, pointer=4,
+    allocators=(40, 44, 40), subgraph=12, eval_tensor=12, node=32, tensor=40, quantization=12, lifetime=24, request=12,
+    handle=4, planning=40, options_allocator=8, resources=8, resource=20, pointer=4,
 )  # fmt: skip
 """A microcontroller: the same structures with pointers and sizes of 4 bytes. Derived from their fields, not observed."""
 
 CORTEX_M_CMSIS_NN = Runtime(
     "tflite-micro 0.dev20261023182759, 32-bit, CMSIS-NN kernels", KernelSet.CMSIS_NN,
-    allocators=(40, 44, 40), subgraph=12, eval_tensor=12, node=32, tensor=40, quantization=12, lifetime=24, request=12, handle=4,
-    planning=40, options_allocator=8, resources=8, resource=20, pointer=4,
+    allocators=(40, 44, 40), subgraph=12, eval_tensor=12, node=32, tensor=40, quantization=12, lifetime=24, request=12,
+    handle=4, planning=40, options_allocator=8, resources=8, resource=20, pointer=4,
 )  # fmt: skip
 """The same with Arm's kernels, which trade scratch memory for speed."""
 
@@ -214,7 +214,7 @@ class _Walk:
         for key, node, (kernel, operands) in self._nodes():
             for tensor in _looked_at(kernel, operands):
                 self._describe(tensor, borrowed=True)
-            kept, scratch = kernel.extra(operands)
+            kept, scratch = kernel.takes(operands)
             for size in (*kept, *self._resource(node.operator, key, operands)):
                 arena.keep(size, ALIGNMENT_BYTES)
             self.scratch[key] = tuple(scratch)
@@ -341,4 +341,3 @@ def _looked_at(kernel: Kernel, operands: Operands) -> Iterator[GraphTensor]:
         else:
             found = (operands.given(int(letter)),)
         yield from (tensor for tensor in found if tensor is not None)
-

@@ -72,7 +72,7 @@ class Kernel:
     options: tuple[int, int] = (0, 1)
     data: int = 0
     temps: str = "0o"
-    extra: Extra = _nothing
+    takes: Extra = _nothing
 
 
 def _dims_bytes(shape: Sequence[int]) -> int:
@@ -184,10 +184,10 @@ def _add_n(operands: Operands) -> tuple[Sizes, Sizes]:
 
 
 def _when_integer(size: int) -> Extra:
-    def extra(operands: Operands) -> tuple[Sizes, Sizes]:
+    def takes(operands: Operands) -> tuple[Sizes, Sizes]:
         return ([size] if operands.is_integer else []), ()
 
-    return extra
+    return takes
 
 
 _PLAIN_UNARY = Kernel()
@@ -206,21 +206,22 @@ KERNELS: Mapping[str, Kernel] = {
     **dict.fromkeys(("PACK", "UNPACK"), Kernel((8, 4), temps="")),
     **dict.fromkeys(("FLOOR_DIV", "FLOOR_MOD", "EXPAND_DIMS", "BROADCAST_TO", "TRANSPOSE", "REVERSE_V2"), Kernel(temps="01o")),
     **dict.fromkeys(("RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"), Kernel((2, 1), temps="01o")),
-    **dict.fromkeys(("SPACE_TO_DEPTH", "DEPTH_TO_SPACE"), Kernel((4, 4), extra=_result_dims)),
+    **dict.fromkeys(("SPACE_TO_DEPTH", "DEPTH_TO_SPACE"), Kernel((4, 4), takes=_result_dims)),
     **dict.fromkeys(("PAD", "PADV2"), Kernel(data=56, temps="*o")),
     "ABS": Kernel(data=28), "RSQRT": Kernel(data=28), "RELU": Kernel(data=28), "RELU6": Kernel(data=8, temps="0"),
     "ADD": Kernel((8, 4), 60, "01o"), "SUB": Kernel((8, 4), 52, "01o"), "MUL": Kernel((4, 4), 36, "01o"),
     "DIV": Kernel((4, 4), 28, "01o"), "SQUARED_DIFFERENCE": Kernel(data=112, temps="01o"), "PRELU": Kernel(data=28, temps="01o"),
-    "ADD_N": Kernel(temps="*o", extra=_add_n), "CAST": Kernel((8, 4)), "CUMSUM": Kernel((2, 1), 0, "01o", _when_integer(36)),
+    "ADD_N": Kernel(temps="*o", takes=_add_n), "CAST": Kernel((8, 4)), "CUMSUM": Kernel((2, 1), 0, "01o", _when_integer(36)),
     "CONCATENATION": Kernel((8, 4), 80, "*0o"), "ELU": Kernel(data=256), "FILL": Kernel(temps="01o"),
-    "HARD_SWISH": Kernel(data=20), "LEAKY_RELU": Kernel((4, 4), 24), "LOGISTIC": Kernel(data=16), "TANH": Kernel(data=16, temps="00o"),
-    "SOFTMAX": Kernel((4, 4), 80), "LOG_SOFTMAX": Kernel(extra=_when_integer(40)), "L2_NORMALIZATION": Kernel((4, 4), 4),
+    "HARD_SWISH": Kernel(data=20), "LEAKY_RELU": Kernel((4, 4), 24), "LOGISTIC": Kernel(data=16),
+    "TANH": Kernel(data=16, temps="00o"),
+    "SOFTMAX": Kernel((4, 4), 80), "LOG_SOFTMAX": Kernel(takes=_when_integer(40)), "L2_NORMALIZATION": Kernel((4, 4), 4),
     "QUANTIZE": Kernel(data=32), "DEQUANTIZE": Kernel(data=32), "LOGICAL_NOT": Kernel(),
     "SELECT_V2": Kernel(data=1, temps="*o"), "RESHAPE": Kernel((36, 4)), "SQUEEZE": Kernel((36, 4)),
     "SLICE": Kernel(temps="*o"), "STRIDED_SLICE": Kernel((24, 4), 84, "*o"), "SPLIT": Kernel((4, 4), temps="0"),
     "SPLIT_V": Kernel((4, 4), temps="0"), "SPACE_TO_BATCH_ND": Kernel(data=4), "BATCH_TO_SPACE_ND": Kernel(),
-    "GATHER": Kernel((8, 4), 0, "01o", _result_dims), "GATHER_ND": Kernel(temps="01o", extra=_result_dims),
-    "MIRROR_PAD": Kernel((4, 4), 20, "01o", _mirror_pad), "L2_POOL_2D": Kernel((40, 4), extra=_result_dims),
+    "GATHER": Kernel((8, 4), 0, "01o", _result_dims), "GATHER_ND": Kernel(temps="01o", takes=_result_dims),
+    "MIRROR_PAD": Kernel((4, 4), 20, "01o", _mirror_pad), "L2_POOL_2D": Kernel((40, 4), takes=_result_dims),
     "CONV_2D": Kernel((28, 4), 80, "00112oo", _conv),
     "DEPTHWISE_CONV_2D": Kernel((28, 4), 80, "00112oo", _depthwise_conv),
     "TRANSPOSE_CONV": Kernel((20, 4), 88, "22113oo", _transpose_conv),

@@ -72,7 +72,9 @@ class Beliefs:
         expected = base_need(variant, kind).arena_bytes
         if expected is None or expected > arena_bytes:
             return taught
-        factor = min(MAX_FACTOR, max(self.factors.get(kind, Fraction(1)), Fraction(arena_bytes + 16, max(expected, 16))))
+        factor = min(
+            MAX_FACTOR, max(self.factors.get(kind, Fraction(1)), Fraction(arena_bytes + 16, max(expected, 16)))
+        )
         return replace(taught, factors={**self.factors, kind: factor})
 
     def need(self, variant: Variant, capabilities: Capabilities) -> Need:
@@ -84,7 +86,9 @@ class Beliefs:
             return Need(lesson.runs_in, "seen running on a device of its kind")
         factor = self.factors.get(kind, Fraction(1))
         if base.arena_bytes is not None and factor > 1:
-            base = Need(-(-int(base.arena_bytes * factor) // 16) * 16, f"{base.source}, corrected by devices of its kind")
+            base = Need(
+                -(-int(base.arena_bytes * factor) // 16) * 16, f"{base.source}, corrected by devices of its kind"
+            )
         floor = 0 if lesson.refused_in is None else lesson.refused_in + 16
         if floor > (base.arena_bytes or 0):
             return Need(floor, f"refused with {lesson.refused_in:,} bytes on a device of its kind")
@@ -110,8 +114,15 @@ def base_need(variant: Variant, kind: RuntimeKind) -> Need:
     found = variant.arena_bytes if variant.arena_bytes is not None else predicted
     source = "measured" if variant.arena_bytes is not None else "predicted"
     if found is None:
-        return Need(None, "neither measured nor predicted" + (f": {forecast.reason}" if forecast and forecast.reason else ""))
+        return Need(
+            None, "neither measured nor predicted" + (f": {forecast.reason}" if forecast and forecast.reason else "")
+        )
     is_optimized = "cmsis" in f"{kind.runtime} {kind.version}".lower()
-    if is_optimized and forecast is not None and forecast.cmsis_nn_bytes is not None and forecast.cmsis_nn_bytes > found:
+    if (
+        is_optimized
+        and forecast is not None
+        and forecast.cmsis_nn_bytes is not None
+        and forecast.cmsis_nn_bytes > found
+    ):
         return Need(forecast.cmsis_nn_bytes, "predicted for CMSIS-NN")
     return Need(found, source)

@@ -3,7 +3,7 @@
 The device checks again by itself and has the last word; this saves the airtime and tells the operator why.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gatewayd.core.arena_need import NOTHING_LEARNED, Beliefs, Need
@@ -21,6 +21,10 @@ class Fit:
 
     variant: Variant | None
     reasons: tuple[str, ...]
+
+
+Fitter = Callable[[Version, Capabilities], Fit]
+"""`fit`, or `fit` with what was learned meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,7 @@ def fit(version: Version, capabilities: Capabilities, beliefs: Beliefs = NOTHING
     return Fit(min((each.variant for each in found if not each.obstacles), key=_preference, default=None), reasons)
 
 
-def findings(
-    version: Version, capabilities: Capabilities, beliefs: Beliefs = NOTHING_LEARNED
-) -> tuple[Finding, ...]:
+def findings(version: Version, capabilities: Capabilities, beliefs: Beliefs = NOTHING_LEARNED) -> tuple[Finding, ...]:
     """Hold every variant against the device."""
     needs = [(each, beliefs.need(each, capabilities)) for each in version.variants]
     return tuple(Finding(each, tuple(_obstacles(each, capabilities, need)), need) for each, need in needs)

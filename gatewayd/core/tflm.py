@@ -1,4 +1,4 @@
-"""What TensorFlow Lite Micro has kernels for, so that a refusal can be told without running it. Says too little rather than too much.
+"""What TensorFlow Lite Micro has kernels for: a refusal told without running it. Says too little rather than too much.
 
 Source: AddAbs() to AddZerosLike() in tflite-micro's python/tflite_micro/python_ops_resolver.cc, its custom operators left out;
 types: what the Prepare functions of tensorflow/lite/micro/kernels check, tried on tflite-micro 0.dev20261023182759.
@@ -33,7 +33,9 @@ _WEIGHTED = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": 1,
 }  # fmt: skip
 _NO_UINT8 = frozenset({*_WEIGHTED, "AVERAGE_POOL_2D", "MAX_POOL_2D", "ADD", "MUL", "SOFTMAX", "LOGISTIC"})
-_NO_KERNELS = frozenset({"FLOAT16", "BFLOAT16", "FLOAT64", "COMPLEX64", "COMPLEX128", "STRING", "FLOAT8_E4M3FN", "FLOAT8_E5M2"})
+_NO_KERNELS = frozenset(
+    {"FLOAT16", "BFLOAT16", "FLOAT64", "COMPLEX64", "COMPLEX128", "STRING", "FLOAT8_E4M3FN", "FLOAT8_E5M2"}
+)
 _SOFTMAX_ROW = 4_096  # 12 integer bits hold the sum of a row of exponentials; a larger one ends the process
 
 

@@ -14,7 +14,7 @@ from typing import assert_never
 from gatewayd.core.device import Born, DeviceView, Lost, PushReport, SlotState
 from gatewayd.core.errors import Conflict, Forbidden, GatewayError, NotStored, Overloaded, TooLarge, UnknownDevice
 from gatewayd.core.events import PushMoved
-from gatewayd.core.fit import fit, room_for
+from gatewayd.core.fit import Fitter, fit, room_for
 from gatewayd.core.model import Variant, Version
 from gatewayd.core.module import Raw
 from gatewayd.core.names import DeviceId, ModelRef, PushId
@@ -89,6 +89,7 @@ class Pushes:
         estimates: Estimates,
         limits: Limits,
         max_concurrent: int,
+        fitter: Fitter = fit,
     ) -> None:
         self._ports = ports
         self._catalog = catalog
@@ -96,6 +97,7 @@ class Pushes:
         self._estimates = estimates
         self._limits = limits
         self._max_concurrent = max_concurrent
+        self._fit = fitter
         self._live: dict[PushId, Push] = {}
         self._queue: asyncio.Queue[_Given] = asyncio.Queue(MAX_WAITING)
         self._prover = Prover(catalog=catalog, tracking=tracking, timeout_s=limits.trial_s / 2)
@@ -177,7 +179,7 @@ class Pushes:
             raise Forbidden(f"device {view.id} waits for approval: approve it first (devices.approve)")
         if not view.online or view.report is None:
             raise Conflict(f"device {view.id} is offline: push again when it is back")
-        found = fit(version, view.report.capabilities)
+        found = self._fit(version, view.report.capabilities)
         if found.variant is None:
             raise Conflict(f"{version} does not fit on {view.id}: {'; '.join(found.reasons)}")
         if why := room_for(view.report.slots, version.model):

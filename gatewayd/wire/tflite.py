@@ -17,7 +17,15 @@ from gatewayd.core.graph import Graph, GraphNode, GraphTensor, Subgraph
 from gatewayd.core.model import Operator, Structure
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 from gatewayd.wire.flatbuffer import F32, I8, I32, I64, U8, U32, U64, Table, root_table
-from gatewayd.wire.tflite_extras import accelerator_of, calls_of, description_of, labels_of, metadata_of, resource_of, transposes_of
+from gatewayd.wire.tflite_extras import (
+    accelerator_of,
+    calls_of,
+    description_of,
+    labels_of,
+    metadata_of,
+    resource_of,
+    transposes_of,
+)
 from gatewayd.wire.tflite_ops import CUSTOM, DTYPES, ITEM_BITS, OPERATOR_NAMES, TYPE_NAMES, count_macs
 
 MAX_MODEL_BYTES = 64 * 1024 * 1024
@@ -197,7 +205,14 @@ def _node(graph: _Graph, operator: Table, codes: Sequence[tuple[str, int]]) -> G
     except ModelRefused as error:
         raise ModelRefused(f"{operator.where} ({name}): {error}") from error
     return GraphNode(
-        name, version, inputs, outputs, macs, calls_of(name, operator), resource_of(name, operator), transposes_of(name, operator)
+        name,
+        version,
+        inputs,
+        outputs,
+        macs,
+        calls_of(name, operator),
+        resource_of(name, operator),
+        transposes_of(name, operator),
     )
 
 
@@ -222,7 +237,8 @@ def _shapes(graph: _Graph, indices: Sequence[int]) -> list[tuple[int, ...] | Non
 
 def _subgraph(graph: _Graph, nodes: tuple[GraphNode, ...], constants: Mapping[int, int]) -> Subgraph:
     inputs, outputs = (
-        graph.table.integers(slot, I32, what="ends", limit=MAX_OPERANDS) if graph.table.has(slot) else () for slot in (1, 2)
+        graph.table.integers(slot, I32, what="ends", limit=MAX_OPERANDS) if graph.table.has(slot) else ()
+        for slot in (1, 2)
     )
     for index in (*inputs, *outputs):
         if not 0 <= index < len(graph.tensors):

@@ -90,7 +90,16 @@ def labels_of(content: bytes) -> tuple[str, ...]:
         return ()
     try:
         return _labels(content)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError, OSError, LookupError):
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+        OSError,
+        LookupError,
+    ):
         return ()  # what zipfile raises on archives that are none: the model itself may be fine
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from gatewayd.adapters.model_trial import ModelTrials, TrialLimits
-from gatewayd.core.tflm import OPERATORS
 from gatewayd.adapters.worker_process import EngineSpec, WorkerProcess
 from gatewayd.core.model import Place, Structure, Trial, Verdict
 from gatewayd.core.names import Digest
 from gatewayd.core.selftest import matches, self_test_input
 from gatewayd.core.tensor import DType
+from gatewayd.core.tflm import OPERATORS
 from gatewayd.wire.tflite import read_model
 from gatewayd.wire.tflite_ops import OPERATOR_NAMES
 from tests import tiny_models
