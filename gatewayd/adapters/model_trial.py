@@ -145,8 +145,9 @@ def _make_self_test(output: bytes, dtype: DType) -> SelfTest | None:
 
 def _judge_operators(structure: Structure, engine: str, why_not_run: str) -> Verdict:
     unknown = sorted({operator.name for operator in structure.operators} - OPERATORS)
-    if unknown:
-        reason = f"TensorFlow Lite Micro has no {', '.join(unknown)} (read from the file, not run: {why_not_run})"
+    objections = structure.forecast.objections if structure.forecast else tuple(f"has no {name}" for name in unknown)
+    if objections:
+        reason = f"TensorFlow Lite Micro {'; '.join(objections)} (read from the file, not run: {why_not_run})"
         return Verdict(Place.DEVICE, engine, runs=False, reason=reason)
     reason = f"every operator is one TensorFlow Lite Micro has; arena and output were not measured: {why_not_run}"
     return Verdict(Place.DEVICE, engine, runs=True, reason=reason)
