@@ -49,16 +49,22 @@ class Fuzzed:
     left_processes: int = 0
 
 
-async def fuzz(numbers: Sequence[int], seed: int, folder: Path, *, limits: TrialLimits = _LIMITS) -> Fuzzed:
-    """Admit each file in turn, in one catalog."""
+async def fuzz(
+    numbers: Sequence[int],
+    seed: int,
+    folder: Path,
+    *,
+    engines: Sequence[EngineSpec] = (EngineSpec("litert"),),
+    device_engine: EngineSpec | None = EngineSpec("tflm"),  # noqa: B008 # a frozen value
+) -> Fuzzed:
+    """Admit each file in turn, in one catalog, trying it on each engine."""
     found = Fuzzed()
-    engines = [EngineSpec("litert")]
     async with (
         open_store(folder / "db.sqlite") as store,
         open_artifacts(folder / "artifacts", max_bytes=64 * 2**20) as artifacts,
         asyncio.TaskGroup() as tasks,
     ):
-        trials = ModelTrials(artifacts.path, engines, limits=limits)
+        trials = ModelTrials(artifacts.path, engines, device_engine=device_engine, limits=_LIMITS)
         catalog = Catalog(CatalogPorts(store, artifacts, read_model, trials, lambda _: None, time.time))
         beat = tasks.create_task(_beat(found), name="beat")
         memory_bytes = descriptors = 0
@@ -66,7 +72,7 @@ async def fuzz(numbers: Sequence[int], seed: int, folder: Path, *, limits: Trial
             if position == min(_WARM_UP, len(numbers) // 2):
                 memory_bytes, descriptors = _memory_bytes(), _descriptors()
             await _one(catalog, number, seed, found)
-            if position % 1000 == 999:  # noqa: PLR2004 - now and then
+            if position % 1000 == 999:
                 print(f"{position + 1}: {dict(found.outcomes)}", file=sys.stderr, flush=True)
         found.grown_bytes = _memory_bytes() - memory_bytes
         found.left_descriptors = _descriptors() - descriptors
@@ -108,12 +114,12 @@ def _memory_bytes() -> int:
 
 
 def _descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def _children() -> int:
-    listed = [Path(f"/proc/self/task/{thread}/children").read_text() for thread in os.listdir("/proc/self/task")]
-    return sum(len(each.split()) for each in listed)
+    listed = Path("/proc/self/task").glob("*/children")
+    return sum(len(each.read_text().split()) for each in listed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

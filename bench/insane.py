@@ -24,14 +24,14 @@ def seeds() -> tuple[bytes, ...]:
     rng = Random(7)  # noqa: S311 # not for secrets
     singles = [networks.single(rng.choice(layers), rng.choice(networks.KINDS), number) for number in range(_SEEDS)]
     always = [networks.single(name, "FLOAT32", 1) for name in ("WHILE", "IF", "STREAM", "SVDF", "CONV_2D")]
-    return tuple(each for each in (*chains, *singles, *always) if len(each) < 40_000)  # noqa: PLR2004 - small is fast
+    return tuple(each for each in (*chains, *singles, *always) if len(each) < 40_000)
 
 
 def model(number: int, seed: int) -> bytes:
     """Return the file of that number: two of three have bytes changed, one is packed anew with insane values."""
     rng = Random(f"{seed}/{number}")  # noqa: S311 # not for secrets
     content = rng.choice(seeds())
-    if number % 3 == 2:  # noqa: PLR2004 - every third
+    if number % 3 == 2:
         return _insane(content, rng)
     for _ in range(rng.choice((1, 1, 2, 4, 8))):
         if len(content) > _LEAST_BYTES:
@@ -85,7 +85,7 @@ _CHANGES = (_flip, _flip, _extreme, _extreme, _nudge, _nudge, _truncate, _cut, _
 
 def _place(content: bytes, rng: Random) -> int:
     """Mostly near the end, where the writer puts tables; what is far from them is weights."""
-    if rng.random() < 0.7:  # noqa: PLR2004 - mostly
+    if rng.random() < 0.7:
         return rng.randrange(max(0, len(content) - 1_500), len(content) - 4)
     return rng.randrange(len(content) - 4)
 

@@ -1,4 +1,4 @@
-"""Does pre-flight tell the truth? Many models against devices whose arena is around the limit, judged by real TensorFlow Lite Micro.
+"""Does pre-flight tell the truth? Many models on devices whose arena is around the limit, judged by TensorFlow Lite Micro.
 
 Two ways to know the arena are held apart: the oracle (admission measured it on TFLM) and the planner (nothing was run, as where
 TFLM has no wheel). A pair is a model and a device; its truth is whether TFLM loads and invokes the model in the device's arena.
@@ -220,7 +220,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"cannot run: {error}", file=sys.stderr)
         return 1
     for name, tally in (("oracle", found.oracle), ("planner", found.planner)):
-        for what, pairs in (("accepted, then failed", tally.accepted_then_failed), ("refused wrongly", tally.refused_wrongly)):
+        for what, pairs in (
+            ("accepted, then failed", tally.accepted_then_failed),
+            ("refused wrongly", tally.refused_wrongly),
+        ):
             for pair in pairs[:20]:
                 print(f"{name}: {what}: {pair}")
     report(found).finish()

@@ -80,6 +80,15 @@ class Verdict:
     latency_s: float | None = None
 
 
+class RunsOn(Enum):
+    """The summary of all verdicts on a variant."""
+
+    ANYWHERE = "node and devices"
+    NODE_ONLY = "node-only"
+    DEVICE_ONLY = "device-only"
+    NOWHERE = "refused"
+
+
 @dataclass(frozen=True, slots=True)
 class SelfTest:
     """A test vector a device runs before it activates a model: input bytes come from a stated generator and `seed`.
@@ -122,6 +131,16 @@ class Variant:
     verdicts: tuple[Verdict, ...]
     arena_bytes: int | None = None
     self_test: SelfTest | None = None
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """Sum the verdicts up."""
+        places = {each.place for each in self.verdicts if each.runs}
+        if places == {Place.NODE, Place.DEVICE}:
+            return RunsOn.ANYWHERE
+        if not places:
+            return RunsOn.NOWHERE
+        return RunsOn.NODE_ONLY if Place.NODE in places else RunsOn.DEVICE_ONLY
 
     def verdict(self, place: Place) -> Verdict | None:
         """Return the best verdict for `place`: a running one with the lowest latency, else a refusal, else None."""

@@ -90,6 +90,9 @@ async def test_models_list() -> None:
                                     "latency_ms": 0.2,
                                 }
                             ],
+                            "runs_on": "node-only",
+                            "predicted_arena_bytes": None,
+                            "accelerator": "",
                         }
                     ],
                 }
