@@ -11,16 +11,16 @@ fuzz_models = pytest.importorskip("bench.fuzz_models")
 insane = pytest.importorskip("bench.insane")
 
 
-@pytest.mark.parametrize(("first", "is_node"), [(0, True), (250, False)], ids=["node", "device"])
-async def test_admission_survives_every_file(tmp_path: Path, first: int, is_node: bool) -> None:  # noqa: FBT001 # a case
+@pytest.mark.parametrize(("first", "count", "is_node"), [(0, 420, True), (420, 80, False)], ids=["node", "device"])
+async def test_admission_survives_every_file(tmp_path: Path, first: int, count: int, is_node: bool) -> None:  # noqa: FBT001 # a case
     engine: EngineSpec = require_engine("litert" if is_node else "tflm")
-    numbers = range(first, first + 250)
+    numbers = range(first, first + count)
     found = await fuzz_models.fuzz(
         numbers, 20261122, tmp_path, engines=[engine] if is_node else [], device_engine=None if is_node else engine
     )
     assert sum(found.outcomes.values()) == len(numbers)
-    assert found.outcomes["refused: ModelRefused"] > 100
-    assert found.outcomes["admitted"] > 10
+    assert found.outcomes["refused: ModelRefused"] > count // 2
+    assert found.outcomes["admitted"] > count // 20
     assert found.slow == 0
     assert (found.left_descriptors, found.left_processes) == (0, 0)
     assert found.grown_bytes < 32 * 2**20
