@@ -33,6 +33,12 @@ _WEIGHTED = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": 1,
 }  # fmt: skip
 _NO_UINT8 = frozenset({*_WEIGHTED, "AVERAGE_POOL_2D", "MAX_POOL_2D", "ADD", "MUL", "SOFTMAX", "LOGISTIC"})
+_NO_INT16 = frozenset(
+    """
+    ADD_N ARG_MAX ARG_MIN CUMSUM DIV ELU EQUAL NOT_EQUAL GREATER_EQUAL LESS LESS_EQUAL GATHER GATHER_ND HARD_SWISH
+    L2_NORMALIZATION LOG_SOFTMAX PRELU REDUCE_MAX RESIZE_BILINEAR SVDF ZEROS_LIKE
+    """.split()  # noqa: SIM905 # as above
+)
 _NO_KERNELS = frozenset(
     {"FLOAT16", "BFLOAT16", "FLOAT64", "COMPLEX64", "COMPLEX128", "STRING", "FLOAT8_E4M3FN", "FLOAT8_E5M2"}
 )
@@ -70,6 +76,8 @@ def _type_objections(node: GraphNode, subgraph: Subgraph, first: GraphTensor) ->
         yield f"{node.operator} takes FLOAT32, not {first.kind}"
     if node.operator in _NO_UINT8 and first.kind == "UINT8":
         yield f"{node.operator} takes no UINT8: quantise to INT8"
+    if first.kind == "INT16" and node.operator in _NO_INT16:
+        yield f"{node.operator} takes no INT16"
     weights = _input(node, subgraph, _WEIGHTED[node.operator]) if node.operator in _WEIGHTED else None
     if weights is not None and first.kind == "FLOAT32" and weights.kind in {"INT8", "UINT8", "INT4", "INT16"}:
         yield f"{node.operator} is hybrid (FLOAT32 with {weights.kind} weights): quantise its input too, or not its weights"

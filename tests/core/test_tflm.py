@@ -25,6 +25,7 @@ def _graph(operator: str, *tensors: GraphTensor) -> Graph:
         (_graph("DEQUANTIZE", replace(FLOAT, kind="FLOAT16"), FLOAT), "DEQUANTIZE takes no FLOAT16"),
         (_graph("SIN", INT8, INT8), "SIN takes FLOAT32, not INT8"),
         (_graph("CONV_2D", replace(INT8, kind="UINT8"), INT8, INT8), "CONV_2D takes no UINT8"),
+        (_graph("GATHER", replace(INT8, kind="INT16"), INT8, INT8), "GATHER takes no INT16"),
         (_graph("SOFTMAX", replace(INT8, shape=(1, 5000)), INT8), "a row of 5000 overflows"),
     ],
 )
