@@ -19,8 +19,8 @@ from gatewayd.core.device import (
     SlotState,
 )
 from gatewayd.core.errors import GatewayError, NotFound, UnknownDevice, UnknownModel
-from gatewayd.core.keys import Key, KeyState
 from gatewayd.core.fit import findings, fit
+from gatewayd.core.keys import Key, KeyState
 from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
 from gatewayd.core.placement import Decision, Option, Placement
