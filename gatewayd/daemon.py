@@ -297,15 +297,18 @@ def _core(
         clock=time.monotonic,
         on_served=renting.served,
     )
-    requests = Requests(
+    node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
+    services = Services(inference, catalog, tracking, pushes, decisions, _requests(config), node, keys, preflight)
+    return _Core(catalog, tracking, pushes, renting, preflight, services)
+
+
+def _requests(config: Config) -> Requests:
+    return Requests(
         time.monotonic,
         lambda: secrets.token_hex(8),
         config.requests.default_deadline_ms / 1000,
         config.requests.max_deadline_ms / 1000,
     )
-    node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
-    services = Services(inference, catalog, tracking, pushes, decisions, requests, node, keys, preflight)
-    return _Core(catalog, tracking, pushes, renting, preflight, services)
 
 
 async def _with_broker(config: Config, stack: AsyncExitStack) -> tuple[Config, EmbeddedBroker | None]:
