@@ -22,7 +22,8 @@ async def test_admission_survives_every_file(tmp_path: Path, first: int, count: 
     assert found.outcomes["refused: ModelRefused"] > count // 2
     assert found.outcomes["admitted"] > count // 20
     assert found.slow == 0
-    assert (found.left_descriptors, found.left_processes) == (0, 0)
+    assert found.left_processes == 0
+    assert found.left_descriptors <= 0  # fewer: what earlier tests left open was collected
     assert found.grown_bytes < 32 * 2**20
 
 
