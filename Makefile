@@ -26,6 +26,7 @@ DEV := $(VENV)/.dev-stamp
 DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.demo-stamp)
 TFLITE_RUNTIME := build/tflite-runtime-venv/.stamp
 MODELS := build/models-venv/.stamp
+BENCH_MODELS := build/bench-models/.stamp
 
 .PHONY: help
 help: ## show this list
@@ -59,6 +60,14 @@ check: $(DEV) ## format, lint, types, and the rules of the house
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CHECKED)
 	$(BIN)/python -m pytest tests/test_architecture.py tests/test_house.py
+
+.PHONY: bench-preflight
+bench-preflight: $(DEV) $(BENCH_MODELS) ## does pre-flight tell the truth? (GATEWAYD_BENCH_MODELS=FOLDER for more models)
+	PYTHONPATH=$(dir $(BENCH_MODELS)) $(BIN)/python -m bench.preflight $(BENCH_ARGS)
+
+.PHONY: fuzz-models
+fuzz-models: $(DEV) ## 10,000 broken and insane model files through admission (BENCH_ARGS='--count N --seed N')
+	$(BIN)/python -m bench.fuzz_models $(BENCH_ARGS)
 
 .PHONY: models
 models: $(MODELS) ## train the project's own models again and compare them with the committed files
@@ -116,5 +125,11 @@ $(MODELS): requirements/models.txt requirements/models-data.txt
 	$(@D)/bin/python -m pip $(PIP_INSTALL) -r requirements/models.txt
 	$(@D)/bin/python -m pip $(PIP_INSTALL) --no-deps -r requirements/models-data.txt
 	touch $@
+
+# Optional: the benchmark says when these models are left out.
+$(BENCH_MODELS): requirements/bench-models.txt | $(BIN)/python
+	rm -rf $(@D); mkdir -p $(@D)
+	if $(BIN)/python -m pip $(PIP_INSTALL) --no-deps --target $(@D) -r $<; then touch $@; \
+	else echo "pymicro-wakeword could not be installed: its models are left out"; fi
 
 need = $(if $(strip $(1)),,$(error nothing fits: this needs $(2)))

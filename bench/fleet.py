@@ -45,7 +45,7 @@ class Fleet:
     """Plays all devices; `keys` are those that sign offers."""
 
     def __init__(self, base: str, count: int, keys: dict[bytes, bytes], *, seed: int, dead: int) -> None:
-        chance = random.Random(seed)  # noqa: S311 - where a device freezes is no secret
+        chance = random.Random(seed)
         self.devices = {f"dev-{n}": FakeDevice(DeviceId(f"dev-{n}"), chance.randint(0, 18)) for n in range(count)}
         self._dead = set(chance.sample(sorted(self.devices), dead))
         self._base = base

@@ -52,6 +52,7 @@ from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
 from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink
+from gatewayd.services.preflight import Preflight
 from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
@@ -142,10 +143,12 @@ class _Core:
     desires: Desires
     pushes: Pushes
     renting: Renting
+    preflight: Preflight
     services: Services
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
+        self.preflight.handle(event, self.pushes.live())
         match event:
             case Born() | Lost():
                 self.tracking.handle(event)
@@ -301,34 +304,46 @@ def _core(
         tracking=tracking,
         retry=config.pushes.retry,
     )
+    preflight = Preflight(catalog=catalog, tracking=tracking)
     pushes = Pushes(
         PushPorts(store, artifacts, keys, link_of, events, time.monotonic, time.time),
         catalog=catalog,
         tracking=tracking,
         estimates=estimates,
         desires=desires,
-        options=PushOptions(config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share)),
+        options=PushOptions(
+            config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), preflight.fit
+        ),
     )
-    renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic)
+    renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
     decisions = Decisions(config.requests.decisions_kept)
     inference = Inference(
         catalog=catalog,
-        finder=OptionFinder(tracking=tracking, estimates=estimates, runtime=workers, classes=config.requests.weights),
+        finder=OptionFinder(
+            tracking=tracking,
+            estimates=estimates,
+            runtime=workers,
+            classes=config.requests.weights,
+            fitter=preflight.fit,
+        ),
         runner=Runner(runtime=workers, link_of=link_of, tracking=tracking, estimates=estimates),
         decisions=decisions,
         notify=events,
         clock=time.monotonic,
         on_served=renting.served,
     )
-    requests = Requests(
+    node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
+    services = Services(inference, catalog, tracking, pushes, decisions, _requests(config), node, keys, preflight)
+    return _Core(catalog, tracking, desires, pushes, renting, preflight, services)
+
+
+def _requests(config: Config) -> Requests:
+    return Requests(
         time.monotonic,
         lambda: secrets.token_hex(8),
         config.requests.default_deadline_ms / 1000,
         config.requests.max_deadline_ms / 1000,
     )
-    node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
-    services = Services(inference, catalog, tracking, pushes, decisions, requests, node, keys)
-    return _Core(catalog, tracking, desires, pushes, renting, services)
 
 
 async def _with_broker(config: Config, stack: AsyncExitStack) -> tuple[Config, EmbeddedBroker | None]:

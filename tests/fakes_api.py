@@ -19,6 +19,7 @@ from gatewayd.core.device import (
     SlotState,
 )
 from gatewayd.core.errors import GatewayError, NotFound, UnknownDevice, UnknownModel
+from gatewayd.core.fit import findings, fit
 from gatewayd.core.keys import Key, KeyState
 from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
@@ -28,6 +29,7 @@ from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measu
 from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
 from gatewayd.core.update import Push, PushState
+from gatewayd.services.preflight import Check
 
 KWS = ModelName("kws")
 CAM = DeviceId("cam-7")
@@ -200,6 +202,29 @@ class FakeTracking:
 
 
 @dataclass
+class FakePreflight:
+    """The one version against the devices of `tracking`."""
+
+    tracking: FakeTracking
+
+    def check(self, ref: ModelRef, device: DeviceId | None) -> tuple[Version, tuple[Check, ...]]:
+        if ref.name != KWS:
+            raise UnknownModel(f"no model {ref.name!r}")
+        if device is not None and device not in {view.id for view in self.tracking.views}:
+            raise UnknownDevice(f"no device {device!r}")
+        views = [view for view in self.tracking.views if device in {None, view.id}]
+        return VERSION, tuple(_check(view) for view in views)
+
+
+def _check(view: DeviceView) -> Check:
+    if view.report is None:
+        return Check(view.id, view.approved, view.online, (), None, "", "has not reported yet")
+    told = view.report.capabilities
+    found = findings(VERSION, told)
+    return Check(view.id, view.approved, view.online, found, fit(VERSION, told).variant, "", "")
+
+
+@dataclass
 class FakePushes:
     """Each look at the live pushes moves them on through `states`. With `forgets`, none is ever shown."""
 
@@ -316,6 +341,7 @@ class World:
             pushes=self.pushes,
             decisions=self.decisions,
             requests=Requests(clock=lambda: 100.0, new_id=self.new_id, default_deadline_s=5.0, max_deadline_s=60.0),
+            preflight=FakePreflight(self.tracking),
             node=Node("edge-1", "0.1.0", 40.0, lambda: 100.0, lambda: self.connected),
             keys=self.keys,
         )

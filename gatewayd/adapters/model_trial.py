@@ -4,13 +4,14 @@ Several runs per engine, since a model is known that kills both node runtimes on
 """
 
 import asyncio
+import math
+import resource
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from gatewayd.adapters.tflm_operators import OPERATORS
 from gatewayd.adapters.worker_answers import check_promised
 from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, EngineSpec, WorkerProcess
 from gatewayd.core.errors import EngineMissing, GatewayError
@@ -18,6 +19,7 @@ from gatewayd.core.model import Place, SelfTest, Structure, Trial, Verdict
 from gatewayd.core.names import Digest
 from gatewayd.core.selftest import matches, self_test_input
 from gatewayd.core.tensor import DType
+from gatewayd.core.tflm import OPERATORS
 
 _SEED = 1
 _EXPECTED_BYTES = 256  # of the first output, so that the offer of a module stays under 1 KB
@@ -88,6 +90,8 @@ class ModelTrials:
         spec = self._device_engine
         if spec is None:
             return Trial((), None, None)
+        if structure.accelerator:
+            return Trial((_trust_compiler(structure.accelerator),), None, None)
         try:
             async with asyncio.timeout(self._limits.engine_s), self._worker(spec) as worker:
                 return await self._measure_for_device(worker, path, structure, inputs)
@@ -122,6 +126,10 @@ class ModelTrials:
             spec, memory_limit_bytes=limits.memory_limit_bytes, start_timeout_s=limits.engine_s
         )
         try:
+            # Beside the clock: a model that spins in many threads burns no more than this.
+            cpu_s = math.ceil(limits.engine_s) + 1
+            with suppress(ProcessLookupError):  # it died at once: the first call tells of what
+                resource.prlimit(worker.pid, resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
             yield worker
         finally:
             await worker.close()
@@ -143,10 +151,17 @@ def _make_self_test(output: bytes, dtype: DType) -> SelfTest | None:
     return SelfTest(_SEED, expected, tolerance)
 
 
+def _trust_compiler(accelerator: str) -> Verdict:
+    """What was compiled for an accelerator runs on nothing else; its devices try it before they use it."""
+    reason = f"compiled for {accelerator}: runs on devices that have it, no engine here can try it"
+    return Verdict(Place.DEVICE, accelerator, runs=True, reason=reason)
+
+
 def _judge_operators(structure: Structure, engine: str, why_not_run: str) -> Verdict:
     unknown = sorted({operator.name for operator in structure.operators} - OPERATORS)
-    if unknown:
-        reason = f"TensorFlow Lite Micro has no {', '.join(unknown)} (read from the file, not run: {why_not_run})"
+    objections = structure.forecast.objections if structure.forecast else tuple(f"has no {name}" for name in unknown)
+    if objections:
+        reason = f"TensorFlow Lite Micro {'; '.join(objections)} (read from the file, not run: {why_not_run})"
         return Verdict(Place.DEVICE, engine, runs=False, reason=reason)
     reason = f"every operator is one TensorFlow Lite Micro has; arena and output were not measured: {why_not_run}"
     return Verdict(Place.DEVICE, engine, runs=True, reason=reason)

@@ -5,9 +5,9 @@ the store reports as a damaged database.
 """
 
 import json
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
-from gatewayd.core.model import Operator, Place, SelfTest, Signature, Structure, Verdict
+from gatewayd.core.model import Forecast, Operator, Place, SelfTest, Signature, Structure, Verdict
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 
 
@@ -18,12 +18,22 @@ class _Spec(TypedDict):
     quantization: tuple[float, int] | None
 
 
+class _Forecast(TypedDict):
+    host_bytes: int | None
+    cortex_m_bytes: int | None
+    cmsis_nn_bytes: int | None
+    reason: str
+    objections: list[str]
+
+
 class _Structure(TypedDict):
     operators: list[tuple[str, int, int]]
     inputs: list[_Spec]
     outputs: list[_Spec]
     macs: int
     weights_bytes: int
+    forecast: NotRequired[_Forecast | None]  # rows from before it was made have none
+    accelerator: NotRequired[str]
 
 
 class _Signature(TypedDict):
@@ -55,6 +65,8 @@ def encode_structure(structure: Structure) -> str:
         "outputs": [_spec_row(each) for each in structure.outputs],
         "macs": structure.macs,
         "weights_bytes": structure.weights_bytes,
+        "forecast": _forecast_row(structure.forecast),
+        "accelerator": structure.accelerator,
     }
     return _text(row)
 
@@ -68,6 +80,8 @@ def decode_structure(text: str) -> Structure:
         outputs=tuple(_spec(each) for each in row["outputs"]),
         macs=row["macs"],
         weights_bytes=row["weights_bytes"],
+        forecast=_forecast(row.get("forecast")),
+        accelerator=row.get("accelerator", ""),
     )
 
 
@@ -138,6 +152,26 @@ def decode_self_test(text: str | None) -> SelfTest | None:
 
 def _text(row: _Structure | _Signature | list[_Verdict] | _SelfTest) -> str:
     return json.dumps(row, separators=(",", ":"), allow_nan=False)
+
+
+def _forecast_row(forecast: Forecast | None) -> _Forecast | None:
+    if forecast is None:
+        return None
+    return {
+        "host_bytes": forecast.host_bytes,
+        "cortex_m_bytes": forecast.cortex_m_bytes,
+        "cmsis_nn_bytes": forecast.cmsis_nn_bytes,
+        "reason": forecast.reason,
+        "objections": list(forecast.objections),
+    }
+
+
+def _forecast(row: _Forecast | None) -> Forecast | None:
+    if row is None:
+        return None
+    return Forecast(
+        row["host_bytes"], row["cortex_m_bytes"], row["cmsis_nn_bytes"], row["reason"], tuple(row["objections"])
+    )
 
 
 def _spec_row(spec: TensorSpec) -> _Spec:

@@ -48,7 +48,11 @@ class VerdictRow(Result):
 
 
 class VariantRow(Result):
-    """One build of a version. `arena_bytes` null: not known."""
+    """One build of a version. `arena_bytes` null: not measured; `predicted_arena_bytes` null: not predictable.
+
+    `runs_on` sums the verdicts up: node and devices, node-only, device-only, refused. `accelerator` is what the file was
+    compiled for ("": nothing).
+    """
 
     name: str
     digest: str
@@ -57,6 +61,9 @@ class VariantRow(Result):
     macs: int
     operators: list[str]
     verdicts: list[VerdictRow]
+    runs_on: str
+    predicted_arena_bytes: int | None
+    accelerator: str
 
 
 class VersionRow(Result):
@@ -226,6 +233,9 @@ def _variant_row(variant: Variant) -> VariantRow:
         macs=variant.structure.macs,
         operators=sorted({operator.name for operator in variant.structure.operators}),
         verdicts=verdicts,
+        runs_on=variant.runs_on.value,
+        predicted_arena_bytes=variant.structure.forecast.host_bytes if variant.structure.forecast else None,
+        accelerator=variant.structure.accelerator,
     )
 
 

@@ -17,6 +17,7 @@ from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.update import Push
 from gatewayd.services.ports import Clock
+from gatewayd.services.preflight import Check
 from gatewayd.wire.tensors import InferenceBody
 
 
@@ -99,6 +100,13 @@ class PushesService(Protocol):
         """Return the pushes that have not ended."""
 
 
+class PreflightService(Protocol):
+    """Whether versions run on devices."""
+
+    def check(self, ref: ModelRef, device: DeviceId | None) -> tuple[Version, tuple[Check, ...]]:
+        """Hold a version against one device, or all. Raises: UnknownModel, UnknownDevice."""
+
+
 class DecisionsService(Protocol):
     """The latest placements."""
 
@@ -179,3 +187,4 @@ class Services:
     requests: Requests
     node: Node
     keys: KeysService
+    preflight: PreflightService

@@ -6,11 +6,13 @@ from functools import singledispatch
 from pydantic import BaseModel
 
 from gatewayd.api.devices import DeviceList, DeviceRow, SlotRow
+from gatewayd.api.fit import FitReport
 from gatewayd.api.inference import Answer, CostsRow, Explanation, MeasuredRow, OptionRow
 from gatewayd.api.keys import ExportedKeys, KeyList
-from gatewayd.api.models import ModelList, ModelRow, VersionRow
+from gatewayd.api.models import ModelList, ModelRow, VariantRow, VersionRow
 from gatewayd.api.node import Status
 from gatewayd.api.pushes import PushList, PushRow
+from gatewayd.core.model import RunsOn
 
 _SHOWN_VALUES = 8  # of an output; --json shows all
 _KIB = 1024
@@ -59,9 +61,36 @@ def _aliases(model: ModelRow, version: VersionRow) -> list[str]:
 
 def _version_cells(version: VersionRow, *, aliases: Sequence[str]) -> tuple[str, ...]:
     inputs = ", ".join(f"{tensor.datatype} {tensor.shape}" for tensor in version.inputs)
-    variants = ", ".join(f"{variant.name} {size_text(variant.size_bytes)}" for variant in version.variants)
+    variants = ", ".join(_variant_text(variant) for variant in version.variants)
     named = ", ".join(aliases) or "-"
     return (version.model, str(version.version), named, version.created_at, inputs, variants, version.note)
+
+
+def _variant_text(variant: VariantRow) -> str:
+    limited = "" if variant.runs_on == RunsOn.ANYWHERE.value else f" ({variant.runs_on})"
+    return f"{variant.name} {size_text(variant.size_bytes)}{limited}"
+
+
+@text_of.register
+def _fits(result: FitReport) -> str:
+    if not result.devices:
+        return "no device was ever seen"
+    rows = [
+        (
+            each.device,
+            "runs" if each.runs else "does not run",
+            each.variant or "-",
+            next((_arena(row.arena_bytes) for row in each.variants if row.variant == each.variant), "-"),
+            each.reason or each.remark,
+        )
+        for each in result.devices
+    ]
+    head = ("DEVICE", f"{result.model}@{result.version}", "VARIANT", "ARENA", "WHY")
+    return _table(head, rows)
+
+
+def _arena(arena_bytes: int | None) -> str:
+    return "unknown" if arena_bytes is None else size_text(arena_bytes)
 
 
 @text_of.register

@@ -1,13 +1,14 @@
-"""Whether a version fits a device, before a byte is sent: flash slot, tensor arena, operators, runtime ABI, free slot.
+"""Whether a version fits a device, before a byte is sent: flash slot, tensor arena, operators, types, runtime ABI, free slot.
 
 The device checks again by itself and has the last word; this saves the airtime and tells the operator why.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from gatewayd.core.arena_need import NOTHING_LEARNED, Beliefs, Need
 from gatewayd.core.device import Capabilities, Slot, SlotState
-from gatewayd.core.model import Place, Variant, Version
+from gatewayd.core.model import Operator, Place, Variant, Version
 from gatewayd.core.names import ModelName
 
 # The TensorFlow Lite schema that every .tflite file since 2018 is written in. Source: tensorflow/lite/version.h.
@@ -22,14 +23,44 @@ class Fit:
     reasons: tuple[str, ...]
 
 
-def fit(version: Version, capabilities: Capabilities) -> Fit:
+Fitter = Callable[[Version, Capabilities], Fit]
+"""`fit`, or `fit` with what was learned meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One variant against one device: what stands in the way (() when it runs), and the arena it needs there."""
+
+    variant: Variant
+    obstacles: tuple[str, ...]
+    need: Need
+
+
+def fit(version: Version, capabilities: Capabilities, beliefs: Beliefs = NOTHING_LEARNED) -> Fit:
     """Choose the variant of `version` that suits the device best: integer before float, then the smaller one."""
     if not version.variants:
         return Fit(None, (f"{version} has no variants",))
-    findings = [(each, "; ".join(_obstacles(each, capabilities))) for each in version.variants]
-    fitting = [each for each, obstacles in findings if not obstacles]
-    reasons = tuple(f"{each.name}: {obstacles}" for each, obstacles in findings if obstacles)
-    return Fit(min(fitting, key=_preference, default=None), reasons)
+    found = findings(version, capabilities, beliefs)
+    reasons = tuple(f"{each.variant.name}: {'; '.join(each.obstacles)}" for each in found if each.obstacles)
+    return Fit(min((each.variant for each in found if not each.obstacles), key=_preference, default=None), reasons)
+
+
+def findings(version: Version, capabilities: Capabilities, beliefs: Beliefs = NOTHING_LEARNED) -> tuple[Finding, ...]:
+    """Hold every variant against the device."""
+    needs = [(each, beliefs.need(each, capabilities)) for each in version.variants]
+    return tuple(Finding(each, tuple(_obstacles(each, capabilities, need)), need) for each, need in needs)
+
+
+def preprocessing_remark(version: Version, capabilities: Capabilities) -> str:
+    """Return why none of the device's own sensors can feed the version, "" when one can or there is none.
+
+    It is no obstacle: data from elsewhere can still be sent there.
+    """
+    wanted = version.signature.preprocessing
+    if not capabilities.sensors or any(each.preprocessing == wanted for each in capabilities.sensors):
+        return ""
+    given = ", ".join(f"{each.name} gives {each.preprocessing or 'raw values'}" for each in capabilities.sensors)
+    return f"no sensor of the device feeds it: it takes {wanted or 'raw values'}, {given}"
 
 
 def room_for(slots: Sequence[Slot], model: ModelName, *, one_slot: bool = False) -> str:
@@ -60,20 +91,23 @@ def _preference(variant: Variant) -> tuple[bool, int, int, str]:
     return is_float, variant.size_bytes, variant.arena_bytes or 0, variant.name
 
 
-def _obstacles(variant: Variant, device: Capabilities) -> Iterator[str]:
+def _obstacles(variant: Variant, device: Capabilities, need: Need) -> Iterator[str]:
     yield from _engine_obstacles(variant)
     if device.runtime_abi != TFLITE_SCHEMA:
         yield f"needs a runtime for TFLite schema {TFLITE_SCHEMA}, the device reads {device.runtime_abi}"
     if variant.size_bytes > device.slot_bytes:
         yield f"is {variant.size_bytes:,} bytes, a slot takes {_given(device.slot_bytes, variant.size_bytes)}"
-    if variant.arena_bytes is not None and variant.arena_bytes > device.arena_bytes:
-        given = _given(device.arena_bytes, variant.arena_bytes)
-        yield f"needs a {variant.arena_bytes:,}-byte arena, the device gives {given}"
-    yield from _operator_obstacles(variant, device.operators)
+    if need.arena_bytes is not None and need.arena_bytes > device.arena_bytes:
+        how = "" if need.source == "measured" else f" ({need.source})"
+        given = _given(device.arena_bytes, need.arena_bytes)
+        yield f"needs a {need.arena_bytes:,}-byte arena{how}, the device gives {given}"
+    yield from _operator_obstacles(variant, device)
 
 
 def _engine_obstacles(variant: Variant) -> Iterator[str]:
-    """An arena that nobody measured is no obstacle: the device tries the model before it lets it answer."""
+    """An arena that nobody knows is no obstacle: the device tries the model before it lets it answer."""
+    if variant.structure.accelerator:
+        return  # what an accelerator runs, no engine here can try: its operator on the device decides
     verdict = variant.verdict(Place.DEVICE)
     if verdict is None:
         yield "not tried for devices"
@@ -81,12 +115,33 @@ def _engine_obstacles(variant: Variant) -> Iterator[str]:
         yield f"does not run on {verdict.engine}: {verdict.reason}"
 
 
-def _operator_obstacles(variant: Variant, supported: frozenset[str] | None) -> Iterator[str]:
-    if supported is None:
+def _operator_obstacles(variant: Variant, device: Capabilities) -> Iterator[str]:
+    accelerator = variant.structure.accelerator
+    if device.operators is None:
+        if accelerator and accelerator not in f"{device.runtime} {device.cpu}".lower():
+            yield f"is compiled for {accelerator}, which the device does not name"
         return
-    missing = sorted({each.name for each in variant.structure.operators} - supported)
+    missing = [each for each in variant.structure.operators if not _supports(device.operators, each)]
     if missing:
-        yield f"the device's runtime has no {', '.join(missing)}"
+        yield f"the device's runtime has no {', '.join(sorted({_named(each, device.operators) for each in missing}))}"
+
+
+def _supports(operators: frozenset[str], wanted: Operator) -> bool:
+    """A device names an operator, or an operator up to a version: CONV_2D, CONV_2D:5."""
+    if wanted.name in operators:
+        return True
+    newest = [_version(each) for each in operators if each.startswith(f"{wanted.name}:")]
+    return any(wanted.version <= each for each in newest)
+
+
+def _version(told: str) -> int:
+    version = told.rpartition(":")[2]
+    return int(version) if version.isdecimal() and len(version) <= 4 else 0  # noqa: PLR2004 - versions have one or two digits
+
+
+def _named(wanted: Operator, operators: frozenset[str]) -> str:
+    has_older = any(each.startswith(f"{wanted.name}:") for each in operators)
+    return f"{wanted.name} version {wanted.version}" if has_older else wanted.name
 
 
 def _given(given: int, needed: int) -> str:

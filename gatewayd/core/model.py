@@ -17,10 +17,26 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """The arena a model was predicted to need, where no runtime was asked: bytes per build of TensorFlow Lite Micro.
+
+    None: it cannot be predicted, for `reason`. `objections` say why that runtime would refuse the model, whatever the arena.
+    Source: `gatewayd.core.arena` and `gatewayd.core.tflm`.
+    """
+
+    host_bytes: int | None
+    cortex_m_bytes: int | None
+    cmsis_nn_bytes: int | None
+    reason: str = ""
+    objections: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Structure:
     """What a static reading of a model file found, without running it.
 
-    `macs` are multiply-accumulates of one inference; `weights_bytes` what the constant buffers hold.
+    `macs` are multiply-accumulates of one inference; `weights_bytes` what the constant buffers hold. `forecast` None: not made
+    (a file of another kind, or read before forecasts were). `accelerator` is what the file was compiled for ("": nothing).
     """
 
     operators: tuple[Operator, ...]
@@ -28,6 +44,8 @@ class Structure:
     outputs: tuple[TensorSpec, ...]
     macs: int
     weights_bytes: int
+    forecast: Forecast | None = None
+    accelerator: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +78,15 @@ class Verdict:
     runs: bool
     reason: str
     latency_s: float | None = None
+
+
+class RunsOn(Enum):
+    """The summary of all verdicts on a variant."""
+
+    ANYWHERE = "node and devices"
+    NODE_ONLY = "node-only"
+    DEVICE_ONLY = "device-only"
+    NOWHERE = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +131,16 @@ class Variant:
     verdicts: tuple[Verdict, ...]
     arena_bytes: int | None = None
     self_test: SelfTest | None = None
+
+    @property
+    def runs_on(self) -> RunsOn:
+        """Sum the verdicts up."""
+        places = {each.place for each in self.verdicts if each.runs}
+        if places == {Place.NODE, Place.DEVICE}:
+            return RunsOn.ANYWHERE
+        if not places:
+            return RunsOn.NOWHERE
+        return RunsOn.NODE_ONLY if Place.NODE in places else RunsOn.DEVICE_ONLY
 
     def verdict(self, place: Place) -> Verdict | None:
         """Return the best verdict for `place`: a running one with the lowest latency, else a refusal, else None."""

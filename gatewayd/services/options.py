@@ -7,7 +7,7 @@ from gatewayd.core.cost import Weights
 from gatewayd.core.device import RUNNING, DeviceView, EnergySource, Report, Sensor, Slot
 from gatewayd.core.errors import BadRequest, DeviceUnreachable, Forbidden
 from gatewayd.core.estimate import Estimate
-from gatewayd.core.fit import fit
+from gatewayd.core.fit import Fitter, fit
 from gatewayd.core.model import Place, Variant, Version
 from gatewayd.core.placement import DeviceFacts, NodeFacts, Question
 from gatewayd.core.request import InferenceRequest
@@ -52,12 +52,19 @@ class OptionFinder:
     """Gathers `Options` from the trackers. Reads only."""
 
     def __init__(
-        self, *, tracking: Tracking, estimates: Estimates, runtime: NodeRuntime, classes: Mapping[str, Weights]
+        self,
+        *,
+        tracking: Tracking,
+        estimates: Estimates,
+        runtime: NodeRuntime,
+        classes: Mapping[str, Weights],
+        fitter: Fitter = fit,
     ) -> None:
         self._tracking = tracking
         self._estimates = estimates
         self._runtime = runtime
         self._classes = classes
+        self._fit = fitter
 
     def find(self, request: InferenceRequest, version: Version, *, now_s: float) -> Options:
         """Return the facts.
@@ -129,8 +136,8 @@ class OptionFinder:
             raise DeviceUnreachable(f"device {view.id} has not reported yet")
         slot = holding(report, version)
         variant = next((v for v in version.variants if slot is not None and v.digest == slot.digest), None)
-        refusal = _device_refusal(view, version, source=source, held=variant)
-        priced = variant or fit(version, report.capabilities).variant
+        refusal = _device_refusal(view, version, source=source, held=variant, fitter=self._fit)
+        priced = variant or self._fit(version, report.capabilities).variant
         return Candidate(
             self._facts(view, report, version, priced=priced, source=source, refusal=refusal), slot, variant
         )
@@ -189,7 +196,9 @@ def mismatch(version: Version, sensor: Sensor) -> str:
     return ""
 
 
-def _device_refusal(view: DeviceView, version: Version, *, source: Source | None, held: Variant | None) -> str:
+def _device_refusal(
+    view: DeviceView, version: Version, *, source: Source | None, held: Variant | None, fitter: Fitter
+) -> str:
     if not view.approved:
         return "waits for approval"
     if not view.online:
@@ -198,13 +207,13 @@ def _device_refusal(view: DeviceView, version: Version, *, source: Source | None
         return why
     if held is not None:
         return "" if len(held.structure.inputs) == 1 else "a device takes one input"
-    return _not_installed(view, version)
+    return _not_installed(view, version, fitter)
 
 
-def _not_installed(view: DeviceView, version: Version) -> str:
+def _not_installed(view: DeviceView, version: Version, fitter: Fitter) -> str:
     if view.report is None:
         return "has not reported yet"
-    found = fit(version, view.report.capabilities)
+    found = fitter(version, view.report.capabilities)
     if found.variant is None:
         return f"{version} does not fit: {'; '.join(found.reasons)}"
     other = next((s.version for s in view.report.slots if s.model == version.model and s.state in RUNNING), None)

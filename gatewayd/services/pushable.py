@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from gatewayd.core.device import DeviceView, Report, SlotState
 from gatewayd.core.errors import Conflict, Forbidden
-from gatewayd.core.fit import fit, room_for
+from gatewayd.core.fit import Fitter, fit, room_for
 from gatewayd.core.model import Variant, Version
 from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.retry import Terms, newest_version
@@ -26,13 +26,13 @@ class Wanted:
         return self.version.model, self.version.number, self.variant.digest
 
 
-def wanted(view: DeviceView, version: Version, terms: Terms, *, downgrade: bool) -> Wanted:
+def wanted(view: DeviceView, version: Version, terms: Terms, *, downgrade: bool, fitter: Fitter = fit) -> Wanted:
     """Choose the variant for the device.
 
     Raises: Forbidden (not approved), Conflict (quarantined, offline, does not fit, no room, there already, older).
     """
     report = _report(view, terms)
-    found = fit(version, report.capabilities)
+    found = fitter(version, report.capabilities)
     if found.variant is None:
         raise Conflict(f"{version} does not fit on {view.id}: {'; '.join(found.reasons)}")
     if why := room_for(report.slots, version.model, one_slot=terms.one_slot):

@@ -26,6 +26,7 @@ from gatewayd.core.errors import (
     UnknownDevice,
 )
 from gatewayd.core.events import PushMoved
+from gatewayd.core.fit import Fitter, fit
 from gatewayd.core.names import DeviceId, ModelRef, PushId
 from gatewayd.core.push import (
     Cancelled,
@@ -79,6 +80,7 @@ class PushOptions:
     limits: Limits
     max_concurrent: int
     air: AirRules
+    fitter: Fitter = fit
 
 
 class Pushes:
@@ -229,7 +231,7 @@ class Pushes:
 
     def _wanted(self, device: DeviceId, ref: ModelRef, *, downgrade: bool) -> Wanted:
         view, version = self._tracking.device(device), self._catalog.resolve(ref)
-        return wanted(view, version, self._desires.terms(device), downgrade=downgrade)
+        return wanted(view, version, self._desires.terms(device), downgrade=downgrade, fitter=self._options.fitter)
 
     async def _start(self, plan: Wanted, *, who: str, is_wish: bool) -> Push:
         running = self._live.on(plan.device)

@@ -8,7 +8,7 @@ import logging
 from collections import OrderedDict
 
 from gatewayd.core.errors import GatewayError
-from gatewayd.core.fit import fit, room_for
+from gatewayd.core.fit import Fitter, fit, room_for
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, ModelName, ModelRef
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
@@ -35,10 +35,11 @@ _PUSH_FAILURE = 0.05
 class Renting:
     """Keeps the balances and starts the pushes that pay. `served` is cheap and never blocks."""
 
-    def __init__(self, *, pushes: Pushes, estimates: Estimates, clock: Clock) -> None:
+    def __init__(self, *, pushes: Pushes, estimates: Estimates, clock: Clock, fitter: Fitter = fit) -> None:
         self._pushes = pushes
         self._estimates = estimates
         self._clock = clock
+        self._fit = fitter
         self._balances: OrderedDict[tuple[DeviceId, ModelName, int], Balance] = OrderedDict()
         self._not_before_s: dict[tuple[DeviceId, ModelName, int], float] = {}
         self._wanted: asyncio.Queue[tuple[DeviceId, Version]] = asyncio.Queue(maxsize=256)
@@ -56,7 +57,7 @@ class Renting:
         candidate = served.options.candidates[0]
         if report is None or candidate.slot is not None or room_for(report.slots, served.version.model):
             return
-        found = fit(served.version, report.capabilities)
+        found = self._fit(served.version, report.capabilities)
         if found.variant is None:
             return
         self._add(served, size_bytes=found.variant.size_bytes)

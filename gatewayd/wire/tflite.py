@@ -7,14 +7,25 @@ Source: tensorflow/lite/schema/schema.fbs, schema version 3.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod
 
+from gatewayd.core.arena_forecast import forecast
 from gatewayd.core.errors import ModelRefused
+from gatewayd.core.graph import Graph, GraphNode, GraphTensor, Subgraph
 from gatewayd.core.model import Operator, Structure
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 from gatewayd.wire.flatbuffer import F32, I8, I32, I64, U8, U32, U64, Table, root_table
+from gatewayd.wire.tflite_extras import (
+    accelerator_of,
+    calls_of,
+    description_of,
+    labels_of,
+    metadata_of,
+    resource_of,
+    transposes_of,
+)
 from gatewayd.wire.tflite_ops import CUSTOM, DTYPES, ITEM_BITS, OPERATOR_NAMES, TYPE_NAMES, count_macs
 
 MAX_MODEL_BYTES = 64 * 1024 * 1024
@@ -63,6 +74,14 @@ class _Graph:
     operators: tuple[Table, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What reading found, in the two forms that are wanted of it."""
+
+    structure: Structure
+    graph: Graph
+
+
 def read_model(content: bytes) -> Structure:
     """Read the model's structure. Operators, MACs and weights count over all subgraphs, inputs and outputs are the first's.
 
@@ -70,18 +89,46 @@ def read_model(content: bytes) -> Structure:
 
     Raises: ModelRefused naming the first thing wrong and where.
     """
+    return _read(content).structure
+
+
+def read_graph(content: bytes) -> Graph:
+    """Read everything: each tensor, each operator with its cost, and what the file says of itself.
+
+    Raises: ModelRefused, as `read_model` does.
+    """
+    return _read(content).graph
+
+
+def _read(content: bytes) -> _File:
     model = _checked_root(content)
     codes = [_operator_name(code) for code in model.tables(1, what="operator code", limit=MAX_OPERATOR_CODES)]
     graphs = _graphs(model)
     inputs, outputs = _ends(graphs[0], slot=1, what="input"), _ends(graphs[0], slot=2, what="output")
-    found, macs = _operators(graphs, codes)
-    return Structure(
+    nodes = [_nodes(graph, codes) for graph in graphs]
+    macs = _checked_macs(nodes)
+    constants = _constants(model, graphs)
+    subgraphs = tuple(_subgraph(graph, found, constants) for graph, found in zip(graphs, nodes, strict=True))
+    metadata = metadata_of(model)
+    graph = Graph(
+        subgraphs,
+        accelerator=accelerator_of(name for name, _ in codes),
+        description=description_of(model),
+        metadata=metadata,
+        labels=labels_of(content),
+        has_offline_plan=any(each.name == "OfflineMemoryAllocation" for each in metadata),
+    )
+    found = Counter((node.operator, node.version) for each in nodes for node in each)
+    structure = Structure(
         operators=tuple(Operator(name, version, count) for (name, version), count in sorted(found.items())),
         inputs=inputs,
         outputs=outputs,
         macs=macs,
-        weights_bytes=_weights_bytes(model, graphs),
+        weights_bytes=sum(constants.values()),
+        forecast=forecast(graph),
+        accelerator=graph.accelerator,
     )
+    return _File(structure, graph)
 
 
 def _checked_root(content: bytes) -> Table:
@@ -142,36 +189,94 @@ def _tensor(table: Table) -> _Tensor:
     return _Tensor(table, shape, TYPE_NAMES[number], table.scalar(2, U32, 0, what="buffer"))
 
 
-def _operators(graphs: Sequence[_Graph], codes: Sequence[tuple[str, int]]) -> tuple[Counter[tuple[str, int]], int]:
-    found: Counter[tuple[str, int]] = Counter()
-    macs = 0
-    for graph in graphs:
-        for operator in graph.operators:
-            index = operator.scalar(0, U32, 0, what="operator code")
-            if index >= len(codes):
-                raise ModelRefused(f"{operator.where} uses the operator code {index}, there are {len(codes)}")
-            found[codes[index]] += 1
-            macs += _macs(graph, operator, codes[index][0])
-    if macs > MAX_MACS:
-        raise ModelRefused(f"one inference would take {macs:.1e} multiply-accumulates, the limit is {MAX_MACS:.0e}")
-    return found, macs
+def _nodes(graph: _Graph, codes: Sequence[tuple[str, int]]) -> tuple[GraphNode, ...]:
+    return tuple(_node(graph, operator, codes) for operator in graph.operators)
 
 
-def _macs(graph: _Graph, operator: Table, name: str) -> int:
-    inputs = _shapes(graph, operator, slot=1, what="input")
-    outputs = _shapes(graph, operator, slot=2, what="output")
+def _node(graph: _Graph, operator: Table, codes: Sequence[tuple[str, int]]) -> GraphNode:
+    index = operator.scalar(0, U32, 0, what="operator code")
+    if index >= len(codes):
+        raise ModelRefused(f"{operator.where} uses the operator code {index}, there are {len(codes)}")
+    name, version = codes[index]
+    inputs = _operands(graph, operator, slot=1, what="input")
+    outputs = _operands(graph, operator, slot=2, what="output")
     try:
-        return count_macs(name, inputs, outputs)
+        macs = count_macs(name, _shapes(graph, inputs), _shapes(graph, outputs))
     except ModelRefused as error:
         raise ModelRefused(f"{operator.where} ({name}): {error}") from error
+    return GraphNode(
+        name,
+        version,
+        inputs,
+        outputs,
+        macs,
+        calls_of(name, operator),
+        resource_of(name, operator),
+        transposes_of(name, operator),
+    )
 
 
-def _shapes(graph: _Graph, operator: Table, *, slot: int, what: str) -> list[tuple[int, ...] | None]:
+def _checked_macs(nodes: Iterable[Sequence[GraphNode]]) -> int:
+    macs = sum(node.macs for each in nodes for node in each)
+    if macs > MAX_MACS:
+        raise ModelRefused(f"one inference would take {macs:.1e} multiply-accumulates, the limit is {MAX_MACS:.0e}")
+    return macs
+
+
+def _operands(graph: _Graph, operator: Table, *, slot: int, what: str) -> tuple[int, ...]:
     indices = operator.integers(slot, I32, what=f"{what}s", limit=MAX_OPERANDS)
     for index in indices:
         if not -1 <= index < len(graph.tensors):
             raise ModelRefused(f"{operator.where}'s {what} is tensor {index}, there are {len(graph.tensors)}")
+    return indices
+
+
+def _shapes(graph: _Graph, indices: Sequence[int]) -> list[tuple[int, ...] | None]:
     return [graph.tensors[index].shape if index >= 0 else None for index in indices]
+
+
+def _subgraph(graph: _Graph, nodes: tuple[GraphNode, ...], constants: Mapping[int, int]) -> Subgraph:
+    inputs, outputs = (
+        graph.table.integers(slot, I32, what="ends", limit=MAX_OPERANDS) if graph.table.has(slot) else ()
+        for slot in (1, 2)
+    )
+    for index in (*inputs, *outputs):
+        if not 0 <= index < len(graph.tensors):
+            raise ModelRefused(f"{graph.table.where} ends in tensor {index}, there are {len(graph.tensors)}")
+    tensors = tuple(_graph_tensor(each, is_constant=constants[each.buffer] > 0) for each in graph.tensors)
+    return Subgraph(tensors, nodes, inputs, outputs)
+
+
+def _graph_tensor(tensor: _Tensor, *, is_constant: bool) -> GraphTensor:
+    bits = ITEM_BITS.get(tensor.type_name, 0)
+    is_sized = all(size >= 0 for size in tensor.shape)
+    return GraphTensor(
+        name=_tensor_name(tensor),
+        kind=tensor.type_name,
+        shape=tensor.shape,
+        byte_count=(prod(tensor.shape) * bits + 7) // 8 if is_sized else 0,
+        scales=_scales(tensor.table),
+        is_constant=is_constant,
+        is_variable=bool(tensor.table.scalar(5, U8, 0, what="is-variable")),
+    )
+
+
+def _tensor_name(tensor: _Tensor) -> str:
+    # A name inside the graph is for show: one that cannot be shown is none, and no reason to refuse the model.
+    try:
+        return tensor.table.string(3, what="name", limit_bytes=MAX_NAME_BYTES)
+    except ModelRefused:
+        return ""
+
+
+def _scales(tensor: Table) -> int:
+    """Count the scales of a tensor; a runtime takes them for none where the zero points are missing."""
+    table = tensor.table(4, what="quantisation")
+    if table is None:
+        return 0
+    scales = table.vector(2, item_bytes=F32.size, what="scale", limit=MAX_MODEL_BYTES).count
+    zeros = table.vector(3, item_bytes=I64.size, what="zero point", limit=MAX_MODEL_BYTES).count
+    return scales if zeros else 0
 
 
 def _ends(graph: _Graph, *, slot: int, what: str) -> tuple[TensorSpec, ...]:
@@ -220,7 +325,8 @@ def _checked_quantization(scale: float, zero: int, dtype: DType, where: str) -> 
     return Quantization(scale, zero)
 
 
-def _weights_bytes(model: Table, graphs: Sequence[_Graph]) -> int:
+def _constants(model: Table, graphs: Sequence[_Graph]) -> Mapping[int, int]:
+    """Return how many bytes each buffer that a tensor uses holds."""
     buffers = model.tables(4, what="buffer", limit=MAX_BUFFERS)
     sizes: dict[int, int] = {}
     for tensor in (each for graph in graphs for each in graph.tensors):
@@ -232,7 +338,7 @@ def _weights_bytes(model: Table, graphs: Sequence[_Graph]) -> int:
     total = sum(sizes.values())
     if total > len(model.content):
         raise ModelRefused(f"corrupted: the constants claim {total} bytes, the file has {len(model.content)}")
-    return total
+    return sizes
 
 
 def _buffer_bytes(buffer: Table) -> int:

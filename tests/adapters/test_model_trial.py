@@ -1,17 +1,19 @@
 import asyncio
 import hashlib
+import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gatewayd.adapters.model_trial import ModelTrials, TrialLimits
-from gatewayd.adapters.tflm_operators import OPERATORS
 from gatewayd.adapters.worker_process import EngineSpec, WorkerProcess
 from gatewayd.core.model import Place, Structure, Trial, Verdict
 from gatewayd.core.names import Digest
 from gatewayd.core.selftest import matches, self_test_input
 from gatewayd.core.tensor import DType
+from gatewayd.core.tflm import OPERATORS
 from gatewayd.wire.tflite import read_model
 from gatewayd.wire.tflite_ops import OPERATOR_NAMES
 from tests import tiny_models
@@ -149,6 +151,50 @@ async def test_an_engine_that_never_comes_to_an_end_is_a_verdict(tmp_path: Path)
     trial = await _try(trials, tmp_path, tiny_models.int8_model())
     assert not trial.verdicts[0].runs
     assert "0.2 s" in trial.verdicts[0].reason
+
+
+async def test_what_was_compiled_for_an_accelerator_is_for_devices_only(tmp_path: Path) -> None:
+    content = tiny_models.int8_model()
+    structure = replace(read_model(content), accelerator="ethos-u")
+    trials = _trials(tmp_path, EngineSpec("litert", "/nowhere/python"), device=TFLM)
+    trial = await _try(trials, tmp_path, content, structure)
+    assert [(each.place, each.engine, each.runs) for each in trial.verdicts] == [
+        (Place.NODE, "litert", False), (Place.DEVICE, "ethos-u", True),
+    ]  # fmt: skip
+    assert "no engine here can try it" in trial.verdicts[1].reason
+
+
+@pytest.mark.parametrize("layer", ["SIN", "L2_POOL_2D"])
+async def test_without_tflm_the_types_are_read_and_agree_with_it(tmp_path: Path, layer: str) -> None:
+    content = pytest.importorskip("bench.networks").single(layer, "INT8", 1)
+    read = _verdict(await _try(_trials(tmp_path, device=_NO_TFLM), tmp_path, content), Place.DEVICE)
+    assert not read.runs
+    assert f"{layer} takes FLOAT32, not INT8" in read.reason
+    tried = _verdict(await _try(_trials(tmp_path, device=require_engine("tflm")), tmp_path, content), Place.DEVICE)
+    assert not tried.runs
+
+
+async def test_a_model_that_remembers_runs_again_and_again_everywhere(tmp_path: Path) -> None:
+    content = pytest.importorskip("bench.networks").single("STREAM", "FLOAT32", 1)
+    trials = _trials(tmp_path, require_engine("litert"), device=require_engine("tflm"))
+    trial = await _try(trials, tmp_path, content)
+    assert all(each.runs for each in trial.verdicts)
+    forecast = read_model(content).forecast
+    assert forecast is not None
+    assert forecast.host_bytes == trial.arena_bytes
+
+
+async def test_a_worker_holds_no_socket_but_its_channel() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        os.set_inheritable(server.fileno(), True)  # noqa: FBT003 # the call has no name for it
+        worker = await WorkerProcess.start(require_engine("litert"), memory_limit_bytes=None, start_timeout_s=20)
+        held = _held_by(worker.pid)
+        await worker.close()
+    assert len([each for each in held if each.startswith("socket:")]) == 1
+
+
+def _held_by(pid: int) -> list[str]:
+    return [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
 
 
 def test_the_operators_are_known_by_their_names_in_files() -> None:

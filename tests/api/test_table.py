@@ -25,12 +25,13 @@ async def call(world: World, verb: str, **arguments: object) -> dict[str, object
 def test_the_table() -> None:
     assert sorted(VERBS) == [
         "devices.approve", "devices.list", "devices.one-slot", "devices.release", "infer", "keys.export", "keys.list",
-        "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.list", "push", "pushes.cancel",
+        "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.fit", "models.list", "push",
+        "pushes.cancel",
         "pushes.history", "pushes.list", "status", "why",
     ]  # fmt: skip
     assert all(VERBS[name].name == name and VERBS[name].summary for name in VERBS)
     assert {name for name, verb in VERBS.items() if verb.is_read} == {
-        "devices.list", "keys.export", "keys.list", "models.list", "pushes.history", "pushes.list", "status", "why",
+        "devices.list", "keys.export", "keys.list", "models.fit", "models.list", "pushes.history", "pushes.list", "status", "why",
     }  # fmt: skip
 
 
@@ -92,6 +93,9 @@ async def test_models_list() -> None:
                                     "latency_ms": 0.2,
                                 }
                             ],
+                            "runs_on": "node-only",
+                            "predicted_arena_bytes": None,
+                            "accelerator": "",
                         }
                     ],
                 }

@@ -100,7 +100,8 @@ def test_models_add(daemon: Daemon, tmp_path: Path) -> None:
 def test_models_list(daemon: Daemon) -> None:
     lines = daemon.command("models", "list", "kws").out.splitlines()
     assert lines[1].split() == [
-        "kws", "1", "stable", "2023-11-14T22:13:20+00:00", "FP32", "[1,", "4]", "tflite-int8", "18.0", "KiB", "first",
+        "kws", "1", "stable", "2023-11-14T22:13:20+00:00", "FP32", "[1,", "4]", "tflite-int8", "18.0", "KiB", "(node-only)",
+        "first",
     ]  # fmt: skip
     assert lines[4].split() == ["2023-11-14T22:13:20+00:00", "kws:stable", "1", "ann", "first", "version"]
 
