@@ -9,10 +9,10 @@ from pathlib import Path
 from gatewayd import __version__
 from gatewayd.adapters.model_trial import TrialLimits
 from gatewayd.adapters.mqtt_connection import MqttOptions
-from gatewayd.adapters.worker_process import EngineSpec
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.config import Config
 from gatewayd.core.device import Profile
+from gatewayd.core.engine import EngineSpec
 from gatewayd.edges.mqtt_announcements import offline_message, online_message
 from gatewayd.places import profiles_folder
 from gatewayd.services.tracking import TrackingOptions

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.adapters.worker_process import EngineSpec
+from gatewayd.core.engine import EngineSpec
 
 LITERT = EngineSpec("litert")
 TFLM = EngineSpec("tflm")

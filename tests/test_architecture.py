@@ -28,7 +28,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.edges": ("gatewayd.api", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.cli": ("gatewayd.api", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.links": ("gatewayd.core", "gatewayd.wire"),
-    "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker.framing"),
+    "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker.framing", "gatewayd.worker.ring"),
     "gatewayd.worker": (),
     "gatewayd.sim": (
         "gatewayd.core",
@@ -52,7 +52,9 @@ PACKAGES: dict[str, frozenset[str]] = {
     "gatewayd.core": frozenset(),
     "gatewayd.services": frozenset(),
     "gatewayd.api": frozenset({"pydantic", "pydantic_core"}),  # the schemas of the verbs
-    "gatewayd.worker": frozenset({"numpy", "ai_edge_litert", "tflite_runtime", "tflite_micro"}),
+    "gatewayd.worker": frozenset(
+        {"numpy", "ai_edge_litert", "tflite_runtime", "tflite_micro", "onnxruntime", "openvino"}
+    ),
 }
 NUMPY_ROOMS = ("gatewayd.worker", "gatewayd.sim")
 

@@ -12,7 +12,8 @@ from statistics import median
 
 from gatewayd.adapters.tflm_operators import OPERATORS
 from gatewayd.adapters.worker_answers import check_promised
-from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, EngineSpec, WorkerProcess
+from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, WorkerProcess
+from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import EngineMissing, GatewayError
 from gatewayd.core.model import Place, SelfTest, Structure, Trial, Verdict
 from gatewayd.core.names import Digest

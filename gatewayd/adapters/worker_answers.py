@@ -47,11 +47,6 @@ def read_model(frame: Frame) -> LoadedModel:
     return LoadedModel(_specs(frame.header.get("inputs")), _specs(frame.header.get("outputs")))
 
 
-def read_invocation(frame: Frame) -> Invocation:
-    """Raises: WorkerDied when the answer makes no sense."""
-    return Invocation(frame.blobs, max(0.0, _number(frame.header.get("compute_s"))))
-
-
 def read_arena(frame: Frame) -> int:
     """Raises: WorkerDied when the answer makes no sense."""
     return _whole(frame.header.get("arena_bytes"))

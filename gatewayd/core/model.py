@@ -86,11 +86,12 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class NodeRun:
-    """One inference on the node: outputs in the variant's own dtype, seconds waited and computed."""
+    """One inference on the node: outputs in the variant's own dtype, seconds waited and computed, and the engine that ran it."""
 
     outputs: tuple[Tensor, ...]
     queue_s: float
     compute_s: float
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)

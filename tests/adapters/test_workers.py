@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.adapters.worker_process import EngineSpec
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.adapters.workers import Workers
+from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import (
     BadRequest,
     DeadlineExceeded,

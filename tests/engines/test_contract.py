@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gatewayd.adapters.worker_process import EngineSpec, LoadedModel, WorkerProcess
+from gatewayd.adapters.worker_process import LoadedModel, WorkerProcess
+from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, GatewayError, ModelRefused, WorkerDied
 from gatewayd.core.selftest import self_test_input
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
@@ -216,7 +217,7 @@ async def test_the_memory_limit_stops_a_model_that_wants_more(spec: EngineSpec, 
 @pytest.mark.parametrize("name", ["litert", "tflite-runtime"])
 async def test_it_is_the_limit_that_stops_it(name: str, tmp_path: Path) -> None:
     hungry = tmp_path / "hungry"
-    hungry.write_bytes(tiny_models.hungry_model(2**26))
+    hungry.write_bytes(tiny_models.hungry_model(2**24))
     for limit, is_enough in ((_MEMORY_BYTES, False), (None, True)):
         worker = await _start(require_engine(name), memory_limit_bytes=limit)
         try:
