@@ -60,6 +60,14 @@ check: $(DEV) ## format, lint, types, and the rules of the house
 	$(BIN)/mypy $(CHECKED)
 	$(BIN)/python -m pytest tests/test_architecture.py tests/test_house.py
 
+.PHONY: bench-worker
+bench-worker: $(DEV) ## what a worker process costs beside a bare ping-pong and a call without one
+	$(BIN)/python -m bench.worker
+
+.PHONY: soak-node
+soak-node: $(DEV) ## a million requests with a thousand hot swaps: no failure, no growth (REQUESTS=, SWAPS=)
+	$(BIN)/python -m bench.soak_node
+
 .PHONY: models
 models: $(MODELS) ## train the project's own models again and compare them with the committed files
 	build/models-venv/bin/python models/speaker/train.py --check

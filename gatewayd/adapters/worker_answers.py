@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gatewayd.core.errors import BadRequest, EngineMissing, GatewayError, ModelRefused, WorkerDied
 from gatewayd.core.model import Structure
@@ -22,8 +23,7 @@ class LoadedModel:
     outputs: tuple[TensorSpec, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """Raw outputs in the model's order, and seconds from setting the inputs to having copied the outputs."""
 
     outputs: tuple[bytes, ...]

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from math import isfinite
 
 from gatewayd.adapters.worker_answers import Invocation, LoadedModel
@@ -21,6 +22,7 @@ from gatewayd.worker.ring import (
     COUNT,
     DONE,
     EXPIRED,
+    MAX_SLOTS,
     MEMORY_BYTES,
     REFUSED,
     REQUEST,
@@ -74,14 +76,15 @@ class WorkerRing:
         self._loaded: LoadedModel | None = None
         self._input_bytes: list[int] = []
         self._last = 0
-        self._sinks: deque[Sink] = deque()
+        self._sinks: deque[tuple[Sink, int]] = deque()
+        self._free: list[int] = []
         self._refusals: dict[int, GatewayError] = {}
         self._loop.add_reader(shared.answered, self._take)
 
     @property
     def room(self) -> int:
         """How many more inferences fit now; 0 without a model."""
-        return self._plan.slots - len(self._sinks) if self._loaded else 0
+        return len(self._free) if self._loaded else 0
 
     @property
     def in_flight(self) -> int:
@@ -100,7 +103,7 @@ class WorkerRing:
         except ValueError as error:
             raise ModelRefused(str(error)) from error
         self._memory = memoryview(mmap.mmap(self._shared.memory, self._plan.total_bytes))
-        self._loaded, self._last = loaded, 0
+        self._loaded, self._last, self._free = loaded, 0, list(range(self._plan.slots))
 
     def check(self, inputs: Sequence[bytes]) -> None:
         """Raises: BadRequest naming the first input that is not as long as the model wants it; ModelRefused without a model."""
@@ -121,14 +124,16 @@ class WorkerRing:
 
         What is not begun by then is answered with DeadlineExceeded and costs no computing.
         """
-        start = (self._last % self._plan.slots) * self._plan.slot_bytes
+        slot = heappop(self._free)
+        start = self._plan.start(slot)
         self._last += 1
         memory = self._memory
+        memory[self._last % MAX_SLOTS] = slot
         REQUEST.pack_into(memory, start, self._last, stream, RESET if is_reset else 0, deadline_s)
         ANSWER.pack_into(memory, start + ANSWER_OFFSET, 0, 0, 0, 0.0)
         for (low, high), content in zip(self._plan.inputs, inputs, strict=True):
             memory[start + low : start + high] = content
-        self._sinks.append(sink)
+        self._sinks.append((sink, slot))
         os.write(self._shared.doorbell, _ONE)
 
     def refused(self, request_id: str, error: GatewayError) -> bool:
@@ -145,7 +150,7 @@ class WorkerRing:
 
     def take_lost(self) -> list[Sink]:
         """Return whoever still waits, in order: the first was being computed when the worker died."""
-        lost = list(self._sinks)
+        lost = [sink for sink, _ in self._sinks]
         self._sinks.clear()
         return lost
 
@@ -165,16 +170,19 @@ class WorkerRing:
             return
         for _ in range(count):
             number = self._last - len(self._sinks) + 1
-            answer = self._answer(number)
+            sink, slot = self._sinks[0]
+            answer = self._answer(number, slot)
             if isinstance(answer, str):
                 self._on_nonsense(answer)
                 return
-            self._sinks.popleft()(answer)
+            self._sinks.popleft()
+            heappush(self._free, slot)
+            sink(answer)
         self._on_room()
 
-    def _answer(self, number: int) -> Invocation | GatewayError | str:
-        """Return what slot `number` holds; a text says what is wrong with it."""
-        start = ((number - 1) % self._plan.slots) * self._plan.slot_bytes
+    def _answer(self, number: int, slot: int) -> Invocation | GatewayError | str:
+        """Return what the slot holds; a text says what is wrong with it."""
+        start = self._plan.start(slot)
         found, status, _, compute_s = ANSWER.unpack_from(self._memory, start + ANSWER_OFFSET)
         if found != number or not isfinite(compute_s):
             return f"answer {found} ({compute_s} s) where {number} was due"

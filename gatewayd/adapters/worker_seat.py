@@ -89,6 +89,8 @@ class WorkerSeat:
         self._has_served = False
         self._given_up: GatewayError | None = None
         self._look: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_s = 0.0
         self._streams: OrderedDict[str, int] = OrderedDict()
         self._mean_compute_s = 0.0
 
@@ -115,12 +117,10 @@ class WorkerSeat:
         self._check_room(timeout_s)
         now_s = self._clock()
         job = Job(contents, self._loop.create_future(), now_s, now_s + timeout_s, stream, is_reset)
-        timer = self._loop.call_later(timeout_s, self._expire, job, timeout_s)
+        if self._alarm is None or job.deadline_s < self._alarm_s:
+            self._set_alarm(job.deadline_s, now_s)
         self._accept(job)
-        try:
-            return await job.answer
-        finally:
-            timer.cancel()
+        return await job.answer
 
     async def serve(self) -> None:
         """Keep a process while there is anybody to serve. Ends when the variant cannot be served any more.
@@ -131,6 +131,8 @@ class WorkerSeat:
             while await self._live_once():
                 pass
         finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
             await self._drop_process()
 
     def abandon(self, error: GatewayError) -> None:
@@ -248,9 +250,25 @@ class WorkerSeat:
         )
         return NodeRun(outputs, queue_s, outcome.compute_s, self.spec.label)
 
-    def _expire(self, job: Job, timeout_s: float) -> None:
-        where = "computing" if self._flying and self._flying[0] is job else "waiting for a worker"
-        _fail(job, DeadlineExceeded(f"node: {where} when the {timeout_s:g} s of the request ran out"))
+    def _set_alarm(self, deadline_s: float, now_s: float) -> None:
+        """Wake up at the earliest deadline: one timer for all, since most requests are answered long before."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_s = deadline_s
+        self._alarm = self._loop.call_later(max(0.0, deadline_s - now_s), self._expire)
+
+    def _expire(self) -> None:
+        """Answer those whose time ran out, and wait for the next."""
+        self._alarm, now_s = None, self._clock()
+        left = [job for job in (*self._flying, *self._lost, *self._queue) if not job.answer.done()]
+        for job in left:
+            if job.deadline_s <= now_s:
+                where = "computing" if self._flying and self._flying[0] is job else "waiting for a worker"
+                after_s = job.deadline_s - job.asked_at_s
+                _fail(job, DeadlineExceeded(f"node: {where} when the {after_s:.3g} s of the request ran out"))
+        later = [job.deadline_s for job in left if job.deadline_s > now_s]
+        if later:
+            self._set_alarm(min(later), now_s)
 
     def _look_at_it(self) -> None:
         """Kill a process that hangs; look again while it is busy."""

@@ -3,8 +3,10 @@
 Three descriptors are inherited beside the control socket: a memfd of MEMORY_BYTES whose size is sealed (nobody can cut it off
 under the other's feet; it is sparse, and only what a model needs is ever touched), and an eventfd in either direction.
 
-The memory is a ring of slots, as many as `layout` says for the tensors of the loaded model. Inference number n (from 1
-after each load) uses slot (n - 1) mod slots. In each slot, little-endian, at HEADER_BYTES from its end to end: a request
+The memory begins with the order of inferences, one byte for each of the MAX_SLOTS latest: inference number n (from 1 after
+each load) is in the slot that byte n mod MAX_SLOTS names. Then come the slots, as many as `layout` says for the tensors of the
+loaded model; who submits takes the lowest that is free, which the processor's caches still hold. In a slot, little-endian: a
+request
 
     u64  number        u32  stream (0: none)     u32  flags (RESET)     f64  deadline, seconds of CLOCK_MONOTONIC, 0: none
 
@@ -35,6 +37,7 @@ MAX_SLOTS = 16
 MAX_STREAMS = 64
 """Interpreters that one worker keeps for streams; protects memory."""
 
+ORDER_BYTES = 4096
 ALIGNMENT_BYTES = 64
 HEADER_BYTES = 64
 ANSWER_OFFSET = 32
@@ -62,7 +65,11 @@ class Layout(NamedTuple):
     @property
     def total_bytes(self) -> int:
         """How much of the memory is used."""
-        return self.slots * self.slot_bytes
+        return ORDER_BYTES + self.slots * self.slot_bytes
+
+    def start(self, slot: int) -> int:
+        """Return where a slot begins."""
+        return ORDER_BYTES + slot * self.slot_bytes
 
 
 def layout(inputs: Sequence[int], outputs: Sequence[int]) -> Layout:
@@ -74,7 +81,7 @@ def layout(inputs: Sequence[int], outputs: Sequence[int]) -> Layout:
     for size in (*inputs, *outputs):
         places.append((at, at + size))
         at += -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-    if at > MAX_SLOT_BYTES:
+    if at > MAX_SLOT_BYTES - ORDER_BYTES:
         message = f"its inputs and outputs are {at} bytes; a worker's shared memory holds {MAX_SLOT_BYTES}"
         raise ValueError(message)
     slot_bytes = -(-at // _PAGE_BYTES) * _PAGE_BYTES

@@ -13,7 +13,7 @@ from .capture import StderrCapture
 from .channel import Channel
 from .engines import Engine, EngineError, Model, ModelRefused, Spec
 from .framing import Frame, FramingError
-from .ring import ANSWER, ANSWER_OFFSET, DONE, EXPIRED, MAX_STREAMS, REFUSED, REQUEST, RESET, layout
+from .ring import ANSWER, ANSWER_OFFSET, DONE, EXPIRED, MAX_SLOTS, MAX_STREAMS, REFUSED, REQUEST, RESET, layout
 
 
 def hello(engine: Engine) -> Frame:
@@ -49,7 +49,8 @@ class _Slot:
 
     def __init__(self, memory: memoryview, inputs: list[tuple[int, int]], outputs: list[tuple[int, int]]) -> None:
         self.header = memory
-        self.inputs = [memory[start:end].toreadonly() for start, end in inputs]
+        # Writable on purpose: LiteRT copies an input once more when it is given one that is read-only.
+        self.inputs = [memory[start:end] for start, end in inputs]
         self.outputs = [memory[start:end] for start, end in outputs]
 
 
@@ -63,6 +64,7 @@ class Operations:
         self._models: dict[int, Model] = {}
         self._loaded: tuple[str, int | None] = ("", None)
         self._slots: list[_Slot] = []
+        self._order = memoryview(b"")
         self._last = 0
         self._by_name = {"load": self._load, "measure_arena": self._measure_arena}
 
@@ -86,8 +88,8 @@ class Operations:
         """
         if not self._slots:
             raise FramingError("an inference where no model is loaded")
-        slot = self._slots[self._last % len(self._slots)]
         self._last += 1
+        slot = self._slots[self._order[self._last % MAX_SLOTS]]
         number, stream, flags, deadline_s = REQUEST.unpack_from(slot.header)
         if number != self._last or stream > MAX_STREAMS:
             raise FramingError(f"inference {number} of stream {stream} where {self._last} was due")
@@ -127,10 +129,9 @@ class Operations:
         except (ValueError, OSError) as error:
             raise ModelRefused(str(error)) from error
         self._models[0] = model
-        self._slots = [
-            _Slot(memory[index * plan.slot_bytes : (index + 1) * plan.slot_bytes], plan.inputs, plan.outputs)
-            for index in range(plan.slots)
-        ]
+        self._order = memory[:MAX_SLOTS].toreadonly()
+        starts = [plan.start(slot) for slot in range(plan.slots)]
+        self._slots = [_Slot(memory[at : at + plan.slot_bytes], plan.inputs, plan.outputs) for at in starts]
         return {"inputs": _rendered(model.inputs), "outputs": _rendered(model.outputs)}
 
     def _measure_arena(self, request: Frame) -> dict[str, object]:

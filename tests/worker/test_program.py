@@ -38,8 +38,8 @@ class Started:
         self.sock.sendall(content)
 
     def submit(self, memory: mmap.mmap, plan: Layout, number: int, *, deadline_s: float = 0.0) -> None:
-        start = (number - 1) % plan.slots * plan.slot_bytes
-        REQUEST.pack_into(memory, start, number, 0, 0, deadline_s)
+        memory[number] = number - 1
+        REQUEST.pack_into(memory, plan.start(number - 1), number, 0, 0, deadline_s)
 
     def answers(self, count: int) -> None:
         """Wait until so many are answered."""
@@ -121,7 +121,7 @@ def test_several_inferences_in_one_wake_up_are_answered_in_order(tmp_path: Path)
             started.submit(memory, plan, number, deadline_s=1.0 if number == 2 else 0.0)
         os.write(started.shared.doorbell, COUNT.pack(3))
         started.answers(3)
-        found = [ANSWER.unpack_from(memory, n * plan.slot_bytes + ANSWER_OFFSET)[:2] for n in range(3)]
+        found = [ANSWER.unpack_from(memory, plan.start(n) + ANSWER_OFFSET)[:2] for n in range(3)]
     assert found == [(1, DONE), (2, EXPIRED), (3, DONE)]  # the machine has been up for more than a second
 
 
@@ -129,8 +129,8 @@ def test_several_inferences_in_one_wake_up_are_answered_in_order(tmp_path: Path)
 def test_a_slot_with_another_number_ends_it(tmp_path: Path, number: int) -> None:
     require_engine("litert")
     with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as started:
-        memory, _ = _loaded(started, tmp_path)
-        REQUEST.pack_into(memory, 0, number, 0, 0, 0.0)
+        memory, plan = _loaded(started, tmp_path)
+        REQUEST.pack_into(memory, plan.start(0), number, 0, 0, 0.0)
         os.write(started.shared.doorbell, COUNT.pack(1))
         assert started.process.wait(timeout=20) == 1
 
