@@ -7,7 +7,7 @@ wakes the caller. The seat's task starts processes, and starts them again.
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gatewayd.adapters.worker_answers import Invocation, check_promised
@@ -104,6 +104,16 @@ class WorkerSeat:
         """The worker's process id while there is one."""
         return None if self._process is None or self._process.died else self._process.pid
 
+    @property
+    def waiting(self) -> int:
+        """How many requests are here."""
+        return len(self._queue) + len(self._flying)
+
+    @property
+    def mean_compute_s(self) -> float:
+        """The recent mean of computing; 0 before the first."""
+        return self._mean_compute_s
+
     def expected_wait_s(self) -> float:
         """Return the number of requests before a new one times the recent mean of computing."""
         return (len(self._queue) + len(self._flying)) * self._mean_compute_s
@@ -144,16 +154,21 @@ class WorkerSeat:
         for job in waiting:
             _fail(job, error)
 
-    def take_waiting(self) -> list[Job]:
-        """Give away what waits and is not begun: another seat takes over."""
-        waiting = list(self._queue)
+    def take_jobs(self) -> list[Job]:
+        """Give away everybody who waits: another seat takes over. What is being computed here is computed again there."""
+        jobs = [job for job in (*self._lost, *self._flying, *self._queue) if not job.answer.done()]
+        self._lost.clear()
         self._queue.clear()
-        return waiting
+        self._flying = deque(replace(job, answer=_nobody(self._loop)) for job in self._flying)
+        return jobs
 
     def adopt(self, jobs: list[Job]) -> None:
         """Serve what another seat gave away, before anything else."""
         self._queue.extendleft(reversed(jobs))
+        for job in jobs:
+            self._set_alarm(min(job.deadline_s, self._alarm_s if self._alarm else job.deadline_s), self._clock())
         self._wanted.set()
+        self._pump()
 
     def _check_room(self, timeout_s: float) -> None:
         waiting = len(self._queue) + max(0, len(self._flying) - 1)
@@ -203,7 +218,7 @@ class WorkerSeat:
         self._flying.append(job)
         process.ring.submit(
             contents,
-            lambda outcome: self._answered(job, outcome),
+            self._answered,
             stream=stream,
             is_reset=is_new or job.is_reset,
             deadline_s=job.deadline_s,
@@ -223,9 +238,9 @@ class WorkerSeat:
         self._streams[name] = number
         return number, True
 
-    def _answered(self, job: Job, outcome: Invocation | GatewayError) -> None:
+    def _answered(self, outcome: Invocation | GatewayError) -> None:
         """Take what the worker says of the job that is due: answers come in order."""
-        self._flying.popleft()
+        job = self._flying.popleft()
         if isinstance(outcome, WorkerDied):
             self._lost.append(job)
             return
@@ -340,6 +355,13 @@ class WorkerSeat:
         if self._process is not None:
             process, self._process = self._process, None
             await process.close()
+
+
+def _nobody(loop: asyncio.AbstractEventLoop) -> asyncio.Future[NodeRun]:
+    """Return an answer that is settled already: nobody waits for it."""
+    settled: asyncio.Future[NodeRun] = loop.create_future()
+    settled.cancel()
+    return settled
 
 
 def _fail(job: Job, error: GatewayError) -> None:

@@ -95,6 +95,18 @@ class NodeRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Seat:
+    """One loaded variant on the node: its engine, process (None: between two), requests here, recent mean of computing."""
+
+    digest: Digest
+    variant: str
+    engine: str
+    pid: int | None
+    waiting: int
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """One build of a version. `arena_bytes` is the smallest arena that loads and invokes on TFLM (None: not known)."""
 

@@ -30,6 +30,7 @@ from tests.engine_environments import LITERT, require_engine
 
 _PATIENCE_S = 20.0
 _ADD = (Tensor("a", DType.FP32, (1, 2), struct.pack("<2f", 1, 2)), Tensor("b", DType.FP32, (1, 2), bytes(8)))
+_SQUARED = (Tensor("in", DType.FP32, (1, 4), bytes(16)),)
 _WIDE = (Tensor("in", DType.FP32, (1, 256), bytes(1024)),)
 
 
@@ -248,7 +249,7 @@ async def test_the_least_recently_used_idle_worker_makes_room(store: Store) -> N
         await workers.preload(first, timeout_s=_PATIENCE_S)
         await workers.preload(second, timeout_s=_PATIENCE_S)
         await workers.run(first, _ADD, timeout_s=_PATIENCE_S)
-        await workers.preload(third, timeout_s=_PATIENCE_S)
+        assert await workers.run(third, _SQUARED, timeout_s=_PATIENCE_S)
         assert workers.loaded() == (first.digest, third.digest)
         assert await workers.run(second, _WIDE, timeout_s=_PATIENCE_S)
         assert workers.loaded() == (third.digest, second.digest)
