@@ -118,7 +118,7 @@ def test_all_four_mistakes_are_said_at_once() -> None:
         "gatewayd.yaml: 4 problems\n"
         "  mqtt.port: 99999 is too large (1–65535)\n"
         "  mqtt.hots: unknown key, did you mean 'host'?\n"
-        "  engines[0].name: 'torch' is none of 'litert' or 'tflite-runtime'\n"
+        "  engines[0].name: 'torch' is none of 'litert', 'tflite-runtime', 'onnxruntime' or 'openvino'\n"
         "  devices.join: 'no' is none of 'approve' or 'open'"
     )
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import TextIO, assert_never
 
 from gatewayd.core.events import (
+    AcceleratorChanged,
     AliasMoved,
     DeviceChanged,
     GatewayEvent,
@@ -24,6 +25,8 @@ from gatewayd.core.events import (
     PushMoved,
     RequestFailed,
     RequestServed,
+    VariantQuarantined,
+    WorkerEnded,
 )
 
 _EVENTS = logging.getLogger("gatewayd.events")
@@ -77,7 +80,7 @@ def goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return stat.S_ISSOCK(status.st_mode) and environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def log_event(event: GatewayEvent) -> None:
+def log_event(event: GatewayEvent) -> None:  # noqa: C901 - one case for each kind of event
     """Write one canonical line: requests at debug (an SD card dies of one line per request), the rest at info."""
     match event:
         case RequestServed(request, result):
@@ -98,6 +101,14 @@ def log_event(event: GatewayEvent) -> None:
             _EVENTS.info("model added version=%s@%d", model, version)
         case AliasMoved(model, alias, version):
             _EVENTS.info("alias moved alias=%s:%s version=%d", model, alias, version)
+        case WorkerEnded(variant, digest, engine, reason):
+            _EVENTS.warning("worker ended variant=%s digest=%.12s engine=%s reason=%r", variant, digest, engine, reason)
+        case VariantQuarantined(variant, digest, reason):
+            _EVENTS.error("quarantined variant=%s digest=%.12s reason=%r", variant, digest, reason)
+        case AcceleratorChanged(kind, present, detail, engines):
+            what = "came" if present else "went"
+            text = "accelerator %s kind=%s detail=%r engines=%s"
+            _EVENTS.warning(text, what, kind, detail, ",".join(engines) or "none")
         case InputRefused(where, code, message):
             _EVENTS.warning("input refused where=%s code=%s reason=%r", where, code, message)
         case _:

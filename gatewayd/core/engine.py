@@ -20,11 +20,16 @@ _READS: Mapping[str, tuple[Format, ...]] = {
     "openvino": (Format.TFLITE, Format.ONNX),
 }
 _TFLITE_MAGIC = b"TFL3"  # Source: tensorflow/compiler/mlir/lite/schema/schema.fbs, file_identifier
+_ONNX_START = b"\x08"  # Source: onnx/onnx.proto3, ModelProto.ir_version: field 1, varint, which writers put first
 
 
 def format_of(content: bytes) -> Format:
-    """Tell the format of a model file by its beginning: a flatbuffer names itself, ONNX (protobuf) does not."""
-    return Format.TFLITE if content[4:8] == _TFLITE_MAGIC else Format.ONNX
+    """Tell the format of a model file by its beginning: a flatbuffer names itself, ONNX begins with its ir_version.
+
+    What is neither is taken for TFLite, whose reader says what is wrong with it.
+    """
+    is_onnx = content[:1] == _ONNX_START and content[4:8] != _TFLITE_MAGIC
+    return Format.ONNX if is_onnx else Format.TFLITE
 
 
 @dataclass(frozen=True, slots=True)

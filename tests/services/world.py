@@ -86,8 +86,22 @@ class FakeRuntime:
 
     failure: Exception | None = None
     inputs: list[bytes] = field(default_factory=list)
+    streams: list[tuple[str, bool]] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
 
-    async def run(self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float) -> NodeRun:
+    async def preload(self, variant: Variant, *, timeout_s: float) -> None:
+        assert timeout_s > 0
+        if self.failure is not None:
+            raise self.failure
+        self.loaded.append(f"+{variant.digest[:8]}")
+
+    def retire(self, digest: Digest) -> None:
+        self.loaded.append(f"-{digest[:8]}")
+
+    async def run(
+        self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float, stream: str = "", is_reset: bool = False
+    ) -> NodeRun:
+        self.streams.append((stream, is_reset))
         assert timeout_s > 0
         if self.failure is not None:
             raise self.failure
@@ -105,6 +119,10 @@ class FakeTrial:
     """Finds that every model runs everywhere, unless told otherwise."""
 
     verdicts: tuple[Verdict, ...] = (NODE_RUNS, DEVICE_RUNS)
+
+    async def describe(self, digest: Digest) -> Structure:
+        assert digest
+        return STRUCTURE
 
     async def try_model(self, digest: Digest, structure: Structure) -> Trial:
         assert digest
