@@ -77,7 +77,9 @@ class WorkerProcess:
         self._transport = transport
         self._stderr = stderr
         self._channel = WorkerChannel(sock, self._answered, self._channel_ended)
-        self.ring = WorkerRing(shared, on_room=self._has_room, on_nonsense=self._channel_ended)
+        self.ring = WorkerRing(
+            shared, on_room=self._has_room, on_nonsense=self._channel_ended, read_frames=self._channel.drain
+        )
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._pending: dict[int, asyncio.Future[Frame]] = {}
         self._last_id = _HELLO_ID

@@ -64,11 +64,20 @@ class WorkerRing:
     """Inferences on their way to one worker and back, in order.
 
     `on_room` is called after answers were handed out; `on_nonsense` with what is wrong, when the worker broke the format.
+    `read_frames` takes in what has arrived beside the ring: the words of a refusal are there before its answer is.
     """
 
-    def __init__(self, shared: Shared, *, on_room: Callable[[], None], on_nonsense: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        shared: Shared,
+        *,
+        on_room: Callable[[], None],
+        on_nonsense: Callable[[str], None],
+        read_frames: Callable[[], None],
+    ) -> None:
         self._shared = shared
         self._on_room = on_room
+        self._read_frames = read_frames
         self._on_nonsense = on_nonsense
         self._loop = asyncio.get_running_loop()
         self._plan = layout((), ())
@@ -191,5 +200,7 @@ class WorkerRing:
             return Invocation(outputs, max(0.0, compute_s))
         if status == EXPIRED:
             return DeadlineExceeded("the request's time ran out before it was computed")
+        if status == REFUSED and number not in self._refusals:
+            self._read_frames()
         error = self._refusals.pop(number, None) if status == REFUSED else None
         return error or f"answer {number} with status {status} and no reason"
