@@ -65,6 +65,10 @@ check: $(DEV) ## format, lint, types, and the rules of the house
 bench-worker: $(DEV) ## what a worker process costs beside a bare ping-pong and a call without one
 	$(BIN)/python -m bench.worker
 
+.PHONY: bench-isolation
+bench-isolation: $(DEV) ## what a model that crashes or hangs does to another one
+	$(BIN)/python -m bench.isolation
+
 .PHONY: soak-node
 soak-node: $(DEV) ## a million requests with a thousand hot swaps: no failure, no growth (REQUESTS=, SWAPS=)
 	$(BIN)/python -m bench.soak_node

@@ -1,8 +1,9 @@
 """What isolation costs: one inference in a worker process, beside a ping-pong of the same bytes and a call in this process.
 
-The model takes the bytes and gives one number: nothing to compute. `overhead` is a call through the worker less a ping-pong: another process that is woken, copies the same bytes out of shared memory and answers. `over_in_process` is the same
-call less the same inference without any other process. All take turns, on one core: waking a process on another one costs
-8 µs or 80 as the scheduler likes (more on a virtual machine), which is no property of the program. `free_` figures are without
+The model takes the bytes and gives one number: nothing to compute. `overhead` is a call through the worker less a ping-pong:
+another process that is woken, copies the same bytes out of shared memory and answers. `over_in_process` is the same call
+less the same inference without any other process. All take turns, on one core: waking a process on another one costs 8 µs
+or 80 as the scheduler likes (more on a virtual machine), which is no property of the program. `free_` figures are without
 that restraint.
 """
 

@@ -4,13 +4,18 @@ It stands in for an interpreter (`EngineSpec.python`). Its model has the tensors
 FP32 [1,2], and their sum. a[0] is the order, b[0] its argument:
 """
 
+import hashlib
 import struct
 import sys
 from enum import IntEnum
 from pathlib import Path
 
 from gatewayd.core.engine import EngineSpec
+from gatewayd.core.model import Place, Variant, Verdict
+from gatewayd.core.names import Digest
 from gatewayd.core.tensor import DType, Tensor
+from gatewayd.wire.tflite import read_model
+from tests import tiny_models
 
 
 class Order(IntEnum):
@@ -95,6 +100,15 @@ def saboteur(folder: Path) -> EngineSpec:
     path.write_text(_SCRIPT.format(python=sys.executable, root=str(Path(__file__).parents[1])))
     path.chmod(0o755)
     return EngineSpec("litert", str(path))
+
+
+def saboteur_variant(folder: Path, name: str) -> Variant:
+    """Store a file to load under that name; each name is a variant of its own."""
+    content = tiny_models.two_input_model() + name.encode()
+    digest = Digest(hashlib.sha256(content).hexdigest())
+    (folder / digest).write_bytes(content)
+    verdicts = (Verdict(Place.NODE, "litert", runs=True, reason="", latency_s=0.001),)
+    return Variant(name, digest, len(content), read_model(tiny_models.two_input_model()), verdicts)
 
 
 def order(what: Order, argument: float = 0.0) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """What one request can do to others: nothing. The worker is real, its engine obeys the input (tests/saboteur.py)."""
 
 import asyncio
-import hashlib
 import re
 import time
 from collections.abc import AsyncIterator
@@ -15,12 +14,9 @@ from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.adapters.workers import Workers
 from gatewayd.core.errors import DeadlineExceeded, GatewayError, ModelRefused, Overloaded, WorkerDied
 from gatewayd.core.events import VariantQuarantined, WorkerEnded
-from gatewayd.core.model import NodeRun, Place, Variant, Verdict
-from gatewayd.core.names import Digest
-from gatewayd.wire.tflite import read_model
-from tests import tiny_models
+from gatewayd.core.model import NodeRun, Variant
 from tests.engine_environments import require_engine
-from tests.saboteur import Order, answer, order, saboteur
+from tests.saboteur import Order, answer, order, saboteur, saboteur_variant
 
 _PATIENCE_S = 20.0
 _LIMITS = replace(WorkerLimits(), memory_limit_bytes=1024**3, stuck_s=0.1, queue_limit=8)
@@ -56,14 +52,6 @@ class World:
         return caught.value
 
 
-def _stored(folder: Path, name: str) -> Variant:
-    content = tiny_models.two_input_model() + name.encode()
-    digest = Digest(hashlib.sha256(content).hexdigest())
-    (folder / digest).write_bytes(content)
-    verdicts = (Verdict(Place.NODE, "litert", runs=True, reason="", latency_s=0.001),)
-    return Variant(name, digest, len(content), read_model(tiny_models.two_input_model()), verdicts)
-
-
 @pytest_asyncio.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     require_engine("litert")  # for its numpy
@@ -75,7 +63,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         limits=_LIMITS,
         announce=events.append,
     ) as workers:
-        yield World(workers, _stored(tmp_path, "bad"), _stored(tmp_path, "good"), events)
+        yield World(workers, saboteur_variant(tmp_path, "bad"), saboteur_variant(tmp_path, "good"), events)
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ async def test_a_delegate_is_loaded_and_asked(name: str, library: Path, tmp_path
 
 
 async def test_a_delegate_without_its_device_is_an_engine_that_is_missing(library: Path) -> None:
-    with pytest.raises(EngineMissing, match="libtiny_delegate.so cannot be used"):
+    with pytest.raises(EngineMissing, match=r"libtiny_delegate\.so cannot be used"):
         await WorkerProcess.start(
             _spec("litert", library, fail="1"), memory_limit_bytes=None, start_timeout_s=_PATIENCE_S
         )
@@ -118,10 +118,12 @@ async def test_loss_demotes_to_the_cpu_and_return_restores(library: Path, tmp_pa
     ]
 
 
-async def test_what_fails_its_probe_is_not_used(library: Path, tmp_path: Path) -> None:
+async def test_what_fails_its_probe_is_not_used(library: Path) -> None:
     gone: list[Mapping[str, str]] = []
     broken = _spec("litert", library, fail="1")
-    watch = AcceleratorWatch((broken,), root=_TREE, scan_every_s=1, set_gone=gone.append, announce=lambda event: None)
+    watch = AcceleratorWatch(
+        (broken,), root=_TREE, scan_every_s=1, set_gone=gone.append, announce=list[AcceleratorChanged]().append
+    )
     await watch.scan()
     assert "cannot be used" in gone[-1]["tpu"]
     assert watch.found[0].is_usable
