@@ -9,6 +9,7 @@ import gc
 import struct
 import tempfile
 import time
+from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -36,6 +37,7 @@ from tests import tiny_models
 CALLERS = 16
 MODEL = ModelName("soak")
 _WARM_SHARE = 0.2
+_LATENCIES = 16_384  # the latest; room for them is there from the start, or they would be the growth
 _RAW = struct.pack("<256f", *([0.5] * 256))
 
 
@@ -48,7 +50,7 @@ class Soak:
     served: int = 0
     progress: asyncio.Event = field(default_factory=asyncio.Event)
     failures: list[str] = field(default_factory=list)
-    latencies_s: list[float] = field(default_factory=list)
+    latencies_s: array[float] = field(default_factory=lambda: array("d", bytes(8 * _LATENCIES)))
     memory_bytes: list[int] = field(default_factory=list)
 
     @property
@@ -152,5 +154,4 @@ async def _call(run: Soak, inference: Inference, swapper: asyncio.Task[None]) ->
         run.served += 1
         run.progress.set()
         assert len(result.outputs[0].content) == 16
-        if run.served % 16 == 0 and len(run.latencies_s) < 100_000:
-            run.latencies_s.append(time.monotonic() - started)
+        run.latencies_s[run.served % len(run.latencies_s)] = time.monotonic() - started

@@ -120,10 +120,9 @@ async def test_loss_demotes_to_the_cpu_and_return_restores(library: Path, tmp_pa
 
 async def test_what_fails_its_probe_is_not_used(library: Path) -> None:
     gone: list[Mapping[str, str]] = []
+    events: list[AcceleratorChanged] = []
     broken = _spec("litert", library, fail="1")
-    watch = AcceleratorWatch(
-        (broken,), root=_TREE, scan_every_s=1, set_gone=gone.append, announce=list[AcceleratorChanged]().append
-    )
+    watch = AcceleratorWatch((broken,), root=_TREE, scan_every_s=1, set_gone=gone.append, announce=events.append)
     await watch.scan()
     assert "cannot be used" in gone[-1]["tpu"]
     assert watch.found[0].is_usable

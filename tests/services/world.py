@@ -326,7 +326,7 @@ async def world(
         open_store(folder / "db.sqlite", busy_timeout_s=busy_timeout_s) as store,
         open_artifacts(folder / "artifacts") as artifacts,
     ):
-        catalog = Catalog(CatalogPorts(store, artifacts, _read_model, trial, events.append, lambda: 1.7e9))
+        catalog = Catalog(CatalogPorts(store, artifacts, _read_model, trial, events.append, lambda: 1.7e9, runtime))
         tracking = Tracking(
             store=store, estimates=estimates, profiles={"board-a": PROFILE},
             options=TrackingOptions(open_join=open_join, max_devices=max_devices, ping_every_s=30),
