@@ -50,7 +50,7 @@ class Soak:
     served: int = 0
     progress: asyncio.Event = field(default_factory=asyncio.Event)
     failures: list[str] = field(default_factory=list)
-    latencies_s: array[float] = field(default_factory=lambda: array("d", bytes(8 * _LATENCIES)))
+    latencies_s: "array[float]" = field(default_factory=lambda: array("d", bytes(8 * _LATENCIES)))
     memory_bytes: list[int] = field(default_factory=list)
 
     @property
