@@ -22,8 +22,9 @@ def main() -> None:
     report.add("failures", len(run.failures), ("<=", 0))
     report.add("memory_growth_percent", 100 * run.growth, ("<=", 1.0))
     report.add("memory_mb", run.memory_bytes[-1] / 1e6)
-    report.add("p50_ms", 1000 * median(run.latencies_s))
-    report.add("p99_ms", 1000 * quantiles(run.latencies_s, n=100)[-1])
+    latencies_ms = [1000 * each for each in run.latencies_s if each]
+    report.add("p50_ms", median(latencies_ms))
+    report.add("p99_ms", quantiles(latencies_ms, n=100)[-1])
     report.add("took_s", time.monotonic() - started)
     report.finish()
 

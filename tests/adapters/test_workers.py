@@ -318,3 +318,17 @@ async def test_a_wrong_input_fails_alone(store: Store) -> None:
             await workers.run(variant, _ADD[:1], timeout_s=_PATIENCE_S)
         assert await workers.run(variant, _ADD, timeout_s=_PATIENCE_S)
         assert workers.pids() == pids
+
+
+async def test_a_model_with_a_state_keeps_one_per_stream(store: Store) -> None:
+    variant = store.add(tiny_models.stateful_model)
+    one = (Tensor("in", DType.FP32, (1,), struct.pack("<f", 1)),)
+    async with _workers(store) as workers:
+
+        async def total(stream: str, *, is_reset: bool = False) -> float:
+            done = await workers.run(variant, one, timeout_s=_PATIENCE_S, stream=stream, is_reset=is_reset)
+            value: float = struct.unpack("<f", done.outputs[0].content)[0]
+            return value
+
+        assert [await total(stream) for stream in ("a", "a", "b", "a", "")] == [1, 2, 1, 3, 1]
+        assert [await total("a", is_reset=True), await total("a"), await total("b")] == [1, 2, 2]
