@@ -305,6 +305,8 @@ class WorkerSeat:
         try:
             process = await self._make_ready()
         except (WorkerDied, DeadlineExceeded) as error:
+            if not self._queue:
+                self._wanted.clear()  # nobody asks: no more tries until somebody does
             return await self._mourn(str(error), self._queue.popleft() if self._queue else None)
         except GatewayError as error:
             self.abandon(error)

@@ -8,6 +8,7 @@ best engine; when it comes back, they return to it, loaded before they move.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -15,7 +16,7 @@ from typing import Self
 
 from gatewayd.adapters.worker_seat import WorkerLimits, WorkerSeat
 from gatewayd.core.engine import EngineSpec
-from gatewayd.core.errors import EngineMissing, GatewayError, Overloaded, WorkerDied
+from gatewayd.core.errors import EngineMissing, GatewayError, ModelRefused, Overloaded, WorkerDied
 from gatewayd.core.events import VariantQuarantined, WorkerEnded
 from gatewayd.core.model import NodeRun, Place, Seat, Variant
 from gatewayd.core.names import Digest
@@ -61,6 +62,7 @@ class Workers:
         self._deaths: dict[Digest, int] = {}
         self._quarantine: dict[Digest, str] = {}
         self._gone: Mapping[str, str] = {}
+        self._returning: dict[Digest, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -69,8 +71,8 @@ class Workers:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for occupied in self._seats.values():
-            occupied.task.cancel()
+        for task in (*self._returning.values(), *(occupied.task for occupied in self._seats.values())):
+            task.cancel()
         if kind is not None and issubclass(kind, asyncio.CancelledError):
             await self._tasks.__aexit__(kind, error, trace)
         else:  # an error of the body goes on as it is, not in a group
@@ -89,7 +91,17 @@ class Workers:
         do not fit.
         """
         contents = tuple(each.content for each in inputs)
-        return await self._seat(variant).run(contents, timeout_s=timeout_s, stream=stream, is_reset=is_reset)
+        seat = self._seat(variant)
+        if not seat.spec.accelerator:
+            return await seat.run(contents, timeout_s=timeout_s, stream=stream, is_reset=is_reset)
+        deadline_s = self._clock() + timeout_s
+        try:
+            return await seat.run(contents, timeout_s=timeout_s, stream=stream, is_reset=is_reset)
+        except (EngineMissing, ModelRefused, WorkerDied) as error:
+            if not self._demote(variant, seat.spec, str(error)):
+                raise
+        time_left_s = max(0.0, deadline_s - self._clock())
+        return await self._seat(variant).run(contents, timeout_s=time_left_s, stream=stream, is_reset=is_reset)
 
     async def preload(self, variant: Variant, *, timeout_s: float) -> None:
         """Start and load now what will be asked for, so that the first request need not wait. Raises: as `run`.
@@ -156,21 +168,35 @@ class Workers:
                 self._replace(occupied, self._new_seat(occupied.variant, spec))
             else:
                 digest = occupied.variant.digest
-                self._tasks.create_task(self._return(occupied, spec), name=f"return-{digest[:12]}")
+                if digest not in self._returning:
+                    task = self._tasks.create_task(self._return(occupied, spec), name=f"return-{digest[:12]}")
+                    self._returning[digest] = task
+
+    def _demote(self, variant: Variant, spec: EngineSpec, reason: str) -> bool:
+        """Use an accelerator no more until it was looked at again; False when nothing else runs the variant."""
+        others = [
+            each for each in variant.verdicts if each.place is Place.NODE and each.runs and each.engine != spec.label
+        ]
+        if not any(each.engine not in self._gone for each in others):
+            return False
+        self.release(variant.digest)
+        self.set_gone({**self._gone, spec.label: f"it failed: {reason}"})
+        return True
 
     async def _return(self, occupied: _Occupied, spec: EngineSpec) -> None:
         """Load on the better engine, then move there; when that fails everything stays as it is."""
-        variant = occupied.variant
-        fresh = self._occupy(variant, self._new_seat(variant, spec))
+        digest = occupied.variant.digest
+        fresh = self._occupy(occupied.variant, self._new_seat(occupied.variant, spec))
         try:
-            await fresh.seat.run(None, timeout_s=_RETURN_S)
-        except GatewayError:
-            fresh.task.cancel()
-            return
-        if self._seats.get(variant.digest) is occupied and spec.label not in self._gone:
-            self._move(occupied, fresh)
-        else:
-            fresh.task.cancel()
+            with suppress(GatewayError):
+                await fresh.seat.run(None, timeout_s=_RETURN_S)
+                if self._seats.get(digest) is occupied and spec.label not in self._gone:
+                    self._move(occupied, fresh)
+        finally:
+            del self._returning[digest]
+            current = self._seats.get(digest)
+            if current is None or current.seat is not fresh.seat:
+                fresh.task.cancel()
 
     def _replace(self, occupied: _Occupied, seat: WorkerSeat) -> None:
         self._move(occupied, self._occupy(occupied.variant, seat))

@@ -135,3 +135,16 @@ async def test_an_engine_that_is_gone_and_has_no_other_is_told(library: Path, tm
         workers.set_gone({"tpu": "no edgetpu is there"})
         with pytest.raises(EngineMissing, match="tpu: no edgetpu is there"):
             await workers.run(variant, _WIDE, timeout_s=_PATIENCE_S)
+
+
+async def test_an_accelerator_that_fails_a_request_is_left_at_once_and_the_request_served(
+    library: Path, tmp_path: Path
+) -> None:
+    variant = _variant(tmp_path)
+    broken = _spec("litert", library, crash="1")
+    limits = replace(WorkerLimits(), memory_limit_bytes=None)
+    async with Workers(
+        lambda digest: tmp_path / digest, (broken, EngineSpec("litert")), clock=time.monotonic, limits=limits
+    ) as workers:
+        assert (await workers.run(variant, _WIDE, timeout_s=_PATIENCE_S)).engine == "litert"
+        assert not workers.quarantined()
