@@ -117,6 +117,7 @@ def main() -> None:
         ("killer_p99_ratio", "killer", "p99_ms", 2.0),
         ("killer_never_quarantined_p99_ratio", "killer_never_quarantined", "p99_ms", None),
         ("stuck_p50_ratio", "stuck", "p50_ms", 1.3),
+        ("stuck_lag_ratio", "stuck", "lag_p99_ms", None),
     ):
         ratio = median(a / b for a, b in zip(runs[f"{what}_{figure}"], runs[f"quiet_{figure}"], strict=True))
         report.add(name, ratio, ("<=", bound) if bound else None)

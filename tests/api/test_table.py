@@ -10,7 +10,7 @@ from gatewayd.core.names import DeviceId, ModelName, ModelRef, RequestId
 from gatewayd.core.request import NODE, Privacy, SensorRef, Target
 from gatewayd.core.update import PushState
 from gatewayd.wire.tensors import InferenceBody
-from tests.fakes_api import CAM, KWS, World
+from tests.fakes_api import CAM, KWS, FakeNodeRuntime, World
 
 ANN = Caller("ann", Role.ADMIN)
 
@@ -253,3 +253,13 @@ def test_metadata() -> None:
     }
     with pytest.raises(UnknownModel):
         World().api().metadata(str(DeviceId("vww")))
+
+
+async def test_a_quarantined_variant_is_shown_and_released() -> None:
+    runtime = FakeNodeRuntime()
+    world = World(runtime=runtime)
+    assert (await call(world, "status"))["quarantined"] == [{"digest": "a" * 64, "reason": "SIGSEGV"}]
+    assert (await call(world, "models.release", digest="a" * 12))["reason"] == "SIGSEGV"
+    assert runtime.held == {}
+    with pytest.raises(NotFound, match="no quarantined variant begins with aaaaaaaa"):
+        await call(world, "models.release", digest="a" * 8)

@@ -3,6 +3,7 @@ import pytest
 from gatewayd.api.devices import DeviceList
 from gatewayd.api.inference import CostsRow, OutputRow
 from gatewayd.api.models import ModelList
+from gatewayd.api.node import AcceleratorRow, QuarantineRow, Status, WorkerRow
 from gatewayd.cli.tables import size_text, text_of
 
 
@@ -20,3 +21,18 @@ def test_what_has_no_layout_is_names_and_values() -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (18432, "18.0 KiB")])
 def test_sizes(size: int, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_status_tells_what_is_loaded_quarantined_and_there() -> None:
+    status = Status(
+        node="edge", version="1", uptime_s=1, mqtt_connected=True, models=1, versions=1, devices=0, devices_online=0,
+        devices_waiting=0, live_pushes=0, pushes=[],
+        workers=[
+            WorkerRow(variant="tflite-int8", digest="a" * 64, engine="tpu", pid=None, waiting=2, compute_ms=0.25)
+        ],
+        quarantined=[QuarantineRow(digest="b" * 64, reason="SIGSEGV")],
+        accelerators=[AcceleratorRow(kind="edgetpu", detail="USB", missing=["libedgetpu.so.1"])],
+    )  # fmt: skip
+    lines = text_of(status).splitlines()
+    assert lines[4:7] == ["quarantined bbbbbbbbbbbb: SIGSEGV", "edgetpu: USB (missing: libedgetpu.so.1)", ""]
+    assert lines[8].split() == ["tflite-int8", "aaaaaaaaaaaa", "tpu", "-", "2", "0.250", "ms"]
