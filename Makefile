@@ -25,6 +25,7 @@ DEV := $(VENV)/.dev-stamp
 # A developer's environment holds all that the demonstration needs.
 DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.demo-stamp)
 TFLITE_RUNTIME := build/tflite-runtime-venv/.stamp
+OPENVINO := build/openvino-venv/.stamp
 MODELS := build/models-venv/.stamp
 BENCH_MODELS := build/bench-models/.stamp
 
@@ -45,7 +46,7 @@ build/run/gatewayd.yaml:
 	printf '%s\n' 'node: {name: gateway-1, data_dir: data}' 'mqtt: {embedded: {enabled: true}}' > $@
 
 .PHONY: test
-test: $(DEV) $(TFLITE_RUNTIME) ## all tests, with the reason of each that is skipped (PYTEST_ARGS=... for some)
+test: $(DEV) $(TFLITE_RUNTIME) $(OPENVINO) ## all tests, with the reason of each that is skipped (PYTEST_ARGS=... for some)
 	scripts/install-test-tools
 	$(BIN)/python -m pytest -ra $(PYTEST_ARGS)
 
@@ -68,6 +69,18 @@ bench-preflight: $(DEV) $(BENCH_MODELS) ## does pre-flight tell the truth? (GATE
 .PHONY: fuzz-models
 fuzz-models: $(DEV) ## 10,000 broken and insane model files through admission (BENCH_ARGS='--count N --seed N')
 	$(BIN)/python -m bench.fuzz_models $(BENCH_ARGS)
+
+.PHONY: bench-worker
+bench-worker: $(DEV) ## what a worker process costs beside a bare ping-pong and a call without one
+	$(BIN)/python -m bench.worker
+
+.PHONY: bench-isolation
+bench-isolation: $(DEV) ## what a model that crashes or hangs does to another one
+	$(BIN)/python -m bench.isolation
+
+.PHONY: soak-node
+soak-node: $(DEV) ## a million requests with a thousand hot swaps: no failure, no growth (REQUESTS=, SWAPS=)
+	$(BIN)/python -m bench.soak_node
 
 .PHONY: models
 models: $(MODELS) ## train the project's own models again and compare them with the committed files
@@ -116,6 +129,15 @@ $(TFLITE_RUNTIME): requirements/tflite-runtime.txt
 	    touch $@; \
 	else \
 	    rm -rf $(@D); echo "tflite-runtime could not be installed: its tests will be skipped"; \
+	fi
+
+# Optional in the same way: ONNX Runtime and OpenVINO.
+$(OPENVINO): requirements/openvino.txt | $(BIN)/python
+	mkdir -p build
+	if $(BIN)/python -m venv --clear $(@D) && $(@D)/bin/python -m pip $(PIP_INSTALL) -r $<; then \
+	    touch $@; \
+	else \
+	    rm -rf $(@D); echo "openvino and onnxruntime could not be installed: their tests will be skipped"; \
 	fi
 
 # The data set's package is wanted for its files only; with what it depends on it would be a gigabyte.

@@ -40,6 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     daemon = commands.add_parser("run", help="run the daemon in the foreground")
     daemon.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
     daemon.set_defaults(run=_run_daemon)
+    doctor = commands.add_parser(
+        "doctor", help="tell which engines work, which accelerators are there, what is missing"
+    )
+    doctor.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
+    doctor.set_defaults(run=_run_doctor)
     simulate = commands.add_parser("sim-device", help="run one simulated board")
     sim.add_arguments(simulate)
     simulate.set_defaults(run=sim.run)
@@ -76,6 +81,25 @@ def _loaded(path: Path) -> "Config | None":
         sys.stderr.write(f"{error}\n")
         return None
     return config
+
+
+def _run_doctor(arguments: argparse.Namespace) -> int:
+    """Print what was found; exit code 1 when an engine of the config does not work or there is none."""
+    import asyncio  # noqa: PLC0415 - clients start without it
+
+    from gatewayd.adapters.doctor import examine, render  # noqa: PLC0415 - as above
+    from gatewayd.config import Config, ConfigError, load_config  # noqa: PLC0415 - as above
+    from gatewayd.parts import engine_specs  # noqa: PLC0415 - as above
+
+    is_default = arguments.config == DEFAULT_CONFIG and not arguments.config.exists()
+    try:
+        config = Config() if is_default else load_config(arguments.config)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    engines, found = asyncio.run(examine(engine_specs(config), config.accelerators.root or Path("/")))
+    sys.stdout.write("\n".join(render(engines, found)) + "\n")
+    return 0 if engines and not any(each.problem for each in engines) else 1
 
 
 if __name__ == "__main__":

@@ -12,24 +12,23 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
+from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
+from gatewayd.config_types import FilePath, Seconds, Section, matched, one_level, within
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.cost import Weights
 from gatewayd.core.retry import Retry
 from gatewayd.core.update import Limits
 from gatewayd.wire.strict_yaml import MAX_YAML_BYTES, YamlRefused, load_yaml
 
-__all__ = ["Config", "ConfigError", "load_config", "parse_config"]
+__all__ = ["Config", "ConfigError", "Engine", "load_config", "parse_config"]
 
 _MIB = 2**20
 _GIB = 2**30
@@ -39,18 +38,8 @@ def _host_name() -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().lower()).strip("-_")[:63] or "gateway"
 
 
-def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
-    if not path.name or "\0" in str(path):
-        raise ValueError("names no file or directory: write a path, or null where that is allowed")
-    return Path(info.context["folder"], path) if info.context else path
-
-
-def _one_level(text: str) -> str:
-    return _matched(text, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "must be 1–63 letters, digits, '_', '.' or '-'")
-
-
 def _topic(text: str) -> str:
-    return _matched(
+    return matched(
         text,
         r"[^/+#$\s\0][^+#\s\0]{0,127}(?<!/)",
         "must be topic levels without '+', '#', blanks or a '/' at either end",
@@ -58,56 +47,25 @@ def _topic(text: str) -> str:
 
 
 def _reply_prefix(text: str) -> str:
-    return _matched(
+    return matched(
         text, r"[^/+#$\s\0][^+#\s\0]{0,126}/", "must be topic levels that end in '/', without '+', '#' or blanks"
     )
 
 
 def _address(text: str) -> str:
-    return _matched(
+    return matched(
         text, r"[A-Za-z0-9_.:%-]{1,253}", "must be a host name or an IP address (the port is an option of its own)"
     )
 
 
-def _matched(text: str, pattern: str, rule: str) -> str:
-    if re.fullmatch(pattern, text):
-        return text
-    raise ValueError(f"{text!r:.60} {rule}")
-
-
-def _within(low: float, high: float) -> AfterValidator:
-    """Bound a number; unlike pydantic's own constraints, the error names both ends."""
-
-    def check(number: float) -> float:
-        if low <= number <= high:
-            return number
-        size = "small" if number < low else "large"
-        raise ValueError(f"{number} is too {size} ({low}–{high})")
-
-    return AfterValidator(check)
-
-
-Port = Annotated[int, _within(1, 65535)]
-AnyPort = Annotated[int, _within(0, 65535)]
-Seconds = Annotated[float, _within(0.1, 86_400)]
-Weight = Annotated[float, _within(0, 1e9)]
+Port = Annotated[int, within(1, 65535)]
+AnyPort = Annotated[int, within(0, 65535)]
+Weight = Annotated[float, within(0, 1e9)]
 Host = Annotated[str, AfterValidator(_address)]
-FilePath = Annotated[Path, Field(strict=False), AfterValidator(_from_config_folder)]
 NodeName = Annotated[
-    str, BeforeValidator(lambda name: _host_name() if name is None else name), AfterValidator(_one_level)
+    str, BeforeValidator(lambda name: _host_name() if name is None else name), AfterValidator(one_level)
 ]
 Version = Annotated[Literal["5", "3.1.1", "auto"], BeforeValidator(lambda version: "5" if version == 5 else version)]  # noqa: PLR2004 - unquoted in YAML it is a number
-
-
-class Section(BaseModel):
-    """A mapping of the file. Immutable; a key it does not know is a problem; left empty, it holds its defaults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_means_defaults(cls, given: object) -> object:
-        return {} if given is None else given
 
 
 class Node(Section):
@@ -156,8 +114,8 @@ class Mqtt(Section):
     prefix: Annotated[str, AfterValidator(_topic)] = "gatewayd"
     username: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     password_file: FilePath | None = None
-    keepalive_s: Annotated[int, _within(5, 3600)] = 30
-    max_payload_bytes: Annotated[int, _within(1024, 64 * _MIB)] = _MIB
+    keepalive_s: Annotated[int, within(5, 3600)] = 30
+    max_payload_bytes: Annotated[int, within(1024, 64 * _MIB)] = _MIB
     reply_prefixes: tuple[Annotated[str, AfterValidator(_reply_prefix)], ...] = Field(
         ("gatewayd-reply/", "reply/"), max_length=32, strict=False
     )
@@ -193,7 +151,7 @@ class Http(Section):
 
     host: Host = "127.0.0.1"
     port: AnyPort = 8080
-    max_body_bytes: Annotated[int, _within(1024, _GIB)] = 8 * _MIB
+    max_body_bytes: Annotated[int, within(1024, _GIB)] = 8 * _MIB
 
 
 class Coap(Section):
@@ -202,22 +160,15 @@ class Coap(Section):
     enabled: bool = True
     host: Host = "127.0.0.1"
     port: AnyPort = 5683
-    max_payload_bytes: Annotated[int, _within(1024, 8 * _MIB)] = 256 * 1024
-
-
-class Engine(Section):
-    """An inference engine of the node. `python` null: the daemon's own interpreter."""
-
-    name: Literal["litert", "tflite-runtime"]
-    python: FilePath | None = None
+    max_payload_bytes: Annotated[int, within(1024, 8 * _MIB)] = 256 * 1024
 
 
 class NodeRuntime(Section):
     """Inference on the node. `memory_limit_bytes` 0: none; `queue_limit` requests wait per model at most."""
 
-    max_loaded: Annotated[int, _within(1, 256)] = 8
-    queue_limit: Annotated[int, _within(1, 10_000)] = 64
-    memory_limit_bytes: Annotated[int, _within(0, 1024 * _GIB)] = 0
+    max_loaded: Annotated[int, within(1, 256)] = 8
+    queue_limit: Annotated[int, within(1, 10_000)] = 64
+    memory_limit_bytes: Annotated[int, within(0, 1024 * _GIB)] = 0
     trial_timeout_s: Seconds = 30.0
 
 
@@ -228,7 +179,7 @@ class Devices(Section):
     profiles_dir: FilePath | None = None
     ping_every_s: Seconds = 30.0
     absent_after_s: Seconds = 90.0
-    max_devices: Annotated[int, _within(1, 10_000)] = 1000
+    max_devices: Annotated[int, within(1, 10_000)] = 1000
 
     @field_validator("absent_after_s")
     @classmethod
@@ -261,10 +212,10 @@ BUILT_IN_CLASSES: Mapping[str, ClassWeights] = {
 class Requests(Section):
     """Inference requests. Classes of the file are added to the built-in ones, or replace those of the same name."""
 
-    default_deadline_ms: Annotated[int, _within(1, 3_600_000)] = 5000
-    max_deadline_ms: Annotated[int, _within(1, 3_600_000)] = 60_000
-    decisions_kept: Annotated[int, _within(1, 1_000_000)] = 1000
-    classes: dict[Annotated[str, AfterValidator(_one_level)], ClassWeights] = Field(
+    default_deadline_ms: Annotated[int, within(1, 3_600_000)] = 5000
+    max_deadline_ms: Annotated[int, within(1, 3_600_000)] = 60_000
+    decisions_kept: Annotated[int, within(1, 1_000_000)] = 1000
+    classes: dict[Annotated[str, AfterValidator(one_level)], ClassWeights] = Field(
         dict(BUILT_IN_CLASSES), max_length=64
     )
 
@@ -299,12 +250,12 @@ class Pushes(Section):
     self_test_s: Seconds = Limits().self_test_s
     trial_s: Seconds = Limits().trial_s
     absence_s: Seconds = Limits().absence_s
-    max_concurrent: Annotated[int, _within(1, 1000)] = 8
-    tries: Annotated[int, _within(1, 100)] = Retry().tries
+    max_concurrent: Annotated[int, within(1, 1000)] = 8
+    tries: Annotated[int, within(1, 100)] = Retry().tries
     retry_s: Seconds = Retry().first_s
     retry_max_s: Seconds = Retry().most_s
-    quarantine_after: Annotated[int, _within(1, 1000)] = Retry().quarantine_after
-    air_share: Annotated[float, _within(0.05, 1)] = AirRules().share
+    quarantine_after: Annotated[int, within(1, 1000)] = Retry().quarantine_after
+    air_share: Annotated[float, within(0.05, 1)] = AirRules().share
 
     @field_validator("retry_max_s")
     @classmethod
@@ -328,7 +279,7 @@ class Pushes(Section):
 class Bounds(Section):
     """What is refused for its size, wherever it comes from."""
 
-    max_model_bytes: Annotated[int, _within(1024, _GIB)] = 8 * _MIB
+    max_model_bytes: Annotated[int, within(1024, _GIB)] = 8 * _MIB
 
 
 class Log(Section):
@@ -344,7 +295,8 @@ class Config(Section):
     mqtt: Mqtt = Mqtt()
     http: Http = Http()
     coap: Coap = Coap()
-    engines: tuple[Engine, ...] = Field((), max_length=8, strict=False)
+    engines: Annotated[tuple[Engine, ...], AfterValidator(differ)] = Field((), max_length=8, strict=False)
+    accelerators: Accelerators = Accelerators()
     node_runtime: NodeRuntime = NodeRuntime()
     devices: Devices = Devices()
     requests: Requests = Field(default_factory=Requests)

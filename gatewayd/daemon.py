@@ -16,10 +16,12 @@ import time
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import assert_never
 
 from gatewayd import __version__
 from gatewayd.adapters import systemd
+from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
@@ -171,6 +173,7 @@ class _Daemon:
     events: _Events
     ports: dict[str, int]
     broker: EmbeddedBroker | None
+    watch: AcceleratorWatch
 
     async def live(self, stop: asyncio.Event) -> None:
         """Run every loop until `stop`, then drain. Raises: what a loop raised."""
@@ -181,7 +184,10 @@ class _Daemon:
                 "tracking": self.core.tracking.run(self.link),
                 "pushes": self.core.pushes.run(),
                 "watchdog": _watchdog(),
+                "preloading": self.core.catalog.preload_stable(self.config.node_runtime.max_loaded),
             }
+            if self.config.accelerators.enabled:
+                loops["accelerators"] = self.watch.run()
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
             if self.broker is not None:
@@ -223,10 +229,23 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     connection = MqttConnection(mqtt_options(config, topics), on_refused=events.refused)
     links: list[DeviceLink] = []
     workers = await stack.enter_async_context(
-        Workers(artifacts.path, engine_specs(config), clock=time.monotonic, limits=worker_limits(config))
+        Workers(
+            artifacts.path,
+            engine_specs(config),
+            clock=time.monotonic,
+            limits=worker_limits(config),
+            announce=events,
+        )
     )
     keys = open_keys(data_dir / "keys")
-    core = _core(config, store, artifacts, workers, events, connection, links, keys)
+    watch = AcceleratorWatch(
+        engine_specs(config),
+        root=config.accelerators.root or Path("/"),
+        scan_every_s=config.accelerators.scan_every_s,
+        set_gone=workers.set_gone,
+        announce=events,
+    )
+    core = _core(config, store, artifacts, workers, events, connection, links, keys, watch)
     trackers.append(core.tracking)
     link = MqttDeviceLink(
         connection, topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
@@ -249,7 +268,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     )
     events.edge = edge
     ports = await _open_edges(config, api, events, stack)
-    return _Daemon(config, core, connection, edge, link, events, ports, broker)
+    return _Daemon(config, core, connection, edge, link, events, ports, broker, watch)
 
 
 async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> dict[str, int]:
@@ -283,13 +302,14 @@ def _core(
     connection: MqttConnection,
     links: list[DeviceLink],
     keys: Keys,
+    watch: AcceleratorWatch,
 ) -> _Core:
     def link_of(_: DeviceId) -> DeviceLink:
         return links[0]
 
     estimates = Estimates()
     trials = ModelTrials(artifacts.path, engine_specs(config), limits=trial_limits(config))
-    catalog = Catalog(CatalogPorts(store, artifacts, read_model, trials, events, time.time))
+    catalog = Catalog(CatalogPorts(store, artifacts, read_model, trials, events, time.time, workers))
     tracking = Tracking(
         store=store,
         estimates=estimates,
@@ -332,7 +352,7 @@ def _core(
         clock=time.monotonic,
         on_served=renting.served,
     )
-    node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
+    node = _node(config, connection, workers, watch)
     services = Services(inference, catalog, tracking, pushes, decisions, _requests(config), node, keys, preflight)
     return _Core(catalog, tracking, desires, pushes, renting, preflight, services)
 
@@ -343,6 +363,18 @@ def _requests(config: Config) -> Requests:
         lambda: secrets.token_hex(8),
         config.requests.default_deadline_ms / 1000,
         config.requests.max_deadline_ms / 1000,
+    )
+
+
+def _node(config: Config, connection: MqttConnection, workers: Workers, watch: AcceleratorWatch) -> Node:
+    return Node(
+        config.node.name,
+        __version__,
+        time.monotonic(),
+        time.monotonic,
+        lambda: connection.connected,
+        workers,
+        lambda: watch.found,
     )
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from gatewayd import __version__
 from gatewayd.adapters.model_trial import TrialLimits
 from gatewayd.adapters.mqtt_connection import MqttOptions
-from gatewayd.adapters.worker_process import EngineSpec
 from gatewayd.adapters.worker_seat import WorkerLimits
-from gatewayd.config import Config
+from gatewayd.config import Config, Engine
 from gatewayd.core.device import Profile
+from gatewayd.core.engine import EngineSpec
 from gatewayd.edges.mqtt_announcements import offline_message, online_message
 from gatewayd.places import profiles_folder
 from gatewayd.services.tracking import TrackingOptions
@@ -33,9 +33,22 @@ def load_profiles(folder: Path | None) -> Mapping[str, Profile]:
 def engine_specs(config: Config) -> list[EngineSpec]:
     """Return the engines named, or the first that the daemon's own interpreter has."""
     if config.engines:
-        return [EngineSpec(each.name, str(each.python) if each.python else None) for each in config.engines]
+        return [_engine_spec(each) for each in config.engines]
     known = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
     return [EngineSpec(name, None) for name, module in known.items() if importlib.util.find_spec(module)][:1]
+
+
+def _engine_spec(engine: Engine) -> EngineSpec:
+    return EngineSpec(
+        engine.name,
+        str(engine.python) if engine.python else None,
+        label=engine.label or "",
+        delegate=engine.delegate.library if engine.delegate else "",
+        delegate_options=engine.delegate.options if engine.delegate else {},
+        providers=engine.providers,
+        device=engine.device or "",
+        accelerator=engine.accelerator or "",
+    )
 
 
 def worker_limits(config: Config) -> WorkerLimits:

@@ -21,7 +21,7 @@ from gatewayd.core.device import (
 from gatewayd.core.errors import GatewayError, NotFound, UnknownDevice, UnknownModel
 from gatewayd.core.fit import findings, fit
 from gatewayd.core.keys import Key, KeyState
-from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, Verdict, Version
+from gatewayd.core.model import Operator, Place, Seat, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
 from gatewayd.core.placement import Decision, Option, Placement
 from gatewayd.core.registry import AliasMove
@@ -316,6 +316,22 @@ class FakeKeys:
         raise NotFound(f"no key {key!r}")
 
 
+@dataclass(slots=True)
+class FakeNodeRuntime:
+    """Nothing is loaded, one variant is in quarantine."""
+
+    held: dict[Digest, str] = field(default_factory=lambda: {Digest("a" * 64): "SIGSEGV"})
+
+    def seats(self) -> tuple[Seat, ...]:
+        return ()
+
+    def quarantined(self) -> Mapping[Digest, str]:
+        return dict(self.held)
+
+    def release(self, digest: Digest) -> None:
+        del self.held[digest]
+
+
 @dataclass
 class World:
     """All fakes, and the API on top of them. Monotonic time stands at 100 s; ids are r-1, r-2 …"""
@@ -326,6 +342,7 @@ class World:
     pushes: FakePushes = field(default_factory=FakePushes)
     decisions: FakeDecisions = field(default_factory=FakeDecisions)
     keys: FakeKeys = field(default_factory=FakeKeys)
+    runtime: FakeNodeRuntime | None = None
     connected: bool = True
     ids: int = 0
 
@@ -342,7 +359,7 @@ class World:
             decisions=self.decisions,
             requests=Requests(clock=lambda: 100.0, new_id=self.new_id, default_deadline_s=5.0, max_deadline_s=60.0),
             preflight=FakePreflight(self.tracking),
-            node=Node("edge-1", "0.1.0", 40.0, lambda: 100.0, lambda: self.connected),
+            node=Node("edge-1", "0.1.0", 40.0, lambda: 100.0, lambda: self.connected, self.runtime),
             keys=self.keys,
         )
 

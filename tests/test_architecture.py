@@ -28,7 +28,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.edges": ("gatewayd.api", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.cli": ("gatewayd.api", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.links": ("gatewayd.core", "gatewayd.wire"),
-    "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker.framing"),
+    "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker.framing", "gatewayd.worker.ring"),
     "gatewayd.worker": (),
     "gatewayd.sim": (
         "gatewayd.core",
@@ -39,7 +39,15 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     ),
     "gatewayd.demo": ("gatewayd.adapters.mqtt_prompt", "gatewayd.places"),
     "gatewayd.places": (),
-    "gatewayd.config": ("gatewayd.config_errors", "gatewayd.core", "gatewayd.wire"),
+    "gatewayd.config": (
+        "gatewayd.config_errors",
+        "gatewayd.config_types",
+        "gatewayd.config_engines",
+        "gatewayd.core",
+        "gatewayd.wire",
+    ),
+    "gatewayd.config_types": (),
+    "gatewayd.config_engines": ("gatewayd.config_types",),
     "gatewayd.config_errors": ("gatewayd.core",),
     "gatewayd.config_files": ("gatewayd.config", "gatewayd.config_errors"),
     "gatewayd.startup": ("gatewayd.core",),
@@ -54,7 +62,9 @@ PACKAGES: dict[str, frozenset[str]] = {
     "gatewayd.core": frozenset(),
     "gatewayd.services": frozenset(),
     "gatewayd.api": frozenset({"pydantic", "pydantic_core"}),  # the schemas of the verbs
-    "gatewayd.worker": frozenset({"numpy", "ai_edge_litert", "tflite_runtime", "tflite_micro"}),
+    "gatewayd.worker": frozenset(
+        {"numpy", "ai_edge_litert", "tflite_runtime", "tflite_micro", "onnxruntime", "openvino"}
+    ),
 }
 NUMPY_ROOMS = ("gatewayd.worker", "gatewayd.sim")
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from gatewayd.config import Config, ConfigError, load_config, parse_config
 from gatewayd.core.cost import Weights
 from gatewayd.core.update import Limits
+from gatewayd.parts import engine_specs
 from gatewayd.wire.strict_yaml import MAX_YAML_BYTES
 
 SAMPLE = Path(__file__).parents[1] / "config" / "gatewayd.yaml"
@@ -118,7 +119,7 @@ def test_all_four_mistakes_are_said_at_once() -> None:
         "gatewayd.yaml: 4 problems\n"
         "  mqtt.port: 99999 is too large (1–65535)\n"
         "  mqtt.hots: unknown key, did you mean 'host'?\n"
-        "  engines[0].name: 'torch' is none of 'litert' or 'tflite-runtime'\n"
+        "  engines[0].name: 'torch' is none of 'litert', 'tflite-runtime', 'onnxruntime' or 'openvino'\n"
         "  devices.join: 'no' is none of 'approve' or 'open'"
     )
 
@@ -234,3 +235,34 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
     file = tmp_path / "gatewayd.yaml"
     file.write_text("node: {data_dir: state}")
     assert load_config(file).node.data_dir == tmp_path / "state"
+
+
+def test_engines_with_all_they_may_say() -> None:
+    config = parse(
+        "engines:\n"
+        "  - {name: litert, label: tpu, delegate: {library: libedgetpu.so.1, options: {device: usb}}, accelerator: edgetpu}\n"
+        "  - {name: litert}\n"
+        "  - {name: onnxruntime, python: /opt/p, providers: [CUDAExecutionProvider, CPUExecutionProvider]}\n"
+        "  - {name: openvino, device: GPU, accelerator: intel-gpu}\n"
+    )
+    tpu, litert, onnx, openvino = engine_specs(config)
+    assert (tpu.label, tpu.accelerator) == ("tpu", "edgetpu")
+    assert tpu.options() == {"delegate": "libedgetpu.so.1", "delegate_options": {"device": "usb"}}
+    assert (litert.label, litert.options()) == ("litert", {})
+    assert onnx.options() == {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+    assert openvino.options() == {"device": "GPU"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "problem"),
+    [
+        ("{name: openvino, delegate: {library: x}}", "engines[0].delegate: goes with litert and tflite-runtime only"),
+        ("{name: litert, providers: [x]}", "engines[0].providers: go with onnxruntime only"),
+        ("{name: litert, device: GPU}", "engines[0].device: goes with openvino only"),
+        ("{name: litert}, {name: litert}", "engines: two entries are called 'litert': give each a label of its own"),
+    ],
+)
+def test_engines_that_make_no_sense(engine: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"engines: [{engine}]")
+    assert problem in str(caught.value)

@@ -38,22 +38,37 @@ class TinyNode:
     settings: dict[str, object] = field(default_factory=dict)
 
 
-def build(tensors: Sequence[TinyTensor], nodes: Sequence[TinyNode], *, inputs: list[int], outputs: list[int]) -> bytes:
-    """Write a one-graph model."""
+def build(
+    tensors: Sequence[TinyTensor],
+    nodes: Sequence[TinyNode],
+    *,
+    inputs: list[int],
+    outputs: list[int],
+    second: tuple[Sequence[TinyTensor], Sequence[TinyNode]] | None = None,
+) -> bytes:
+    """Write a model of one graph, or of two: a `second` that the first calls, without inputs and outputs."""
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     flatbuffers = pytest.importorskip("flatbuffers")
     model = schema.ModelT()
     model.version = 3
     model.buffers = [schema.BufferT()]
-    graph = schema.SubGraphT()
-    graph.tensors = [_tensor(schema, model, tensor) for tensor in tensors]
-    model.operatorCodes = [_code(schema, node) for node in nodes]
-    graph.operators = [_operator(schema, node, index) for index, node in enumerate(nodes)]
-    graph.inputs, graph.outputs = inputs, outputs
-    model.subgraphs = [graph]
+    model.operatorCodes, model.subgraphs = [], []
+    _add_graph(schema, model, tensors, nodes)
+    model.subgraphs[0].inputs, model.subgraphs[0].outputs = inputs, outputs
+    if second is not None:
+        _add_graph(schema, model, *second)
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _add_graph(schema: Any, model: Any, tensors: Sequence[TinyTensor], nodes: Sequence[TinyNode]) -> None:  # noqa: ANN401 # generated, untyped
+    graph, known = schema.SubGraphT(), len(model.operatorCodes)
+    graph.tensors = [_tensor(schema, model, tensor) for tensor in tensors]
+    model.operatorCodes += [_code(schema, node) for node in nodes]
+    graph.operators = [_operator(schema, node, known + index) for index, node in enumerate(nodes)]
+    graph.inputs, graph.outputs = [], []
+    model.subgraphs.append(graph)
 
 
 def _tensor(schema: Any, model: Any, tiny: TinyTensor) -> Any:  # noqa: ANN401 # generated, untyped
@@ -169,6 +184,31 @@ def hungry_model(element_count: int = 2**27) -> bytes:
         inputs=[0],
         outputs=[1],
     )
+
+
+@cache
+def stateful_model() -> bytes:
+    """A running sum in a resource variable: FP32 [1] → [1], the total of all inputs since it was loaded."""
+    handle = TinyNode("VAR_HANDLE", (), (1,), "VarHandleOptions", settings={"container": "", "sharedName": "total"})
+    return build(
+        [
+            TinyTensor("in", "FLOAT32", (1,)), TinyTensor("handle", "RESOURCE", ()),
+            TinyTensor("before", "FLOAT32", (1,)), TinyTensor("total", "FLOAT32", (1,)),
+        ],
+        [
+            TinyNode("CALL_ONCE", (), (), "CallOnceOptions", settings={"initSubgraphIndex": 1}),
+            handle,
+            TinyNode("READ_VARIABLE", (1,), (2,), "ReadVariableOptions"),
+            TinyNode("ADD", (0, 2), (3,), "AddOptions"),
+            TinyNode("ASSIGN_VARIABLE", (1, 3), (), "AssignVariableOptions"),
+        ],
+        inputs=[0],
+        outputs=[3],
+        second=(
+            [TinyTensor("zero", "FLOAT32", (1,), bytes(4)), TinyTensor("handle", "RESOURCE", ())],
+            [handle, TinyNode("ASSIGN_VARIABLE", (1, 0), (), "AssignVariableOptions")],
+        ),
+    )  # fmt: skip
 
 
 ALL: dict[str, Callable[[], bytes]] = {

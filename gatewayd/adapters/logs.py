@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import TextIO, assert_never
 
 from gatewayd.core.events import (
+    AcceleratorChanged,
     AliasMoved,
     DeviceChanged,
     GatewayEvent,
@@ -24,6 +25,8 @@ from gatewayd.core.events import (
     PushMoved,
     RequestFailed,
     RequestServed,
+    VariantQuarantined,
+    WorkerEnded,
 )
 from gatewayd.core.update import Push
 
@@ -88,7 +91,7 @@ def goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return stat.S_ISSOCK(status.st_mode) and environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def log_event(event: GatewayEvent) -> None:
+def log_event(event: GatewayEvent) -> None:  # noqa: C901 - one case for each kind of event
     """Write one canonical line at info; at debug, as an SD card dies of a line each: requests served, the steps of a push."""
     match event:
         case RequestServed(request, result):
@@ -107,6 +110,14 @@ def log_event(event: GatewayEvent) -> None:
             _EVENTS.info("model added", extra=fields(version=f"{model}@{version}"))
         case AliasMoved(model, alias, version):
             _EVENTS.info("alias moved", extra=fields(alias=f"{model}:{alias}", version=version))
+        case WorkerEnded(variant, digest, engine, reason):
+            line = fields(variant=variant, digest=digest[:12], engine=engine, reason=reason)
+            _EVENTS.warning("worker ended", extra=line)
+        case VariantQuarantined(variant, digest, reason):
+            _EVENTS.error("quarantined", extra=fields(variant=variant, digest=digest[:12], reason=reason))
+        case AcceleratorChanged(kind, present, detail, engines):
+            line = fields(kind=kind, detail=detail, engines=",".join(engines) or None)
+            _EVENTS.warning("accelerator came" if present else "accelerator went", extra=line)
         case InputRefused(where, code, message):
             _EVENTS.warning("input refused", extra=fields(where=where, code=code, reason=message))
         case _:

@@ -19,14 +19,18 @@ from prometheus_client import (
 )
 
 from gatewayd.core.events import (
+    AcceleratorChanged,
     AliasMoved,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
     ModelAdded,
+    NodeEvent,
     PushMoved,
     RequestFailed,
     RequestServed,
+    VariantQuarantined,
+    WorkerEnded,
 )
 from gatewayd.core.names import PushId
 from gatewayd.core.request import Target
@@ -82,6 +86,7 @@ class Metrics:
             "Devices that came, went or changed what they hold.",
             registry=self._registry,
         )
+        self._node = _NodeMetrics(self._registry)
         self.track("gatewayd_devices_online", "Devices connected now.", devices_online)
         build = Gauge("gatewayd_build_info", "Version of gatewayd.", ["version"], registry=self._registry)
         build.labels(version).set(1)
@@ -109,6 +114,8 @@ class Metrics:
                 self._aliases_moved.inc()
             case DeviceChanged():
                 self._device_changes.inc()
+            case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
+                self._node.observe(event)
             case _:
                 assert_never(event)
 
@@ -190,6 +197,41 @@ class _PushMetrics:
         self._seen[push.id] = push
         if len(self._seen) > MAX_PUSHES:
             self._seen.popitem(last=False)
+
+
+class _NodeMetrics:
+    """What happens to the node's own inference. Labels are engines of the config and kinds of accelerators: few."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._worker_deaths = Counter(
+            "gatewayd_worker_deaths_total",
+            "Worker processes that a model took down.",
+            ["engine"],
+            registry=registry,
+        )
+        self._quarantines = Counter(
+            "gatewayd_variants_quarantined_total",
+            "Variants put in quarantine for killing their worker twice in a row.",
+            registry=registry,
+        )
+        self._accelerator_changes = Counter(
+            "gatewayd_accelerator_changes_total",
+            "Accelerators that came or went.",
+            ["kind", "change"],
+            registry=registry,
+        )
+
+    def observe(self, event: NodeEvent) -> None:
+        """Count one event."""
+        match event:
+            case WorkerEnded():
+                self._worker_deaths.labels(event.engine).inc()
+            case VariantQuarantined():
+                self._quarantines.inc()
+            case AcceleratorChanged():
+                self._accelerator_changes.labels(event.kind, "came" if event.present else "went").inc()
+            case _:
+                assert_never(event)
 
 
 def _kind(target: Target) -> str:

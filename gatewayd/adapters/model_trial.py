@@ -13,8 +13,9 @@ from pathlib import Path
 from statistics import median
 
 from gatewayd.adapters.worker_answers import check_promised
-from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, EngineSpec, WorkerProcess
-from gatewayd.core.errors import EngineMissing, GatewayError
+from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, WorkerProcess
+from gatewayd.core.engine import EngineSpec, Format, format_of
+from gatewayd.core.errors import EngineMissing, GatewayError, ModelRefused
 from gatewayd.core.model import Place, SelfTest, Structure, Trial, Verdict
 from gatewayd.core.names import Digest
 from gatewayd.core.selftest import matches, self_test_input
@@ -64,12 +65,45 @@ class ModelTrials:
             return self._refuse_all(f"inputs of {wanted_bytes} bytes; at most {self._limits.input_bytes} are tried")
         path = self._artifact_path(digest)
         inputs = await asyncio.to_thread(_make_inputs, structure)
-        verdicts = [await self._try_on_node(spec, path, structure, inputs) for spec in self._engines]
+        kind = await asyncio.to_thread(_format, path)
+        verdicts = [
+            await self._try_on_node(spec, path, structure, inputs)
+            if spec.reads(kind)
+            else Verdict(Place.NODE, spec.label, runs=False, reason=f"{spec.label} does not read {kind.value} files")
+            for spec in self._engines
+        ]
+        if kind is not Format.TFLITE:
+            return Trial(tuple(verdicts), None, None)
         on_device = await self._try_for_device(path, structure, inputs)
         return Trial((*verdicts, *on_device.verdicts), on_device.arena_bytes, on_device.self_test)
 
+    async def describe(self, digest: Digest) -> Structure:
+        """Return what an engine says of a file that only engines can read: its tensors; operators and size stay unknown.
+
+        Raises: ModelRefused with each engine's reason; EngineMissing when no engine here reads such files.
+        """
+        path = self._artifact_path(digest)
+        kind = await asyncio.to_thread(_format, path)
+        reasons = []
+        for spec in self._engines:
+            if not spec.reads(kind):
+                continue
+            try:
+                async with asyncio.timeout(self._limits.engine_s), self._worker(spec) as worker:
+                    loaded = await worker.load(path, timeout_s=self._limits.engine_s)
+                    return Structure((), loaded.inputs, loaded.outputs, 0, 0)
+            except GatewayError as error:
+                reasons.append(str(error))
+            except TimeoutError:
+                reasons.append(self._too_slow())
+        if not reasons:
+            raise EngineMissing(
+                f"no engine of this node reads {kind.value} files: add onnxruntime or openvino to `engines`"
+            )
+        raise ModelRefused("; ".join(reasons))
+
     def _refuse_all(self, reason: str) -> Trial:
-        verdicts = [Verdict(Place.NODE, spec.name, runs=False, reason=reason) for spec in self._engines]
+        verdicts = [Verdict(Place.NODE, spec.label, runs=False, reason=reason) for spec in self._engines]
         if self._device_engine is not None:
             verdicts.append(Verdict(Place.DEVICE, self._device_engine.name, runs=False, reason=reason))
         return Trial(tuple(verdicts), None, None)
@@ -80,11 +114,11 @@ class ModelTrials:
                 check_promised(await worker.load(path, timeout_s=self._limits.engine_s), structure)
                 _, latency_s = await self._run(worker, inputs)
         except GatewayError as error:
-            return Verdict(Place.NODE, spec.name, runs=False, reason=str(error))
+            return Verdict(Place.NODE, spec.label, runs=False, reason=str(error))
         except TimeoutError:
-            return Verdict(Place.NODE, spec.name, runs=False, reason=self._too_slow())
-        reason = f"{spec.name} {worker.engine_version}: median of {self._limits.runs} runs"
-        return Verdict(Place.NODE, spec.name, runs=True, reason=reason, latency_s=latency_s)
+            return Verdict(Place.NODE, spec.label, runs=False, reason=self._too_slow())
+        reason = f"{spec.label} {worker.engine_version}: median of {self._limits.runs} runs"
+        return Verdict(Place.NODE, spec.label, runs=True, reason=reason, latency_s=latency_s)
 
     async def _try_for_device(self, path: Path, structure: Structure, inputs: list[bytes]) -> Trial:
         spec = self._device_engine
@@ -136,6 +170,14 @@ class ModelTrials:
 
     def _too_slow(self) -> str:
         return f"loading and {self._limits.runs} runs took more than {self._limits.engine_s:g} s"
+
+
+def _format(path: Path) -> Format:
+    try:
+        with path.open("rb") as file:
+            return format_of(file.read(8))
+    except OSError:
+        return Format.TFLITE  # each engine says in its own words what is wrong with the file
 
 
 def _make_inputs(structure: Structure) -> list[bytes]:

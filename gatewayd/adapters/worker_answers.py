@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gatewayd.core.errors import BadRequest, EngineMissing, GatewayError, ModelRefused, WorkerDied
 from gatewayd.core.model import Structure
@@ -22,8 +23,7 @@ class LoadedModel:
     outputs: tuple[TensorSpec, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """Raw outputs in the model's order, and seconds from setting the inputs to having copied the outputs."""
 
     outputs: tuple[bytes, ...]
@@ -45,11 +45,6 @@ def read_error(frame: Frame, engine: str) -> GatewayError | None:
 def read_model(frame: Frame) -> LoadedModel:
     """Raises: WorkerDied when the answer makes no sense."""
     return LoadedModel(_specs(frame.header.get("inputs")), _specs(frame.header.get("outputs")))
-
-
-def read_invocation(frame: Frame) -> Invocation:
-    """Raises: WorkerDied when the answer makes no sense."""
-    return Invocation(frame.blobs, max(0.0, _number(frame.header.get("compute_s"))))
 
 
 def read_arena(frame: Frame) -> int:

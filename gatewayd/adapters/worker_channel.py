@@ -1,4 +1,4 @@
-"""The daemon's end of a worker's channel: frames over a Unix socket on the event loop. Another transport replaces this file."""
+"""The daemon's end of a worker's control channel: frames over a Unix socket on the event loop."""
 
 import asyncio
 import socket
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from gatewayd.worker.framing import Decoder, Frame, FramingError, encode
 
-_CHUNK_BYTES = 256 * 1024
+_CHUNK_BYTES = 64 * 1024
 
 
 class WorkerChannel:
@@ -32,7 +32,7 @@ class WorkerChannel:
 
         Raises: FramingError when it is over a limit.
         """
-        content = encode(frame.header, frame.blobs)
+        content = encode(frame.header)
         if self._unsent:
             self._unsent += content
             return

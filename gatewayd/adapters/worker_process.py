@@ -6,29 +6,31 @@ thread of the event loop, which must be the main thread: when it ends the kernel
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import socket
 import sys
 from asyncio.subprocess import DEVNULL
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from gatewayd.adapters.worker_answers import (
     Invocation,
     LoadedModel,
     read_arena,
     read_error,
-    read_invocation,
     read_model,
 )
 from gatewayd.adapters.worker_channel import WorkerChannel
-from gatewayd.core.errors import BadRequest, DeadlineExceeded, EngineMissing, WorkerDied
+from gatewayd.adapters.worker_ring import Shared, WorkerRing, open_shared
+from gatewayd.core.engine import EngineSpec
+from gatewayd.core.errors import DeadlineExceeded, EngineMissing, GatewayError, WorkerDied
 from gatewayd.worker import framing
-from gatewayd.worker.framing import TAIL_BYTES, Frame, FramingError, printable
+from gatewayd.worker.framing import TAIL_BYTES, Frame, printable
 
 __all__ = ["MEMORY_LIMIT_BYTES", "EngineSpec", "Invocation", "LoadedModel", "WorkerProcess"]
 
@@ -39,23 +41,11 @@ An engine that maps a GPU needs None: it reserves tens of GB of addresses that i
 """
 _PROGRAM = Path(framing.__file__).parent / "__main__.py"
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
+T = TypeVar("T")
+
 _PROBE_TIMEOUT_S = 5
 _LINGER_S = 1.0
 _HELLO_ID = 0
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSpec:
-    """An engine (litert, tflite-runtime, tflm) and the interpreter whose packages hold it (None: the daemon's own)."""
-
-    name: str
-    python: str | None = None
-
-
-@dataclass(slots=True)
-class _Pending:
-    answer: asyncio.Future[Frame]
-    timer: asyncio.TimerHandle
 
 
 class _Exit(asyncio.SubprocessProtocol):
@@ -76,16 +66,22 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, spec: EngineSpec, transport: asyncio.SubprocessTransport, sock: socket.socket, stderr: int
+        self, spec: EngineSpec, transport: asyncio.SubprocessTransport, sock: socket.socket, stderr: int, shared: Shared
     ) -> None:
         self.spec = spec
         self.engine_version = ""
+        self.devices: tuple[str, ...] = ()
+        self.on_room: Callable[[], None] = _nothing
         self.pid = transport.get_pid()
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._stderr = stderr
         self._channel = WorkerChannel(sock, self._answered, self._channel_ended)
-        self._pending: dict[int, _Pending] = {}
+        self.ring = WorkerRing(
+            shared, on_room=self._has_room, on_nonsense=self._channel_ended, read_frames=self._channel.drain
+        )
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._pending: dict[int, asyncio.Future[Frame]] = {}
         self._last_id = _HELLO_ID
         self._why_killed = ""
         self._linger: asyncio.TimerHandle | None = None
@@ -109,6 +105,8 @@ class WorkerProcess:
             await self.close()
             raise
         self.engine_version = str(hello.header.get("engine_version", ""))[:100]
+        devices = hello.header.get("devices")
+        self.devices = tuple(str(each)[:100] for each in devices[:32]) if isinstance(devices, list) else ()
 
     @property
     def died(self) -> bool:
@@ -124,8 +122,12 @@ class WorkerProcess:
 
         Raises: ModelRefused with the engine's words; WorkerDied; DeadlineExceeded, and then the worker is killed.
         """
+        await self._idle()
+        self.ring.forget()
         header: dict[str, object] = {"op": "load", "path": str(path), "arena_bytes": arena_bytes}
-        return read_model(await self._call(header, timeout_s=timeout_s))
+        loaded = read_model(await self._call(header, timeout_s=timeout_s))
+        self.ring.prepare(loaded)
+        return loaded
 
     async def invoke(self, inputs: Sequence[bytes], *, timeout_s: float) -> Invocation:
         """Run the loaded model on raw inputs, one per input in the model's order; `timeout_s` counts from now.
@@ -133,7 +135,17 @@ class WorkerProcess:
         Raises: BadRequest naming the input of the wrong size; ModelRefused; WorkerDied; DeadlineExceeded, and then
         the worker is killed.
         """
-        return read_invocation(await self._call({"op": "invoke"}, inputs, timeout_s=timeout_s))
+        self._check_alive()
+        self.ring.check(inputs)
+        answer: asyncio.Future[Invocation] = self._loop.create_future()
+        timer = self._loop.call_later(timeout_s, self._expire, answer, "invoke", timeout_s)
+        try:
+            while not self.ring.room:
+                await self._room()
+            self.ring.submit(inputs, lambda outcome: _settle(answer, outcome))
+            return await answer
+        finally:
+            timer.cancel()
 
     async def measure_arena(self, path: Path, *, max_bytes: int, timeout_s: float) -> int:
         """Return the smallest arena (a multiple of 16 bytes) in which tflm loads and invokes the model.
@@ -148,7 +160,7 @@ class WorkerProcess:
 
         A cancellation is passed on only when it is gone: it was killed, so that is soon, and leaving would leave it unreaped.
         """
-        self._kill("closed")
+        self.kill("closed")
         interruption: asyncio.CancelledError | None = None
         while not self._death.done():
             try:
@@ -165,36 +177,35 @@ class WorkerProcess:
             try:
                 ours, theirs = socket.socketpair()
                 undo.callback(ours.close)
+                shared = open_shared()
+                undo.callback(shared.close)
                 with theirs:
                     stderr = _open_capture()
                     undo.callback(os.close, stderr)
+                    inherited = (theirs.fileno(), shared.memory, shared.doorbell, shared.answered)
                     transport, protocol = await asyncio.get_running_loop().subprocess_exec(
-                        _Exit, python, *_arguments(spec, theirs.fileno(), memory_limit_bytes),
+                        _Exit, python, *_arguments(spec, theirs.fileno(), shared, memory_limit_bytes),
                         stdin=DEVNULL, stdout=stderr, stderr=stderr,
-                        pass_fds=(theirs.fileno(),), env=_environment(), start_new_session=True,
+                        pass_fds=inherited, env=_environment(), start_new_session=True,
                     )  # fmt: skip
             except OSError as error:
-                raise EngineMissing(f"engine {spec.name}: cannot start {python}: {error.strerror}") from error
+                raise EngineMissing(f"engine {spec.label}: cannot start {python}: {error.strerror}") from error
             undo.pop_all()
-        worker = cls(spec, transport, ours, stderr)
+        worker = cls(spec, transport, ours, stderr, shared)
         protocol.ended.add_done_callback(worker._exited)
         return worker
 
-    async def _call(self, header: dict[str, object], blobs: Sequence[bytes] = (), *, timeout_s: float) -> Frame:
-        if self._death.done():
-            raise WorkerDied(self._death.result())
+    async def _call(self, header: dict[str, object], *, timeout_s: float) -> Frame:
+        await self._idle()
         self._last_id += 1
         request_id = self._last_id
-        try:
-            self._channel.send(Frame({"id": request_id, **header}, tuple(blobs)))
-        except FramingError as error:
-            raise BadRequest(f"inputs are too large for a worker: {error}") from error
+        self._channel.send(Frame({"id": request_id, **header}))
         return await self._wait(request_id, timeout_s, str(header["op"]))
 
     async def _wait(self, request_id: int, timeout_s: float, what: str) -> Frame:
         answer: asyncio.Future[Frame] = self._loop.create_future()
-        timer = self._loop.call_later(timeout_s, self._expire, request_id, what, timeout_s)
-        self._pending[request_id] = _Pending(answer, timer)
+        timer = self._loop.call_later(timeout_s, self._expire, answer, what, timeout_s)
+        self._pending[request_id] = answer
         if self._death.done():
             self._fail_pending()
         try:
@@ -203,32 +214,55 @@ class WorkerProcess:
             timer.cancel()
             self._pending.pop(request_id, None)
 
+    async def _idle(self) -> None:
+        """Wait for answers whose callers have left: frames and inferences are never on their way together."""
+        self._check_alive()
+        while self.ring.in_flight:
+            await self._room()
+
+    async def _room(self) -> None:
+        """Wait for the next answers. Raises: WorkerDied."""
+        room: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(room)
+        await room
+        self._check_alive()
+
+    def _check_alive(self) -> None:
+        if self._death.done():
+            raise WorkerDied(self._death.result())
+
+    def _has_room(self) -> None:
+        while self._waiting:
+            room = self._waiting.popleft()
+            if not room.done():
+                room.set_result(None)
+        self.on_room()
+
     def _answered(self, frame: Frame) -> None:
         request_id = frame.header.get("id")
-        pending = self._pending.get(request_id) if isinstance(request_id, int) else None
-        if pending is None or pending.answer.done():
-            return  # who asked has given up
-        error = read_error(frame, self.spec.name)
-        if error is None:
-            pending.answer.set_result(frame)
-        else:
-            pending.answer.set_exception(error)
+        error = read_error(frame, self.spec.label)
+        if isinstance(request_id, str):
+            if error is None or not self.ring.refused(request_id, error):
+                self._channel_ended(f"a frame with id {request_id[:40]!r}")
+            return
+        answer = self._pending.get(request_id) if isinstance(request_id, int) else None
+        if answer is not None:  # else who asked has given up
+            _settle(answer, error or frame)
 
-    def _expire(self, request_id: int, what: str, timeout_s: float) -> None:
-        message = f"worker of engine {self.spec.name} did not {what} within {timeout_s:g} s and was killed"
-        pending = self._pending[request_id]
-        if not pending.answer.done():
-            pending.answer.set_exception(DeadlineExceeded(message))
-        self._kill(message)
+    def _expire(self, answer: asyncio.Future[Any], what: str, timeout_s: float) -> None:
+        message = f"worker of engine {self.spec.label} did not {what} within {timeout_s:g} s and was killed"
+        _settle(answer, DeadlineExceeded(message))
+        self.kill(message)
 
     def _channel_ended(self, reason: str) -> None:
         """Kill what broke the protocol at once, and what closed the channel unless it ends by itself (and then tells how)."""
         if reason:
-            self._kill(f"broke its channel ({reason}) and was killed")
+            self.kill(f"broke its channel ({reason}) and was killed")
         else:
-            self._linger = self._loop.call_later(_LINGER_S, self._kill, "closed its channel, lived on and was killed")
+            self._linger = self._loop.call_later(_LINGER_S, self.kill, "closed its channel, lived on and was killed")
 
-    def _kill(self, why: str) -> None:
+    def kill(self, why: str) -> None:
+        """End the process at once; `why` is what it died of, if nothing said so before."""
         if self._transport.get_returncode() is not None:
             return
         self._why_killed = self._why_killed or why
@@ -240,31 +274,53 @@ class WorkerProcess:
     def _exited(self, _: asyncio.Future[None]) -> None:
         self._channel.drain()
         self._channel.close()
+        self.ring.drain()
         if self._linger is not None:
             self._linger.cancel()
         self._death.set_result(self._last_words())
         os.close(self._stderr)
         self._transport.close()
         self._fail_pending()
+        self.ring.close()
 
     def _fail_pending(self) -> None:
-        for pending in self._pending.values():
-            if not pending.answer.done():
-                pending.answer.set_exception(WorkerDied(self._death.result()))
+        died = self._death.result()
+        for answer in self._pending.values():
+            _settle(answer, WorkerDied(died))
+        for sink in self.ring.take_lost():
+            sink(WorkerDied(died))
+        self._has_room()
 
     def _last_words(self) -> str:
         return_code = self._transport.get_returncode() or 0
         ending = self._why_killed or _ending(return_code)
         said_bytes = os.fstat(self._stderr).st_size
         tail = printable(os.pread(self._stderr, TAIL_BYTES, max(0, said_bytes - TAIL_BYTES)))
-        return f"worker of engine {self.spec.name} (pid {self.pid}): {ending}" + (
+        return f"worker of engine {self.spec.label} (pid {self.pid}): {ending}" + (
             f"; last words:\n{tail}" if tail else ""
         )
 
 
-def _arguments(spec: EngineSpec, descriptor: int, memory_limit_bytes: int | None) -> list[str]:
+def _settle(answer: asyncio.Future[T], outcome: T | GatewayError) -> None:
+    if answer.done():
+        return  # who asked has given up
+    if isinstance(outcome, GatewayError):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _arguments(spec: EngineSpec, channel: int, shared: Shared, memory_limit_bytes: int | None) -> list[str]:
+    descriptors = {
+        "--channel": channel, "--memory": shared.memory, "--doorbell": shared.doorbell, "--answered": shared.answered,
+    }  # fmt: skip
     memory = [] if memory_limit_bytes is None else ["--memory-bytes", str(memory_limit_bytes)]
-    return [str(_PROGRAM), "--descriptor", str(descriptor), "--engine", spec.name, *memory]
+    inherited = [str(each) for pair in descriptors.items() for each in pair]
+    return [str(_PROGRAM), *inherited, "--engine", spec.name, "--options", json.dumps(spec.options()), *memory]
 
 
 def _open_capture() -> int:

@@ -37,6 +37,8 @@ class Infer(Arguments):
     privacy: Annotated[str, Field(description="any or stay_on_device")] = "any"
     deadline_ms: Annotated[float | None, Field(gt=0)] = None
     request_class: Annotated[str, Field(alias="class", max_length=128)] = "default"
+    stream: Annotated[str | None, Field(min_length=1, max_length=128, description="whose state a model keeps")] = None
+    reset: Annotated[bool, Field(description="begin that state anew")] = False
     id: Annotated[str | None, Field(max_length=128)] = None
 
 
@@ -136,11 +138,13 @@ async def why(services: Services, args: Why, caller: Caller) -> Explanation:  # 
 
 
 def _body(args: Infer) -> InferenceBody:
-    parameters = {
+    parameters: dict[str, object] = {
         "placement": args.placement,
         "privacy": args.privacy,
         "deadline_ms": args.deadline_ms,
         "class": args.request_class,
+        "reset": args.reset,
+        **({"stream": args.stream} if args.stream else {}),
     }
     document: dict[str, object] = {"id": args.id, "parameters": parameters}
     by_body = {"device": args.device, "input": args.input, "inputs": args.inputs}

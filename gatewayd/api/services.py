@@ -7,10 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gatewayd.core.accelerator import Found
 from gatewayd.core.device import DeviceView
 from gatewayd.core.keys import Key
-from gatewayd.core.model import Version
-from gatewayd.core.names import Alias, DeviceId, ModelName, ModelRef, PushId, RequestId, parse_model_ref
+from gatewayd.core.model import Seat, Version
+from gatewayd.core.names import (
+    Alias,
+    DeviceId,
+    Digest,
+    ModelName,
+    ModelRef,
+    PushId,
+    RequestId,
+    parse_model_ref,
+)
 from gatewayd.core.placement import Decision
 from gatewayd.core.registry import AliasMove
 from gatewayd.core.request import InferenceRequest, InferenceResult
@@ -130,15 +140,33 @@ class KeysService(Protocol):
         """Trust it no more. Raises: NotFound, Conflict, NodeError."""
 
 
+class RuntimeService(Protocol):
+    """The node's own inference."""
+
+    def seats(self) -> tuple[Seat, ...]:
+        """Return what is loaded, on which engine, and how it is."""
+
+    def quarantined(self) -> Mapping[Digest, str]:
+        """Return the variants that killed their worker twice in a row, with the last reason."""
+
+    def release(self, digest: Digest) -> None:
+        """Let a quarantined variant be tried again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
-    """The node's own facts. `clock` and `started_s` are monotonic seconds; `connected` tells whether the broker is there."""
+    """The node's own facts. `clock` and `started_s` are monotonic seconds; `connected` tells whether the broker is there.
+
+    `accelerators` returns what the last scan found.
+    """
 
     name: str
     version: str
     started_s: float
     clock: Clock
     connected: Callable[[], bool]
+    runtime: RuntimeService | None = None
+    accelerators: Callable[[], tuple[Found, ...]] = tuple
 
     def uptime_s(self) -> float:
         """Return how long the daemon has been up."""
@@ -172,6 +200,8 @@ class Requests:
             prefer=body.prefer,
             privacy=body.privacy,
             request_class=body.request_class,
+            stream=body.stream,
+            is_reset=body.is_reset,
         )
 
 

@@ -10,7 +10,7 @@ from gatewayd.api.fit import FitReport
 from gatewayd.api.inference import Answer, CostsRow, Explanation, MeasuredRow, OptionRow
 from gatewayd.api.keys import ExportedKeys, KeyList
 from gatewayd.api.models import ModelList, ModelRow, VariantRow, VersionRow
-from gatewayd.api.node import Status
+from gatewayd.api.node import Status, WorkerRow
 from gatewayd.api.pushes import PushList, PushRow
 from gatewayd.core.model import RunsOn
 
@@ -47,7 +47,26 @@ def _models(result: ModelList) -> str:
         for move in model.moves
     ]
     history = "\n\n" + _table(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else ""
-    return _table(_VERSION_HEAD, rows) + history
+    return _table(_VERSION_HEAD, rows) + history + _verdicts(result)
+
+
+def _verdicts(result: ModelList) -> str:
+    """Return what admission measured, when one model was asked for."""
+    if len(result.models) != 1:
+        return ""
+    rows = [
+        (
+            f"{version.model}@{version.version}",
+            variant.name,
+            f"{verdict.place} ({verdict.engine})",
+            "-" if verdict.latency_ms is None else f"{verdict.latency_ms:.3f} ms",
+            verdict.reason.splitlines()[0] if verdict.reason else ("runs" if verdict.runs else "does not run"),
+        )
+        for version in result.models[0].versions
+        for variant in version.variants
+        for verdict in variant.verdicts
+    ]
+    return "\n\n" + _table(("VERSION", "VARIANT", "TRIED ON", "LATENCY", "FOUND"), rows) if rows else ""
 
 
 @text_of.register
@@ -147,8 +166,32 @@ def _status(status: Status) -> str:
         f"{status.devices} devices, {status.devices_online} online, {status.devices_waiting} waiting for approval",
         f"{status.live_pushes} pushes running",
     ]
+    lines += [f"quarantined {row.digest[:12]}: {row.reason}" for row in status.quarantined]
+    lines += [
+        f"{row.kind}: {row.detail}" + (f" (missing: {'; '.join(row.missing)})" if row.missing else "")
+        for row in status.accelerators
+    ]
+    workers = ["", _workers(status.workers)] if status.workers else []
     pushes = ["", _pushes(status.pushes)] if status.pushes else []
-    return "\n".join(lines + pushes)
+    return "\n".join(lines + workers + pushes)
+
+
+def _workers(rows: Sequence[WorkerRow]) -> str:
+    head = ("LOADED", "DIGEST", "ENGINE", "PROCESS", "WAITING", "COMPUTE")
+    return _table(
+        head,
+        [
+            (
+                row.variant,
+                row.digest[:12],
+                row.engine,
+                str(row.pid or "-"),
+                str(row.waiting),
+                f"{row.compute_ms:.3f} ms",
+            )
+            for row in rows
+        ],
+    )
 
 
 @text_of.register

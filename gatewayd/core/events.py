@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gatewayd.core.names import DeviceId, ModelName
+from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.update import Push
 
@@ -67,4 +67,36 @@ class InputRefused:
     message: str
 
 
-GatewayEvent = RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved | InputRefused
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """A model took its worker process down (crash, hang, memory); `reason` is what the process died of."""
+
+    variant: str
+    digest: Digest
+    engine: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VariantQuarantined:
+    """A variant killed its worker twice in a row and is not run on the node until it is released."""
+
+    variant: str
+    digest: Digest
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AcceleratorChanged:
+    """An accelerator came or went; `engines` are the labels of those that use it."""
+
+    kind: str
+    present: bool
+    detail: str
+    engines: tuple[str, ...]
+
+
+NodeEvent = WorkerEnded | VariantQuarantined | AcceleratorChanged
+GatewayEvent = (
+    RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved | InputRefused | NodeEvent
+)

@@ -113,10 +113,23 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class NodeRun:
-    """One inference on the node: outputs in the variant's own dtype, seconds waited and computed."""
+    """One inference on the node: outputs in the variant's own dtype, seconds waited and computed, and the engine that ran it."""
 
     outputs: tuple[Tensor, ...]
     queue_s: float
+    compute_s: float
+    engine: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """One loaded variant on the node: its engine, process (None: between two), requests here, recent mean of computing."""
+
+    digest: Digest
+    variant: str
+    engine: str
+    pid: int | None
+    waiting: int
     compute_s: float
 
 

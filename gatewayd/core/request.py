@@ -41,7 +41,8 @@ class InferenceRequest:
     """Exactly one of `inputs`, `raw` (both inline) and `source` (by reference) is given. `deadline_s` is on the monotonic clock.
 
     `raw` is the content of the model's only input, as the signature stores it. `pin` forces a target, `prefer`
-    takes one whatever it costs as long as it can serve; None leaves the choice to placement.
+    takes one whatever it costs as long as it can serve; None leaves the choice to placement. `stream` names the state
+    that a model with one keeps between requests ("": the one all share), `is_reset` makes it anew first.
     """
 
     id: RequestId
@@ -54,6 +55,8 @@ class InferenceRequest:
     prefer: Target | None = None
     privacy: Privacy = Privacy.ANY
     request_class: str = "default"
+    stream: str = ""
+    is_reset: bool = False
 
 
 @dataclass(frozen=True, slots=True)

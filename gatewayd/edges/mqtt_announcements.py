@@ -8,6 +8,7 @@ import json
 from typing import assert_never
 
 from gatewayd.core.events import (
+    AcceleratorChanged,
     AliasMoved,
     DeviceChanged,
     GatewayEvent,
@@ -16,12 +17,15 @@ from gatewayd.core.events import (
     PushMoved,
     RequestFailed,
     RequestServed,
+    VariantQuarantined,
+    WorkerEnded,
 )
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import measured_document
 from gatewayd.wire.topics import Topics
 
-_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved
+_Node = WorkerEnded | VariantQuarantined | AcceleratorChanged
+_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved | _Node
 
 
 def online_message(topics: Topics, *, version: str, since: float) -> Message:
@@ -35,7 +39,7 @@ def offline_message(topics: Topics) -> Message:
 
 
 def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
-    """Return what to publish of an event (QoS 0), under `event/push`, `device`, `model` or `request`.
+    """Return what to publish of an event (QoS 0), under `event/push`, `device`, `model`, `node` or `request`.
 
     None for refused input: who sends it must not be able to make the node talk.
     """
@@ -45,7 +49,7 @@ def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
     return Message(topics.event(kind), _json(document))
 
 
-def _event(event: _Told) -> tuple[str, dict[str, object]]:
+def _event(event: _Told) -> tuple[str, dict[str, object]]:  # noqa: PLR0911 - one return for each kind of event
     match event:
         case PushMoved():
             return "push", _push(event)
@@ -55,10 +59,26 @@ def _event(event: _Told) -> tuple[str, dict[str, object]]:
             return "model", {"what": "added", "model": model, "version": version}
         case AliasMoved(model, alias, version):
             return "model", {"what": "alias moved", "model": model, "alias": alias, "version": version}
+        case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
+            return "node", _node(event)
         case RequestServed():
             return "request", _served(event)
         case RequestFailed():
             return "request", _failed(event)
+        case _:
+            assert_never(event)
+
+
+def _node(event: _Node) -> dict[str, object]:
+    match event:
+        case WorkerEnded(variant, digest, engine, reason):
+            what = "worker ended"
+            return {"what": what, "variant": variant, "digest": digest, "engine": engine, "reason": reason}
+        case VariantQuarantined(variant, digest, reason):
+            return {"what": "quarantined", "variant": variant, "digest": digest, "reason": reason}
+        case AcceleratorChanged(kind, present, detail, engines):
+            what = "accelerator came" if present else "accelerator went"
+            return {"what": what, "kind": kind, "detail": detail, "engines": list(engines)}
         case _:
             assert_never(event)
 

@@ -4,21 +4,34 @@ A version is admitted after static reading and a trial in child processes; its r
 """
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gatewayd.core.errors import BadRequest, ModelRefused, UnknownModel
+from gatewayd.core.engine import Format, format_of
+from gatewayd.core.errors import (
+    BadRequest,
+    Conflict,
+    DeadlineExceeded,
+    EngineMissing,
+    ModelRefused,
+    NodeError,
+    Overloaded,
+    UnknownModel,
+    WorkerDied,
+)
 from gatewayd.core.events import AliasMoved, ModelAdded
-from gatewayd.core.model import Signature, Structure, Variant, Version
+from gatewayd.core.model import Place, Signature, Structure, Variant, Version
 from gatewayd.core.names import STABLE, Alias, ModelName, ModelRef
 from gatewayd.core.registry import AliasMove, Registry
 from gatewayd.core.tensor import DType, TensorSpec
-from gatewayd.services.ports import Artifacts, Clock, ModelReader, ModelTrial, Notify, RegistryStore
+from gatewayd.services.ports import Artifacts, Clock, ModelReader, ModelTrial, NodeRuntime, Notify, RegistryStore
 
 # A version is one model for a handful of target classes; each file is tried in child processes.
 MAX_FILES = 8
 MAX_TRIALS = 2
+PRELOAD_S = 15.0  # an alias does not wait longer for its version to be loaded; protects the changes that wait behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class CatalogPorts:
     trial: ModelTrial
     notify: Notify
     wall_clock: Clock
+    runtime: NodeRuntime | None = None
 
 
 class Catalog:
@@ -86,9 +100,10 @@ class Catalog:
         if not 1 <= len(files) <= MAX_FILES:
             raise BadRequest(f"files: give 1 to {MAX_FILES} model files, not {len(files)}")
         structures = [await self._read(index, content) for index, content in enumerate(files)]
-        _check_distinct(structures)
+        names = [_variant_name(content, read) for content, read in zip(files, structures, strict=True)]
+        _check_distinct(names)
         signature = _signature_of(structures, labels=tuple(labels), preprocessing=preprocessing)
-        variants = [await self._tried(index, files[index], read) for index, read in enumerate(structures)]
+        variants = [await self._tried(index, names[index], files[index], read) for index, read in enumerate(structures)]
         async with self._change:
             number = self._registry.next_number(model)
             version = Version(model, number, signature, tuple(variants), self._ports.wall_clock(), note)
@@ -98,28 +113,68 @@ class Catalog:
             for move in moves:
                 self._registry = self._registry.with_alias(model, move.alias, number)
         self._ports.notify(ModelAdded(model, number))
+        if moves:
+            with contextlib.suppress(NodeError, ModelRefused):  # admitted it is; who asks first will see what is wrong
+                await self._preload(version)
         return version
 
     async def move_alias(self, model: ModelName, alias: Alias, version: int, *, who: str, why: str) -> AliasMove:
-        """Point `alias` at `version`. Raises: UnknownModel."""
+        """Point `alias` at `version`: loaded on the node before the alias moves, what it pointed at goes afterwards.
+
+        Raises: UnknownModel; Conflict when the version cannot be loaded on the node any more, and the alias stays.
+        """
         async with self._change:
-            self._registry.resolve(ModelRef(model, version=version))
+            target = self._registry.resolve(ModelRef(model, version=version))
+            await self._load_or_refuse(target, alias)
+            before = self._registry.aliases(model).get(alias)
             move = AliasMove(model, alias, version, self._ports.wall_clock(), who, why)
             await self._ports.store.move_alias(move)
             self._registry = self._registry.with_alias(model, alias, version)
+            if before is not None and before not in self._registry.aliases(model).values():
+                self._retire(self._registry.resolve(ModelRef(model, version=before)))
         self._ports.notify(AliasMoved(model, alias, version))
         return move
+
+    async def preload_stable(self, limit: int) -> None:
+        """Load what `stable` points at on the node, at most `limit` of them: the first request need not wait for it."""
+        models = sorted({version.model for version in self._registry.versions()})
+        stable = [model for model in models if STABLE in self._registry.aliases(model)]
+        for model in stable[:limit]:
+            with contextlib.suppress(NodeError, ModelRefused):  # who asks for it will see what is wrong
+                await self._preload(self._registry.resolve(ModelRef(model)))
+
+    async def _load_or_refuse(self, version: Version, alias: Alias) -> None:
+        try:
+            await self._preload(version)
+        except (Overloaded, EngineMissing, DeadlineExceeded):
+            return  # the node is busy or lacks an engine, which says nothing about the version
+        except (WorkerDied, ModelRefused) as error:
+            raise Conflict(f"{alias} stays where it is: {version} does not load on the node: {error}") from error
+
+    async def _preload(self, version: Version) -> None:
+        variants = version.runnable(Place.NODE)
+        if variants and self._ports.runtime is not None:
+            await self._ports.runtime.preload(variants[0], timeout_s=PRELOAD_S)
+
+    def _retire(self, version: Version) -> None:
+        if self._ports.runtime is not None:
+            for variant in version.runnable(Place.NODE):
+                self._ports.runtime.retire(variant.digest)
 
     def _first_move(self, version: Version, *, who: str) -> AliasMove:
         return AliasMove(version.model, STABLE, version.number, version.created_at, who, "first version")
 
     async def _read(self, index: int, content: bytes) -> Structure:
         try:
+            if format_of(content) is Format.ONNX:
+                digest = await self._ports.artifacts.put(content)
+                async with self._trying:
+                    return await self._ports.trial.describe(digest)
             return await asyncio.to_thread(self._ports.read_model, content)
         except ModelRefused as error:
             raise ModelRefused(f"files[{index}]: {error}") from error
 
-    async def _tried(self, index: int, content: bytes, structure: Structure) -> Variant:
+    async def _tried(self, index: int, name: str, content: bytes, structure: Structure) -> Variant:
         digest = await self._ports.artifacts.put(content)
         async with self._trying:
             trial = await self._ports.trial.try_model(digest, structure)
@@ -127,7 +182,7 @@ class Catalog:
             reasons = "; ".join(f"{v.place.value} ({v.engine}): {v.reason}" for v in trial.verdicts) or "no engine here"
             raise ModelRefused(f"files[{index}]: nothing can run it: {reasons}")
         return Variant(
-            name=_variant_name(structure),
+            name=name,
             digest=digest,
             size_bytes=len(content),
             structure=structure,
@@ -145,16 +200,15 @@ def variant_of(version: Version, digest: str | None) -> Variant:
     raise UnknownModel(f"{version} has no artifact {str(digest)[:12]}")
 
 
-def _variant_name(structure: Structure) -> str:
+def _variant_name(content: bytes, structure: Structure) -> str:
     kinds = {DType.FP32: "float32", DType.INT8: "int8", DType.UINT8: "uint8", DType.INT16: "int16"}
     first = structure.inputs[0].dtype if structure.inputs else DType.FP32
-    return f"tflite-{kinds.get(first, first.value.lower())}"
+    return f"{format_of(content).value}-{kinds.get(first, first.value.lower())}"
 
 
-def _check_distinct(structures: Sequence[Structure]) -> None:
+def _check_distinct(names: Sequence[str]) -> None:
     seen: dict[str, int] = {}
-    for index, structure in enumerate(structures):
-        name = _variant_name(structure)
+    for index, name in enumerate(names):
         first = seen.setdefault(name, index)
         if first != index:
             raise BadRequest(f"files[{index}]: files[{first}] is a {name} variant already; give one file per kind")

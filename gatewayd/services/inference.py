@@ -17,7 +17,7 @@ from gatewayd.services.catalog import Catalog
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.options import Candidate, OptionFinder, Options
 from gatewayd.services.ports import Clock, Notify
-from gatewayd.services.running import Ran, Runner
+from gatewayd.services.running import NodeState, Ran, Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +99,18 @@ class Inference:
             if time_left_s <= 0:
                 break
             try:
-                return option, await self._run(option, options, inputs, timeout_s=time_left_s)
+                return option, await self._run(request, option, options, inputs, timeout_s=time_left_s)
             except (DeviceError, NodeError) as error:
                 attempts.append(f"{option.target}: {error}")
                 failure = error
         raise _nothing_served(placement, attempts, failure)
 
-    async def _run(self, option: Option, options: Options, inputs: Sequence[Tensor], *, timeout_s: float) -> Ran:
+    async def _run(
+        self, request: InferenceRequest, option: Option, options: Options, inputs: Sequence[Tensor], *, timeout_s: float
+    ) -> Ran:
         if option.target == NODE:
-            return await self._runner.on_node(options, inputs, timeout_s=timeout_s)
+            state = NodeState(request.stream, request.is_reset)
+            return await self._runner.on_node(options, inputs, timeout_s=timeout_s, state=state)
         candidate = _candidate(options, option)
         return await self._runner.on_device(options, candidate, inputs, timeout_s=timeout_s)
 

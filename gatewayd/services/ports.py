@@ -20,11 +20,21 @@ Clock = Callable[[], float]
 class NodeRuntime(Protocol):
     """Runs variants in worker processes."""
 
-    async def run(self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float) -> NodeRun:
+    async def run(
+        self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float, stream: str = "", is_reset: bool = False
+    ) -> NodeRun:
         """Run one inference; `inputs` are already in the variant's dtypes and order.
+
+        `stream` names the state of a model that keeps one ("": the one all share); `is_reset` makes it anew first.
 
         Raises: EngineMissing, WorkerDied, Overloaded, DeadlineExceeded.
         """
+
+    async def preload(self, variant: Variant, *, timeout_s: float) -> None:
+        """Load now what is about to be asked for. Raises: as `run`, and ModelRefused."""
+
+    def retire(self, digest: Digest) -> None:
+        """Let go what nothing points to any more, once its last request is answered."""
 
     def expected_wait_s(self, variant: Variant) -> float:
         """Return how long a request would queue now."""
@@ -35,6 +45,9 @@ class ModelTrial(Protocol):
 
     async def try_model(self, digest: Digest, structure: Structure) -> Trial:
         """Never raises for a bad model: each engine's refusal or death is a verdict."""
+
+    async def describe(self, digest: Digest) -> Structure:
+        """Return what an engine says of a file that no reader here knows (ONNX). Raises: ModelRefused, EngineMissing."""
 
 
 class ModelReader(Protocol):

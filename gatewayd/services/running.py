@@ -35,6 +35,17 @@ class Ran:
     sample: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """Which state of a model that keeps one a run continues ("": the one all share), and whether it begins anew."""
+
+    stream: str = ""
+    is_reset: bool = False
+
+
+NO_STATE = NodeState()
+
+
 class Runner:
     """Runs options and feeds the estimators."""
 
@@ -44,7 +55,9 @@ class Runner:
         self._tracking = tracking
         self._estimates = estimates
 
-    async def on_node(self, options: Options, inputs: Sequence[Tensor], *, timeout_s: float) -> Ran:
+    async def on_node(
+        self, options: Options, inputs: Sequence[Tensor], *, timeout_s: float, state: NodeState = NO_STATE
+    ) -> Ran:
         """Run on the node; data by reference is fetched from its sensor first.
 
         Raises: DeviceError when the sensor cannot be read, NodeError when the runtime fails.
@@ -56,7 +69,11 @@ class Runner:
         quantization = options.source.sensor.spec.quantization if options.source else None
         given = [_sample_tensor(options.source, sample)] if options.source and sample else inputs
         run = await self._runtime.run(
-            variant, _stored(given, variant, quantization), timeout_s=timeout_s - (sample.elapsed_s if sample else 0.0)
+            variant,
+            _stored(given, variant, quantization),
+            timeout_s=timeout_s - (sample.elapsed_s if sample else 0.0),
+            stream=state.stream,
+            is_reset=state.is_reset,
         )
         self._estimates.saw_node_run(variant, run.compute_s)
         measured = Measured(

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewayd.adapters.worker_process import EngineSpec, LoadedModel, WorkerProcess
+from gatewayd.adapters.worker_process import LoadedModel, WorkerProcess
+from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import EngineMissing, ModelRefused
 from gatewayd.core.selftest import self_test_input
 from gatewayd.core.tensor import DType

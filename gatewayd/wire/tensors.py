@@ -27,7 +27,7 @@ MAX_INPUTS = 32  # protects the loop from bodies that are all overhead
 MAX_DEADLINE_MS = 3_600_000.0  # protects the queues from requests that wait for ever
 
 _BODY_KEYS = ("id", "inputs", "outputs", "parameters", "device", "input")
-_PARAMETER_KEYS = ("placement", "deadline_ms", "privacy", "class")
+_PARAMETER_KEYS = ("placement", "deadline_ms", "privacy", "class", "stream", "reset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class InferenceBody:
     privacy: Privacy = Privacy.ANY
     deadline_ms: float | None = None
     request_class: str = "default"
+    stream: str = ""
+    is_reset: bool = False
     id: str | None = None
 
 
@@ -185,6 +187,12 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(message)
 
 
+def _flag(value: object, path: str) -> bool:
+    if not isinstance(value, bool):
+        refuse(path, "must be true or false")
+    return value
+
+
 def _options(body: Mapping[str, object]) -> InferenceBody:
     parameters = read_mapping(body.get("parameters", {}), "parameters", known=_PARAMETER_KEYS)
     pin, prefer = _placement(read_text(parameters.get("placement", "auto"), "parameters.placement"))
@@ -194,6 +202,8 @@ def _options(body: Mapping[str, object]) -> InferenceBody:
         privacy=_privacy(parameters.get("privacy", Privacy.ANY.value)),
         deadline_ms=_deadline_ms(parameters.get("deadline_ms")),
         request_class=read_text(parameters.get("class", "default"), "parameters.class"),
+        stream=read_text(parameters["stream"], "parameters.stream") if "stream" in parameters else "",
+        is_reset=_flag(parameters.get("reset", False), "parameters.reset"),
         id=read_text(body["id"], "id") if body.get("id") is not None else None,
     )
 

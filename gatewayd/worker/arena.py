@@ -55,7 +55,8 @@ def _probe(engine: Engine, path: str, *, arena_bytes: int, timeout_s: int) -> No
     outcome = _REFUSED
     try:
         model = engine.load(path, arena_bytes)
-        model.invoke([bytes(spec.byte_count) for spec in model.inputs])
+        inputs = [memoryview(bytes(spec.byte_count)) for spec in model.inputs]
+        model.invoke(inputs, [memoryview(bytearray(spec.byte_count)) for spec in model.outputs])
         outcome = 0
     except EngineError as error:
         os.write(2, f"{error}\n".encode())

@@ -1,41 +1,60 @@
-"""How frames reach the worker: blocking, over a socket it inherited. Another transport only has to do these two things."""
+"""What the worker inherited: the control socket, the shared memory and the two eventfds. Nothing is interpreted here."""
 
 from __future__ import annotations
 
+import mmap
+import os
+import select
 import socket
-from collections import deque
 
 from .framing import Decoder, Frame, encode
+from .ring import COUNT, Layout
 
-_CHUNK_BYTES = 256 * 1024
+_CHUNK_BYTES = 64 * 1024
+_ONE = COUNT.pack(1)
 
 
-class SocketChannel:
-    """Frames over a connected Unix stream socket."""
+class Channel:
+    """Wake-ups, control frames, and the memory of inferences."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, memory: int, doorbell: int, answered: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.settimeout(None)
-        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
+        self._memory = memory
+        self._doorbell = doorbell
+        self._answered = answered
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+        self._poll.register(doorbell, select.POLLIN)
         self._decoder = Decoder()
-        self._received: deque[Frame] = deque()
 
-    def receive(self) -> Frame | None:
-        """Wait for the next frame; None when the other side closed.
+    def wait(self) -> tuple[int, list[Frame]]:
+        """Sleep until there is something; return how many inferences, and the control frames.
 
-        Raises: FramingError, OSError.
+        Raises: EOFError when the other side closed; FramingError, OSError.
         """
-        while not self._received:
-            count = self._socket.recv_into(self._chunk)
-            if not count:
-                return None
-            self._received.extend(self._decoder.feed(self._chunk[:count]))
-        return self._received.popleft()
+        inferences, frames = 0, []
+        for descriptor, _ in self._poll.poll():
+            if descriptor == self._doorbell:
+                (inferences,) = COUNT.unpack(os.read(self._doorbell, COUNT.size))
+            else:
+                frames = self._receive()
+        return inferences, frames
+
+    def _receive(self) -> list[Frame]:
+        chunk = self._socket.recv(_CHUNK_BYTES)
+        if not chunk:
+            raise EOFError
+        return self._decoder.feed(chunk)
 
     def send(self, frame: Frame) -> None:
         """Write a whole frame. Raises: FramingError, OSError."""
-        self._socket.sendall(encode(frame.header, frame.blobs))
+        self._socket.sendall(encode(frame.header))
 
-    def close(self) -> None:
-        """Let the descriptor go."""
-        self._socket.close()
+    def map(self, layout: Layout) -> memoryview:
+        """Return the memory of all slots. Raises: OSError, ValueError when it cannot be mapped."""
+        return memoryview(mmap.mmap(self._memory, layout.total_bytes))
+
+    def answered(self) -> None:
+        """Tell that one more inference is answered."""
+        os.write(self._answered, _ONE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import NamedTuple, Protocol
 
@@ -20,6 +20,8 @@ _INSTALL = {
     "litert": ("tflite", "pip install ai-edge-litert"),
     "tflite-runtime": ("tflite", "pip install 'tflite-runtime==2.14.0' 'numpy<2' (Python 3.8 to 3.11)"),
     "tflm": ("tflm", "pip install tflite-micro (x86-64 Linux)"),
+    "onnxruntime": ("onnx", "pip install onnxruntime (on a Jetson: NVIDIA's own wheel)"),
+    "openvino": ("openvino", "pip install openvino (for a Movidius stick: openvino==2022.3, Python 3.7 to 3.10)"),
 }
 
 
@@ -39,12 +41,6 @@ class ModelRefused(EngineError):
     """The engine will not load or run this model."""
 
 
-class BadInput(EngineError):
-    """Number or size of inputs is not the model's."""
-
-    kind = "bad_input"
-
-
 class Spec(NamedTuple):
     """One input or output. `scale` 0 means not quantised."""
 
@@ -56,21 +52,14 @@ class Spec(NamedTuple):
     byte_count: int
 
 
-class Result(NamedTuple):
-    """Raw outputs in the model's order, and seconds from setting inputs to having copied outputs."""
-
-    outputs: list[bytes]
-    compute_s: float
-
-
 class Model(Protocol):
     """A loaded model."""
 
     inputs: list[Spec]
     outputs: list[Spec]
 
-    def invoke(self, blobs: Sequence[bytes]) -> Result:
-        """Run one inference. Raises: BadInput, ModelRefused."""
+    def invoke(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> None:
+        """Run one inference from `inputs` into `outputs`, each exactly as long as its spec says. Raises: ModelRefused."""
 
 
 class Engine(Protocol):
@@ -78,22 +67,25 @@ class Engine(Protocol):
 
     name: str
     version: str
+    devices: list[str]
 
     def load(self, path: str, arena_bytes: int | None) -> Model:
         """Load the model file; `arena_bytes` matters to TFLM only. Raises: ModelRefused."""
 
 
-def open_engine(name: str) -> Engine:
+def open_engine(name: str, options: Mapping[str, object]) -> Engine:
     """Import and return the engine `name`.
 
-    Raises: EngineMissing with what to install.
+    `options` is what the config tells it: "delegate" and "delegate_options", "providers", "device".
+
+    Raises: EngineMissing with what to install, or which part of it cannot be loaded.
     """
     if name not in _INSTALL:
         known = ", ".join(sorted(_INSTALL))
         raise EngineMissing(f"no engine is called {name!r}; there are {known}")
     module, install = _INSTALL[name]
     try:
-        engine: Engine = importlib.import_module("." + module, __package__).open_engine(name)
+        engine: Engine = importlib.import_module("." + module, __package__).open_engine(name, options)
     except ImportError as error:
         raise EngineMissing(f"engine {name} is not installed ({error}): {install}") from error
     return engine
@@ -115,11 +107,15 @@ def check_counts(inputs: int, outputs: int) -> None:
         raise ModelRefused(f"{inputs} inputs and {outputs} outputs; at most {MAX_TENSORS} of each are served")
 
 
-def check_inputs(specs: Sequence[Spec], blobs: Sequence[bytes]) -> None:
-    """Raises: BadInput naming the first input that is not as long as the model wants it."""
-    if len(blobs) != len(specs):
-        raise BadInput(f"the model takes {len(specs)} inputs, got {len(blobs)}")
-    for index, spec in enumerate(specs):
-        if len(blobs[index]) != spec.byte_count:
-            wanted = f"{spec.dtype} of shape {spec.shape} is {spec.byte_count} bytes"
-            raise BadInput(f"input {index} ({spec.name!r}): {wanted}, got {len(blobs[index])}")
+def check_filled(index: int, got: int, wanted: int) -> None:
+    """Raises: ModelRefused when an output is not as long as the model announced."""
+    if got != wanted:
+        raise ModelRefused(f"output {index} has {got} bytes where the model announced {wanted}")
+
+
+def text_option(options: Mapping[str, object], name: str, default: str = "") -> str:
+    """Return an option that is a text. Raises: EngineMissing when it is something else."""
+    value = options.get(name, default)
+    if not isinstance(value, str):
+        raise EngineMissing(f"option {name} must be a text, not {value!r}")
+    return value

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 
 from .capture import StderrCapture
-from .channel import SocketChannel
+from .channel import Channel
 from .engines import EngineMissing, open_engine
 from .limits import die_with_parent, limit_process
 from .serve import hello, refusal, serve
@@ -19,12 +20,12 @@ def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which closes the channel in its own time
-    channel = SocketChannel(options.descriptor)
+    channel = Channel(options.channel, options.memory, options.doorbell, options.answered)
     stderr = StderrCapture()
     try:
-        engine = open_engine(options.engine)
+        engine = open_engine(options.engine, json.loads(options.options))
     except EngineMissing as error:
-        channel.send(refusal(0, error))
+        channel.send(refusal(0, error, stderr=stderr.tail()))
         return EXIT_ENGINE_MISSING
     limit_process(options.memory_bytes)
     channel.send(hello(engine))
@@ -37,7 +38,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gatewayd.worker", description="Runs models for gatewayd, which starts it.")
-    parser.add_argument("--descriptor", type=int, required=True, help="inherited connected Unix stream socket")
-    parser.add_argument("--engine", required=True, help="litert, tflite-runtime or tflm")
+    parser.add_argument("--channel", type=int, required=True, help="inherited connected Unix stream socket")
+    parser.add_argument("--memory", type=int, required=True, help="inherited memfd of the shared memory")
+    parser.add_argument("--doorbell", type=int, required=True, help="inherited eventfd that counts requests")
+    parser.add_argument("--answered", type=int, required=True, help="inherited eventfd that counts answers")
+    parser.add_argument("--engine", required=True, help="litert, tflite-runtime, tflm, onnxruntime or openvino")
+    parser.add_argument("--options", default="{}", help="JSON object of what the engine is told")
     parser.add_argument("--memory-bytes", type=int, default=None, help="limit of the address space; default none")
     return parser.parse_args(argv)

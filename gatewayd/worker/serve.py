@@ -1,4 +1,4 @@
-"""One operation after another until the other side closes.
+"""One inference or operation after another until the other side closes.
 
 What an engine refuses is an answer; anything else ends the process.
 """
@@ -6,56 +6,67 @@ What an engine refuses is an answer; anything else ends the process.
 from __future__ import annotations
 
 import platform
-from typing import Protocol
+from time import monotonic, perf_counter
 
 from .arena import measure_arena
 from .capture import StderrCapture
+from .channel import Channel
 from .engines import Engine, EngineError, Model, ModelRefused, Spec
 from .framing import Frame, FramingError
-
-
-class Channel(Protocol):
-    """Where frames come from and go to."""
-
-    def receive(self) -> Frame | None:
-        """Wait for the next frame; None at the end."""
-
-    def send(self, frame: Frame) -> None:
-        """Write a whole frame."""
+from .ring import ANSWER, ANSWER_OFFSET, DONE, EXPIRED, MAX_SLOTS, MAX_STREAMS, REFUSED, REQUEST, RESET, layout
 
 
 def hello(engine: Engine) -> Frame:
     """Return the worker's first frame."""
     header: dict[str, object] = {"id": 0, "engine": engine.name, "engine_version": engine.version}
-    return Frame({**header, "python": platform.python_version()})
+    return Frame({**header, "python": platform.python_version(), "devices": engine.devices})
 
 
 def refusal(request_id: object, error: EngineError, *, stderr: str = "") -> Frame:
     """Return the frame that answers a request with an error; what the engine said on stderr is part of the message."""
-    return Frame({"id": request_id, "error": error.kind, "message": f"{error}\n{stderr}".strip()})
+    return Frame({"id": request_id, "error": error.kind, "message": f"{error}\n{stderr}".strip()[:8000]})
 
 
 def serve(channel: Channel, engine: Engine, stderr: StderrCapture) -> None:
-    """Answer requests in order.
+    """Answer in order until the other side closes.
 
     Raises: FramingError on what is no request; OSError when the channel breaks.
     """
-    operations = Operations(engine, stderr)
-    while True:
-        request = channel.receive()
-        if request is None:
-            return
-        channel.send(operations.answer(request))
+    operations = Operations(channel, engine, stderr)
+    try:
+        while True:
+            inferences, frames = channel.wait()
+            for _ in range(inferences):
+                operations.infer_next()
+            for frame in frames:
+                channel.send(operations.answer(frame))
+    except EOFError:
+        return
+
+
+class _Slot:
+    """Views of one slot's header and tensors."""
+
+    def __init__(self, memory: memoryview, inputs: list[tuple[int, int]], outputs: list[tuple[int, int]]) -> None:
+        self.header = memory
+        # Writable on purpose: LiteRT copies an input once more when it is given one that is read-only.
+        self.inputs = [memory[start:end] for start, end in inputs]
+        self.outputs = [memory[start:end] for start, end in outputs]
 
 
 class Operations:
-    """The operations on one engine and the one model it holds."""
+    """The operations on one engine and the one model it holds, once for each stream."""
 
-    def __init__(self, engine: Engine, stderr: StderrCapture) -> None:
+    def __init__(self, channel: Channel, engine: Engine, stderr: StderrCapture) -> None:
+        self._channel = channel
         self._engine = engine
         self._stderr = stderr
-        self._model: Model | None = None
-        self._by_name = {"load": self._load, "invoke": self._invoke, "measure_arena": self._measure_arena}
+        self._models: dict[int, Model] = {}
+        self._loaded: tuple[str, int | None] = ("", None)
+        self._slots: list[_Slot] = []
+        self._order = memoryview(b"")
+        self._last = 0
+        self._by_name = {"load": self._load, "measure_arena": self._measure_arena}
 
     def answer(self, request: Frame) -> Frame:
         """Carry out one request. Raises: FramingError when it is none."""
@@ -65,25 +76,65 @@ class Operations:
         self._stderr.clear()
         request_id = request.header.get("id")
         try:
-            header, blobs = self._by_name[name](request)
+            header = self._by_name[name](request)
         except EngineError as error:
             return refusal(request_id, error, stderr=self._stderr.tail() if isinstance(error, ModelRefused) else "")
-        return Frame({"id": request_id, **header}, blobs)
+        return Frame({"id": request_id, **header})
 
-    def _load(self, request: Frame) -> Frame:
-        self._model = None  # the old one's memory goes before the new one's comes
+    def infer_next(self) -> None:
+        """Run the inference in the next slot and tell that it is answered.
+
+        Raises: FramingError when nothing is loaded or the slot holds another number.
+        """
+        if not self._slots:
+            raise FramingError("an inference where no model is loaded")
+        self._last += 1
+        slot = self._slots[self._order[self._last % MAX_SLOTS]]
+        number, stream, flags, deadline_s = REQUEST.unpack_from(slot.header)
+        if number != self._last or stream > MAX_STREAMS:
+            raise FramingError(f"inference {number} of stream {stream} where {self._last} was due")
+        if deadline_s and monotonic() > deadline_s:
+            ANSWER.pack_into(slot.header, ANSWER_OFFSET, number, EXPIRED, 0, 0.0)
+        else:
+            self._infer(slot, number, stream, is_reset=bool(flags & RESET))
+        self._channel.answered()
+
+    def _infer(self, slot: _Slot, number: int, stream: int, *, is_reset: bool) -> None:
+        started = perf_counter()
+        try:
+            self._model_of(stream, is_reset=is_reset).invoke(slot.inputs, slot.outputs)
+        except EngineError as error:
+            self._channel.send(refusal(f"i{number}", error, stderr=self._stderr.tail()))
+            self._stderr.clear()
+            ANSWER.pack_into(slot.header, ANSWER_OFFSET, number, REFUSED, 0, 0.0)
+        else:
+            ANSWER.pack_into(slot.header, ANSWER_OFFSET, number, DONE, 0, perf_counter() - started)
+
+    def _model_of(self, stream: int, *, is_reset: bool) -> Model:
+        """Return the interpreter of a stream; a reset makes a new one, which forgets whatever the engine keeps."""
+        model = None if is_reset else self._models.get(stream)
+        if model is None:
+            self._models.pop(stream, None)
+            model = self._models[stream] = self._engine.load(*self._loaded)
+        return model
+
+    def _load(self, request: Frame) -> dict[str, object]:
+        self._models, self._slots, self._last = {}, [], 0  # the old one's memory goes before the new one's comes
         arena_bytes = request.header.get("arena_bytes")
-        model = self._engine.load(_text(request, "path"), arena_bytes if isinstance(arena_bytes, int) else None)
-        self._model = model
-        return Frame({"inputs": _rendered(model.inputs), "outputs": _rendered(model.outputs)})
+        self._loaded = _text(request, "path"), arena_bytes if isinstance(arena_bytes, int) else None
+        model = self._engine.load(*self._loaded)
+        try:
+            plan = layout([spec.byte_count for spec in model.inputs], [spec.byte_count for spec in model.outputs])
+            memory = self._channel.map(plan)
+        except (ValueError, OSError) as error:
+            raise ModelRefused(str(error)) from error
+        self._models[0] = model
+        self._order = memory[:MAX_SLOTS].toreadonly()
+        starts = [plan.start(slot) for slot in range(plan.slots)]
+        self._slots = [_Slot(memory[at : at + plan.slot_bytes], plan.inputs, plan.outputs) for at in starts]
+        return {"inputs": _rendered(model.inputs), "outputs": _rendered(model.outputs)}
 
-    def _invoke(self, request: Frame) -> Frame:
-        if self._model is None:
-            raise ModelRefused("no model is loaded")
-        outputs, compute_s = self._model.invoke(request.blobs)
-        return Frame({"compute_s": compute_s}, tuple(outputs))
-
-    def _measure_arena(self, request: Frame) -> Frame:
+    def _measure_arena(self, request: Frame) -> dict[str, object]:
         arena_bytes = measure_arena(
             self._engine,
             _text(request, "path"),
@@ -91,7 +142,7 @@ class Operations:
             probe_timeout_s=_number(request, "probe_timeout_s"),
             stderr=self._stderr,
         )
-        return Frame({"arena_bytes": arena_bytes})
+        return {"arena_bytes": arena_bytes}
 
 
 def _rendered(specs: list[Spec]) -> list[dict[str, object]]:

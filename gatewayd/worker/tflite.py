@@ -1,27 +1,54 @@
-"""LiteRT and tflite-runtime: the same interpreter under two names."""
+"""LiteRT and tflite-runtime: the same interpreter under two names, with or without a delegate (an Edge TPU is one)."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from time import perf_counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from .engines import EngineMissing, ModelRefused, Result, Spec, check_counts, check_inputs, make_spec
+from .engines import (
+    EngineMissing,
+    ModelRefused,
+    Spec,
+    check_counts,
+    check_filled,
+    make_spec,
+    text_option,
+)
 
 _PACKAGES = {"litert": ("ai_edge_litert", "ai-edge-litert"), "tflite-runtime": ("tflite_runtime", "tflite-runtime")}
 # What an interpreter raises on a model it will not take.
 _REFUSALS = (RuntimeError, ValueError, TypeError, MemoryError, OverflowError, OSError)
+# What loading a delegate raises: no such library, a library that is no delegate, a delegate that finds no device.
+_NO_DELEGATE = (OSError, AttributeError, ValueError, RuntimeError)
 
 
-def open_engine(name: str) -> TfliteEngine:
-    """Import the package behind `name`. Raises: ImportError."""
+def open_engine(name: str, options: Mapping[str, object]) -> TfliteEngine:
+    """Import the package behind `name`, and load the delegate named in `options`. Raises: ImportError, EngineMissing."""
     module, distribution = _PACKAGES[name]
-    interpreter = importlib.import_module(module + ".interpreter").Interpreter
+    package = importlib.import_module(module + ".interpreter")
     version = getattr(importlib.import_module(module), "__version__", None) or _installed_version(distribution)
-    return TfliteEngine(name, str(version), interpreter)
+    return TfliteEngine(name, str(version), package.Interpreter, _delegate_maker(package.load_delegate, options))
+
+
+def _delegate_maker(load: Any, options: Mapping[str, object]) -> Callable[[], list[Any]]:  # noqa: ANN401 # a function of an untyped package
+    """Return what makes the delegates of one interpreter; loads the library once, so that its absence is told now."""
+    library = text_option(options, "delegate")
+    if not library:
+        return list
+    raw = options.get("delegate_options")
+    settings = {str(key): str(value) for key, value in raw.items()} if isinstance(raw, dict) else {}
+
+    def make() -> list[Any]:
+        try:
+            return [load(library, settings)]
+        except _NO_DELEGATE as error:
+            raise EngineMissing(f"delegate {library} cannot be used: {type(error).__name__}: {error}") from error
+
+    make()
+    return make
 
 
 def _installed_version(distribution: str) -> str:
@@ -32,15 +59,19 @@ def _installed_version(distribution: str) -> str:
 class TfliteEngine:
     """An engine with the TensorFlow Lite `Interpreter` interface."""
 
-    def __init__(self, name: str, version: str, interpreter: Any) -> None:  # noqa: ANN401 # a class of an untyped package
+    def __init__(self, name: str, version: str, interpreter: Any, delegates: Callable[[], list[Any]]) -> None:  # noqa: ANN401 # a class of an untyped package
         self.name = name
         self.version = version
+        self.devices = ["CPU"]
         self._interpreter = interpreter
+        self._delegates = delegates
 
     def load(self, path: str, arena_bytes: int | None) -> TfliteModel:  # noqa: ARG002 # part of the seam; TFLM needs it
         """Load and plan. Raises: ModelRefused; EngineMissing when the engine was built for another numpy."""
         try:
-            interpreter = self._interpreter(model_path=path, num_threads=1)
+            delegates = self._delegates()
+            more = {"experimental_delegates": delegates} if delegates else {}
+            interpreter = self._interpreter(model_path=path, num_threads=1, **more)
             interpreter.allocate_tensors()
             return TfliteModel(interpreter)
         except _REFUSALS as error:
@@ -63,24 +94,22 @@ class TfliteModel:
         self.inputs = [_spec(each) for each in inputs]
         self.outputs = [_spec(each) for each in outputs]
         self._slots = [(each["index"], each["dtype"], tuple(each["shape"])) for each in inputs]
-        self._output_indices = [each["index"] for each in outputs]
+        self._output_dtypes = [each["dtype"] for each in outputs]
+        self._views = [interpreter.tensor(each["index"]) for each in outputs]
 
-    def invoke(self, blobs: Sequence[bytes]) -> Result:
-        """Set, run, copy out. Raises: BadInput, ModelRefused."""
-        check_inputs(self.inputs, blobs)
-        started = perf_counter()
+    def invoke(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> None:
+        """Set, run, copy out. Raises: ModelRefused."""
+        interpreter = self._interpreter
         try:
-            outputs = self._run(blobs)
+            for number, (index, dtype, shape) in enumerate(self._slots):
+                interpreter.set_tensor(index, np.frombuffer(inputs[number], dtype).reshape(shape))
+            interpreter.invoke()
+            for number, view in enumerate(self._views):
+                result = view()
+                check_filled(number, result.nbytes, len(outputs[number]))
+                np.frombuffer(outputs[number], self._output_dtypes[number])[:] = result.reshape(-1)
         except _REFUSALS as error:
             raise ModelRefused(f"invoke failed: {type(error).__name__}: {error}") from error
-        return Result(outputs, perf_counter() - started)
-
-    def _run(self, blobs: Sequence[bytes]) -> list[bytes]:
-        interpreter = self._interpreter
-        for number, (index, dtype, shape) in enumerate(self._slots):
-            interpreter.set_tensor(index, np.frombuffer(blobs[number], dtype).reshape(shape))
-        interpreter.invoke()
-        return [interpreter.get_tensor(index).tobytes() for index in self._output_indices]
 
 
 def _spec(details: dict[str, Any]) -> Spec:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from .engines import ModelRefused, Result, Spec, check_counts, check_inputs, make_spec
+from .engines import ModelRefused, Spec, check_counts, check_filled, make_spec
 
 DEFAULT_ARENA_BYTES = 4 * 1024 * 1024
 # What the interpreter and the flatbuffer reader before it raise on a model they will not take.
@@ -21,7 +20,7 @@ _REFUSALS = (
 )  # fmt: skip
 
 
-def open_engine(name: str) -> TflmEngine:
+def open_engine(name: str, options: Mapping[str, object]) -> TflmEngine:  # noqa: ARG001 # part of the seam; it has none
     """Import the package. Raises: ImportError."""
     runtime = importlib.import_module("tflite_micro").runtime
     metadata = importlib.import_module("importlib.metadata")
@@ -33,6 +32,7 @@ class TflmEngine:
 
     def __init__(self, name: str, version: str, runtime: Any) -> None:  # noqa: ANN401 # a module of an untyped package
         self.name = name
+        self.devices = ["CPU"]
         self.version = version
         self._runtime = runtime
 
@@ -62,22 +62,19 @@ class TflmModel:
         ]
         self._slots = [(each["dtype"], tuple(each["shape"])) for each in details]
 
-    def invoke(self, blobs: Sequence[bytes]) -> Result:
-        """Set, run, copy out. Raises: BadInput, ModelRefused."""
-        check_inputs(self.inputs, blobs)
-        started = perf_counter()
+    def invoke(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> None:
+        """Set, run, copy out. Raises: ModelRefused."""
+        interpreter = self._interpreter
         try:
-            outputs = self._run(blobs)
+            for index, (dtype, shape) in enumerate(self._slots):
+                interpreter.set_input(np.frombuffer(inputs[index], dtype).reshape(shape), index)
+            interpreter.invoke()
+            results = [interpreter.get_output(index).tobytes() for index in range(len(self.outputs))]
         except _REFUSALS as error:
             raise ModelRefused(f"invoke failed: {type(error).__name__}: {error}") from error
-        return Result(outputs, perf_counter() - started)
-
-    def _run(self, blobs: Sequence[bytes]) -> list[bytes]:
-        interpreter = self._interpreter
-        for index, (dtype, shape) in enumerate(self._slots):
-            interpreter.set_input(np.frombuffer(blobs[index], dtype).reshape(shape), index)
-        interpreter.invoke()
-        return [interpreter.get_output(index).tobytes() for index in range(len(self.outputs))]
+        for index, content in enumerate(results):
+            check_filled(index, len(content), len(outputs[index]))
+            outputs[index][:] = content
 
 
 def _name(graph: Any, tensor: int) -> str:  # noqa: ANN401 # an object of an untyped package

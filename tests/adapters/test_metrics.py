@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gatewayd.adapters.metrics import LabelCap, Metrics
 from gatewayd.core.cost import Costs
 from gatewayd.core.events import (
+    AcceleratorChanged,
     AliasMoved,
     DeviceChanged,
     GatewayEvent,
@@ -16,6 +17,8 @@ from gatewayd.core.events import (
     PushMoved,
     RequestFailed,
     RequestServed,
+    VariantQuarantined,
+    WorkerEnded,
 )
 from gatewayd.core.names import DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured, Target
@@ -59,6 +62,9 @@ EVENTS: tuple[GatewayEvent, ...] = (
     ModelAdded(KWS, 1),
     AliasMoved(KWS, "stable", 1),
     InputRefused("http", "bad_request", "x"),
+    WorkerEnded("tflite-int8", Digest("a" * 64), "litert", "SIGSEGV"),
+    VariantQuarantined("tflite-int8", Digest("a" * 64), "SIGSEGV"),
+    AcceleratorChanged("edgetpu", present=False, detail="unplugged", engines=("tpu",)),
 )
 
 
@@ -101,6 +107,9 @@ def test_every_kind_of_event_is_counted() -> None:
             "gatewayd_models_added_total": 1,
             "gatewayd_alias_moves_total": 1,
             "gatewayd_device_changes_total": 1,
+            "gatewayd_worker_deaths_total engine=litert": 1,
+            "gatewayd_variants_quarantined_total": 1,
+            "gatewayd_accelerator_changes_total change=went kind=edgetpu": 1,
             "gatewayd_devices_online": 3,
             "gatewayd_build_info version=0.1.0": 1,
         }

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gatewayd.adapters.model_trial import ModelTrials, TrialLimits
-from gatewayd.adapters.worker_process import EngineSpec, WorkerProcess
+from gatewayd.adapters.worker_process import WorkerProcess
+from gatewayd.core.engine import EngineSpec
 from gatewayd.core.model import Place, Structure, Trial, Verdict
 from gatewayd.core.names import Digest
 from gatewayd.core.selftest import matches, self_test_input

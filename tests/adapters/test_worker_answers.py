@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from gatewayd.adapters.worker_answers import check_promised, read_arena, read_error, read_invocation, read_model
+from gatewayd.adapters.worker_answers import check_promised, read_arena, read_error, read_model
 from gatewayd.core.errors import BadRequest, EngineMissing, ModelRefused, WorkerDied
 from gatewayd.core.model import Structure
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
@@ -40,12 +40,6 @@ def test_a_spec_that_makes_no_sense_is_the_workers_fault(change: dict[str, objec
 def test_a_list_of_specs_that_makes_no_sense_is_too(inputs: object) -> None:
     with pytest.raises(WorkerDied, match="nonsense"):
         read_model(Frame({"inputs": inputs, "outputs": []}))
-
-
-@pytest.mark.parametrize("seconds", [None, "1", math.inf, True])
-def test_a_time_must_be_a_number(seconds: object) -> None:
-    with pytest.raises(WorkerDied, match="nonsense"):
-        read_invocation(Frame({"compute_s": seconds}))
 
 
 def test_an_arena_must_be_a_whole_number() -> None:

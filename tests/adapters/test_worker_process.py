@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, EngineSpec, WorkerProcess
-from gatewayd.core.errors import BadRequest, DeadlineExceeded, EngineMissing, ModelRefused, WorkerDied
-from gatewayd.worker.framing import MAX_BODY_BYTES
+from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, WorkerProcess
+from gatewayd.core.engine import EngineSpec
+from gatewayd.core.errors import DeadlineExceeded, EngineMissing, ModelRefused, WorkerDied
 from gatewayd.worker.limits import MAX_FILE_BYTES
 from tests import tiny_models
 from tests.engine_environments import LITERT, require_engine
@@ -21,7 +21,8 @@ _PATIENCE_S = 20.0
 
 _PARENT = """
 import asyncio, os, signal
-from gatewayd.adapters.worker_process import EngineSpec, WorkerProcess
+from gatewayd.adapters.worker_process import WorkerProcess
+from gatewayd.core.engine import EngineSpec
 
 async def main():
     worker = await WorkerProcess.start(EngineSpec("litert"), memory_limit_bytes=None, start_timeout_s=20)
@@ -60,7 +61,7 @@ def _program(path: Path, statement: str) -> EngineSpec:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        (EngineSpec("warp-drive"), "there are litert, tflite-runtime, tflm"),
+        (EngineSpec("warp-drive"), "there are litert, onnxruntime, openvino, tflite-runtime, tflm"),
         (EngineSpec("litert", "/nowhere/python"), "cannot start /nowhere/python: No such file"),
     ],
 )
@@ -164,11 +165,12 @@ async def test_large_tensors_pass(tmp_path: Path) -> None:
     await worker.close()
 
 
-async def test_what_no_frame_holds_is_refused_before_it_is_sent() -> None:
+async def test_what_the_shared_memory_cannot_hold_is_refused(tmp_path: Path) -> None:
     require_engine("litert")
-    worker = await _start()
-    with pytest.raises(BadRequest, match="too large"):
-        await worker.invoke([bytes(MAX_BODY_BYTES + 1)], timeout_s=_PATIENCE_S)
+    (tmp_path / "model").write_bytes(tiny_models.hungry_model(2**25))
+    worker = await WorkerProcess.start(LITERT, memory_limit_bytes=None, start_timeout_s=_PATIENCE_S)
+    with pytest.raises(ModelRefused, match="a worker's shared memory holds"):
+        await worker.load(tmp_path / "model", timeout_s=_PATIENCE_S)
     await worker.close()
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.adapters.worker_process import EngineSpec
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.adapters.workers import Workers
+from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -30,6 +30,7 @@ from tests.engine_environments import LITERT, require_engine
 
 _PATIENCE_S = 20.0
 _ADD = (Tensor("a", DType.FP32, (1, 2), struct.pack("<2f", 1, 2)), Tensor("b", DType.FP32, (1, 2), bytes(8)))
+_SQUARED = (Tensor("in", DType.FP32, (1, 4), bytes(16)),)
 _WIDE = (Tensor("in", DType.FP32, (1, 256), bytes(1024)),)
 
 
@@ -248,7 +249,7 @@ async def test_the_least_recently_used_idle_worker_makes_room(store: Store) -> N
         await workers.preload(first, timeout_s=_PATIENCE_S)
         await workers.preload(second, timeout_s=_PATIENCE_S)
         await workers.run(first, _ADD, timeout_s=_PATIENCE_S)
-        await workers.preload(third, timeout_s=_PATIENCE_S)
+        assert await workers.run(third, _SQUARED, timeout_s=_PATIENCE_S)
         assert workers.loaded() == (first.digest, third.digest)
         assert await workers.run(second, _WIDE, timeout_s=_PATIENCE_S)
         assert workers.loaded() == (third.digest, second.digest)
@@ -317,3 +318,17 @@ async def test_a_wrong_input_fails_alone(store: Store) -> None:
             await workers.run(variant, _ADD[:1], timeout_s=_PATIENCE_S)
         assert await workers.run(variant, _ADD, timeout_s=_PATIENCE_S)
         assert workers.pids() == pids
+
+
+async def test_a_model_with_a_state_keeps_one_per_stream(store: Store) -> None:
+    variant = store.add(tiny_models.stateful_model)
+    one = (Tensor("in", DType.FP32, (1,), struct.pack("<f", 1)),)
+    async with _workers(store) as workers:
+
+        async def total(stream: str, *, is_reset: bool = False) -> float:
+            done = await workers.run(variant, one, timeout_s=_PATIENCE_S, stream=stream, is_reset=is_reset)
+            value: float = struct.unpack("<f", done.outputs[0].content)[0]
+            return value
+
+        assert [await total(stream) for stream in ("a", "a", "b", "a", "")] == [1, 2, 1, 3, 1]
+        assert [await total("a", is_reset=True), await total("a"), await total("b")] == [1, 2, 2]

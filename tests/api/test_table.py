@@ -11,7 +11,7 @@ from gatewayd.core.request import NODE, Privacy, SensorRef, Target
 from gatewayd.core.retry import Terms
 from gatewayd.core.update import PushState
 from gatewayd.wire.tensors import InferenceBody
-from tests.fakes_api import CAM, KWS, World
+from tests.fakes_api import CAM, KWS, FakeNodeRuntime, World
 
 ANN = Caller("ann", Role.ADMIN)
 
@@ -25,7 +25,8 @@ async def call(world: World, verb: str, **arguments: object) -> dict[str, object
 def test_the_table() -> None:
     assert sorted(VERBS) == [
         "devices.approve", "devices.list", "devices.one-slot", "devices.release", "infer", "keys.export", "keys.list",
-        "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.fit", "models.list", "push",
+        "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.fit", "models.list",
+        "models.release", "push",
         "pushes.cancel",
         "pushes.history", "pushes.list", "status", "why",
     ]  # fmt: skip
@@ -208,6 +209,9 @@ async def test_status() -> None:
         "devices_online": 1,
         "devices_waiting": 1,
         "live_pushes": 0,
+        "workers": [],
+        "quarantined": [],
+        "accelerators": [],
         "pushes": [],
     }
 
@@ -285,3 +289,13 @@ def test_metadata() -> None:
     }
     with pytest.raises(UnknownModel):
         World().api().metadata(str(DeviceId("vww")))
+
+
+async def test_a_quarantined_variant_is_shown_and_released() -> None:
+    runtime = FakeNodeRuntime()
+    world = World(runtime=runtime)
+    assert (await call(world, "status"))["quarantined"] == [{"digest": "a" * 64, "reason": "SIGSEGV"}]
+    assert (await call(world, "models.release", digest="a" * 12))["reason"] == "SIGSEGV"
+    assert runtime.held == {}
+    with pytest.raises(NotFound, match="no quarantined variant begins with aaaaaaaa"):
+        await call(world, "models.release", digest="a" * 8)

@@ -4,6 +4,7 @@ from gatewayd.api.devices import DesiredRow, DeviceList, DeviceRow, LinkRow, Slo
 from gatewayd.api.inference import CostsRow, OutputRow
 from gatewayd.api.keys import ExportedKeys, KeyList, KeyRow
 from gatewayd.api.models import ModelList
+from gatewayd.api.node import AcceleratorRow, QuarantineRow, Status, WorkerRow
 from gatewayd.api.pushes import PushList
 from gatewayd.cli.tables import size_text, text_of
 
@@ -47,3 +48,18 @@ def test_pushes_and_keys() -> None:
     key = KeyRow(key="0" * 16, state="signing", made_at="2026-01-01T00:00:00+00:00", public_key="ab" * 32)
     assert "signing" in text_of(KeyList(keys=[key]))
     assert text_of(ExportedKeys(format="hex", text=f"{'ab' * 32}\n", keys=["0" * 16])) == "ab" * 32
+
+
+def test_status_tells_what_is_loaded_quarantined_and_there() -> None:
+    status = Status(
+        node="edge", version="1", uptime_s=1, mqtt_connected=True, models=1, versions=1, devices=0, devices_online=0,
+        devices_waiting=0, live_pushes=0, pushes=[],
+        workers=[
+            WorkerRow(variant="tflite-int8", digest="a" * 64, engine="tpu", pid=None, waiting=2, compute_ms=0.25)
+        ],
+        quarantined=[QuarantineRow(digest="b" * 64, reason="SIGSEGV")],
+        accelerators=[AcceleratorRow(kind="edgetpu", detail="USB", missing=["libedgetpu.so.1"])],
+    )  # fmt: skip
+    lines = text_of(status).splitlines()
+    assert lines[4:7] == ["quarantined bbbbbbbbbbbb: SIGSEGV", "edgetpu: USB (missing: libedgetpu.so.1)", ""]
+    assert lines[8].split() == ["tflite-int8", "aaaaaaaaaaaa", "tpu", "-", "2", "0.250", "ms"]

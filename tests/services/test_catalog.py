@@ -3,9 +3,18 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.core.errors import BadRequest, ModelRefused, UnknownModel
+from gatewayd.core.errors import (
+    BadRequest,
+    Conflict,
+    DeadlineExceeded,
+    EngineMissing,
+    ModelRefused,
+    Overloaded,
+    UnknownModel,
+    WorkerDied,
+)
 from gatewayd.core.model import Place, Verdict
-from gatewayd.core.names import Alias, parse_model_ref
+from gatewayd.core.names import STABLE, Alias, parse_model_ref
 from gatewayd.core.tensor import DType
 from tests.services.world import MODEL, world
 
@@ -95,3 +104,55 @@ async def test_an_alias_cannot_point_to_nothing(tmp_path: Path) -> None:
         with pytest.raises(UnknownModel):
             await w.catalog.move_alias(MODEL, Alias("stable"), 9, who="ann", why="")
         assert w.catalog.aliases(MODEL) == {Alias("stable"): 1}
+
+
+async def test_the_new_is_loaded_before_the_alias_moves_and_the_old_goes_afterwards(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        one, two = [(await w.add(content)).variants[0].digest[:8] for content in (b"one", b"two")]
+        assert w.runtime.loaded == [f"+{one}"]
+        await w.catalog.move_alias(MODEL, STABLE, 2, who="ann", why="")
+        assert w.runtime.loaded == [f"+{one}", f"+{two}", f"-{one}"]
+
+
+async def test_what_another_alias_points_at_stays_loaded(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(b"one")
+        await w.add(b"two")
+        await w.catalog.move_alias(MODEL, Alias("old"), 1, who="ann", why="")
+        await w.catalog.move_alias(MODEL, STABLE, 2, who="ann", why="")
+        assert not [entry for entry in w.runtime.loaded if entry.startswith("-")]
+
+
+@pytest.mark.parametrize("failure", [WorkerDied("SIGSEGV"), ModelRefused("no such op")])
+async def test_an_alias_stays_when_its_version_does_not_load_any_more(tmp_path: Path, failure: Exception) -> None:
+    async with world(tmp_path) as w:
+        await w.add(b"one")
+        await w.add(b"two")
+        w.runtime.failure = failure
+        with pytest.raises(Conflict, match=r"stable stays where it is: kws@2 does not load on the node"):
+            await w.catalog.move_alias(MODEL, STABLE, 2, who="ann", why="")
+        assert w.catalog.aliases(MODEL) == {STABLE: 1}
+
+
+@pytest.mark.parametrize("failure", [Overloaded("busy"), EngineMissing("gone"), DeadlineExceeded("slow")])
+async def test_a_busy_node_does_not_hold_an_alias_back(tmp_path: Path, failure: Exception) -> None:
+    async with world(tmp_path) as w:
+        w.runtime.failure = failure
+        await w.add(b"one")
+        await w.add(b"two")
+        await w.catalog.move_alias(MODEL, STABLE, 2, who="ann", why="")
+        assert w.catalog.aliases(MODEL) == {STABLE: 2}
+
+
+async def test_at_start_what_is_stable_is_loaded(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        (variant,) = (await w.add(b"one")).variants
+    async with world(tmp_path) as w:
+        await w.catalog.preload_stable(8)
+        assert w.runtime.loaded == [f"+{variant.digest[:8]}"]
+
+
+async def test_an_onnx_file_is_read_by_an_engine(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        (variant,) = (await w.add(b"\x08\x08 onnx")).variants
+        assert variant.name == "onnx-int8"

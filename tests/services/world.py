@@ -89,8 +89,22 @@ class FakeRuntime:
 
     failure: Exception | None = None
     inputs: list[bytes] = field(default_factory=list)
+    streams: list[tuple[str, bool]] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
 
-    async def run(self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float) -> NodeRun:
+    async def preload(self, variant: Variant, *, timeout_s: float) -> None:
+        assert timeout_s > 0
+        if self.failure is not None:
+            raise self.failure
+        self.loaded.append(f"+{variant.digest[:8]}")
+
+    def retire(self, digest: Digest) -> None:
+        self.loaded.append(f"-{digest[:8]}")
+
+    async def run(
+        self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float, stream: str = "", is_reset: bool = False
+    ) -> NodeRun:
+        self.streams.append((stream, is_reset))
         assert timeout_s > 0
         if self.failure is not None:
             raise self.failure
@@ -109,6 +123,10 @@ class FakeTrial:
 
     verdicts: tuple[Verdict, ...] = (NODE_RUNS, DEVICE_RUNS)
     expected: bytes = EXPECTED
+
+    async def describe(self, digest: Digest) -> Structure:
+        assert digest
+        return STRUCTURE
 
     async def try_model(self, digest: Digest, structure: Structure) -> Trial:
         assert digest
@@ -320,7 +338,7 @@ async def world(
         open_store(folder / "db.sqlite", busy_timeout_s=busy_timeout_s) as store,
         open_artifacts(folder / "artifacts") as artifacts,
     ):
-        catalog = Catalog(CatalogPorts(store, artifacts, _read_model, trial, events.append, lambda: 1.7e9))
+        catalog = Catalog(CatalogPorts(store, artifacts, _read_model, trial, events.append, lambda: 1.7e9, runtime))
         tracking = Tracking(
             store=store, estimates=estimates, profiles={"board-a": PROFILE},
             options=TrackingOptions(open_join=open_join, max_devices=max_devices, ping_every_s=30),

@@ -1,19 +1,24 @@
 """The program from outside: started by path as the daemon does it, and by other interpreters where there are any."""
 
 import ast
+import mmap
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import gatewayd.worker
+from gatewayd.adapters.worker_ring import Shared, open_shared
 from gatewayd.worker.framing import Decoder, Frame, encode
+from gatewayd.worker.ring import ANSWER, ANSWER_OFFSET, COUNT, DONE, EXPIRED, REQUEST, Layout, layout
 from tests import tiny_models
 from tests.engine_environments import require_engine
 
@@ -21,17 +26,44 @@ _WORKER = Path(gatewayd.worker.__file__).parent
 _OLD_PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.[89]*/bin/python")) or [Path("/usr/bin/python3")]
 
 
+@dataclass
+class Started:
+    """A running worker and our ends of what it inherited."""
+
+    sock: socket.socket
+    process: subprocess.Popen[bytes]
+    shared: Shared
+
+    def send(self, content: bytes) -> None:
+        self.sock.sendall(content)
+
+    def submit(self, memory: mmap.mmap, plan: Layout, number: int, *, deadline_s: float = 0.0) -> None:
+        memory[number] = number - 1
+        REQUEST.pack_into(memory, plan.start(number - 1), number, 0, 0, deadline_s)
+
+    def answers(self, count: int) -> None:
+        """Wait until so many are answered."""
+        while count:
+            select.select([self.shared.answered], [], [], 20)
+            count -= COUNT.unpack(os.read(self.shared.answered, 8))[0]
+
+
 @contextmanager
-def _running(*start: str, engine: str) -> Iterator[tuple[socket.socket, subprocess.Popen[bytes]]]:
+def _running(*start: str, engine: str) -> Iterator[Started]:
     ours, theirs = socket.socketpair()
-    argv = [*start, "--descriptor", str(theirs.fileno()), "--engine", engine]
-    with ours, subprocess.Popen(argv, pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE) as process:
+    shared = open_shared()
+    inherited = {
+        "channel": theirs.fileno(), "memory": shared.memory, "doorbell": shared.doorbell, "answered": shared.answered,
+    }  # fmt: skip
+    argv = [*start, "--engine", engine, *(str(each) for k, v in inherited.items() for each in (f"--{k}", v))]
+    with ours, subprocess.Popen(argv, pass_fds=inherited.values(), stderr=subprocess.PIPE) as process:
         theirs.close()
         ours.settimeout(20)
         try:
-            yield ours, process
+            yield Started(ours, process, shared)
         finally:
             process.kill()
+            shared.close()
 
 
 def _receive(sock: socket.socket) -> Frame:
@@ -52,45 +84,63 @@ def test_every_file_is_python_3_8(path: Path) -> None:
 def test_it_answers_under_an_old_interpreter_without_our_packages(python: Path) -> None:
     if not python.exists():
         pytest.skip("no other interpreter is installed")
-    with _running(str(python), "-E", str(_WORKER / "__main__.py"), engine="litert") as (sock, process):
-        hello = _receive(sock)
+    with _running(str(python), "-E", str(_WORKER / "__main__.py"), engine="litert") as started:
+        hello = _receive(started.sock)
         assert hello.header["error"] == "engine_missing", hello
         assert "pip install ai-edge-litert" in str(hello.header["message"])
-        assert process.wait(timeout=20) == 4
+        assert started.process.wait(timeout=20) == 4
 
 
 @pytest.mark.parametrize("start", [(str(_WORKER / "__main__.py"),), ("-m", "gatewayd.worker")], ids=["path", "module"])
 def test_it_serves_and_ends_when_its_channel_closes(start: tuple[str, ...]) -> None:
     require_engine("litert")
-    with _running(sys.executable, *start, engine="litert") as (sock, process):
-        hello = _receive(sock)
+    with _running(sys.executable, *start, engine="litert") as started:
+        hello = _receive(started.sock)
         assert hello.header["id"] == 0
         assert hello.header["engine"] == "litert"
-        sock.close()
-        assert process.wait(timeout=20) == 0
+        started.sock.close()
+        assert started.process.wait(timeout=20) == 0
 
 
-def test_requests_on_their_way_are_answered_in_order_under_their_ids(tmp_path: Path) -> None:
-    require_engine("litert")
-    model = tmp_path / "model"
+def _loaded(started: Started, folder: Path) -> tuple[mmap.mmap, Layout]:
+    model = folder / "model"
     model.write_bytes(tiny_models.two_input_model())
-    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as (sock, _):
-        requests = [encode({"id": 5, "op": "load", "path": str(model)})]
-        requests += [encode({"id": each, "op": "invoke"}, [bytes(8), bytes(8)]) for each in (9, 7, 8)]
-        sock.sendall(b"".join(requests))
-        decoder, answers = Decoder(), list[Frame]()
-        while len(answers) < 5:
-            answers += decoder.feed(sock.recv(65536))
-    assert [answer.header["id"] for answer in answers] == [0, 5, 9, 7, 8]
-    assert [len(answer.blobs) for answer in answers] == [0, 0, 1, 1, 1]
+    assert _receive(started.sock).header["id"] == 0
+    started.send(encode({"id": 5, "op": "load", "path": str(model)}))
+    answer = _receive(started.sock)
+    assert answer.header["id"] == 5
+    plan = layout([8, 8], [8])
+    return mmap.mmap(started.shared.memory, plan.total_bytes), plan
 
 
-def test_invoking_before_loading_is_refused() -> None:
+def test_several_inferences_in_one_wake_up_are_answered_in_order(tmp_path: Path) -> None:
     require_engine("litert")
-    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as (sock, _):
-        _receive(sock)
-        sock.sendall(encode({"id": 1, "op": "invoke"}))
-        assert _receive(sock).header == {"id": 1, "error": "model_refused", "message": "no model is loaded"}
+    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as started:
+        memory, plan = _loaded(started, tmp_path)
+        for number in (1, 2, 3):
+            started.submit(memory, plan, number, deadline_s=1.0 if number == 2 else 0.0)
+        os.write(started.shared.doorbell, COUNT.pack(3))
+        started.answers(3)
+        found = [ANSWER.unpack_from(memory, plan.start(n) + ANSWER_OFFSET)[:2] for n in range(3)]
+    assert found == [(1, DONE), (2, EXPIRED), (3, DONE)]  # the machine has been up for more than a second
+
+
+@pytest.mark.parametrize("number", [0, 2, 2**64 - 1])
+def test_a_slot_with_another_number_ends_it(tmp_path: Path, number: int) -> None:
+    require_engine("litert")
+    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as started:
+        memory, plan = _loaded(started, tmp_path)
+        REQUEST.pack_into(memory, plan.start(0), number, 0, 0, 0.0)
+        os.write(started.shared.doorbell, COUNT.pack(1))
+        assert started.process.wait(timeout=20) == 1
+
+
+def test_an_inference_before_loading_ends_it() -> None:
+    require_engine("litert")
+    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as started:
+        _receive(started.sock)
+        os.write(started.shared.doorbell, COUNT.pack(1))
+        assert started.process.wait(timeout=20) == 1
 
 
 @pytest.mark.parametrize(
@@ -98,18 +148,18 @@ def test_invoking_before_loading_is_refused() -> None:
 )
 def test_what_is_no_request_ends_it_with_a_reason(request_bytes: bytes) -> None:
     require_engine("litert")
-    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as (sock, process):
-        _receive(sock)
-        sock.sendall(request_bytes)
-        _, stderr = process.communicate(timeout=20)
-        assert process.returncode == 1
+    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as started:
+        _receive(started.sock)
+        started.send(request_bytes)
+        _, stderr = started.process.communicate(timeout=20)
+        assert started.process.returncode == 1
         assert b"FramingError" in stderr
 
 
 def test_ctrl_c_is_not_for_it() -> None:
     require_engine("litert")
-    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as (sock, process):
-        _receive(sock)
-        os.kill(process.pid, signal.SIGINT)
-        sock.close()
-        assert process.wait(timeout=20) == 0
+    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as started:
+        _receive(started.sock)
+        os.kill(started.process.pid, signal.SIGINT)
+        started.sock.close()
+        assert started.process.wait(timeout=20) == 0
