@@ -145,6 +145,7 @@ class Requests:
             prefer=body.prefer,
             privacy=body.privacy,
             request_class=body.request_class,
+            outputs=body.outputs,
         )
 
 

@@ -41,7 +41,8 @@ class InferenceRequest:
     """Exactly one of `inputs`, `raw` (both inline) and `source` (by reference) is given. `deadline_s` is on the monotonic clock.
 
     `raw` is the content of the model's only input, as the signature stores it. `pin` forces a target, `prefer`
-    takes one whatever it costs as long as it can serve; None leaves the choice to placement.
+    takes one whatever it costs as long as it can serve; None leaves the choice to placement. `outputs` names those wanted,
+    in this order (empty: all).
     """
 
     id: RequestId
@@ -54,6 +55,7 @@ class InferenceRequest:
     prefer: Target | None = None
     privacy: Privacy = Privacy.ANY
     request_class: str = "default"
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,9 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class InferenceResult:
-    """The answer. `outputs` are real-valued (FP32) as the signature says; `sample` numbers the sensor sample used, if any.
+    """The answer. `sample` numbers the sensor sample used, if any.
 
+    `outputs` are real-valued (FP32) as the signature says, or stored values where the inputs were.
     `label` and `score` are the likeliest label and its value where the signature has labels.
     """
 
