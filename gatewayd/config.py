@@ -4,6 +4,8 @@ The classes below are the config file: a field is an option, its default what ho
 option is explained in `config/gatewayd.yaml`. Nothing here opens a socket or reads another file than the one named.
 """
 
+import ipaddress
+import os
 import re
 import socket
 from collections.abc import Mapping
@@ -45,6 +47,13 @@ def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
 
 def _one_level(text: str) -> str:
     return _matched(text, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "must be 1–63 letters, digits, '_', '.' or '-'")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _topic(text: str) -> str:
@@ -186,12 +195,51 @@ class Mqtt(Section):
         return embedded
 
 
+class HttpTls(Section):
+    """TLS of the HTTP API. `client_ca_file` null: clients need no certificate."""
+
+    cert_file: FilePath
+    key_file: FilePath
+    client_ca_file: FilePath | None = None
+
+
 class Http(Section):
-    """The HTTP API. Port 0: any free one, which the log names."""
+    """The HTTP API. Port 0: any free one, which the log names.
+
+    `tokens_file` null: the systemd credential `http-tokens` where there is one. `insecure`: beyond loopback all the same.
+    """
 
     host: Host = "127.0.0.1"
     port: AnyPort = 8080
+    unix_socket: FilePath | None = None
+    tls: HttpTls | None = None
+    tokens_file: FilePath | None = None
+    hosts: tuple[Host, ...] = Field((), max_length=32, strict=False)
     max_body_bytes: Annotated[int, _within(1024, _GIB)] = 8 * _MIB
+    max_connections: Annotated[int, _within(8, 100_000)] = 1000
+    max_requests_per_s: Annotated[float, _within(0, 1e6)] = 0.0
+    idle_s: Seconds = 30.0
+    body_s: Seconds = 30.0
+    insecure: bool = False
+
+    @field_validator("insecure")
+    @classmethod
+    def _is_said_beyond_loopback(cls, insecure: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's shape
+        host = info.data.get("host", "127.0.0.1")
+        is_guarded = info.data.get("tls") is not None and cls.tokens_path(info.data.get("tokens_file")) is not None
+        if not insecure and not is_guarded and not _is_loopback(host):
+            raise ValueError(
+                f"http.host {host} opens the API to the network: give http.tls and http.tokens_file, or write true here"
+            )
+        return insecure
+
+    @staticmethod
+    def tokens_path(tokens_file: Path | None) -> Path | None:
+        """Where the tokens are: the file named, or the systemd credential; None: no tokens."""
+        if tokens_file is not None:
+            return tokens_file
+        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"), "http-tokens")
+        return credential if credential.is_file() else None
 
 
 class Coap(Section):

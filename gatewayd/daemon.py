@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from gatewayd import __version__
@@ -39,14 +39,25 @@ from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.core.names import DeviceId
 from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.coap import serve_coap
-from gatewayd.edges.http import serve_http
+from gatewayd.edges.http_events import EventStreams
+from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
 from gatewayd.links.mqtt import MqttDeviceLink
-from gatewayd.parts import engine_specs, load_profiles, mqtt_options, tracking_options, trial_limits, worker_limits
+from gatewayd.parts import (
+    engine_specs,
+    http_guard,
+    http_listen,
+    load_profiles,
+    mqtt_options,
+    tracking_options,
+    trial_limits,
+    worker_limits,
+)
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
+from gatewayd.services.loading import Loading
 from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink
 from gatewayd.services.pushes import Pushes, PushPorts
@@ -91,6 +102,7 @@ class _Events:
     """Hands each event to the metrics and to the MQTT edge, which is made after those that announce."""
 
     metrics: Metrics
+    streams: EventStreams = field(default_factory=EventStreams)
     edge: MqttEdge | None = None
     is_draining: bool = False
 
@@ -101,6 +113,7 @@ class _Events:
     def __call__(self, event: GatewayEvent) -> None:
         log_event(event)
         self.metrics.observe(event)
+        self.streams.publish(event)
         if self.edge is not None:
             self.edge.publish_event(event)
 
@@ -231,12 +244,14 @@ async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExi
         await stack.enter_async_context(coap)
     http = serve_http(
         api,
-        host=config.http.host,
-        port=config.http.port,
+        http_listen(config),
         max_body_bytes=config.http.max_body_bytes,
         metrics_text=events.metrics.text,
         ready=events.is_serving,
+        guard=http_guard(config),
+        events=events.streams,
         notify=events,
+        timeouts=HttpTimeouts(head_s=config.http.idle_s, body_s=config.http.body_s),
     )
     port: int = await stack.enter_async_context(http)
     return port
@@ -293,7 +308,8 @@ def _core(
         config.requests.max_deadline_ms / 1000,
     )
     node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
-    services = Services(inference, catalog, tracking, pushes, decisions, requests, node, keys)
+    loading = Loading(catalog, workers)
+    services = Services(inference, catalog, loading, tracking, pushes, decisions, requests, node, keys)
     return _Core(catalog, tracking, pushes, renting, services)
 
 

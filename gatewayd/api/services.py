@@ -57,6 +57,19 @@ class CatalogService(Protocol):
         """Return every recorded move, oldest first."""
 
 
+class LoadingService(Protocol):
+    """What is in the node's memory."""
+
+    def is_loaded(self, version: Version) -> bool:
+        """Whether a worker holds it."""
+
+    async def load(self, ref: ModelRef) -> Version:
+        """Load what `ref` names. Raises: UnknownModel, NoPlacement, NodeError."""
+
+    async def unload(self, model: ModelName) -> int:
+        """Let the model's workers go. Raises: UnknownModel, Conflict."""
+
+
 class TrackingService(Protocol):
     """The devices."""
 
@@ -155,6 +168,7 @@ class Services:
 
     inference: InferenceService
     catalog: CatalogService
+    loading: LoadingService
     tracking: TrackingService
     pushes: PushesService
     decisions: DecisionsService

@@ -70,7 +70,10 @@ class Client:
 
 def _refusal(status: int, body: bytes) -> Refused:
     try:
-        error = json.loads(body)["error"]
+        document = json.loads(body)
+        error = document["error"]
+        if isinstance(error, str):  # the Open Inference Protocol's shape
+            return Refused(str(document["code"]), error)
         return Refused(str(error["code"]), str(error["message"]))
     except (ValueError, TypeError, KeyError):
         return Refused(f"http_{status}", f"status {status} without an explanation; is this a gatewayd?")

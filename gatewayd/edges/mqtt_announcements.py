@@ -41,11 +41,12 @@ def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
     """
     if isinstance(event, InputRefused):
         return None
-    kind, document = _event(event)
+    kind, document = event_document(event)
     return Message(topics.event(kind), _json(document))
 
 
-def _event(event: _Told) -> tuple[str, dict[str, object]]:
+def event_document(event: _Told) -> tuple[str, dict[str, object]]:
+    """Return the kind of an event (`push`, `device`, `model`, `request`) and what is told of it, as JSON values."""
     match event:
         case PushMoved():
             return "push", _push(event)

@@ -24,7 +24,7 @@ async def call(world: World, verb: str, **arguments: object) -> dict[str, object
 def test_the_table() -> None:
     assert sorted(VERBS) == [
         "devices.approve", "devices.list", "infer", "keys.export", "keys.list", "keys.new", "keys.revoke", "keys.rotate",
-        "models.add", "models.alias", "models.list", "push", "status", "why",
+        "models.add", "models.alias", "models.list", "models.load", "models.unload", "push", "status", "why",
     ]  # fmt: skip
     assert all(VERBS[name].name == name and VERBS[name].summary for name in VERBS)
     assert {name for name, verb in VERBS.items() if verb.is_read} == {
