@@ -5,6 +5,7 @@ kserve_litert.py PORT NAME=MODEL...
 
 import logging
 import sys
+import uuid
 
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
 from litert_models import NAMES, LiteRt
@@ -30,7 +31,7 @@ class LiteRtModel(Model):
         answer = InferOutput(self._model.output["name"], list(output.shape), NAMES[output.dtype])
         wants_binary = bool((payload.parameters or {}).get("binary_data_output"))
         answer.set_data_from_numpy(output, binary_data=wants_binary)
-        return InferResponse(payload.id, self.name, [answer])
+        return InferResponse(payload.id or str(uuid.uuid4()), self.name, [answer])
 
 
 if __name__ == "__main__":

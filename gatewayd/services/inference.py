@@ -5,7 +5,7 @@ resolve the model → gather the options → place → run the best, then the ne
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement
 from gatewayd.core.events import RequestFailed, RequestServed
@@ -90,7 +90,7 @@ class Inference:
             ran_on=option.target,
             reason=_reason(option, placement, attempts),
             predicted=option.costs,
-            measured=replace(ran.measured, total_s=total_s),
+            measured=ran.measured.in_all(total_s),
             label=label,
             score=score,
             sample=ran.sample,

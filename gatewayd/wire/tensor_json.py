@@ -52,7 +52,16 @@ def read_tensor(value: object, path: str, tail: BinaryTail | None = None) -> Ten
     spec = TensorSpec(name, _dtype(fields["datatype"], f"{path}.datatype"), _shape(fields["shape"], f"{path}.shape"))
     if size is not None:
         return _from_tail(spec, size, fields, path, tail)
-    return _packed(spec, _elements(fields["data"], spec.shape, f"{path}.data"), f"{path}.data")
+    data = fields["data"]
+    # Types as a set, once: large lists pass here, and nearly all are flat and right.
+    if (
+        isinstance(data, list)
+        and len(data) == spec.element_count
+        and set(map(type, data)) <= _ELEMENT_TYPES[spec.dtype]
+    ):
+        return _packed(spec, data, f"{path}.data")
+    numbers = _numbers(_elements(data, spec.shape, f"{path}.data"), spec.dtype, f"{path}.data")
+    return _packed(spec, numbers, f"{path}.data")
 
 
 def _binary_size(parameters: object, path: str) -> int | None:
@@ -146,7 +155,7 @@ def _shape(value: object, path: str) -> tuple[int, ...]:
 def _elements(value: object, shape: tuple[int, ...], path: str) -> Sequence[object]:
     if not isinstance(value, list):
         refuse(path, f"must be a list, got {_kind(value)}")
-    is_nested = any(isinstance(each, list) for each in value)
+    is_nested = list in set(map(type, value))  # as a set: large lists pass here
     flat = list(_flatten(value, path, depth=1)) if is_nested else value
     if len(flat) != prod(shape):
         refuse(path, f"{len(flat)} values for shape {_dims(shape)}, which holds {prod(shape)}")
@@ -177,8 +186,7 @@ def _check_nesting(value: object, shape: tuple[int, ...], path: str) -> None:
         _check_nesting(each, shape[1:], f"{path}[{index}]")
 
 
-def _packed(spec: TensorSpec, values: Sequence[object], path: str) -> Tensor:
-    numbers = _numbers(values, spec.dtype, path)
+def _packed(spec: TensorSpec, numbers: Sequence[float], path: str) -> Tensor:
     tensor = _tensor_or_none(spec, numbers)
     if tensor is None:
         single = TensorSpec(spec.name, spec.dtype, (1,))

@@ -9,7 +9,7 @@ Server, "Binary tensor data extension".
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from gatewayd.core.cost import Costs
@@ -122,7 +122,7 @@ def read_body(document: object, tail: BinaryTail | None = None) -> InferenceBody
     body = read_mapping(document, "body", known=_BODY_KEYS)
     source = _source(body)
     inputs = _inputs(body.get("inputs"), tail, has_source=source is not None)
-    return replace(_options(body), inputs=inputs, source=source)
+    return _body(body, inputs=inputs, source=source)
 
 
 def read_raw(content: bytes, document: object) -> InferenceBody:
@@ -130,8 +130,8 @@ def read_raw(content: bytes, document: object) -> InferenceBody:
 
     Raises: BadRequest naming the path of the first mistake; TooLarge.
     """
-    options = _options(read_mapping(document, "body", known=("id", "parameters")))
-    return replace(options, raw=_bounded(content, MAX_RAW_BYTES, kind="a raw tensor"))
+    options = read_mapping(document, "body", known=("id", "parameters"))
+    return _body(options, raw=_bounded(content, MAX_RAW_BYTES, kind="a raw tensor"))
 
 
 def encode_result(result: InferenceResult) -> bytes:
@@ -145,7 +145,7 @@ def encode_answer(result: InferenceResult, body: InferenceBody) -> tuple[bytes, 
     if not as_bytes:
         return encode_result(result), None
     outputs = [_announced(tensor) if body.is_binary(tensor.name) else write_tensor(tensor) for tensor in result.outputs]
-    head = _json({**result_document(replace(result, outputs=())), "outputs": outputs})
+    head = _json(_result_document(result, outputs))
     return b"".join((head, *(tensor.content for tensor in as_bytes))), len(head)
 
 
@@ -169,11 +169,15 @@ def encode_error(error: GatewayError, *, id: str | None) -> bytes:  # noqa: A002
 
 def result_document(result: InferenceResult) -> dict[str, object]:
     """Return the answer as JSON values; numbers that are not finite become null."""
+    return _result_document(result, [write_tensor(tensor) for tensor in result.outputs])
+
+
+def _result_document(result: InferenceResult, outputs: list[dict[str, object]]) -> dict[str, object]:
     return {
         "id": str(result.id),
         "model_name": result.model,
         "model_version": str(result.version),
-        "outputs": [write_tensor(tensor) for tensor in result.outputs],
+        "outputs": outputs,
         "parameters": _result_parameters(result),
     }
 
@@ -249,18 +253,30 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(message)
 
 
-def _options(body: Mapping[str, object]) -> InferenceBody:
+def _body(
+    body: Mapping[str, object],
+    *,
+    inputs: tuple[Tensor, ...] = (),
+    source: SensorRef | None = None,
+    raw: bytes | None = None,
+) -> InferenceBody:
+    # Clients that have no id of their own send an empty one.
+    name = read_text(body["id"], "id") if body.get("id", "") not in (None, "") else None
+    if "parameters" not in body and "outputs" not in body:
+        return InferenceBody(inputs, raw, source, id=name)
     outputs = _outputs(body.get("outputs"))
     parameters = read_mapping(body.get("parameters", {}), "parameters", known=_PARAMETER_KEYS)
     pin, prefer = _placement(read_text(parameters.get("placement", "auto"), "parameters.placement"))
     return InferenceBody(
+        inputs,
+        raw,
+        source,
         pin=pin,
         prefer=prefer,
         privacy=_privacy(parameters.get("privacy", Privacy.ANY.value)),
         deadline_ms=_deadline(parameters),
         request_class=read_text(parameters.get("class", "default"), "parameters.class"),
-        # Clients that have no id of their own send an empty one.
-        id=read_text(body["id"], "id") if body.get("id", "") not in (None, "") else None,
+        id=name,
         outputs=tuple(name for name, _ in outputs),
         binary=_flag(parameters.get("binary_data_output"), "parameters.binary_data_output") or False,
         binary_named=tuple((name, wish) for name, wish in outputs if wish is not None),
