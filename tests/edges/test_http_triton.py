@@ -12,7 +12,7 @@ from tests.broker import Broker
 from tests.gateway import PATIENCE_S, REPOSITORY, Gateway, add_speaker
 
 PYTHON = REPOSITORY / "build" / "tritonclient-venv" / "bin" / "python"
-CONVERSATION = Path(__file__).parent / "triton_conversation.py"
+CONVERSATION = REPOSITORY / "bench" / "peers" / "triton_conversation.py"
 
 
 @pytest.fixture

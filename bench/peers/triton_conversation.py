@@ -1,6 +1,6 @@
 """Run under tritonclient's own environment by test_http_triton.py: what its user does, with the client's defaults.
 
-    triton_conversation.py HOST:PORT MODEL INPUT OUTPUT
+triton_conversation.py HOST:PORT MODEL INPUT OUTPUT
 """
 
 import json
