@@ -12,7 +12,7 @@ from gatewayd.core.errors import BadRequest, TooLarge
 from gatewayd.core.names import RequestId
 from gatewayd.core.request import NODE, InferenceResult, Measured
 from gatewayd.core.tensor import DType, Tensor
-from gatewayd.wire.tensors import InferenceBody, decode_parts, encode_answer
+from gatewayd.wire.tensors import InferenceBody, decode_parts, encode_answer, read_body
 
 SCORES = Tensor("scores", DType.FP32, (1, 2), struct.pack("<2f", 0.1, 0.9))
 BOXES = Tensor("boxes", DType.INT8, (3,), b"\x01\xff\x00")
@@ -65,8 +65,6 @@ def test_sizes_that_lie_are_refused(tensor: dict[str, object], tail: bytes, mess
 
 
 def test_bytes_announced_without_a_place_are_refused() -> None:
-    from gatewayd.wire.tensors import read_body  # noqa: PLC0415 - one test
-
     with pytest.raises(BadRequest, match="the header Inference-Header-Content-Length tells where"):
         read_body({"inputs": [announced(4)]})
 
