@@ -131,6 +131,10 @@ class Server:
         """Return the proportional set size of the child and all that descend from it."""
         return sum(map(_pss_bytes, _tree(self._child.pid)))
 
+    def cpu_s(self) -> float:
+        """Return the processor time of the child and all that descend from it, so far."""
+        return sum(map(_cpu_s, _tree(self._child.pid)))
+
     @property
     def elapsed_s(self) -> float:
         """How long ago the child was started."""
@@ -156,6 +160,11 @@ def _pss_bytes(pid: int) -> int:
         if line.startswith("Pss:"):
             return int(line.split()[1]) * 1024
     return 0
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Connection:

@@ -1,6 +1,7 @@
 """Config to what each part takes: the composition root's translations. Values only, but for password and profile files."""
 
 import importlib.util
+import resource
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,6 +23,8 @@ from gatewayd.services.tracking import TrackingOptions
 from gatewayd.wire.access_tokens import parse_tokens
 from gatewayd.wire.profiles import parse_profile
 from gatewayd.wire.topics import Topics
+
+_OTHER_FILES = 256  # workers, stores, links, logs
 
 
 def load_profiles(folder: Path | None) -> Mapping[str, Profile]:
@@ -81,7 +84,20 @@ def http_listen(config: Config) -> HttpListen:
     """Return where the HTTP API listens. Raises: OSError (certificate or key)."""
     http = config.http
     tls = tls_context(http.tls.cert_file, http.tls.key_file, http.tls.client_ca_file) if http.tls else None
-    return HttpListen(http.host, http.port, tls, http.unix_socket, http.max_connections)
+    return HttpListen(http.host, http.port, tls, http.unix_socket, _affordable(http.max_connections))
+
+
+def _affordable(connections: int) -> int:
+    """Raise this process's limit of open files for so many connections; return how many it can hold beside the rest.
+
+    A process that is out of descriptors accepts nothing, starts no worker and opens no store.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == resource.RLIM_INFINITY else max(8, min(connections, soft - _OTHER_FILES))
 
 
 def http_guard(config: Config) -> Guard:

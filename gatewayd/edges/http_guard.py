@@ -8,6 +8,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -118,12 +119,14 @@ def peer_of(request: web.BaseRequest) -> str | None:
     return str(peer[0]) if isinstance(peer, tuple) and peer else None
 
 
+@lru_cache(maxsize=256)  # a handful of names come over and over
 def host_name(host: str) -> str:
     """Return the name or address in a Host header, without its port, lower case."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return name.lower().rstrip(".")
 
 
+@lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

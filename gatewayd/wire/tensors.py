@@ -156,7 +156,7 @@ def _announced(tensor: Tensor) -> dict[str, object]:
 
 
 def _json(document: object) -> bytes:
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(document).encode()
 
 
 def encode_error(error: GatewayError, *, id: str | None) -> bytes:  # noqa: A002 - the protocol's own word
@@ -240,7 +240,7 @@ def _bounded(payload: T, limit: int, *, kind: str, may_be_empty: bool = False) -
 
 def _parse_json(payload: bytes) -> object:
     try:
-        return json.loads(payload, parse_constant=_refuse_constant)
+        return _DECODER.decode(payload.decode())
     except RecursionError as error:
         raise BadRequest("the JSON body is nested too deeply") from error
     except ValueError as error:
@@ -251,6 +251,11 @@ def _parse_json(payload: bytes) -> object:
 def _refuse_constant(text: str) -> NoReturn:
     message = f"{text} is no JSON number"
     raise ValueError(message)
+
+
+# Made once: the functions of `json` make one for each call, which costs as much as a small body.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 def _body(
