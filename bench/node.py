@@ -2,8 +2,8 @@
 
     python bench/node.py [--rounds N] [--calls N]
 
-KWS goes as JSON (490 int8 values), VWW as raw bytes (27,648) where the server speaks the binary tensor extension and as
-JSON where it does not (MLServer); every server gets the same bytes for the same way. One connection, closed loop, the p50
+KWS goes as JSON (490 int8 values), VWW (27,648) as bytes behind its JSON header, or as JSON where the server takes no bytes or
+is slower with them; every server gets the same bytes for the same way. One connection, closed loop, the p50
 of each round, medians over the rounds; ratios are taken round by round. Models: kws_ref_model.tflite and
 vww_96_int8.tflite of MLPerf Tiny in $GATEWAYD_BENCH_MODELS; without them the project's own speaker model stands for both.
 """
@@ -15,6 +15,7 @@ import os
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -153,6 +154,22 @@ def asking(connection: Connection, whole: bytes) -> Callable[[], None]:
     return ask
 
 
+def prefers_json(connection: Connection, served: Served) -> bool:
+    """Tell whether a server takes no binary tensors, or is slower with them: every peer is asked in its better way."""
+    try:
+        in_bytes = statistics.median(timed(asking(connection, served.binary_request())) for _ in range(9))
+    except RuntimeError:
+        return True
+    return statistics.median(timed(asking(connection, served.json_request())) for _ in range(9)) < in_bytes
+
+
+def timed(task: Callable[[], None]) -> float:
+    """Return the seconds a task takes."""
+    start_s = time.perf_counter()
+    task()
+    return time.perf_counter() - start_s
+
+
 def bare(served: Served) -> Callable[[], object]:
     """Return a task that runs the model in this process."""
     sys.path.insert(0, str(PEERS))
@@ -168,9 +185,10 @@ def measure(servers: Sequence[Server], served: tuple[Served, Served], *, rounds:
     report = Report("node-http")
     with ExitStack() as stack:
         links = {server.name: stack.enter_context(Connection(server.port)) for server in servers}
+        slow_in_bytes = [name for name, link in links.items() if prefers_json(link, vww)]
         small = {name: asking(link, kws.json_request()) for name, link in links.items()}
         large = {
-            name: asking(link, vww.json_request() if name.startswith("mlserver") else vww.binary_request())
+            name: asking(link, vww.json_request()) if name in slow_in_bytes else asking(link, vww.binary_request())
             for name, link in links.items()
         }
         in_kws = interleaved({"litert": bare(kws), **small}, rounds=rounds, calls=calls)
@@ -185,8 +203,10 @@ def measure(servers: Sequence[Server], served: tuple[Served, Served], *, rounds:
     report.add("kws_over_bare_aiohttp", ratio(in_kws, "gatewayd", "aiohttp"), ("<=", 1.3))
     report.add("vww_binary_over_bare_aiohttp", ratio(in_vww, "gatewayd", "aiohttp"))
     for peer in (each.name for each in servers if each.name not in {"gatewayd", "aiohttp"}):
-        report.add(f"kws_{peer}_over_gatewayd", ratio(in_kws, peer, "gatewayd"), (">=", 1.6))
-        report.add(f"vww_{peer}_over_gatewayd", ratio(in_vww, peer, "gatewayd"), (">=", 3.0))
+        # mlserver-1 is MLServer as it comes, with a worker process as we have; mlserver-0 isolates nothing.
+        is_goal = peer != "mlserver-0"
+        report.add(f"kws_{peer}_over_gatewayd", ratio(in_kws, peer, "gatewayd"), (">=", 1.6) if is_goal else None)
+        report.add(f"vww_{peer}_over_gatewayd", ratio(in_vww, peer, "gatewayd"), (">=", 3.0) if is_goal else None)
     return report
 
 
@@ -244,7 +264,7 @@ def main() -> int:
         for peer in ("mlserver-0", "mlserver-1"):
             if peer in (each.name for each in servers):
                 share = report.figures["gatewayd_pss_mib"] / report.figures[f"{peer}_pss_mib"]
-                report.add(f"pss_over_{peer}", share, ("<=", 0.75))
+                report.add(f"pss_over_{peer}", share, ("<=", 0.75) if peer == "mlserver-1" else None)
         report.add("first_answer_s", first_answers(folders[0], served[0], rounds=3), ("<=", 1.0))
     report.finish()
     return 0

@@ -272,8 +272,14 @@ _MODEL_READY: Json = {
 }
 
 
+_PATTERNS = {
+    "model": "^[a-z0-9][a-z0-9_-]{0,62}(:[a-z0-9][a-z0-9_-]{0,62}|@[1-9][0-9]{0,8})?$",
+    "version": "^[1-9][0-9]{0,8}$",
+}
+
+
 def _segment(name: str, description: str) -> Json:
-    schema = {"type": "string", "minLength": 1}
+    schema = {"type": "string", "pattern": _PATTERNS[name]}
     return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
 
 

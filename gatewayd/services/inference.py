@@ -12,7 +12,7 @@ from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
 from gatewayd.core.placement import Decision, Option, Placement, place
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured
-from gatewayd.core.tensor import Tensor, TensorSpec, converted, real_value
+from gatewayd.core.tensor import Quantization, Tensor, converted, real_value
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.options import Candidate, OptionFinder, Options
@@ -80,7 +80,7 @@ class Inference:
             raise
         total_s = self._clock() - started_s
         outputs = _outputs(speech, ran)
-        label, score = _likeliest(outputs, speech.output_specs, version.signature.labels)
+        label, score = _likeliest(outputs, version.signature.labels, speech.first_quantization)
         result = InferenceResult(
             id=request.id,
             model=str(version.model),
@@ -162,7 +162,7 @@ def _chosen(outputs: tuple[Tensor, ...], names: Sequence[str]) -> tuple[Tensor, 
 
 
 def _likeliest(
-    outputs: Sequence[Tensor], specs: Sequence[TensorSpec], labels: Sequence[str]
+    outputs: Sequence[Tensor], labels: Sequence[str], quantization: Quantization | None = None
 ) -> tuple[str | None, float | None]:
     if not labels or not outputs:
         return None, None
@@ -171,7 +171,7 @@ def _likeliest(
     if not finite:
         return None, None
     best = max(finite, key=values.__getitem__)
-    return labels[best], real_value(values[best], specs[0].quantization)
+    return labels[best], real_value(values[best], quantization)
 
 
 def _decision(

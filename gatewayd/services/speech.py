@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.model import Version
 from gatewayd.core.request import InferenceRequest
-from gatewayd.core.tensor import Tensor, TensorSpec
+from gatewayd.core.tensor import Quantization, Tensor, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,11 @@ class Speech:
     inputs: tuple[Tensor, ...]
     input_specs: tuple[TensorSpec, ...]
     output_specs: tuple[TensorSpec, ...]
+
+    @property
+    def first_quantization(self) -> Quantization | None:
+        """What the values of the first output mean; None: they are real values."""
+        return self.output_specs[0].quantization if self.output_specs else None
 
 
 def speech_of(request: InferenceRequest, version: Version) -> Speech:
