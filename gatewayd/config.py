@@ -4,8 +4,6 @@ The classes below are the config file: a field is an option, its default what ho
 option is explained in `config/gatewayd.yaml`. Nothing here opens a socket or reads another file than the one named.
 """
 
-import ipaddress
-import os
 import re
 import socket
 from collections.abc import Mapping
@@ -14,17 +12,16 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from gatewayd.config_errors import ConfigError, problem_lines
+from gatewayd.config_http import AnyPort, Host, Http
+from gatewayd.config_types import FilePath, Seconds, Section, matched, one_level, within
 from gatewayd.core.cost import Weights
 from gatewayd.core.update import Limits
 from gatewayd.wire.strict_yaml import MAX_YAML_BYTES, YamlRefused, load_yaml
@@ -39,25 +36,8 @@ def _host_name() -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().lower()).strip("-_")[:63] or "gateway"
 
 
-def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
-    if not path.name or "\0" in str(path):
-        raise ValueError("names no file or directory: write a path, or null where that is allowed")
-    return Path(info.context["folder"], path) if info.context else path
-
-
-def _one_level(text: str) -> str:
-    return _matched(text, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "must be 1–63 letters, digits, '_', '.' or '-'")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _topic(text: str) -> str:
-    return _matched(
+    return matched(
         text,
         r"[^/+#$\s\0][^+#\s\0]{0,127}(?<!/)",
         "must be topic levels without '+', '#', blanks or a '/' at either end",
@@ -65,56 +45,17 @@ def _topic(text: str) -> str:
 
 
 def _reply_prefix(text: str) -> str:
-    return _matched(
+    return matched(
         text, r"[^/+#$\s\0][^+#\s\0]{0,126}/", "must be topic levels that end in '/', without '+', '#' or blanks"
     )
 
 
-def _address(text: str) -> str:
-    return _matched(
-        text, r"[A-Za-z0-9_.:%-]{1,253}", "must be a host name or an IP address (the port is an option of its own)"
-    )
-
-
-def _matched(text: str, pattern: str, rule: str) -> str:
-    if re.fullmatch(pattern, text):
-        return text
-    raise ValueError(f"{text!r:.60} {rule}")
-
-
-def _within(low: float, high: float) -> AfterValidator:
-    """Bound a number; unlike pydantic's own constraints, the error names both ends."""
-
-    def check(number: float) -> float:
-        if low <= number <= high:
-            return number
-        size = "small" if number < low else "large"
-        raise ValueError(f"{number} is too {size} ({low}–{high})")
-
-    return AfterValidator(check)
-
-
-Port = Annotated[int, _within(1, 65535)]
-AnyPort = Annotated[int, _within(0, 65535)]
-Seconds = Annotated[float, _within(0.1, 86_400)]
-Weight = Annotated[float, _within(0, 1e9)]
-Host = Annotated[str, AfterValidator(_address)]
-FilePath = Annotated[Path, Field(strict=False), AfterValidator(_from_config_folder)]
+Port = Annotated[int, within(1, 65535)]
+Weight = Annotated[float, within(0, 1e9)]
 NodeName = Annotated[
-    str, BeforeValidator(lambda name: _host_name() if name is None else name), AfterValidator(_one_level)
+    str, BeforeValidator(lambda name: _host_name() if name is None else name), AfterValidator(one_level)
 ]
 Version = Annotated[Literal["5", "3.1.1", "auto"], BeforeValidator(lambda version: "5" if version == 5 else version)]  # noqa: PLR2004 - unquoted in YAML it is a number
-
-
-class Section(BaseModel):
-    """A mapping of the file. Immutable; a key it does not know is a problem; left empty, it holds its defaults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_means_defaults(cls, given: object) -> object:
-        return {} if given is None else given
 
 
 class Node(Section):
@@ -163,8 +104,8 @@ class Mqtt(Section):
     prefix: Annotated[str, AfterValidator(_topic)] = "gatewayd"
     username: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     password_file: FilePath | None = None
-    keepalive_s: Annotated[int, _within(5, 3600)] = 30
-    max_payload_bytes: Annotated[int, _within(1024, 64 * _MIB)] = _MIB
+    keepalive_s: Annotated[int, within(5, 3600)] = 30
+    max_payload_bytes: Annotated[int, within(1024, 64 * _MIB)] = _MIB
     reply_prefixes: tuple[Annotated[str, AfterValidator(_reply_prefix)], ...] = Field(
         ("gatewayd-reply/", "reply/"), max_length=32, strict=False
     )
@@ -195,60 +136,13 @@ class Mqtt(Section):
         return embedded
 
 
-class HttpTls(Section):
-    """TLS of the HTTP API. `client_ca_file` null: clients need no certificate."""
-
-    cert_file: FilePath
-    key_file: FilePath
-    client_ca_file: FilePath | None = None
-
-
-class Http(Section):
-    """The HTTP API. Port 0: any free one, which the log names.
-
-    `tokens_file` null: the systemd credential `http-tokens` where there is one. `insecure`: beyond loopback all the same.
-    """
-
-    host: Host = "127.0.0.1"
-    port: AnyPort = 8080
-    unix_socket: FilePath | None = None
-    tls: HttpTls | None = None
-    tokens_file: FilePath | None = None
-    hosts: tuple[Host, ...] = Field((), max_length=32, strict=False)
-    max_body_bytes: Annotated[int, _within(1024, _GIB)] = 8 * _MIB
-    max_connections: Annotated[int, _within(8, 100_000)] = 1000
-    max_requests_per_s: Annotated[float, _within(0, 1e6)] = 0.0
-    idle_s: Seconds = 30.0
-    body_s: Seconds = 30.0
-    insecure: bool = False
-
-    @field_validator("insecure")
-    @classmethod
-    def _is_said_beyond_loopback(cls, insecure: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's shape
-        host = info.data.get("host", "127.0.0.1")
-        is_guarded = info.data.get("tls") is not None and cls.tokens_path(info.data.get("tokens_file")) is not None
-        if not insecure and not is_guarded and not _is_loopback(host):
-            raise ValueError(
-                f"http.host {host} opens the API to the network: give http.tls and http.tokens_file, or write true here"
-            )
-        return insecure
-
-    @staticmethod
-    def tokens_path(tokens_file: Path | None) -> Path | None:
-        """Where the tokens are: the file named, or the systemd credential; None: no tokens."""
-        if tokens_file is not None:
-            return tokens_file
-        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"), "http-tokens")
-        return credential if credential.is_file() else None
-
-
 class Coap(Section):
     """The CoAP edge. Port 0: any free one, which the log names."""
 
     enabled: bool = True
     host: Host = "127.0.0.1"
     port: AnyPort = 5683
-    max_payload_bytes: Annotated[int, _within(1024, 8 * _MIB)] = 256 * 1024
+    max_payload_bytes: Annotated[int, within(1024, 8 * _MIB)] = 256 * 1024
 
 
 class Engine(Section):
@@ -261,9 +155,9 @@ class Engine(Section):
 class NodeRuntime(Section):
     """Inference on the node. `memory_limit_bytes` 0: none; `queue_limit` requests wait per model at most."""
 
-    max_loaded: Annotated[int, _within(1, 256)] = 8
-    queue_limit: Annotated[int, _within(1, 10_000)] = 64
-    memory_limit_bytes: Annotated[int, _within(0, 1024 * _GIB)] = 0
+    max_loaded: Annotated[int, within(1, 256)] = 8
+    queue_limit: Annotated[int, within(1, 10_000)] = 64
+    memory_limit_bytes: Annotated[int, within(0, 1024 * _GIB)] = 0
     trial_timeout_s: Seconds = 30.0
 
 
@@ -274,7 +168,7 @@ class Devices(Section):
     profiles_dir: FilePath | None = None
     ping_every_s: Seconds = 30.0
     absent_after_s: Seconds = 90.0
-    max_devices: Annotated[int, _within(1, 10_000)] = 1000
+    max_devices: Annotated[int, within(1, 10_000)] = 1000
 
     @field_validator("absent_after_s")
     @classmethod
@@ -307,10 +201,10 @@ BUILT_IN_CLASSES: Mapping[str, ClassWeights] = {
 class Requests(Section):
     """Inference requests. Classes of the file are added to the built-in ones, or replace those of the same name."""
 
-    default_deadline_ms: Annotated[int, _within(1, 3_600_000)] = 5000
-    max_deadline_ms: Annotated[int, _within(1, 3_600_000)] = 60_000
-    decisions_kept: Annotated[int, _within(1, 1_000_000)] = 1000
-    classes: dict[Annotated[str, AfterValidator(_one_level)], ClassWeights] = Field(
+    default_deadline_ms: Annotated[int, within(1, 3_600_000)] = 5000
+    max_deadline_ms: Annotated[int, within(1, 3_600_000)] = 60_000
+    decisions_kept: Annotated[int, within(1, 1_000_000)] = 1000
+    classes: dict[Annotated[str, AfterValidator(one_level)], ClassWeights] = Field(
         dict(BUILT_IN_CLASSES), max_length=64
     )
 
@@ -345,7 +239,7 @@ class Pushes(Section):
     self_test_s: Seconds = Limits().self_test_s
     trial_s: Seconds = Limits().trial_s
     absence_s: Seconds = Limits().absence_s
-    max_concurrent: Annotated[int, _within(1, 1000)] = 8
+    max_concurrent: Annotated[int, within(1, 1000)] = 8
 
     @property
     def limits(self) -> Limits:
@@ -356,7 +250,7 @@ class Pushes(Section):
 class Bounds(Section):
     """What is refused for its size, wherever it comes from."""
 
-    max_model_bytes: Annotated[int, _within(1024, _GIB)] = 8 * _MIB
+    max_model_bytes: Annotated[int, within(1024, _GIB)] = 8 * _MIB
 
 
 class Log(Section):
