@@ -3,8 +3,8 @@
 #   docker run --read-only --tmpfs /tmp --network host -v gatewayd:/var/lib/gatewayd \
 #       -v ./gatewayd.yaml:/etc/gatewayd/gatewayd.yaml:ro gatewayd
 #
-# Without `--network host`, the config must name the broker's host and let http and coap listen on 0.0.0.0; then publish the
-# ports on loopback only (`-p 127.0.0.1:8080:8080`), because the API has no users yet.
+# Without `--network host`, the config must name the broker's host and let http and coap listen on 0.0.0.0: http then with
+# tls and tokens_file, or with `insecure: true` and the port published on loopback only (`-p 127.0.0.1:8080:8080`).
 #
 # 32-bit ARM is not built here: its engine, tflite-runtime, has no wheel for this Python.
 

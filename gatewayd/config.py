@@ -21,6 +21,7 @@ from pydantic import (
 
 from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
+from gatewayd.config_http import AnyPort, Host, Http
 from gatewayd.config_types import FilePath, Seconds, Section, matched, one_level, within
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.cost import Weights
@@ -52,16 +53,8 @@ def _reply_prefix(text: str) -> str:
     )
 
 
-def _address(text: str) -> str:
-    return matched(
-        text, r"[A-Za-z0-9_.:%-]{1,253}", "must be a host name or an IP address (the port is an option of its own)"
-    )
-
-
 Port = Annotated[int, within(1, 65535)]
-AnyPort = Annotated[int, within(0, 65535)]
 Weight = Annotated[float, within(0, 1e9)]
-Host = Annotated[str, AfterValidator(_address)]
 NodeName = Annotated[
     str, BeforeValidator(lambda name: _host_name() if name is None else name), AfterValidator(one_level)
 ]
@@ -144,14 +137,6 @@ class Mqtt(Section):
         if embedded.enabled and info.data.get("tls") is not None:
             raise ValueError("enabled goes without mqtt.tls: the embedded broker is reached over loopback only")
         return embedded
-
-
-class Http(Section):
-    """The HTTP API. Port 0: any free one, which the log names."""
-
-    host: Host = "127.0.0.1"
-    port: AnyPort = 8080
-    max_body_bytes: Annotated[int, within(1024, _GIB)] = 8 * _MIB
 
 
 class Coap(Section):

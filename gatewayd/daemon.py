@@ -15,7 +15,7 @@ import signal
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
@@ -43,15 +43,26 @@ from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.core.names import DeviceId
 from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.coap import serve_coap
-from gatewayd.edges.http import serve_http
+from gatewayd.edges.http_events import EventStreams
+from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
 from gatewayd.links.mqtt import MqttDeviceLink
-from gatewayd.parts import engine_specs, load_profiles, mqtt_options, tracking_options, trial_limits, worker_limits
+from gatewayd.parts import (
+    engine_specs,
+    http_guard,
+    http_listen,
+    load_profiles,
+    mqtt_options,
+    tracking_options,
+    trial_limits,
+    worker_limits,
+)
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
+from gatewayd.services.loading import Loading
 from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink
 from gatewayd.services.preflight import Preflight
@@ -118,6 +129,7 @@ class _Events:
     """Hands each event to the metrics and to the MQTT edge, which is made after those that announce."""
 
     metrics: Metrics
+    streams: EventStreams = field(default_factory=EventStreams)
     edge: MqttEdge | None = None
     is_draining: bool = False
 
@@ -128,6 +140,7 @@ class _Events:
     def __call__(self, event: GatewayEvent) -> None:
         log_event(event)
         self.metrics.observe(event)
+        self.streams.publish(event)
         if self.edge is not None:
             self.edge.publish_event(event)
 
@@ -282,12 +295,14 @@ async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExi
         ports["coap_port"] = await listening(stack, server, section="coap", host=coap.host, port=coap.port)
     server = serve_http(
         api,
-        host=http.host,
-        port=http.port,
-        max_body_bytes=http.max_body_bytes,
+        http_listen(config),
+        max_body_bytes=config.http.max_body_bytes,
         metrics_text=events.metrics.text,
         ready=events.is_serving,
+        guard=http_guard(config),
+        events=events.streams,
         notify=events,
+        timeouts=HttpTimeouts(head_s=config.http.idle_s, body_s=config.http.body_s),
     )
     ports["http_port"] = await listening(stack, server, section="http", host=http.host, port=http.port)
     return ports
@@ -353,7 +368,10 @@ def _core(
         on_served=renting.served,
     )
     node = _node(config, connection, workers, watch)
-    services = Services(inference, catalog, tracking, pushes, decisions, _requests(config), node, keys, preflight)
+    loading = Loading(catalog, workers)
+    services = Services(
+        inference, catalog, loading, tracking, pushes, decisions, _requests(config), node, keys, preflight
+    )
     return _Core(catalog, tracking, desires, pushes, renting, preflight, services)
 
 

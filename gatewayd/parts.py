@@ -1,6 +1,7 @@
 """Config to what each part takes: the composition root's translations. Values only, but for password and profile files."""
 
 import importlib.util
+import resource
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,12 +14,18 @@ from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.config import Config, Engine
 from gatewayd.core.device import Profile
 from gatewayd.core.engine import EngineSpec
+from gatewayd.core.errors import BadRequest
+from gatewayd.edges.http_guard import Guard
+from gatewayd.edges.http_server import HttpListen, tls_context
 from gatewayd.edges.mqtt_announcements import offline_message, online_message
 from gatewayd.places import profiles_folder
 from gatewayd.services.tracking import TrackingOptions
 from gatewayd.startup import first_line
+from gatewayd.wire.access_tokens import parse_tokens
 from gatewayd.wire.profiles import parse_profile
 from gatewayd.wire.topics import Topics
+
+_OTHER_FILES = 256  # workers, stores, links, logs
 
 
 def load_profiles(folder: Path | None) -> Mapping[str, Profile]:
@@ -85,6 +92,36 @@ def mqtt_options(config: Config, topics: Topics) -> MqttOptions:
         str(path) if path else None for path in (mqtt.tls.ca_file, mqtt.tls.cert_file, mqtt.tls.key_file)
     )
     return replace(options, tls=True, ca_file=ca, cert_file=certificate, key_file=key)
+
+
+def http_listen(config: Config) -> HttpListen:
+    """Return where the HTTP API listens. Raises: OSError (certificate or key)."""
+    http = config.http
+    tls = tls_context(http.tls.cert_file, http.tls.key_file, http.tls.client_ca_file) if http.tls else None
+    return HttpListen(http.host, http.port, tls, http.unix_socket, _affordable(http.max_connections))
+
+
+def _affordable(connections: int) -> int:
+    """Raise this process's limit of open files for so many connections; return how many it can hold beside the rest.
+
+    A process that is out of descriptors accepts nothing, starts no worker and opens no store.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == resource.RLIM_INFINITY else max(8, min(connections, soft - _OTHER_FILES))
+
+
+def http_guard(config: Config) -> Guard:
+    """Return who may come in over HTTP. Raises: OSError, BadRequest (the file of tokens)."""
+    http = config.http
+    path = http.tokens_path(http.tokens_file)
+    tokens = parse_tokens(path.read_text()) if path is not None else ()
+    if path is not None and not tokens:
+        raise BadRequest(f"{path}: holds no token, so nobody could come in: gatewayd token NAME --role admin makes one")
+    return Guard(time.monotonic, tokens, frozenset(map(str.lower, http.hosts)), http.max_requests_per_s)
 
 
 def tracking_options(config: Config) -> TrackingOptions:

@@ -182,6 +182,27 @@ class FakeCatalog:
 
 
 @dataclass
+class FakeLoading:
+    """Remembers what was loaded."""
+
+    names: set[str] = field(default_factory=set)
+
+    def is_loaded(self, version: Version) -> bool:
+        return str(version) in self.names
+
+    async def load(self, ref: ModelRef) -> Version:
+        version = FakeCatalog().resolve(ref)
+        self.names.add(str(version))
+        return version
+
+    async def unload(self, model: ModelName) -> int:
+        FakeCatalog().resolve(ModelRef(model))
+        gone = {name for name in self.names if name.startswith(f"{model}@")}
+        self.names -= gone
+        return len(gone)
+
+
+@dataclass
 class FakeTracking:
     """A list of devices."""
 
@@ -338,6 +359,7 @@ class World:
 
     inference: FakeInference = field(default_factory=FakeInference)
     catalog: FakeCatalog = field(default_factory=FakeCatalog)
+    loading: FakeLoading = field(default_factory=FakeLoading)
     tracking: FakeTracking = field(default_factory=FakeTracking)
     pushes: FakePushes = field(default_factory=FakePushes)
     decisions: FakeDecisions = field(default_factory=FakeDecisions)
@@ -354,6 +376,7 @@ class World:
         return Services(
             inference=self.inference,
             catalog=self.catalog,
+            loading=self.loading,
             tracking=self.tracking,
             pushes=self.pushes,
             decisions=self.decisions,

@@ -130,6 +130,15 @@ ONE_MISTAKE = [
     ("http: {port: 80.5}", "http.port: 80.5 is not a whole number"),
     ("http: {port: true}", "http.port: True is not a whole number"),
     ("http: 8080", "http: 8080 is not a mapping: write 'key: value' lines below it"),
+    (
+        "http: {host: 0.0.0.0}",
+        "http.insecure: http.host 0.0.0.0 opens the API to the network: give http.tls and http.tokens_file, or write true here",
+    ),
+    (
+        "http: {host: gw.lan, tokens_file: t}",
+        "http.insecure: http.host gw.lan opens the API to the network: give http.tls and http.tokens_file, or write true here",
+    ),
+    ("http: {tls: {cert_file: c}}", "http.tls.key_file: is missing"),
     ("http: {host: 'a b'}", "http.host: 'a b' must be a host name or an IP address (the port is an option of its own)"),
     ("http: {host: 5}", "http.host: 5 is not text: put it in quotes"),
     ("coap: {enabled: off}", "coap.enabled: 'off' is neither true nor false"),
@@ -266,3 +275,24 @@ def test_engines_that_make_no_sense(engine: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(f"engines: [{engine}]")
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "http",
+    [
+        "{host: '::1'}",
+        "{host: localhost}",
+        "{host: 0.0.0.0, insecure: true}",
+        "{host: 0.0.0.0, tokens_file: t, tls: {cert_file: c, key_file: k}}",
+    ],
+)
+def test_the_api_is_opened_to_the_network_only_on_purpose(http: str) -> None:
+    assert parse(f"http: {http}").http.port == 8080
+
+
+def test_tokens_may_come_as_a_systemd_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "http: {host: 0.0.0.0, tls: {cert_file: c, key_file: k}}"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert len(problems(text)) == 1
+    (tmp_path / "http-tokens").write_text("")
+    assert parse(text).http.tokens_path(None) == tmp_path / "http-tokens"

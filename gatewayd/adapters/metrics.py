@@ -6,6 +6,7 @@ One registry of its own, so that two daemons in one process (the tests) do not m
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import assert_never
 
 from prometheus_client import (
@@ -124,10 +125,20 @@ class Metrics:
         return generate_latest(self._registry)
 
 
+@dataclass(frozen=True, slots=True)
+class _ServedChildren:
+    """The series of answers with one pair of labels; models are capped, so there are few."""
+
+    requests: Counter
+    duration: Histogram
+
+
 class _RequestMetrics:
     """What requests cost, predicted and measured."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._served: dict[tuple[str, str], _ServedChildren] = {}
+        self._ratios: dict[str, Histogram] = {}
         self._requests = Counter(
             "gatewayd_requests_total",
             "Inference requests, by where they ran (none: nowhere) and how they ended (ok or the error's code).",
@@ -163,16 +174,32 @@ class _RequestMetrics:
 
     def served(self, event: RequestServed, model: str) -> None:
         """Count an answer."""
-        result, target = event.result, _kind(event.result.ran_on)
+        result = event.result
         measured, predicted = result.measured, result.predicted
-        self._requests.labels(model, target, "ok").inc()
-        self._duration.labels(model, target).observe(measured.total_s)
+        children = self._of_served(model, _kind(result.ran_on))
+        children.requests.inc()
+        children.duration.observe(measured.total_s)
         if predicted is not None and measured.total_s > 0:
-            self._ratio.labels(target).observe(predicted.latency_s / measured.total_s)
+            self._ratio_of(_kind(result.ran_on)).observe(predicted.latency_s / measured.total_s)
         if measured.energy_uj:
             self._energy.labels(model).inc(measured.energy_uj / 1e6)
         if measured.link_bytes:
             self._link_bytes.labels(model).inc(measured.link_bytes)
+
+    def _of_served(self, model: str, target: str) -> _ServedChildren:
+        """Return the series of these labels; looking each up by its labels costs more than counting."""
+        found = self._served.get((model, target))
+        if found is None:
+            found = self._served[model, target] = _ServedChildren(
+                self._requests.labels(model, target, "ok"),
+                self._duration.labels(model, target),
+            )
+        return found
+
+    def _ratio_of(self, target: str) -> Histogram:
+        if target not in self._ratios:
+            self._ratios[target] = self._ratio.labels(target)
+        return self._ratios[target]
 
     def failed(self, event: RequestFailed, model: str) -> None:
         """Count a request that ended in an error."""

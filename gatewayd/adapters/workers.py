@@ -154,6 +154,15 @@ class Workers:
         self._quarantine.pop(digest, None)
         self._deaths.pop(digest, None)
 
+    def unload(self, digest: Digest) -> bool:
+        """Let an idle variant's process go; False when it is busy."""
+        occupied = self._seats.get(digest)
+        if occupied is not None and not occupied.seat.is_idle:
+            return False
+        if occupied is not None:
+            self._seats.pop(digest).task.cancel()
+        return True
+
     def set_gone(self, gone: Mapping[str, str]) -> None:
         """Say which engines cannot be used now, by label, and why: what ran on them moves to the next best, and back later."""
         self._gone = dict(gone)

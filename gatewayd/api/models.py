@@ -14,14 +14,15 @@ from gatewayd.api.verb import (
     Name,
     Number,
     Positional,
+    RefText,
     Result,
     Role,
     Text,
     Verb,
 )
-from gatewayd.core.errors import BadRequest, ModelRefused, TooLarge, UnknownModel
+from gatewayd.core.errors import BadRequest, Conflict, ModelRefused, NodeError, NoPlacement, TooLarge, UnknownModel
 from gatewayd.core.model import Signature, Variant, Version
-from gatewayd.core.names import ModelName, parse_alias, parse_model_name
+from gatewayd.core.names import ModelName, parse_alias, parse_model_name, parse_model_ref
 from gatewayd.core.registry import AliasMove
 from gatewayd.core.tensor import TensorSpec
 
@@ -110,6 +111,37 @@ class ModelMetadata(Result):
     outputs: list[TensorRow]
 
 
+class RepositoryRow(Result):
+    """One version in the repository's index; `reason` says whether it is in the node's memory.
+
+    Source: Triton Inference Server, "Model repository extension", "Index".
+    """
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class LoadModel(Arguments):
+    """Arguments of models.load. `model` is `kws` (its stable version), `kws:canary` or `kws@3`."""
+
+    model: Annotated[RefText, Positional()]
+
+
+class UnloadModel(Arguments):
+    """Arguments of models.unload."""
+
+    model: Annotated[Name, Positional()]
+
+
+class Loaded(Result):
+    """What models.load and models.unload answer: how many workers hold versions of the model now."""
+
+    model: str
+    loaded: int
+
+
 class AddModel(Arguments):
     """Arguments of models.add. `labels` name the elements of the first output."""
 
@@ -167,6 +199,39 @@ async def list_models(services: Services, args: ListModels, caller: Caller) -> M
         raise UnknownModel(f"no model {name!r}; there are: {', '.join(names[:20]) or 'none'}")
     moves = [_move_row(move) for move in await services.catalog.alias_history(name)]
     return ModelList(models=[_model_row(services, name, versions, moves=moves)])
+
+
+async def load(services: Services, args: LoadModel, caller: Caller) -> Loaded:  # noqa: ARG001 - a handler's shape
+    """Load a version on the node before it is needed."""
+    version = await services.loading.load(parse_model_ref(args.model))
+    versions = [each for each in services.catalog.versions() if each.model == version.model]
+    return Loaded(model=version.model, loaded=sum(map(services.loading.is_loaded, versions)))
+
+
+async def unload(services: Services, args: UnloadModel, caller: Caller) -> Loaded:  # noqa: ARG001 - a handler's shape
+    """Let a model's workers go; its next request loads it again."""
+    await services.loading.unload(parse_model_name(args.model))
+    return Loaded(model=args.model, loaded=0)
+
+
+def repository_rows(services: Services, *, only_ready: bool) -> list[RepositoryRow]:
+    """Return the repository's index: every version can be asked, loaded or not, unless nothing runs it."""
+    rows = [_repository_row(services, version) for version in services.catalog.versions()]
+    return [row for row in rows if row.state == _READY or not only_ready]
+
+
+_READY = "READY"
+
+
+def _repository_row(services: Services, version: Version) -> RepositoryRow:
+    runs = any(verdict.runs for variant in version.variants for verdict in variant.verdicts)
+    reason = "loaded" if services.loading.is_loaded(version) else "loaded when it is asked"
+    return RepositoryRow(
+        name=version.model,
+        version=str(version.number),
+        state=_READY if runs else "UNAVAILABLE",
+        reason=reason if runs else "no engine and no device runs it",
+    )
 
 
 async def move_alias(services: Services, args: MoveAlias, caller: Caller) -> MoveRow:
@@ -279,5 +344,23 @@ VERBS: tuple[AnyVerb, ...] = (
         move_alias,
         Role.OPERATOR,
         errors=(BadRequest, UnknownModel),
+    ),
+    Verb(
+        "models.load",
+        "Load a version on the node before it is needed",
+        LoadModel,
+        Loaded,
+        load,
+        Role.OPERATOR,
+        errors=(BadRequest, NoPlacement, NodeError, UnknownModel),
+    ),
+    Verb(
+        "models.unload",
+        "Let a model's workers go; its next request loads it again",
+        UnloadModel,
+        Loaded,
+        unload,
+        Role.OPERATOR,
+        errors=(BadRequest, Conflict, UnknownModel),
     ),
 )

@@ -69,6 +69,19 @@ class CatalogService(Protocol):
         """Return every recorded move, oldest first."""
 
 
+class LoadingService(Protocol):
+    """What is in the node's memory."""
+
+    def is_loaded(self, version: Version) -> bool:
+        """Whether a worker holds it."""
+
+    async def load(self, ref: ModelRef) -> Version:
+        """Load what `ref` names. Raises: UnknownModel, NoPlacement, NodeError."""
+
+    async def unload(self, model: ModelName) -> int:
+        """Let the model's workers go. Raises: UnknownModel, Conflict."""
+
+
 class TrackingService(Protocol):
     """The devices."""
 
@@ -202,6 +215,7 @@ class Requests:
             request_class=body.request_class,
             stream=body.stream,
             is_reset=body.is_reset,
+            outputs=body.outputs,
         )
 
 
@@ -211,6 +225,7 @@ class Services:
 
     inference: InferenceService
     catalog: CatalogService
+    loading: LoadingService
     tracking: TrackingService
     pushes: PushesService
     decisions: DecisionsService

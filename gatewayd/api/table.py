@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 from gatewayd.api import devices, fit, inference, keys, models, node, pushes
-from gatewayd.api.models import ModelMetadata, metadata
+from gatewayd.api.models import ModelMetadata, RepositoryRow, metadata, repository_rows
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller
 from gatewayd.core.errors import NotFound
@@ -61,6 +61,10 @@ class Api:
     def model_names(self) -> tuple[str, ...]:
         """Return the names of all models, in order."""
         return tuple(sorted({str(version.model) for version in self._services.catalog.versions()}))
+
+    def repository_index(self, *, only_ready: bool) -> list[RepositoryRow]:
+        """Return every version with whether it can be asked."""
+        return repository_rows(self._services, only_ready=only_ready)
 
     def metadata(self, model: str) -> ModelMetadata:
         """Return inputs, outputs and versions of a model. Raises: BadRequest, UnknownModel."""

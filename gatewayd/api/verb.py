@@ -81,10 +81,20 @@ FileContent = Annotated[
 ]
 """A file's bytes; base64 in JSON. The command line knows it by its content encoding and takes a path."""
 
-Name = Annotated[str, Field(min_length=1, max_length=63)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=63, json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9_.:-]*$"}),
+]
 """A model name, alias or device id; its grammar is checked by `core.names`."""
 
-RefText = Annotated[str, Field(min_length=1, max_length=128)]
+RefText = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=128,
+        json_schema_extra={"pattern": "^[a-z0-9][a-z0-9_-]*(:[a-z0-9][a-z0-9_-]*|@[1-9][0-9]{0,8})?$"},
+    ),
+]
 """`kws` (its stable version), `kws:canary` or `kws@3`."""
 
 Number = Annotated[int, Field(ge=1, le=2**31 - 1), BeforeValidator(_not_bool)]

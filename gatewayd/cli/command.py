@@ -1,5 +1,7 @@
 """The way into the client commands. Light to import: the verb table brings pydantic, which only these commands need."""
 
+import argparse
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -8,6 +10,21 @@ if TYPE_CHECKING:
 
 def add_commands(subparsers: "Subparsers") -> None:
     """Add one command per verb. What the parser then returns has the function that carries it out in `run`."""
-    from gatewayd.cli.verbs import add_verbs  # noqa: PLC0415 - see the module's docstring
+    from gatewayd.cli.access import add_token_command  # noqa: PLC0415 - see the module's docstring
+    from gatewayd.cli.verbs import add_verbs  # noqa: PLC0415 - as above
 
     add_verbs(subparsers)
+    add_token_command(subparsers.add_parser("token", help="make an access token for the HTTP API"))
+
+
+def add_completion(subparsers: "Subparsers", parser: argparse.ArgumentParser) -> None:
+    """Add the command that prints a completion script of `parser`, which has all its commands by the time it runs."""
+    from gatewayd.cli.completion import SHELLS, script_of  # noqa: PLC0415 - see the module's docstring
+
+    def run(args: argparse.Namespace) -> int:
+        sys.stdout.write(script_of(parser, args.shell))
+        return 0
+
+    completion = subparsers.add_parser("completion", help="print a completion script for your shell")
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(run=run)

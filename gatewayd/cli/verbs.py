@@ -3,7 +3,6 @@
 import argparse
 import base64
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from gatewayd.api.pushes import PushRow
 from gatewayd.api.table import VERBS
 from gatewayd.api.verb import AnyVerb, Positional
+from gatewayd.cli.access import access_of, add_arguments
 from gatewayd.cli.client import Client, NotReachable, Refused, UsageError
 from gatewayd.cli.progress import DONE, Screen, wait
 from gatewayd.cli.tables import text_of
@@ -23,7 +23,6 @@ from gatewayd.cli.tables import text_of
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse names this type no other way
 
-DEFAULT_URL = "http://127.0.0.1:8080"
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 # Keeps the verbs' arguments apart from the options of the program.
@@ -63,8 +62,9 @@ def run(
 
     Returns: 0 done, 1 refused or failed, 2 wrong usage, 3 no daemon reachable.
     """
-    verb, client = VERBS[args.verb], Client(args.url)
+    verb = VERBS[args.verb]
     try:
+        client = access_of(args).client()
         body = client.call(verb.name, _arguments(args, verb))
         if verb.name == _WAITS and not args.no_wait:
             return _pushed(client, body, args, out=out, err=err, sleep=sleep)
@@ -120,9 +120,7 @@ class _Option:
 
 def _add_verb(parser: argparse.ArgumentParser, verb: AnyVerb) -> None:
     parser.set_defaults(verb=verb.name, run=run)
-    parser.add_argument(
-        "--url", default=os.environ.get("GATEWAYD_URL", DEFAULT_URL), help="the daemon (default: %(default)s)"
-    )
+    add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if verb.name == _WAITS:
         parser.add_argument("--no-wait", action="store_true", help="return once the push has started")

@@ -61,6 +61,18 @@ class Forbidden(CallerError):
     code = "forbidden"
 
 
+class Unauthorized(CallerError):
+    """No token, or one that is not known here."""
+
+    code = "unauthorized"
+
+
+class RateLimited(CallerError):
+    """The caller asks more often than it may; later it may again."""
+
+    code = "rate_limited"
+
+
 class ModelRefused(CallerError):
     """Admission refused a model file; the message says which check and what was found."""
 

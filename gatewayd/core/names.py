@@ -5,6 +5,7 @@ Every name that arrives from outside passes through here once; past this point a
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
 
 from gatewayd.core.errors import BadRequest
@@ -60,6 +61,7 @@ def parse_digest(text: str) -> Digest:
     return Digest(_checked(_DIGEST, text, what="digest"))
 
 
+@lru_cache(maxsize=1024)  # every request names a model, and there are few
 def parse_model_ref(text: str) -> ModelRef:
     """Read `kws`, `kws:stable` or `kws@3`.
 

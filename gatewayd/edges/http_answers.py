@@ -1,8 +1,7 @@
 """How outcomes look over HTTP: which error has which status, and every answer as JSON."""
 
 import json
-import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -20,13 +19,11 @@ from gatewayd.core.errors import (
     NoPlacement,
     NotFound,
     Overloaded,
+    RateLimited,
     TooLarge,
+    Unauthorized,
 )
 from gatewayd.wire.tensors import encode_error
-
-logger = logging.getLogger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 STATUS: Mapping[type[GatewayError], int] = {
     BadRequest: 400,
@@ -35,6 +32,8 @@ STATUS: Mapping[type[GatewayError], int] = {
     Conflict: 409,
     NoPlacement: 409,
     Forbidden: 403,
+    Unauthorized: 401,
+    RateLimited: 429,
     CallerError: 400,
     DeviceTimeout: 504,
     DeviceError: 502,
@@ -44,6 +43,7 @@ STATUS: Mapping[type[GatewayError], int] = {
 }
 """The nearest ancestor of an error's class that stands here gives its status."""
 
+_JSON_HEADERS = {"Content-Type": "application/json"}
 _RETRY_S = "1"  # a full queue is worked off in about a second
 
 
@@ -54,7 +54,7 @@ def status_of(error: type[GatewayError]) -> int:
 
 def json_bytes(body: bytes, *, status: int = 200) -> web.Response:
     """Answer with JSON that is encoded already."""
-    return web.Response(body=body, status=status, content_type="application/json")
+    return web.Response(body=body, status=status, headers=_JSON_HEADERS)
 
 
 def json_model(model: BaseModel) -> web.Response:
@@ -67,41 +67,56 @@ def json_document(document: Mapping[str, object], *, status: int = 200) -> web.R
     return json_bytes(json.dumps(document).encode(), status=status)
 
 
-def json_error(error: GatewayError, *, request_id: str | None = None) -> web.Response:
-    """Answer with an error."""
-    response = json_bytes(encode_error(error, id=request_id), status=status_of(type(error)))
-    if isinstance(error, Overloaded):
+def json_error(error: GatewayError, *, request_id: str | None = None, is_protocol: bool = False) -> web.Response:
+    """Answer with an error; `is_protocol` gives it the shape of the Open Inference Protocol."""
+    status = status_of(type(error))
+    if is_protocol:
+        response = _protocol_error(status, error.code, str(error), request_id)
+    else:
+        response = json_bytes(encode_error(error, id=request_id), status=status)
+    if isinstance(error, Overloaded | RateLimited):
         response.headers["Retry-After"] = _RETRY_S
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = 'Bearer realm="gatewayd"'
     if isinstance(error, TooLarge):
         response.force_close()  # the rest of the body is not worth reading
     return response
 
 
-@web.middleware
-async def render_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error as JSON. What nobody expected is logged with its traceback, and the daemon goes on."""
-    try:
-        return await handler(request)
-    except GatewayError as error:
-        return json_error(error)
-    except web.HTTPException as error:
-        return _plain_error(error, request)
-    except Exception:
-        logger.exception("unexpected error in %s %s", request.method, request.path)
-        return _coded(500, "internal", "something unexpected happened; the log of gatewayd has the traceback")
-
-
-def _plain_error(error: web.HTTPException, request: web.Request) -> web.Response:
+def plain_error(error: web.HTTPException, request: web.BaseRequest) -> web.Response:
+    """Answer with an error that aiohttp or the table of routes raised."""
     what = f"{request.method} {request.path[:200]}"
     messages = {
         404: f"nothing answers {what}; /api/openapi.json lists what does",
         405: f"{what}: another method is needed; /api/openapi.json says which",
     }
-    response = _coded(error.status, error.reason.lower().replace(" ", "_"), messages.get(error.status, error.reason))
+    code, message = error.reason.lower().replace(" ", "_"), messages.get(error.status, error.reason)
+    response = _coded(error.status, code, message, is_protocol=is_protocol_path(request.path))
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
 
 
-def _coded(status: int, code: str, message: str) -> web.Response:
+def unexpected_error(request: web.BaseRequest) -> web.Response:
+    """Answer that something went wrong here, and no more."""
+    message = "something unexpected happened; the log of gatewayd has the traceback"
+    return _coded(500, "internal", message, is_protocol=is_protocol_path(request.path))
+
+
+def is_protocol_path(path: str) -> bool:
+    """Whether the address belongs to the Open Inference Protocol, whose errors are text."""
+    return path.startswith("/v2")
+
+
+def _coded(status: int, code: str, message: str, *, is_protocol: bool) -> web.Response:
+    if is_protocol:
+        return _protocol_error(status, code, message, None)
     return json_document({"error": {"code": code, "message": message}}, status=status)
+
+
+def _protocol_error(status: int, code: str, message: str, request_id: str | None) -> web.Response:
+    # Source: Open Inference Protocol v2, "Inference Response JSON Error Object"; code and id are ours.
+    document: dict[str, object] = {"error": message, "code": code}
+    if request_id is not None:
+        document["id"] = request_id
+    return json_document(document, status=status)

@@ -45,11 +45,12 @@ def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
     """
     if isinstance(event, InputRefused):
         return None
-    kind, document = _event(event)
+    kind, document = event_document(event)
     return Message(topics.event(kind), _json(document))
 
 
-def _event(event: _Told) -> tuple[str, dict[str, object]]:  # noqa: PLR0911 - one return for each kind of event
+def event_document(event: _Told) -> tuple[str, dict[str, object]]:  # noqa: PLR0911 - one return for each kind of event
+    """Return the kind of an event (`push`, `device`, `model`, `request`) and what is told of it, as JSON values."""
     match event:
         case PushMoved():
             return "push", _push(event)

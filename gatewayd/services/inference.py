@@ -5,19 +5,20 @@ resolve the model → gather the options → place → run the best, then the ne
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from gatewayd.core.errors import BadRequest, DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement
+from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement
 from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
 from gatewayd.core.placement import Decision, Option, Placement, place
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured
-from gatewayd.core.tensor import Tensor, TensorSpec, converted
+from gatewayd.core.tensor import Quantization, Tensor, converted, real_value
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.options import Candidate, OptionFinder, Options
 from gatewayd.services.ports import Clock, Notify
 from gatewayd.services.running import NodeState, Ran, Runner
+from gatewayd.services.speech import Speech, speech_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +69,33 @@ class Inference:
 
     async def _served(self, request: InferenceRequest, started_s: float) -> InferenceResult:
         version = self._catalog.resolve(request.model)
-        inputs = _inline_inputs(request, version)
+        speech = speech_of(request, version)
         options = self._finder.find(request, version, now_s=started_s)
         placement = place(options.question, options.node, [each.facts for each in options.candidates])
         attempts: list[str] = []
         try:
-            option, ran = await self._first_success(request, options, placement, inputs, attempts)
+            option, ran = await self._first_success(request, options, placement, speech, attempts)
         except GatewayError as error:
             self._decisions.record(_decision(request, version, placement, attempts, outcome=str(error)))
             raise
         total_s = self._clock() - started_s
-        result = _result(request, version, option, ran, reason=placement.reason, total_s=total_s, attempts=attempts)
+        outputs = _outputs(speech, ran)
+        label, score = _likeliest(outputs, version.signature.labels, speech.first_quantization)
+        result = InferenceResult(
+            id=request.id,
+            model=str(version.model),
+            version=version.number,
+            variant=ran.variant.name,
+            outputs=_chosen(outputs, request.outputs),
+            ran_on=option.target,
+            reason=_reason(option, placement, attempts),
+            predicted=option.costs,
+            measured=ran.measured.in_all(total_s),
+            label=label,
+            score=score,
+            sample=ran.sample,
+            attempts=tuple(attempts),
+        )
         self._decisions.record(_decision(request, version, placement, attempts, outcome="served", result=result))
         self._notify(RequestServed(request, result))
         self._on_served(Served(request, version, options, placement, result))
@@ -89,7 +106,7 @@ class Inference:
         request: InferenceRequest,
         options: Options,
         placement: Placement,
-        inputs: Sequence[Tensor],
+        speech: Speech,
         attempts: list[str],
     ) -> tuple[Option, Ran]:
         """Try the feasible options in turn; what failed is added to `attempts`."""
@@ -99,57 +116,24 @@ class Inference:
             if time_left_s <= 0:
                 break
             try:
-                return option, await self._run(request, option, options, inputs, timeout_s=time_left_s)
+                return option, await self._run(request, option, options, speech, timeout_s=time_left_s)
             except (DeviceError, NodeError) as error:
                 attempts.append(f"{option.target}: {error}")
                 failure = error
         raise _nothing_served(placement, attempts, failure)
 
     async def _run(
-        self, request: InferenceRequest, option: Option, options: Options, inputs: Sequence[Tensor], *, timeout_s: float
+        self, request: InferenceRequest, option: Option, options: Options, speech: Speech, *, timeout_s: float
     ) -> Ran:
         if option.target == NODE:
             state = NodeState(request.stream, request.is_reset)
-            return await self._runner.on_node(options, inputs, timeout_s=timeout_s, state=state)
+            return await self._runner.on_node(options, speech, timeout_s=timeout_s, state=state)
         candidate = _candidate(options, option)
-        return await self._runner.on_device(options, candidate, inputs, timeout_s=timeout_s)
+        return await self._runner.on_device(options, candidate, speech, timeout_s=timeout_s)
 
 
 def _candidate(options: Options, option: Option) -> Candidate:
     return next(each for each in options.candidates if each.facts.device == option.target.device)
-
-
-def _inline_inputs(request: InferenceRequest, version: Version) -> tuple[Tensor, ...]:
-    """Bring inline inputs into the signature's order and types; () for a request by reference."""
-    specs = version.signature.inputs
-    if request.source is not None:
-        return ()
-    if request.raw is not None:
-        return (_from_raw(request.raw, specs, version),)
-    given = {tensor.name: tensor for tensor in request.inputs}
-    if set(given) != {spec.name for spec in specs} or len(given) != len(request.inputs):
-        names = ", ".join(repr(tensor.name) for tensor in request.inputs) or "none"
-        wanted = ", ".join(f"{spec.name!r} {spec.dtype.value} {list(spec.shape)}" for spec in specs)
-        raise BadRequest(f"inputs: {version} takes {wanted}; given: {names}")
-    return tuple(_checked(given[spec.name], spec, version) for spec in specs)
-
-
-def _from_raw(raw: bytes, specs: Sequence[TensorSpec], version: Version) -> Tensor:
-    if len(specs) != 1:
-        raise BadRequest(f"{version} takes {len(specs)} inputs: raw bytes serve for one; send JSON")
-    spec = specs[0]
-    if len(raw) != spec.byte_count:
-        kind = f"{spec.dtype.value} of shape {list(spec.shape)}"
-        raise BadRequest(f"raw input: {version} takes {spec.byte_count} bytes ({kind}), got {len(raw)}")
-    return Tensor(spec.name, spec.dtype, spec.shape, raw)
-
-
-def _checked(tensor: Tensor, spec: TensorSpec, version: Version) -> Tensor:
-    if tensor.shape != spec.shape:
-        raise BadRequest(f"input {spec.name!r}: {version} takes shape {list(spec.shape)}, got {list(tensor.shape)}")
-    if tensor.dtype is not spec.dtype:
-        raise BadRequest(f"input {spec.name!r}: {version} takes {spec.dtype.value}, got {tensor.dtype.value}")
-    return tensor
 
 
 def _nothing_served(placement: Placement, attempts: Sequence[str], failure: GatewayError | None) -> GatewayError:
@@ -161,41 +145,28 @@ def _nothing_served(placement: Placement, attempts: Sequence[str], failure: Gate
     return type(failure)(f"tried {tried}")
 
 
-def _result(
-    request: InferenceRequest,
-    version: Version,
-    option: Option,
-    ran: Ran,
-    *,
-    reason: str,
-    total_s: float,
-    attempts: Sequence[str],
-) -> InferenceResult:
-    outputs = tuple(
-        converted(tensor, source=stored.quantization, target=spec)
-        for tensor, stored, spec in zip(
-            ran.outputs, ran.variant.structure.outputs, version.signature.outputs, strict=False
-        )
-    )
-    label, score = _likeliest(outputs, version.signature.labels)
-    return InferenceResult(
-        id=request.id,
-        model=str(version.model),
-        version=version.number,
-        variant=ran.variant.name,
-        outputs=outputs,
-        ran_on=option.target,
-        reason=f"{option.target} serves because what came first failed: {'; '.join(attempts)}" if attempts else reason,
-        predicted=option.costs,
-        measured=replace(ran.measured, total_s=total_s),
-        label=label,
-        score=score,
-        sample=ran.sample,
-        attempts=tuple(attempts),
+def _reason(option: Option, placement: Placement, attempts: Sequence[str]) -> str:
+    if attempts:
+        return f"{option.target} serves because what came first failed: {'; '.join(attempts)}"
+    return placement.reason
+
+
+def _outputs(speech: Speech, ran: Ran) -> tuple[Tensor, ...]:
+    stored = ran.variant.structure.outputs
+    return tuple(
+        converted(tensor, source=spec.quantization, target=spoken)
+        for tensor, spec, spoken in zip(ran.outputs, stored, speech.output_specs, strict=False)
     )
 
 
-def _likeliest(outputs: Sequence[Tensor], labels: Sequence[str]) -> tuple[str | None, float | None]:
+def _chosen(outputs: tuple[Tensor, ...], names: Sequence[str]) -> tuple[Tensor, ...]:
+    by_name = {tensor.name: tensor for tensor in outputs}
+    return tuple(by_name[name] for name in names if name in by_name) if names else outputs
+
+
+def _likeliest(
+    outputs: Sequence[Tensor], labels: Sequence[str], quantization: Quantization | None = None
+) -> tuple[str | None, float | None]:
     if not labels or not outputs:
         return None, None
     values = outputs[0].values()
@@ -203,7 +174,7 @@ def _likeliest(outputs: Sequence[Tensor], labels: Sequence[str]) -> tuple[str | 
     if not finite:
         return None, None
     best = max(finite, key=values.__getitem__)
-    return labels[best], values[best]
+    return labels[best], real_value(values[best], quantization)
 
 
 def _decision(

@@ -9,6 +9,7 @@ from gatewayd.core.errors import BadRequest, DeviceUnreachable, Forbidden
 from gatewayd.core.estimate import Estimate
 from gatewayd.core.fit import Fitter, fit
 from gatewayd.core.model import Place, Variant, Version
+from gatewayd.core.names import ModelName
 from gatewayd.core.placement import DeviceFacts, NodeFacts, Question
 from gatewayd.core.request import InferenceRequest
 from gatewayd.services.estimates import Estimates
@@ -17,6 +18,7 @@ from gatewayd.services.tracking import Tracking
 
 # Candidates per decision: `place` stays within microseconds, and a decision kept for `why` within kilobytes.
 MAX_CANDIDATES = 32
+_MAX_REMEMBERED = 4096  # protects memory: versions whose node variant is remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class OptionFinder:
         self._runtime = runtime
         self._classes = classes
         self._fit = fitter
+        self._node_variants: dict[tuple[ModelName, int], tuple[Version | None, Variant | None]] = {}
 
     def find(self, request: InferenceRequest, version: Version, *, now_s: float) -> Options:
         """Return the facts.
@@ -109,13 +112,23 @@ class OptionFinder:
         raise BadRequest(f"input: device {view.id} has no sensor {request.source.sensor!r}; it has {names}")
 
     def _node(self, version: Version, source: Source | None) -> tuple[Variant | None, NodeFacts]:
-        variants = version.runnable(Place.NODE)
-        if not variants:
+        variant = self._fastest(version)
+        if variant is None:
             return None, NodeFacts(_nothing_runs(version), "", Estimate.prior(0.0), 0.0)
-        variant = variants[0]
         refusal = mismatch(version, source.sensor) if source else ""
         compute = self._estimates.on_node(variant)
         return variant, NodeFacts(refusal, variant.name, compute, self._runtime.expected_wait_s(variant))
+
+    def _fastest(self, version: Version) -> Variant | None:
+        """Return the variant that the node runs; a version never changes, so it is chosen once."""
+        known, variant = self._node_variants.get((version.model, version.number), (None, None))
+        if known is version:
+            return variant
+        variant = next(iter(version.runnable(Place.NODE)), None)
+        if len(self._node_variants) >= _MAX_REMEMBERED:
+            self._node_variants.clear()
+        self._node_variants[version.model, version.number] = (version, variant)
+        return variant
 
     def _candidates(self, request: InferenceRequest, version: Version, source: Source | None) -> tuple[Candidate, ...]:
         views = [source.view] if source else self._holders(request, version)

@@ -40,6 +40,19 @@ class NodeRuntime(Protocol):
         """Return how long a request would queue now."""
 
 
+class NodeLoader(Protocol):
+    """Loads variants ahead of requests; the runtime satisfies it too."""
+
+    async def preload(self, variant: Variant, *, timeout_s: float) -> None:
+        """Start and load now. Raises: as `NodeRuntime.run`."""
+
+    def loaded(self) -> Sequence[Digest]:
+        """Return what has a worker."""
+
+    def unload(self, digest: Digest) -> bool:
+        """Let an idle worker go; False when it is busy. A variant without a worker is no error."""
+
+
 class ModelTrial(Protocol):
     """Loads and runs a stored artifact in child processes, on every engine present."""
 

@@ -1,6 +1,6 @@
 """Running one chosen option, on the node or on a device, and learning from what it cost."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,10 +10,11 @@ from gatewayd.core.model import Variant
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
 from gatewayd.core.request import Measured
-from gatewayd.core.tensor import Quantization, Tensor, converted
+from gatewayd.core.tensor import Tensor, converted
 from gatewayd.services.estimates import DevicePair, Estimates
 from gatewayd.services.options import Candidate, Options, Source
 from gatewayd.services.ports import DeviceLink, NodeRuntime
+from gatewayd.services.speech import Speech
 from gatewayd.services.tracking import Tracking
 
 # A device computes one at a time: what waits behind so many is late, and a mute device must not hold up everybody.
@@ -55,9 +56,7 @@ class Runner:
         self._tracking = tracking
         self._estimates = estimates
 
-    async def on_node(
-        self, options: Options, inputs: Sequence[Tensor], *, timeout_s: float, state: NodeState = NO_STATE
-    ) -> Ran:
+    async def on_node(self, options: Options, speech: Speech, *, timeout_s: float, state: NodeState = NO_STATE) -> Ran:
         """Run on the node; data by reference is fetched from its sensor first.
 
         Raises: DeviceError when the sensor cannot be read, NodeError when the runtime fails.
@@ -66,11 +65,10 @@ class Runner:
         if variant is None:
             raise NodeError("no variant of this version runs on the node")
         sample = await self._sample(options.source, timeout_s=timeout_s) if options.source else None
-        quantization = options.source.sensor.spec.quantization if options.source else None
-        given = [_sample_tensor(options.source, sample)] if options.source and sample else inputs
+        given = _sampled(options.source, sample) if options.source and sample else speech
         run = await self._runtime.run(
             variant,
-            _stored(given, variant, quantization),
+            _stored(given, variant),
             timeout_s=timeout_s - (sample.elapsed_s if sample else 0.0),
             stream=state.stream,
             is_reset=state.is_reset,
@@ -86,9 +84,7 @@ class Runner:
         )
         return Ran(variant, run.outputs, measured, sample.sample if sample else None)
 
-    async def on_device(
-        self, options: Options, candidate: Candidate, inputs: Sequence[Tensor], *, timeout_s: float
-    ) -> Ran:
+    async def on_device(self, options: Options, candidate: Candidate, speech: Speech, *, timeout_s: float) -> Ran:
         """Run on a device that holds the model.
 
         Raises: DeviceError.
@@ -96,7 +92,7 @@ class Runner:
         variant, slot, facts = candidate.variant, candidate.slot, candidate.facts
         if variant is None or slot is None or slot.version is None:
             raise DeviceError(f"{facts.device} does not hold the model")
-        content = _stored(inputs, variant, None)[0].content if options.source is None else None
+        content = _stored(speech, variant)[0].content if options.source is None else None
         run = await self._guarded(
             facts.device,
             lambda link: link.run_model(
@@ -159,14 +155,15 @@ class Runner:
             self._tracking.ended(device)
 
 
-def _sample_tensor(source: Source, sample: SampleResult) -> Tensor:
+def _sampled(source: Source, sample: SampleResult) -> Speech:
+    """Return a sample as inputs: its values mean what the sensor's description says."""
     spec = source.sensor.spec
-    return Tensor(spec.name, spec.dtype, spec.shape, sample.content)
+    return Speech((Tensor(spec.name, spec.dtype, spec.shape, sample.content),), (spec,), ())
 
 
-def _stored(inputs: Sequence[Tensor], variant: Variant, quantization: Quantization | None) -> list[Tensor]:
-    """Re-express inputs as the variant stores them; `quantization` says what the given values mean (None: real values)."""
+def _stored(speech: Speech, variant: Variant) -> list[Tensor]:
+    """Re-express inputs as the variant stores them."""
     return [
-        converted(tensor, source=quantization, target=spec)
-        for tensor, spec in zip(inputs, variant.structure.inputs, strict=True)
+        converted(tensor, source=spoken.quantization, target=spec)
+        for tensor, spoken, spec in zip(speech.inputs, speech.input_specs, variant.structure.inputs, strict=True)
     ]

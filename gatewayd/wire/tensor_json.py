@@ -4,6 +4,7 @@ Pure; called by `wire/tensors.py`. Nothing of models or requests is known here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite, prod
 from sys import float_info
 from typing import NoReturn
@@ -23,18 +24,77 @@ _ELEMENT_TYPES: Mapping[DType, frozenset[type]] = {
 }
 
 
-def read_tensor(value: object, path: str) -> Tensor:
-    """Read one element of `inputs`. `data` is row-major, flat or nested as the shape is.
+@dataclass(slots=True)
+class BinaryTail:
+    """The bytes behind a JSON header, handed out to its tensors in order. Source: Triton, "Binary tensor data extension"."""
+
+    content: memoryview
+
+    def take(self, byte_count: int) -> bytes | None:
+        """Return the next bytes, or None when there are not as many."""
+        if byte_count > len(self.content):
+            return None
+        taken, self.content = self.content[:byte_count], self.content[byte_count:]
+        return bytes(taken)
+
+
+def read_tensor(value: object, path: str, tail: BinaryTail | None = None) -> Tensor:
+    """Read one element of `inputs`. `data` is row-major, flat or nested as the shape is; or the bytes are in `tail`.
 
     Raises: BadRequest naming the path of the first mistake.
     """
     fields = read_mapping(value, path, known=_TENSOR_KEYS)
+    size = _binary_size(fields.get("parameters"), path)
     for key in _REQUIRED_KEYS:
-        if key not in fields:
+        if key not in fields and not (key == "data" and size is not None):
             refuse(f"{path}.{key}", "is missing")
     name = read_text(fields["name"], f"{path}.name")
     spec = TensorSpec(name, _dtype(fields["datatype"], f"{path}.datatype"), _shape(fields["shape"], f"{path}.shape"))
-    return _packed(spec, _elements(fields["data"], spec.shape, f"{path}.data"), f"{path}.data")
+    if size is not None:
+        return _from_tail(spec, size, fields, path, tail)
+    data = fields["data"]
+    # Types as a set, once: large lists pass here, and nearly all are flat and right.
+    if (
+        isinstance(data, list)
+        and len(data) == spec.element_count
+        and set(map(type, data)) <= _ELEMENT_TYPES[spec.dtype]
+    ):
+        return _packed(spec, data, f"{path}.data")
+    numbers = _numbers(_elements(data, spec.shape, f"{path}.data"), spec.dtype, f"{path}.data")
+    return _packed(spec, numbers, f"{path}.data")
+
+
+def _binary_size(parameters: object, path: str) -> int | None:
+    if parameters is None:
+        return None
+    if not isinstance(parameters, dict):
+        refuse(f"{path}.parameters", f"must be a JSON object, got {_kind(parameters)}")
+    if any(str(key).startswith("shared_memory") for key in parameters):
+        refuse(f"{path}.parameters", "shared memory is not served here: send the data in the request")
+    size = parameters.get("binary_data_size")
+    if size is not None and (type(size) is not int or size < 0):
+        refuse(f"{path}.parameters.binary_data_size", "must be a whole number of bytes")
+    return size
+
+
+def _from_tail(spec: TensorSpec, size: int, fields: Mapping[str, object], path: str, tail: BinaryTail | None) -> Tensor:
+    place = f"{path}.parameters.binary_data_size"
+    if "data" in fields:
+        refuse(f"{path}.data", "goes without binary_data_size: give either")
+    if tail is None:
+        refuse(
+            place, "the bytes go behind the JSON, and the header Inference-Header-Content-Length tells where that ends"
+        )
+    if size != spec.byte_count:
+        refuse(
+            place, f"{size} bytes for {spec.dtype.value} of shape {_dims(spec.shape)}, which takes {spec.byte_count}"
+        )
+    content = tail.take(size)
+    if content is None:
+        refuse(place, f"{size} bytes are announced, {len(tail.content)} are left in the body")
+    if spec.dtype is DType.BOOL and max(content, default=0) > 1:
+        refuse(path, "a BOOL is a byte of 0 or 1")
+    return Tensor(spec.name, spec.dtype, spec.shape, content)
 
 
 def write_tensor(tensor: Tensor) -> dict[str, object]:
@@ -95,7 +155,7 @@ def _shape(value: object, path: str) -> tuple[int, ...]:
 def _elements(value: object, shape: tuple[int, ...], path: str) -> Sequence[object]:
     if not isinstance(value, list):
         refuse(path, f"must be a list, got {_kind(value)}")
-    is_nested = any(isinstance(each, list) for each in value)
+    is_nested = list in set(map(type, value))  # as a set: large lists pass here
     flat = list(_flatten(value, path, depth=1)) if is_nested else value
     if len(flat) != prod(shape):
         refuse(path, f"{len(flat)} values for shape {_dims(shape)}, which holds {prod(shape)}")
@@ -126,8 +186,7 @@ def _check_nesting(value: object, shape: tuple[int, ...], path: str) -> None:
         _check_nesting(each, shape[1:], f"{path}[{index}]")
 
 
-def _packed(spec: TensorSpec, values: Sequence[object], path: str) -> Tensor:
-    numbers = _numbers(values, spec.dtype, path)
+def _packed(spec: TensorSpec, numbers: Sequence[float], path: str) -> Tensor:
     tensor = _tensor_or_none(spec, numbers)
     if tensor is None:
         single = TensorSpec(spec.name, spec.dtype, (1,))

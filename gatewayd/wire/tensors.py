@@ -1,22 +1,32 @@
-"""What a caller of an inference sends and gets, on every protocol: Open Inference Protocol JSON or raw tensor bytes.
+"""What a caller of an inference sends and gets, on every protocol: Open Inference Protocol JSON, raw tensor bytes, or both.
 
 Pure: bytes to `InferenceBody`, `InferenceResult` to bytes. Edges call it; which model is meant, deadlines on a clock and
 shapes of the model's signature are not known here.
 
-Source: Open Inference Protocol v2, "Inference Request JSON Object" and "Inference Response JSON Object".
+Source: Open Inference Protocol v2, "Inference Request JSON Object" and "Inference Response JSON Object"; Triton Inference
+Server, "Binary tensor data extension".
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
 
 from gatewayd.core.cost import Costs
 from gatewayd.core.errors import BadRequest, GatewayError, TooLarge
 from gatewayd.core.names import parse_device_id
 from gatewayd.core.request import NODE, InferenceResult, Measured, Privacy, SensorRef, Target
 from gatewayd.core.tensor import Tensor
-from gatewayd.wire.tensor_json import MAX_TEXT, read_mapping, read_tensor, read_text, refuse, write_number, write_tensor
+from gatewayd.wire.tensor_json import (
+    MAX_TEXT,
+    BinaryTail,
+    read_mapping,
+    read_tensor,
+    read_text,
+    refuse,
+    write_number,
+    write_tensor,
+)
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
@@ -26,8 +36,20 @@ MAX_RAW_BYTES = 16 * 2**20  # protects memory; raw bytes are not parsed
 MAX_INPUTS = 32  # protects the loop from bodies that are all overhead
 MAX_DEADLINE_MS = 3_600_000.0  # protects the queues from requests that wait for ever
 
+T = TypeVar("T", bytes, memoryview)
+
 _BODY_KEYS = ("id", "inputs", "outputs", "parameters", "device", "input")
-_PARAMETER_KEYS = ("placement", "deadline_ms", "privacy", "class", "stream", "reset")
+# `timeout` is Triton's word for a deadline, in microseconds.
+_PARAMETER_KEYS = (
+    "placement",
+    "deadline_ms",
+    "privacy",
+    "class",
+    "stream",
+    "reset",
+    "binary_data_output",
+    "timeout",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +58,7 @@ class InferenceBody:
 
     `pin` is the only target allowed, `prefer` the one to try first; None leaves the placement open. `deadline_ms` (from
     arrival) None takes the node's default; `id` is the caller's own name for the request, at most 128 printable characters.
+    `outputs` names those wanted (empty: all); `binary` whether they are answered as bytes, `binary_named` where one differs.
     """
 
     inputs: tuple[Tensor, ...] = ()
@@ -49,6 +72,13 @@ class InferenceBody:
     stream: str = ""
     is_reset: bool = False
     id: str | None = None
+    outputs: tuple[str, ...] = ()
+    binary: bool = False
+    binary_named: tuple[tuple[str, bool], ...] = ()
+
+    def is_binary(self, output: str) -> bool:
+        """Whether this output is answered as bytes behind the JSON."""
+        return dict(self.binary_named).get(output, self.binary)
 
 
 def decode_body(
@@ -72,15 +102,38 @@ def decode_body(
     return read_body(_parse_json(_bounded(payload, max_json_bytes, kind="a JSON body")))
 
 
-def read_body(document: object) -> InferenceBody:
-    """Read a parsed JSON body. `outputs` is accepted and all outputs are answered.
+def decode_parts(
+    payload: bytes, header_bytes: int, *, max_json_bytes: int = MAX_JSON_BYTES, max_raw_bytes: int = MAX_RAW_BYTES
+) -> InferenceBody:
+    """Read a body whose first `header_bytes` are JSON, followed by the tensors that have a `binary_data_size`, in order.
+
+    0 header bytes: all of it is the only input's content.
+
+    Raises: BadRequest: malformed, or bytes that no tensor claims; TooLarge.
+    """
+    if header_bytes == 0:
+        return InferenceBody(raw=_bounded(payload, max_raw_bytes, kind="a raw tensor"), binary=True)
+    if not 0 < header_bytes <= len(payload):
+        raise BadRequest(
+            f"Inference-Header-Content-Length: {header_bytes} is not within the body of {len(payload)} bytes"
+        )
+    tail = BinaryTail(memoryview(payload)[header_bytes:])
+    _bounded(tail.content, max_raw_bytes, kind="binary tensor data", may_be_empty=True)
+    body = read_body(_parse_json(_bounded(payload[:header_bytes], max_json_bytes, kind="a JSON body")), tail)
+    if tail.content:
+        raise BadRequest(f"inputs: {len(tail.content)} bytes of the body belong to no tensor (see binary_data_size)")
+    return body
+
+
+def read_body(document: object, tail: BinaryTail | None = None) -> InferenceBody:
+    """Read a parsed JSON body; `tail` holds the bytes behind it.
 
     Raises: BadRequest naming the path of the first mistake.
     """
     body = read_mapping(document, "body", known=_BODY_KEYS)
     source = _source(body)
-    inputs = _inputs(body.get("inputs"), has_source=source is not None)
-    return replace(_options(body), inputs=inputs, source=source)
+    inputs = _inputs(body.get("inputs"), tail, has_source=source is not None)
+    return _body(body, inputs=inputs, source=source)
 
 
 def read_raw(content: bytes, document: object) -> InferenceBody:
@@ -88,13 +141,33 @@ def read_raw(content: bytes, document: object) -> InferenceBody:
 
     Raises: BadRequest naming the path of the first mistake; TooLarge.
     """
-    options = _options(read_mapping(document, "body", known=("id", "parameters")))
-    return replace(options, raw=_bounded(content, MAX_RAW_BYTES, kind="a raw tensor"))
+    options = read_mapping(document, "body", known=("id", "parameters"))
+    return _body(options, raw=_bounded(content, MAX_RAW_BYTES, kind="a raw tensor"))
 
 
 def encode_result(result: InferenceResult) -> bytes:
     """Return the Open Inference Protocol answer; what gatewayd adds is in `parameters`."""
-    return json.dumps(result_document(result), separators=(",", ":"), allow_nan=False).encode()
+    return _json(result_document(result))
+
+
+def encode_answer(result: InferenceResult, body: InferenceBody) -> tuple[bytes, int | None]:
+    """Return the answer as `body` asked for it, and how long its JSON is; None when nothing follows the JSON."""
+    as_bytes = [tensor for tensor in result.outputs if body.is_binary(tensor.name)]
+    if not as_bytes:
+        return encode_result(result), None
+    outputs = [_announced(tensor) if body.is_binary(tensor.name) else write_tensor(tensor) for tensor in result.outputs]
+    head = _json(_result_document(result, outputs))
+    return b"".join((head, *(tensor.content for tensor in as_bytes))), len(head)
+
+
+def _announced(tensor: Tensor) -> dict[str, object]:
+    parameters = {"binary_data_size": len(tensor.content)}
+    shape, kind = list(tensor.shape), tensor.dtype.value
+    return {"name": tensor.name, "shape": shape, "datatype": kind, "parameters": parameters}
+
+
+def _json(document: object) -> bytes:
+    return _ENCODER.encode(document).encode()
 
 
 def encode_error(error: GatewayError, *, id: str | None) -> bytes:  # noqa: A002 - the protocol's own word
@@ -107,11 +180,15 @@ def encode_error(error: GatewayError, *, id: str | None) -> bytes:  # noqa: A002
 
 def result_document(result: InferenceResult) -> dict[str, object]:
     """Return the answer as JSON values; numbers that are not finite become null."""
+    return _result_document(result, [write_tensor(tensor) for tensor in result.outputs])
+
+
+def _result_document(result: InferenceResult, outputs: list[dict[str, object]]) -> dict[str, object]:
     return {
         "id": str(result.id),
         "model_name": result.model,
         "model_version": str(result.version),
-        "outputs": [write_tensor(tensor) for tensor in result.outputs],
+        "outputs": outputs,
         "parameters": _result_parameters(result),
     }
 
@@ -163,18 +240,18 @@ def _is_json(payload: bytes, content_type: str | None) -> bool:
     return kind == JSON
 
 
-def _bounded(payload: bytes, limit: int, *, kind: str) -> bytes:
+def _bounded(payload: T, limit: int, *, kind: str, may_be_empty: bool = False) -> T:
     if len(payload) > limit:
         message = f"{kind} of {len(payload)} bytes is over the limit of {limit} bytes"
         raise TooLarge(message)
-    if not payload:
+    if not payload and not may_be_empty:
         raise BadRequest("the body is empty: send a JSON object or the tensor's bytes")
     return payload
 
 
 def _parse_json(payload: bytes) -> object:
     try:
-        return json.loads(payload, parse_constant=_refuse_constant)
+        return _DECODER.decode(payload.decode())
     except RecursionError as error:
         raise BadRequest("the JSON body is nested too deeply") from error
     except ValueError as error:
@@ -187,25 +264,74 @@ def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(message)
 
 
-def _flag(value: object, path: str) -> bool:
-    if not isinstance(value, bool):
-        refuse(path, "must be true or false")
-    return value
+# Made once: the functions of `json` make one for each call, which costs as much as a small body.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
-def _options(body: Mapping[str, object]) -> InferenceBody:
+def _body(
+    body: Mapping[str, object],
+    *,
+    inputs: tuple[Tensor, ...] = (),
+    source: SensorRef | None = None,
+    raw: bytes | None = None,
+) -> InferenceBody:
+    # Clients that have no id of their own send an empty one.
+    name = read_text(body["id"], "id") if body.get("id", "") not in (None, "") else None
+    if "parameters" not in body and "outputs" not in body:
+        return InferenceBody(inputs, raw, source, id=name)
+    outputs = _outputs(body.get("outputs"))
     parameters = read_mapping(body.get("parameters", {}), "parameters", known=_PARAMETER_KEYS)
     pin, prefer = _placement(read_text(parameters.get("placement", "auto"), "parameters.placement"))
     return InferenceBody(
+        inputs,
+        raw,
+        source,
         pin=pin,
         prefer=prefer,
         privacy=_privacy(parameters.get("privacy", Privacy.ANY.value)),
-        deadline_ms=_deadline_ms(parameters.get("deadline_ms")),
+        deadline_ms=_deadline(parameters),
         request_class=read_text(parameters.get("class", "default"), "parameters.class"),
         stream=read_text(parameters["stream"], "parameters.stream") if "stream" in parameters else "",
-        is_reset=_flag(parameters.get("reset", False), "parameters.reset"),
-        id=read_text(body["id"], "id") if body.get("id") is not None else None,
+        is_reset=_flag(parameters.get("reset"), "parameters.reset") or False,
+        id=name,
+        outputs=tuple(name for name, _ in outputs),
+        binary=_flag(parameters.get("binary_data_output"), "parameters.binary_data_output") or False,
+        binary_named=tuple((name, wish) for name, wish in outputs if wish is not None),
     )
+
+
+def _outputs(value: object) -> list[tuple[str, bool | None]]:
+    """Return the names of the outputs wanted, each with whether it is to be bytes (None: as the request says)."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or len(value) > MAX_INPUTS:
+        refuse("outputs", f"must be a list of at most {MAX_INPUTS} outputs")
+    wanted = [_output(each, f"outputs[{index}]") for index, each in enumerate(value)]
+    if len({name for name, _ in wanted}) != len(wanted):
+        refuse("outputs", "name each output once")
+    return wanted
+
+
+def _output(value: object, path: str) -> tuple[str, bool | None]:
+    fields = read_mapping(value, path, known=("name", "parameters"))
+    parameters = fields.get("parameters", {})
+    if not isinstance(parameters, dict):
+        refuse(f"{path}.parameters", "must be a JSON object")
+    for key in parameters:
+        if key == "classification" or str(key).startswith("shared_memory"):
+            refuse(f"{path}.parameters", f"{key} is not served here")
+    if "name" not in fields:
+        refuse(f"{path}.name", "is missing")
+    return read_text(fields["name"], f"{path}.name"), _flag(
+        parameters.get("binary_data"), f"{path}.parameters.binary_data"
+    )
+
+
+def _flag(value: object, path: str) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        refuse(path, "must be true or false")
+    return value
 
 
 def _source(body: Mapping[str, object]) -> SensorRef | None:
@@ -218,7 +344,7 @@ def _source(body: Mapping[str, object]) -> SensorRef | None:
     return SensorRef(parse_device_id(device), sensor)
 
 
-def _inputs(value: object, *, has_source: bool) -> tuple[Tensor, ...]:
+def _inputs(value: object, tail: BinaryTail | None, *, has_source: bool) -> tuple[Tensor, ...]:
     if has_source:
         if value is not None:
             refuse("inputs", "give either inputs or device and input, not both")
@@ -227,7 +353,7 @@ def _inputs(value: object, *, has_source: bool) -> tuple[Tensor, ...]:
         refuse("body", 'give "inputs", or "device" and "input"')
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_INPUTS:
         refuse("inputs", f"must be a list of 1 to {MAX_INPUTS} tensors")
-    return tuple(read_tensor(each, f"inputs[{index}]") for index, each in enumerate(value))
+    return tuple(read_tensor(each, f"inputs[{index}]", tail) for index, each in enumerate(value))
 
 
 def _placement(text: str) -> tuple[Target | None, Target | None]:
@@ -255,6 +381,15 @@ def _privacy(value: object) -> Privacy:
     except ValueError:
         known = ", ".join(each.value for each in Privacy)
         refuse("parameters.privacy", f"{str(value)[:MAX_TEXT]!r} is not one of {known}")
+
+
+def _deadline(parameters: Mapping[str, object]) -> float | None:
+    own, timeout_us = _deadline_ms(parameters.get("deadline_ms")), parameters.get("timeout")
+    if own is not None or timeout_us is None or timeout_us == 0:  # Triton: 0 is no timeout
+        return own
+    if type(timeout_us) is not int or not isinstance(timeout_us, int):
+        refuse("parameters.timeout", "must be a whole number of microseconds")
+    return _deadline_ms(timeout_us / 1000)
 
 
 def _deadline_ms(value: object) -> float | None:

@@ -26,7 +26,7 @@ def test_the_table() -> None:
     assert sorted(VERBS) == [
         "devices.approve", "devices.list", "devices.one-slot", "devices.release", "infer", "keys.export", "keys.list",
         "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.fit", "models.list",
-        "models.release", "push",
+        "models.load", "models.release", "models.unload", "push",
         "pushes.cancel",
         "pushes.history", "pushes.list", "status", "why",
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from gatewayd.core.errors import ModelRefused
 from gatewayd.core.names import DeviceId, ModelName, ModelRef
 from gatewayd.core.request import NODE, Privacy, SensorRef
 from gatewayd.core.update import PushState
-from gatewayd.edges.http import serve_http
+from gatewayd.edges.http_server import HttpListen, serve_http
 from tests.fakes_api import World
 
 
@@ -62,9 +62,7 @@ def daemon() -> Iterator[Daemon]:
     stop = asyncio.Event()
 
     async def serve() -> None:
-        serving = serve_http(
-            world.api(), host="127.0.0.1", port=0, max_body_bytes=2**20, metrics_text=bytes, ready=lambda: True
-        )
+        serving = serve_http(world.api(), HttpListen(), max_body_bytes=2**20, metrics_text=bytes, ready=lambda: True)
         async with serving as port:
             started.append(port)
             up.set()

@@ -125,3 +125,39 @@ def test_any_floats_become_a_tensor_or_the_one_error(content: bytes, dtype: DTyp
         assert dtype is DType.BOOL or any(value != value for value in array("f", content))  # noqa: PLR0124 - NaN
     else:
         assert len(result.content) == 4 * dtype.item_bytes
+
+
+FINITE = st.floats(-100.0, 100.0, width=32)
+
+
+@given(
+    st.lists(FINITE, min_size=1, max_size=40),
+    st.sampled_from([DType.INT8, DType.UINT8]),
+    st.floats(0.01, 2.0),
+    st.integers(-128, 127),
+)
+def test_a_value_is_quantised_the_same_to_the_nearest_whatever_stands_beside_it(
+    values: list[float], dtype: DType, scale: float, zero_point: int
+) -> None:
+    """A neighbour that saturates makes all of them go the slow way."""
+    quantization = Quantization(scale, zero_point + (128 if dtype is DType.UINT8 else 0))
+    size = len(values)
+    alone = converted(floats(*values), source=None, target=TensorSpec("x", dtype, (size,), quantization))
+    beside = converted(floats(*values, 1e30), source=None, target=TensorSpec("x", dtype, (size + 1,), quantization))
+    low, high = (-128, 127) if dtype is DType.INT8 else (0, 255)
+    for value, fast, slow in zip(values, alone.values(), beside.values(), strict=False):
+        exact = min(high, max(low, value / scale + quantization.zero_point))
+        assert abs(exact - fast) <= 0.5001
+        assert abs(exact - slow) <= 0.5001
+
+
+@given(st.binary(min_size=8, max_size=8), st.sampled_from([DType.INT8, DType.UINT8]), st.sampled_from(DType))
+def test_bytes_become_what_their_single_elements_become(content: bytes, source: DType, target: DType) -> None:
+    if target is DType.BOOL:
+        return
+    quantization = Quantization(0.25, 3)
+    whole = converted(Tensor("x", source, (8,), content), source=Q, target=TensorSpec("y", target, (8,), quantization))
+    for index, value in enumerate(whole.values()):
+        real = (Tensor("x", source, (1,), content[index : index + 1]).values()[0] + 3) * 0.5
+        single = converted(floats(real), source=None, target=TensorSpec("y", target, (1,), quantization))
+        assert single.values()[0] == value

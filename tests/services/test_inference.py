@@ -47,6 +47,26 @@ async def test_an_inline_request_runs_on_the_node_in_the_variants_own_units(tmp_
         assert [type(event) for event in w.events][-1] is RequestServed
 
 
+async def test_a_caller_may_speak_as_a_variant_stores(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(labels=("a", "b", "c"))
+        result = await w.inference.infer(w.request(inputs=(Tensor("x", DType.INT8, (1, 4), b"1234"),)))
+        assert w.runtime.inputs == [b"1234"]
+        assert (result.outputs[0].dtype, result.outputs[0].content) == (DType.INT8, bytes([1, 2, 3]))
+        assert (result.label, result.score) == ("c", 1.0)
+
+
+async def test_only_the_outputs_asked_for_are_answered(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add()
+        name = version.signature.outputs[0].name
+        assert [each.name for each in (await w.inference.infer(replace(w.request(), outputs=(name,)))).outputs] == [
+            name
+        ]
+        with pytest.raises(BadRequest, match=f"outputs: kws@1 has no output 'z'; it has {name}"):
+            await w.inference.infer(replace(w.request(), outputs=("z",)))
+
+
 async def test_a_sensor_is_read_and_converted_when_the_node_runs(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.add()
@@ -149,9 +169,9 @@ async def test_a_passed_deadline_is_one_error(tmp_path: Path) -> None:
         ({"source": True, "sensor": "eye"}, BadRequest, "input: device dev-1 has no sensor 'eye'; it has mic"),
         ({"pin": Target(DeviceId("ghost"))}, UnknownDevice, "no device 'ghost' was ever seen here"),
         (
-            {"inputs": (Tensor("x", DType.INT8, (1, 4), b"1234"),)},
+            {"inputs": (Tensor("x", DType.INT16, (1, 4), b"12345678"),)},
             BadRequest,
-            "input 'x': kws@1 takes FP32, got INT8",
+            "input 'x': kws@1 takes FP32 (or, as stored, INT8), got INT16",
         ),
         (
             {"inputs": (Tensor("x", DType.FP32, (4, 1), bytes(16)),)},

@@ -154,7 +154,10 @@ MISTAKES: list[tuple[object, str]] = [
     ({"device": "a", "input": "b", "parameters": []}, "parameters: must be a JSON object, got a list"),
     (
         by_reference(deadline=1),
-        "parameters: 'deadline' is not known here; known: placement, deadline_ms, privacy, class, stream, reset",
+        (
+            "parameters: 'deadline' is not known here; known: placement, deadline_ms, privacy, class, "
+            "stream, reset, binary_data_output, timeout"
+        ),
     ),
     (by_reference(deadline_ms=0), DEADLINE),
     (by_reference(deadline_ms=True), DEADLINE),

@@ -1,0 +1,142 @@
+"""Who may come in over HTTP, and how often: bearer tokens with roles, the Host and Origin a browser sends, and rates.
+
+Without tokens whoever reaches the listener is the operator: the daemon then listens on loopback only, or says so loudly.
+"""
+
+import ipaddress
+import socket
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from gatewayd.api.verb import Caller, Role
+from gatewayd.core.errors import Forbidden, RateLimited, Unauthorized
+from gatewayd.wire.access_tokens import AccessToken, matching_token
+
+MAX_PEERS = 4096  # protects memory: peers whose rate is remembered; the one quiet for longest is forgotten
+FAILURES_PER_S = 5.0  # guesses of tokens per peer; a token has 256 bits, so this protects the log and the loop
+_SHOWN = 200
+
+
+@dataclass(slots=True)
+class Rates:
+    """Token buckets by name: each may do `per_s`, and that much at once (but at least 1)."""
+
+    per_s: float
+    clock: Callable[[], float]
+    _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
+
+    def take(self, name: str) -> bool:
+        """Take one; False when there is none left."""
+        now_s, depth = self.clock(), max(1.0, self.per_s)
+        left, seen_s = self._left.get(name, (depth, now_s))
+        left = min(depth, left + (now_s - seen_s) * self.per_s)
+        is_granted = left >= 1.0
+        self._left[name] = (left - is_granted, now_s)
+        self._left.move_to_end(name)
+        if len(self._left) > MAX_PEERS:
+            self._left.popitem(last=False)
+        return is_granted
+
+    def is_empty(self, name: str) -> bool:
+        """Whether nothing is left; takes nothing."""
+        left, seen_s = self._left.get(name, (1.0, 0.0))
+        return left + (self.clock() - seen_s) * self.per_s < 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Names and admits callers. `tokens` empty: none are asked for.
+
+    `hosts` are names under which this daemon is reached, beside addresses, `localhost` and the machine's own name: a page
+    whose name an attacker points at us (DNS rebinding) does not know them. `max_per_s` 0: no limit.
+    """
+
+    clock: Callable[[], float]
+    tokens: Sequence[AccessToken] = ()
+    hosts: frozenset[str] = frozenset()
+    max_per_s: float = 0.0
+    _requests: Rates = field(init=False)
+    _failures: Rates = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_requests", Rates(self.max_per_s, self.clock))
+        object.__setattr__(self, "_failures", Rates(FAILURES_PER_S, self.clock))
+        object.__setattr__(self, "hosts", self.hosts | {"localhost", socket.gethostname().lower()})
+
+    def admit(self, request: web.BaseRequest, role: Role | None) -> Caller:
+        """Return who calls. `role` None: everybody may.
+
+        Raises: Unauthorized, Forbidden, RateLimited.
+        """
+        _check_origin(request)
+        caller = self._caller(request, is_open=role is None)
+        if role is not None and caller.role < role:
+            needed, has = role.name.lower(), caller.role.name.lower()
+            raise Forbidden(f"this needs the role {needed}; {caller.name!r} is {has}")
+        if self.max_per_s and not self._requests.take(caller.name):
+            raise RateLimited(f"more than {self.max_per_s:g} requests a second from {caller.name}: slow down")
+        return caller
+
+    def _caller(self, request: web.BaseRequest, *, is_open: bool) -> Caller:
+        peer = peer_of(request)
+        if peer is None:  # who may open the socket is what its file says
+            return Caller("http:unix", Role.ADMIN)
+        if not self.tokens:
+            self._check_host(request)
+            return Caller(f"http:{peer}", Role.ADMIN)
+        if is_open:
+            return Caller(f"http:{peer}", Role.VIEWER)
+        return self._by_token(request, peer)
+
+    def _by_token(self, request: web.BaseRequest, peer: str) -> Caller:
+        if self._failures.is_empty(peer):
+            raise RateLimited(f"too many wrong tokens from {peer}: try again in a second")
+        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not presented:
+            raise Unauthorized("send the header Authorization: Bearer TOKEN (gatewayd token makes one)")
+        found = matching_token(self.tokens, presented.strip())
+        if found is None:
+            self._failures.take(peer)
+            raise Unauthorized("this token is not known here")
+        return Caller(found.name, Role[found.role.upper()])
+
+    def _check_host(self, request: web.BaseRequest) -> None:
+        host = request.headers.get("Host", "localhost")
+        name = host_name(host)
+        if name not in self.hosts and not _is_address(name):
+            raise Forbidden(f"the host {host[:_SHOWN]!r} is not ours: add it to http.hosts, or use the address")
+
+
+def peer_of(request: web.BaseRequest) -> str | None:
+    """Return the caller's address; None for a Unix socket."""
+    transport = request.transport
+    peer = transport.get_extra_info("peername") if transport is not None else ("gone",)
+    return str(peer[0]) if isinstance(peer, tuple) and peer else None
+
+
+@lru_cache(maxsize=256)  # a handful of names come over and over
+def host_name(host: str) -> str:
+    """Return the name or address in a Host header, without its port, lower case."""
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    return name.lower().rstrip(".")
+
+
+@lru_cache(maxsize=256)
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_origin(request: web.BaseRequest) -> None:
+    """Refuse what a page of another site makes a browser send: the operator's browser can reach a loopback listener."""
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise Forbidden(f"requests from pages of {origin[:_SHOWN]!r} are not served")

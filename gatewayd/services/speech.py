@@ -1,0 +1,99 @@
+"""Which tensors a caller speaks: those of the signature, or one variant's own stored types where the datatypes say so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gatewayd.core.errors import BadRequest
+from gatewayd.core.model import Version
+from gatewayd.core.request import InferenceRequest
+from gatewayd.core.tensor import Quantization, Tensor, TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """One request's tensors as its caller gives and takes them; a spec's quantisation tells what stored values mean.
+
+    `inputs` are in the order of the model; () for a request by reference.
+    """
+
+    inputs: tuple[Tensor, ...]
+    input_specs: tuple[TensorSpec, ...]
+    output_specs: tuple[TensorSpec, ...]
+
+    @property
+    def first_quantization(self) -> Quantization | None:
+        """What the values of the first output mean; None: they are real values."""
+        return self.output_specs[0].quantization if self.output_specs else None
+
+
+def speech_of(request: InferenceRequest, version: Version) -> Speech:
+    """Bring inline inputs into the order of the model and find out what their values mean.
+
+    Inputs in the signature's datatypes are real values, and so are the outputs then; inputs in the stored datatypes of one
+    of the variants are taken, and outputs given, as that variant stores them. Whatever runs it, values are converted.
+
+    Raises: BadRequest naming the input, and what the version takes.
+    """
+    signature = version.signature
+    _check_outputs(request, version)
+    if request.source is not None:
+        return Speech((), signature.inputs, signature.outputs)
+    if request.raw is not None:
+        return Speech((_from_raw(request.raw, signature.inputs, version),), signature.inputs, signature.outputs)
+    given = _in_order(request.inputs, version)
+    for tensor, spec in zip(given, signature.inputs, strict=True):
+        if tensor.shape != spec.shape:
+            raise BadRequest(f"input {spec.name!r}: {version} takes shape {list(spec.shape)}, got {list(tensor.shape)}")
+    if all(tensor.dtype is spec.dtype for tensor, spec in zip(given, signature.inputs, strict=True)):
+        return Speech(given, signature.inputs, signature.outputs)
+    return _stored_speech(given, version)
+
+
+def _in_order(inputs: Sequence[Tensor], version: Version) -> tuple[Tensor, ...]:
+    """Sort the inputs by the names of the signature, or of one of the variants: these may differ from build to build."""
+    given = {tensor.name: tensor for tensor in inputs}
+    known = (version.signature.inputs, *(variant.structure.inputs for variant in version.variants))
+    for specs in known:
+        if len(given) == len(inputs) == len(specs) and all(spec.name in given for spec in specs):
+            return tuple(given[spec.name] for spec in specs)
+    names = ", ".join(repr(tensor.name) for tensor in inputs) or "none"
+    raise BadRequest(f"inputs: {version} takes {_listed(version.signature.inputs)}; given: {names}")
+
+
+def _stored_speech(given: tuple[Tensor, ...], version: Version) -> Speech:
+    signature = version.signature
+    for variant in version.variants:
+        stored = variant.structure
+        if [each.dtype for each in stored.inputs] == [tensor.dtype for tensor in given]:
+            outputs = zip(stored.outputs, signature.outputs, strict=True)
+            named = tuple(replace(spec, name=real.name) for spec, real in outputs)
+            return Speech(given, stored.inputs, named)
+    for tensor, spec in zip(given, signature.inputs, strict=True):
+        if tensor.dtype is not spec.dtype:
+            stored_too = sorted(
+                {each.structure.inputs[0].dtype.value for each in version.variants} - {spec.dtype.value}
+            )
+            also = f" (or, as stored, {', '.join(stored_too)})" if stored_too else ""
+            raise BadRequest(f"input {spec.name!r}: {version} takes {spec.dtype.value}{also}, got {tensor.dtype.value}")
+    raise BadRequest(f"inputs: {version} takes {_listed(signature.inputs)}")
+
+
+def _from_raw(raw: bytes, specs: Sequence[TensorSpec], version: Version) -> Tensor:
+    if len(specs) != 1:
+        raise BadRequest(f"{version} takes {len(specs)} inputs: raw bytes serve for one; send JSON")
+    spec = specs[0]
+    if len(raw) != spec.byte_count:
+        kind = f"{spec.dtype.value} of shape {list(spec.shape)}"
+        raise BadRequest(f"raw input: {version} takes {spec.byte_count} bytes ({kind}), got {len(raw)}")
+    return Tensor(spec.name, spec.dtype, spec.shape, raw)
+
+
+def _check_outputs(request: InferenceRequest, version: Version) -> None:
+    names = [spec.name for spec in version.signature.outputs]
+    for name in request.outputs:
+        if name not in names:
+            raise BadRequest(f"outputs: {version} has no output {name!r}; it has {', '.join(names)}")
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    return ", ".join(f"{spec.name!r} {spec.dtype.value} {list(spec.shape)}" for spec in specs)
