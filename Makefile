@@ -76,6 +76,10 @@ prove-mutants: $(DEV) ## disable each safety rule in turn: the proof has to noti
 prove-files: $(DEV) ## the gateway's files after a power cut at every write and sync, un-synced writes dropped (needs gcc)
 	$(BIN)/python -m prove.files
 
+.PHONY: bench-restart
+bench-restart: $(DEV) ## a gateway killed beside 1,000 pushes in every state: how soon it serves again, how they end (5 minutes)
+	$(BIN)/python -m bench.restart $(BENCH_ARGS)
+
 .PHONY: lock
 lock: $(DEV) ## pin the newest versions that requirements/*.in allow, with their hashes
 	scripts/lock-requirements $(BIN)/uv

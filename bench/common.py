@@ -139,7 +139,7 @@ class Server:
     def _answers(self) -> bool:
         try:
             with Connection(self.port) as connection:
-                return connection.ask(b"GET", self._ready_path)[0] == 200  # noqa: PLR2004 - OK
+                return connection.ask(b"GET", self._ready_path)[0] == 200
         except OSError:
             return False
 

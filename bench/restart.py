@@ -7,9 +7,11 @@ end by their deadlines, the others' with the model on the device.
 import argparse
 import base64
 import json
+import os
 import random
 import signal
 import sqlite3
+import statistics
 import sys
 import tempfile
 import threading
@@ -27,6 +29,7 @@ NODE = "bench"
 MODEL = "speaker"
 # Every state's deadline, so that nothing ends before the kill; what is silent after it must end within this.
 DEADLINE_S = 60
+MORE_KILLS = 2
 # What a deadline may be late: the consumer's batch and the disk.
 GRACE_S = 5
 _HEADERS = {"Content-Type": "application/json"}
@@ -68,21 +71,41 @@ def _measure(folder: Path, broker_port: int, arguments: argparse.Namespace, repo
         _show_states(folder, fleet, report)
         received = fleet.bytes_received()
         fleet.thaw()
-        killed_at, second = time.time(), _daemon("second", config, port)
+        starts_s = [_killed_once_more(config, port) for _ in range(MORE_KILLS)]
+        second = _daemon("second", config, port)
         second.wait_ready()
-        report.add("serving_again_s", second.start_s, ("<=", 2.0))
+        serving_at = time.time()
+        serving_s = statistics.median([*starts_s, second.start_s])
+        report.add("serving_again_s", serving_s, ("<=", 2.0))
+        report.add("serving_again_cpu_s", second.cpu_s())
+        report.add("serving_first_time_s", first.start_s)
+        report.add("serving_again_by_first_time", serving_s / first.start_s)
+        report.add("serving_again_worst_s", max([*starts_s, second.start_s]))
         _until_all_ended(port)
-        report.add("all_ended_s", time.time() - killed_at)
+        report.add("all_ended_s", time.time() - serving_at)
         report.add("chunks_after_restart", (fleet.bytes_received() - received) / 512)
         second.stop()
     finally:
         first.kill()
         fleet.close()
-    _judge(folder, fleet, killed_at, report)
+    _judge(folder, fleet, serving_at, report)
+
+
+def _killed_once_more(config: Path, port: int) -> float:
+    """Start, and kill it once it serves: the pushes are on their way again by then. Returns the seconds it took to serve."""
+    daemon = _daemon("killed", config, port)
+    daemon.wait_ready()
+    daemon.kill()
+    return daemon.start_s
 
 
 class _Daemon(Server):
     """A daemon that can be killed without a word."""
+
+    def cpu_s(self) -> float:
+        """Return the seconds of CPU it has used so far: what a busy machine does not change."""
+        fields = Path(f"/proc/{self._child.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         """SIGKILL; nothing when it is gone already."""
@@ -118,7 +141,7 @@ def _keys(folder: Path) -> dict[bytes, bytes]:
 def _call(connection: Connection, verb: str, arguments: dict[str, object]) -> dict[str, object]:
     body = json.dumps(arguments).encode()
     status, answer = connection.ask(b"POST", f"/api/{verb.replace('.', '/')}", body, _HEADERS)
-    if status != 200:  # noqa: PLR2004 - OK
+    if status != 200:
         raise RuntimeError(f"{verb}: {status} {answer.decode()[:300]}")
     document: dict[str, object] = json.loads(answer)
     return document
@@ -165,12 +188,12 @@ def _rows(folder: Path) -> list[tuple[str, str]]:
         return list(connection.execute("SELECT state, device FROM pushes"))
 
 
-def _judge(folder: Path, fleet: Fleet, killed_at: float, report: Report) -> None:
+def _judge(folder: Path, fleet: Fleet, serving_at: float, report: Report) -> None:
     with sqlite3.connect(folder / "data" / "gatewayd.sqlite") as connection:
         rows = list(connection.execute("SELECT device, state, ended, ended_at, reason FROM pushes"))
     devices = len(fleet.devices)
     alive = [row for row in rows if row[0] not in fleet.dead()]
-    late = [row for row in rows if row[3] is not None and row[3] > killed_at + DEADLINE_S + GRACE_S]
+    late = [row for row in rows if row[3] is not None and row[3] > serving_at + DEADLINE_S + GRACE_S]
     print(f"at the end: {dict(Counter(row[1] for row in rows))}")
     for (state, reason), count in Counter((row[1], row[4]) for row in alive if row[1] != "accepted").items():
         print(f"  not accepted though alive: {count} {state}: {reason}")

@@ -3,7 +3,7 @@
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatewayd.core.module import Manifest
-from gatewayd.wire.manifest import key_ring, sign_manifest
+from gatewayd.wire.manifest import key_ring, read_manifest, sign_manifest
 from gatewayd.wire.mqttdevice import OfferMessage, encode_offer
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -33,3 +33,13 @@ def manifest_of(offer: OfferMessage) -> Manifest:
 def offer_bytes(offer: OfferMessage) -> bytes:
     """`down/offer` as the gateway sends it."""
     return encode_offer(offer.push, sign_manifest(manifest_of(offer), KEY))
+
+
+class FakeSigner:
+    """Signs with the key above."""
+
+    def sign(self, manifest: Manifest) -> bytes:
+        return sign_manifest(manifest, KEY)
+
+    def read(self, signed: bytes) -> Manifest:
+        return read_manifest(signed, KEYS)

@@ -18,6 +18,7 @@ from gatewayd.services.ports import Artifacts, Clock, ModelReader, ModelTrial, N
 
 # A version is one model for a handful of target classes; each file is tried in child processes.
 MAX_FILES = 8
+MAX_TRIALS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ class Catalog:
         self._registry = Registry()
         # Admission and alias moves read, decide and write: one at a time, or two could take one number.
         self._change = asyncio.Lock()
+        # Each trial starts a process per engine: many uploads at once must not take the machine from the requests.
+        self._trying = asyncio.Semaphore(MAX_TRIALS)
 
     async def load(self) -> None:
         """Read everything from the store; call once before serving."""
@@ -118,7 +121,8 @@ class Catalog:
 
     async def _tried(self, index: int, content: bytes, structure: Structure) -> Variant:
         digest = await self._ports.artifacts.put(content)
-        trial = await self._ports.trial.try_model(digest, structure)
+        async with self._trying:
+            trial = await self._ports.trial.try_model(digest, structure)
         if not any(verdict.runs for verdict in trial.verdicts):
             reasons = "; ".join(f"{v.place.value} ({v.engine}): {v.reason}" for v in trial.verdicts) or "no engine here"
             raise ModelRefused(f"files[{index}]: nothing can run it: {reasons}")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gatewayd.core.device import DeviceView
-from gatewayd.core.errors import UnknownDevice
+from gatewayd.core.errors import NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.push import Push
@@ -82,15 +82,23 @@ class Desires:
     async def ended(self, push: Push) -> None:
         """Take a push's end: count it, plan what follows, and see to what else is wanted on the device."""
         before, key = self.terms(push.device), (push.device, push.model)
-        after = after_end(push, self._find(key), before, retry=self._retry, jitter=self._ports.chance())
-        if after.desire is not None and after.desire != self._find(key):
-            await self._keep(after.desire)
-        if after.terms != before:
-            await self._set_terms(after.terms)
+        wish = self._find(key)
+        after = after_end(push, wish, before, retry=self._retry, jitter=self._ports.chance())
+        if after.desire is not None:
+            self._remember(after.desire)
+        self._set_terms(after.terms)
         if after.again_in_s is not None:
             logger.info("push failed push=%d device=%s again_in_s=%.1f", push.id, push.device, after.again_in_s)
             self._plan(key, self._ports.clock() + after.again_in_s)
         self.look_at(push.device)
+        try:
+            if after.desire is not None and after.desire != wish:
+                await self._ports.store.save_desire(after.desire)
+            if after.terms != before:
+                await self._ports.store.save_terms(after.terms)
+        except NotStored as error:
+            # what was counted holds until a restart; the push's own end is in the journal
+            logger.error("push's aftermath not stored push=%d reason=%r", push.id, str(error))  # noqa: TRY400 - says all
 
     def look_at(self, device: DeviceId) -> None:
         """The device is there: see soon to every wish it does not meet; a pause that runs goes on."""
@@ -111,19 +119,23 @@ class Desires:
                 found.append(desire)
         return tuple(found)
 
+    def is_planned(self, desire: Desire) -> bool:
+        """Return whether it will be looked at again by itself."""
+        return (desire.device, desire.model) in self._due_s
+
     def postpone(self, desire: Desire) -> None:
         """It could not be tried after all: look again after a pause."""
         pause = pause_s(desire.failures + 1, retry=self._retry, jitter=self._ports.chance())
         self._plan((desire.device, desire.model), self._ports.clock() + pause)
 
     async def settle(self, desire: Desire, why: str) -> None:
-        """Try it no more."""
+        """Try it no more. Raises: NotStored."""
         await self._keep(replace(desire, settled=why))
 
     async def release(self, device: DeviceId) -> Terms:
         """Let a quarantined device be pushed to again, and what was given up there be tried anew. Raises: UnknownDevice."""
         self._tracking.device(device)
-        await self._set_terms(replace(self.terms(device), failures=0, quarantine=""))
+        await self._keep_terms(replace(self.terms(device), failures=0, quarantine=""))
         for desire in self.of_device(device):
             await self._keep(replace(desire, failures=0, settled=""))
         self.look_at(device)
@@ -132,7 +144,7 @@ class Desires:
     async def allow_one_slot(self, device: DeviceId, *, allowed: bool) -> Terms:
         """Allow (or forbid) pushes to a device with a single slot. Raises: UnknownDevice."""
         self._tracking.device(device)
-        await self._set_terms(replace(self.terms(device), one_slot=allowed))
+        await self._keep_terms(replace(self.terms(device), one_slot=allowed))
         return self.terms(device)
 
     def _find(self, key: _Key) -> Desire | None:
@@ -157,12 +169,18 @@ class Desires:
 
     async def _keep(self, desire: Desire) -> None:
         await self._ports.store.save_desire(desire)
+        self._remember(desire)
+
+    def _remember(self, desire: Desire) -> None:
         self._desires.setdefault(desire.device, {})[desire.model] = desire
         self._show(desire)
 
-    async def _set_terms(self, terms: Terms) -> None:
-        before = self.terms(terms.device)
+    async def _keep_terms(self, terms: Terms) -> None:
         await self._ports.store.save_terms(terms)
+        self._set_terms(terms)
+
+    def _set_terms(self, terms: Terms) -> None:
+        before = self.terms(terms.device)
         self._terms[terms.device] = terms
         if terms.quarantine != before.quarantine:
             what = f"quarantined: {terms.quarantine}" if terms.quarantine else "released from quarantine"

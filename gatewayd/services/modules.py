@@ -61,13 +61,15 @@ class Modules:
 
     async def _encoding(self, variant: Variant, content: bytes, window_bits: int) -> Encoding:
         key = (variant.digest, window_bits)
-        known = self._encoded.get(key) or await self._deflate(content, window_bits)
+        known = self._encoded.get(key)
+        if known is None or not await self._decodes(known, content):
+            # storing it again mends a damaged file
+            known = await self._deflate(content, window_bits)
+            if not await self._decodes(known, content):
+                raise NodeError(f"the encoded form of artifact {variant.digest} cannot be read back: check the disk")
+        self._encoded[key] = known
         if known.size_bytes > _WORTH_IT * len(content):
             return Raw()
-        if not await self._decodes(known, content):
-            self._encoded.pop(key, None)
-            raise NodeError(f"the encoded form of artifact {variant.digest} is damaged on the disk: check the disk")
-        self._encoded[key] = known
         if len(self._encoded) > MAX_REMEMBERED:
             self._encoded.popitem(last=False)
         return known

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gatewayd.core.errors import DeviceError, DeviceTimeout, DeviceUnreachable, Overloaded
+from gatewayd.core.errors import DeviceTimeout, DeviceUnreachable, GatewayError, Overloaded
 from gatewayd.core.model import Variant
 from gatewayd.core.names import ModelRef
 from gatewayd.core.selftest import matches, self_test_input
@@ -48,7 +48,7 @@ class Prover:
                     await asyncio.sleep(min(_PAUSE_S, self._timeout_s))
         except TimeoutError:
             return why or f"no answer within {self._timeout_s:g} s"
-        except DeviceError as error:
+        except GatewayError as error:
             return str(error)
 
     async def _output(self, push: Push, variant: Variant, slot: int, link: DeviceLink) -> bytes:

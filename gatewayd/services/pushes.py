@@ -6,15 +6,25 @@ because the device knows it best.
 """
 
 import asyncio
-import heapq
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.deadlines import limits_on
 from gatewayd.core.device import Born, Lost, PushReport
-from gatewayd.core.errors import CallerError, Conflict, GatewayError, NodeError, NotFound, Overloaded
+from gatewayd.core.errors import (
+    CallerError,
+    Conflict,
+    GatewayError,
+    NodeError,
+    NotFound,
+    NotStored,
+    Overloaded,
+    TooLarge,
+    UnknownDevice,
+)
 from gatewayd.core.events import PushMoved
 from gatewayd.core.names import DeviceId, ModelRef, PushId
 from gatewayd.core.push import (
@@ -34,6 +44,7 @@ from gatewayd.core.update import IN_PROGRESS, new_push, resumed_after_restart, s
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.desires import Desires
 from gatewayd.services.estimates import Estimates
+from gatewayd.services.live_pushes import LivePushes
 from gatewayd.services.modules import Module, Modules
 from gatewayd.services.ports import Artifacts, Clock, DeviceLink, Notify, PushStore, Signer
 from gatewayd.services.proving import Prover
@@ -90,9 +101,7 @@ class Pushes:
         self._desires = desires
         self._options = options
         self._modules = Modules(ports.artifacts, ports.signer)
-        self._live: dict[PushId, Push] = {}
-        self._on_device: dict[DeviceId, PushId] = {}
-        self._deadlines: list[tuple[float, PushId]] = []
+        self._live = LivePushes()
         self._events = EventLine()
         self._sender = Sender(
             SendPorts(ports.artifacts, ports.signer, ports.link_of, ports.clock),
@@ -103,6 +112,7 @@ class Pushes:
             max_trials=options.max_concurrent,
             report=self._events.put,
         )
+        self._blocked_until_s = 0.0
         self._starting = asyncio.Lock()
         # Operators and devices move pushes from different tasks: one step at a time, from its value to its last command.
         self._stepping = asyncio.Lock()
@@ -111,17 +121,17 @@ class Pushes:
         """Take up what the journal holds; call once, before links start: what devices then say leads on."""
         for push in await self._ports.store.load_live():
             resumed = resumed_after_restart(push, now_s=self._ports.clock(), limits=self._options.limits)
-            self._keep(resumed.push)
+            self._live.keep(resumed.push)
             if resumed.push.state.is_end:
                 await self._close(resumed.push)
 
     def live(self) -> tuple[Push, ...]:
         """Return the pushes that have not ended, oldest first."""
-        return tuple(self._live.values())
+        return tuple(self._live)
 
     async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
         """Return the newest pushes (of one device) of the journal; the live ones with their progress."""
-        return [self._live.get(push.id, push) for push in await self._ports.store.recent(limit, device)]
+        return [self._live.get(push.id) or push for push in await self._ports.store.recent(limit, device)]
 
     def terms(self, device: DeviceId) -> Terms:
         """Return on which terms the device is pushed to."""
@@ -168,17 +178,17 @@ class Pushes:
 
     def handle(self, event: Born | Lost | PushReport) -> None:
         """Take what a link saw; never blocks."""
-        running = self._on_device.get(event.device)
+        running = self._live.on(event.device)
         match event:
             case PushReport():
                 self._reported(event)
             case Born():
                 if running is not None:
-                    self._events.put(running, DeviceBack(event.report.slots))
+                    self._events.put(running.id, DeviceBack(event.report.slots))
                 self._desires.look_at(event.device)
             case Lost():
                 if running is not None:
-                    self._events.put(running, DeviceGone(event.reason))
+                    self._events.put(running.id, DeviceGone(event.reason))
 
     async def run(self) -> None:
         """Serve events, deadlines and wishes until cancelled."""
@@ -202,8 +212,9 @@ class Pushes:
             await self._retry(desire)
 
     async def _retry(self, desire: Desire) -> None:
-        if desire.device in self._on_device:
-            return  # the end of that push looks at the device's wishes again
+        async with self._stepping:  # a push that is ending has then said what follows
+            if self._live.on(desire.device) is not None or self._desires.is_planned(desire):
+                return  # the end of that push looks at the device's wishes again
         ref = ModelRef(desire.model, version=desire.version)
         try:
             async with self._starting:
@@ -213,19 +224,20 @@ class Pushes:
             logger.info("push postponed device=%s version=%s reason=%r", desire.device, ref, str(error))
             self._desires.postpone(desire)
         except CallerError as error:
-            await self._desires.settle(desire, str(error))
+            with suppress(NotStored):  # it is tried once more, and refused again
+                await self._desires.settle(desire, str(error))
 
     def _wanted(self, device: DeviceId, ref: ModelRef, *, downgrade: bool) -> Wanted:
         view, version = self._tracking.device(device), self._catalog.resolve(ref)
         return wanted(view, version, self._desires.terms(device), downgrade=downgrade)
 
     async def _start(self, plan: Wanted, *, who: str, is_wish: bool) -> Push:
-        running = self._running(plan.device)
+        running = self._live.on(plan.device)
         if running is not None and (running.model, running.version, running.digest) == plan.key:
             return running
         if running is not None:
             await self._advance(running.id, Cancelled(f"superseded by {plan.version}"))
-        if (still := self._running(plan.device)) is not None:
+        if (still := self._live.on(plan.device)) is not None:
             raise Conflict(f"{plan.device} is keeping {still.model}@{still.version} right now: push again in a moment")
         if len(self._live) >= self._options.max_concurrent:
             raise Overloaded(f"{len(self._live)} pushes are running (pushes.max_concurrent): try again later")
@@ -260,7 +272,7 @@ class Pushes:
             logger.warning("push goes back push=%d device=%s from=%d who=%s", push.id, push.device, push.replaces, who)
         async with self._stepping:
             await self._ports.store.save_push(push)
-            self._keep(push)
+            self._live.keep(push)
             self._ports.notify(PushMoved(push))
             await self._obey(push, first.commands)
         return push
@@ -270,38 +282,29 @@ class Pushes:
         if push is None:
             # Only what goes on can be cancelled: a device that answers a cancel with the push's end would go round for ever.
             if report.phase in IN_PROGRESS:
-                self._ports.link_of(report.device).send_cancel(report.device, report.push, "no such push")
+                self._disown(report)
         elif push.device == report.device:
             self._sender.heard(push)
             self._events.put(push.id, report)
 
+    def _disown(self, report: PushReport) -> None:
+        """Tell a device we let in that nobody knows its push; a stranger gets no answer, or it could make us talk."""
+        try:
+            if self._tracking.device(report.device).approved:
+                self._ports.link_of(report.device).send_cancel(report.device, report.push, "no such push")
+        except (UnknownDevice, Overloaded, TooLarge):
+            return  # the device asks again
+
     def _wait_s(self) -> float:
-        moments = [self._deadlines[0][0] if self._deadlines else None, self._sender.next_s()]
+        moments = [self._live.next_deadline_s(), self._sender.next_s()]
         earliest_s = min((each for each in moments if each is not None), default=float("inf"))
-        return min(_LONGEST_WAIT_S, max(0.0, earliest_s - self._ports.clock()))
+        now_s = self._ports.clock()
+        return min(_LONGEST_WAIT_S, max(0.0, earliest_s - now_s, self._blocked_until_s - now_s))
 
     def _due(self) -> list[PushId]:
-        """Return the pushes whose deadline is over; entries of deadlines that moved since are dropped."""
-        now_s, due = self._ports.clock(), []
-        while self._deadlines and self._deadlines[0][0] <= now_s:
-            deadline_s, push = heapq.heappop(self._deadlines)
-            if push in self._live and self._live[push].deadline_s == deadline_s:
-                due.append(push)
-        return due
-
-    def _running(self, device: DeviceId) -> Push | None:
-        push = self._on_device.get(device)
-        return self._live[push] if push is not None else None
-
-    def _keep(self, push: Push) -> None:
-        before = self._live.get(push.id)
-        self._live[push.id] = push
-        self._on_device[push.device] = push.id
-        if before is None or before.deadline_s != push.deadline_s:
-            heapq.heappush(self._deadlines, (push.deadline_s, push.id))
-        if len(self._deadlines) > 4 * len(self._live) + 64:
-            self._deadlines = [(each.deadline_s, each.id) for each in self._live.values()]
-            heapq.heapify(self._deadlines)
+        """Return the pushes whose deadline is over; none while the disk takes nothing."""
+        now_s = self._ports.clock()
+        return [] if now_s < self._blocked_until_s else self._live.due(now_s)
 
     async def _advance(self, push: PushId, event: Event) -> None:
         await self._advance_all([Given(push, event)])
@@ -315,8 +318,8 @@ class Pushes:
             steps = [taken for each in given if (taken := self._step(each)) is not None]
             after = {taken.push.id: taken.push for taken in steps}
             moved = [push for push in after.values() if (old := before[push.id]) and old.state is not push.state]
-            if moved:
-                await self._ports.store.save_pushes(moved)
+            if moved and not await self._journalled(moved, before):
+                return
             for taken in steps:
                 if taken.push != before[taken.push.id]:
                     before[taken.push.id] = taken.push
@@ -326,6 +329,23 @@ class Pushes:
                 if push.state.is_end:
                     await self._desires.ended(push)
 
+    async def _journalled(self, moved: Sequence[Push], before: Mapping[PushId, Push | None]) -> bool:
+        """Make new states durable. When the disk does not take them the steps are undone, and no command has left.
+
+        Devices repeat themselves, and deadlines come up again.
+        """
+        try:
+            await self._ports.store.save_pushes(moved)
+        except NotStored as error:
+            self._blocked_until_s = self._ports.clock() + _LONGEST_WAIT_S
+            for push in before.values():
+                if push is not None:
+                    self._live.drop(push.id)
+                    self._live.keep(push)
+            logger.error("pushes not journalled count=%d reason=%r", len(moved), str(error))  # noqa: TRY400 - the message says all
+            return False
+        return True
+
     def _step(self, given: Given) -> Step | None:
         current = self._live.get(given.push)
         if current is None:
@@ -333,16 +353,14 @@ class Pushes:
         limits = limits_on(self._estimates.link(current.device), current, self._options.limits)
         taken = step(current, given.event, now_s=self._ports.clock(), limits=limits)
         if not taken.push.state.is_end:
-            self._keep(taken.push)
+            self._live.keep(taken.push)
             return taken
         ended = replace(taken.push, ended_at=self._ports.wall_clock())
         self._drop(ended)
         return Step(ended, taken.commands)
 
     def _drop(self, push: Push) -> None:
-        self._live.pop(push.id, None)
-        if self._on_device.get(push.device) == push.id:
-            del self._on_device[push.device]
+        self._live.drop(push.id)
         self._sender.forget(push)
 
     async def _close(self, push: Push) -> None:
@@ -356,7 +374,7 @@ class Pushes:
         for command in commands:
             try:
                 await self._sender.send(push, command)
-            except Overloaded as error:
+            except (Overloaded, TooLarge) as error:
                 # Nothing is lost: the device asks again, or the state's deadline ends the push.
                 logger.warning("push command not sent push=%d reason=%r", push.id, str(error))
             except GatewayError as error:

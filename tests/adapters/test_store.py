@@ -17,9 +17,10 @@ from gatewayd.core.errors import Conflict, NodeError, UnknownModel
 from gatewayd.core.model import Operator, Place, SelfTest, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import STABLE, Alias, DeviceId, Digest, ModelName, PushId
 from gatewayd.core.registry import AliasMove, Registry
+from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 from gatewayd.core.update import Push, PushState
-from gatewayd.services.ports import DeviceStore, PushStore, RegistryStore
+from gatewayd.services.ports import DesireStore, DeviceStore, PushStore, RegistryStore
 
 KWS = ModelName("kws")
 CANARY = Alias("canary")
@@ -299,9 +300,9 @@ async def test_failed_migration_leaves_the_old_schema(path: Path) -> None:
     connection.close()
 
 
-def satisfies_the_ports(store: Store) -> tuple[RegistryStore, DeviceStore, PushStore]:
+def satisfies_the_ports(store: Store) -> tuple[RegistryStore, DeviceStore, PushStore, DesireStore]:
     """Say it where the type checker reads it."""
-    return store, store, store
+    return store, store, store, store
 
 
 async def use(path: Path) -> None:
@@ -364,3 +365,34 @@ async def add_until_killed(path: Path, *, count: int) -> int:
     lines += (await child.stdout.read()).splitlines()
     assert await child.wait() == -SIGKILL
     return int(lines[-1])
+
+
+DESIRE = Desire(DeviceId("mic-1"), KWS, 2, "ann", 1.7e9, downgrade=True, failures=3, settled="given up")
+
+
+async def test_what_is_wanted_and_on_which_terms_survives(path: Path) -> None:
+    quarantined = Terms(DeviceId("mic-1"), one_slot=True, failures=5, quarantine="5 pushes in a row failed")
+    async with open_store(path) as store:
+        await store.save_desire(replace(DESIRE, version=1))
+        await store.save_desire(DESIRE)
+        await store.save_desire(replace(DESIRE, device=DeviceId("mic-2"), wished_at=1.6e9))
+        await store.save_terms(quarantined)
+        await store.save_terms(Terms(DeviceId("mic-2"), failures=1))
+    async with open_store(path) as store:
+        assert list(await store.load_desires()) == [replace(DESIRE, device=DeviceId("mic-2"), wished_at=1.6e9), DESIRE]
+        assert list(await store.load_terms()) == [quarantined, Terms(DeviceId("mic-2"), failures=1)]
+        await store.drop_desire(DeviceId("mic-2"), KWS)
+        await store.save_terms(Terms(DeviceId("mic-2")))
+        assert list(await store.load_desires()) == [DESIRE]
+        assert list(await store.load_terms()) == [quarantined]
+
+
+async def test_pushes_of_one_device_and_many_at_once(path: Path) -> None:
+    first, second = push(1), replace(push(2), device=DeviceId("mic-2"), signed=b"\xd2", who="ann", replaces=3)
+    ended = replace(second, id=PushId(3), state=PushState.FAILED, started_at=1.5, ended_at=2.5)
+    async with open_store(path) as store:
+        await store.save_pushes([first, second, ended])
+        assert list(await store.load_live()) == [as_loaded(first), as_loaded(second)]
+        found = await store.recent(10, DeviceId("mic-2"))
+        assert list(found) == [as_loaded(replace(ended, signed=b"")), as_loaded(second)]
+        assert list(await store.recent(1, DeviceId("mic-1"))) == [as_loaded(first)]

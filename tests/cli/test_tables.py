@@ -1,8 +1,10 @@
 import pytest
 
-from gatewayd.api.devices import DeviceList
+from gatewayd.api.devices import DesiredRow, DeviceList, DeviceRow, LinkRow, SlotRow
 from gatewayd.api.inference import CostsRow, OutputRow
+from gatewayd.api.keys import ExportedKeys, KeyList, KeyRow
 from gatewayd.api.models import ModelList
+from gatewayd.api.pushes import PushList
 from gatewayd.cli.tables import size_text, text_of
 
 
@@ -20,3 +22,28 @@ def test_what_has_no_layout_is_names_and_values() -> None:
 @pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (18432, "18.0 KiB")])
 def test_sizes(size: int, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_a_device_shows_what_is_wanted_and_why_it_is_left_alone() -> None:
+    wishes = [
+        DesiredRow(model="kws", version=2, who="ann", failures=4, settled="given up after 4 tries: digest differs"),
+        DesiredRow(model="vww", version=1, who="ann", failures=0, settled=""),
+    ]
+    device = DeviceRow(
+        device="cam-7", approved=True, online=True, board=None, battery=None,
+        link=LinkRow(kind="mqtt", rtt_ms=1, goodput_bytes_per_s=1, loss=0),
+        slots=[SlotRow(slot=0, state="active", model="vww", version=1)], desired=[], running=0, note="approved by ann",
+        wishes=wishes, one_slot=True, quarantine="5 pushes in a row failed",
+    )  # fmt: skip
+    shown = text_of(DeviceList(devices=[device]))
+    assert shown.endswith(
+        "approved by ann; QUARANTINE: 5 pushes in a row failed; pushes to its one slot are allowed; "
+        "wants kws@2 (given up after 4 tries: digest differs)"
+    )
+
+
+def test_pushes_and_keys() -> None:
+    assert text_of(PushList(pushes=[])) == "nothing was pushed yet"
+    key = KeyRow(key="0" * 16, state="signing", made_at="2026-01-01T00:00:00+00:00", public_key="ab" * 32)
+    assert "signing" in text_of(KeyList(keys=[key]))
+    assert text_of(ExportedKeys(format="hex", text=f"{'ab' * 32}\n", keys=["0" * 16])) == "ab" * 32

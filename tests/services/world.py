@@ -5,13 +5,12 @@ The fakes keep their ports' contracts; `FakeDevice` answers as docs/device-proto
 
 import asyncio
 import hashlib
+import sqlite3
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.store import Store, open_store
@@ -36,7 +35,7 @@ from gatewayd.core.device import (
 from gatewayd.core.errors import DeviceTimeout, ModelRefused
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.model import NodeRun, Operator, Place, SelfTest, Structure, Trial, Variant, Verdict, Version
-from gatewayd.core.module import Manifest
+from gatewayd.core.module import Deflate
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, RequestId, parse_model_ref
 from gatewayd.core.push import Limits, Offer, Push
 from gatewayd.core.request import InferenceRequest, Privacy, SensorRef, Target
@@ -51,7 +50,7 @@ from gatewayd.services.options import OptionFinder
 from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
-from gatewayd.wire.manifest import key_ring, read_manifest, sign_manifest
+from tests.signing import FakeSigner
 
 MODEL = ModelName("kws")
 DEVICE = DeviceId("dev-1")
@@ -109,24 +108,12 @@ class FakeTrial:
     """Finds that every model runs everywhere, unless told otherwise."""
 
     verdicts: tuple[Verdict, ...] = (NODE_RUNS, DEVICE_RUNS)
+    expected: bytes = EXPECTED
 
     async def try_model(self, digest: Digest, structure: Structure) -> Trial:
         assert digest
         assert structure is STRUCTURE
-        return Trial(self.verdicts, 4096, SelfTest(7, EXPECTED, 0))
-
-
-class FakeSigner:
-    """Signs with a key made for the test."""
-
-    def __init__(self) -> None:
-        self._key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-
-    def sign(self, manifest: Manifest) -> bytes:
-        return sign_manifest(manifest, self._key)
-
-    def read(self, signed: bytes) -> Manifest:
-        return read_manifest(signed, key_ring([self._key.public_key().public_bytes_raw()]))
+        return Trial(self.verdicts, 4096, SelfTest(7, self.expected, 0))
 
 
 @dataclass(slots=True)
@@ -144,8 +131,10 @@ class FakeDevice:
     output: bytes = EXPECTED
     received: bytearray = field(default_factory=bytearray)
     offered: Offer | None = None
+    send_fails: Exception | None = None
     sent: list[str] = field(default_factory=list)
     samples: int = 0
+    asked: int = 0
 
     def birth(self) -> None:
         self.emit(Born(self.id, LinkKind.MQTT, Report(self.capabilities, self.slots, 0.9)))
@@ -157,6 +146,7 @@ class FakeDevice:
         self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
     ) -> RunResult:
         assert (device, sensor) == (self.id, 0)
+        self.asked += 1
         if not self.answers:
             raise DeviceTimeout(f"{device} did not answer within {timeout_s} s")
         assert self.slots[slot].version == version
@@ -178,11 +168,13 @@ class FakeDevice:
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         assert device == self.id
+        if self.offered is None or self.offered.push != offer.push:
+            self.received.clear()
         self.sent.append("offer")
         self.offered = offer
         if self.rejects:
             self._report(PushPhase.REJECTED, reason=self.rejects)
-        elif len(self.received) < offer.manifest.size_bytes:
+        elif len(self.received) < offer.manifest.transfer_bytes:
             self._want(offer)
 
     def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
@@ -190,11 +182,13 @@ class FakeDevice:
         assert (device, push, offset) == (self.id, self.offered.push, len(self.received))
         self.sent.append("chunk")
         self.received += content
-        if len(self.received) < self.offered.manifest.size_bytes:
+        if len(self.received) < self.offered.manifest.transfer_bytes:
             self._want(self.offered)
             return
         self._report(PushPhase.WRITTEN)
-        assert hashlib.sha256(self.received).hexdigest() == self.offered.manifest.digest
+        encoding = self.offered.manifest.encoding
+        named = encoding.digest if isinstance(encoding, Deflate) else self.offered.manifest.digest
+        assert hashlib.sha256(self.received).hexdigest() == named
         self._report(PushPhase.VERIFIED)
         self._report(PushPhase.TESTED)
 
@@ -215,6 +209,8 @@ class FakeDevice:
     def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
         assert device == self.id
         assert push
+        if self.send_fails is not None:
+            raise self.send_fails
         self.sent.append(f"cancel: {reason}")
 
     def _hold(self, state: SlotState) -> None:
@@ -225,7 +221,7 @@ class FakeDevice:
         self.birth()
 
     def _want(self, offer: Offer) -> None:
-        length = min(1024, offer.manifest.size_bytes - len(self.received))
+        length = min(1024, offer.manifest.transfer_bytes - len(self.received))
         self._report(PushPhase.WANT, offset=len(self.received), length=length)
 
     def _report(self, phase: PushPhase, *, offset: int = 0, length: int = 0, reason: str = "") -> None:
@@ -291,6 +287,14 @@ class World:
             request_class=request_class,
         )
 
+    async def seen(self, condition: Callable[[], bool], *, event_count: int = 200) -> None:
+        """Let the tasks run until `condition` holds."""
+        for _ in range(event_count):
+            if condition():
+                return
+            await self.store.recent(1)
+        raise AssertionError("did not happen")
+
     async def ended(self, push: Push, *, event_count: int = 200) -> Push:
         """Let the tasks run until the journal says that the push has ended."""
         for _ in range(event_count):
@@ -301,11 +305,21 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, open_join: bool = False, max_devices: int = 10) -> AsyncIterator[World]:
+async def world(
+    folder: Path,
+    *,
+    open_join: bool = False,
+    max_devices: int = 10,
+    busy_timeout_s: float = 5.0,
+    air: AirRules = AIR,
+) -> AsyncIterator[World]:
     """Open a world on the files of `folder`; opening it again is a restart of the gateway."""
     clock, events, served, estimates = ManualClock(), list[GatewayEvent](), list[Served](), Estimates()
     runtime, trial, device = FakeRuntime(), FakeTrial(), FakeDevice()
-    async with open_store(folder / "db.sqlite") as store, open_artifacts(folder / "artifacts") as artifacts:
+    async with (
+        open_store(folder / "db.sqlite", busy_timeout_s=busy_timeout_s) as store,
+        open_artifacts(folder / "artifacts") as artifacts,
+    ):
         catalog = Catalog(CatalogPorts(store, artifacts, _read_model, trial, events.append, lambda: 1.7e9))
         tracking = Tracking(
             store=store, estimates=estimates, profiles={"board-a": PROFILE},
@@ -319,7 +333,7 @@ async def world(folder: Path, *, open_join: bool = False, max_devices: int = 10)
         pushes = Pushes(
             PushPorts(store, artifacts, signer, lambda _: device, events.append, clock, lambda: 1.7e9),
             catalog=catalog, tracking=tracking, estimates=estimates, desires=desires,
-            options=PushOptions(LIMITS, max_concurrent=4, air=AIR),
+            options=PushOptions(LIMITS, max_concurrent=4, air=air),
         )  # fmt: skip
         finder = OptionFinder(tracking=tracking, estimates=estimates, runtime=runtime, classes={"default": Weights()})
         decisions = Decisions(10)
@@ -343,6 +357,17 @@ async def world(folder: Path, *, open_join: bool = False, max_devices: int = 10)
             inference, decisions,
             estimates,
         )  # fmt: skip
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the database as another program would: nothing can be written meanwhile."""
+    other = sqlite3.connect(folder / "db.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.close()
 
 
 @asynccontextmanager
