@@ -56,6 +56,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.__main__": ("gatewayd",),
     "gatewayd.daemon": ("gatewayd",),
     "gatewayd.parts": ("gatewayd",),
+    "gatewayd.assembly": ("gatewayd",),
     "gatewayd": (),
 }
 

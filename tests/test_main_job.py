@@ -77,6 +77,9 @@ def test_a_model_is_pushed_and_answers_on_the_device_as_it_does_on_the_node(
         events.until("event/device", _is_online)
         assert mqtt.infer("speaker", BY_REFERENCE)["parameters"]["ran_on"] == "node"
         assert _end(events, _push(mqtt, "speaker@1")) == "accepted"
+        (pushed,) = mqtt.command("pushes.history", {"device": "door-1"})["pushes"]
+        assert (pushed["state"], pushed["who"], pushed["reason"]) == ("accepted", "mqtt", "")
+        assert mqtt.command("keys.export", {})["text"].strip() in (gateway.folder / "data/keys/trusted.txt").read_text()
         for _ in range(20):
             answer = mqtt.infer("speaker", ON_DEVICE)["parameters"]
             assert answer["ran_on"] == "device:door-1"

@@ -1,0 +1,169 @@
+"""The services and how they hang together: the composition root's larger half. Nothing runs or listens here."""
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from gatewayd import __version__
+from gatewayd.adapters.accelerator_watch import AcceleratorWatch
+from gatewayd.adapters.artifacts import Artifacts
+from gatewayd.adapters.keys import Keys
+from gatewayd.adapters.model_trial import ModelTrials
+from gatewayd.adapters.store import Store
+from gatewayd.adapters.workers import Workers
+from gatewayd.api.services import Node, Requests, Services
+from gatewayd.config import Config
+from gatewayd.core.airtime import AirRules
+from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
+from gatewayd.core.names import DeviceId
+from gatewayd.parts import engine_specs, load_profiles, tracking_options, trial_limits
+from gatewayd.services.catalog import Catalog, CatalogPorts
+from gatewayd.services.decisions import Decisions
+from gatewayd.services.desires import DesirePorts, Desires
+from gatewayd.services.estimates import Estimates
+from gatewayd.services.inference import Inference
+from gatewayd.services.loading import Loading
+from gatewayd.services.options import OptionFinder
+from gatewayd.services.ports import DeviceLink, Notify
+from gatewayd.services.preflight import Preflight
+from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
+from gatewayd.services.renting import Renting
+from gatewayd.services.running import Runner
+from gatewayd.services.tracking import Tracking
+from gatewayd.wire.tflite import read_model
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The services, wired."""
+
+    catalog: Catalog
+    tracking: Tracking
+    desires: Desires
+    pushes: Pushes
+    renting: Renting
+    preflight: Preflight
+    services: Services
+
+    def device_event(self, event: DeviceEvent) -> None:
+        """Take what a link saw: tracking first, so that pushes see the device's new report."""
+        self.preflight.handle(event, self.pushes.live())
+        match event:
+            case Born() | Lost():
+                self.tracking.handle(event)
+                self.pushes.handle(event)
+            case PushReport():
+                self.pushes.handle(event)
+            case _:
+                assert_never(event)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the services are wired to: the outside, already open."""
+
+    store: Store
+    artifacts: Artifacts
+    workers: Workers
+    keys: Keys
+    watch: AcceleratorWatch
+    notify: Notify
+    is_connected: Callable[[], bool]
+    link_of: Callable[[DeviceId], DeviceLink]
+
+
+def assemble(config: Config, means: Means) -> Core:
+    """Make the services and wire them."""
+    estimates = Estimates()
+    catalog = _catalog(config, means)
+    tracking = _tracking(config, means, estimates)
+    desires = Desires(
+        DesirePorts(means.store, means.notify, time.monotonic, time.time, random.random),
+        tracking=tracking,
+        retry=config.pushes.retry,
+    )
+    preflight = Preflight(catalog=catalog, tracking=tracking)
+    pushes = Pushes(
+        PushPorts(means.store, means.artifacts, means.keys, means.link_of, means.notify, time.monotonic, time.time),
+        catalog=catalog,
+        tracking=tracking,
+        estimates=estimates,
+        desires=desires,
+        options=PushOptions(
+            config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), preflight.fit
+        ),
+    )
+    renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
+    decisions = Decisions(config.requests.decisions_kept)
+    finder = OptionFinder(
+        tracking=tracking,
+        estimates=estimates,
+        runtime=means.workers,
+        classes=config.requests.weights,
+        fitter=preflight.fit,
+    )
+    inference = Inference(
+        catalog=catalog,
+        finder=finder,
+        runner=Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates),
+        decisions=decisions,
+        notify=means.notify,
+        clock=time.monotonic,
+        on_served=renting.served,
+    )
+    services = Services(
+        inference,
+        catalog,
+        Loading(catalog, means.workers),
+        tracking,
+        pushes,
+        decisions,
+        _requests(config),
+        _node(config, means),
+        means.keys,
+        preflight,
+    )
+    return Core(catalog, tracking, desires, pushes, renting, preflight, services)
+
+
+def _catalog(config: Config, means: Means) -> Catalog:
+    trials = ModelTrials(means.artifacts.path, engine_specs(config), limits=trial_limits(config))
+    return Catalog(
+        CatalogPorts(means.store, means.artifacts, read_model, trials, means.notify, time.time, means.workers)
+    )
+
+
+def _tracking(config: Config, means: Means, estimates: Estimates) -> Tracking:
+    return Tracking(
+        store=means.store,
+        estimates=estimates,
+        profiles=load_profiles(config.devices.profiles_dir),
+        options=tracking_options(config),
+        notify=means.notify,
+        clock=time.monotonic,
+        wall_clock=time.time,
+    )
+
+
+def _requests(config: Config) -> Requests:
+    return Requests(
+        time.monotonic,
+        lambda: secrets.token_hex(8),
+        config.requests.default_deadline_ms / 1000,
+        config.requests.max_deadline_ms / 1000,
+    )
+
+
+def _node(config: Config, means: Means) -> Node:
+    return Node(
+        config.node.name,
+        __version__,
+        time.monotonic(),
+        time.monotonic,
+        means.is_connected,
+        means.workers,
+        lambda: means.watch.found,
+    )
