@@ -19,11 +19,14 @@ from gatewayd.core.errors import EngineMissing, GatewayError, ModelRefused
 from gatewayd.core.model import Place, SelfTest, Structure, Trial, Verdict
 from gatewayd.core.names import Digest
 from gatewayd.core.selftest import matches, self_test_input
-from gatewayd.core.tensor import DType
+from gatewayd.core.tensor import DType, TensorSpec
 from gatewayd.core.tflm import OPERATORS
 
 _SEED = 1
 _EXPECTED_BYTES = 256  # of the first output, so that the offer of a module stays under 1 KB
+_MADE_BYTES = (
+    1024 * 1024
+)  # of an input, then repeated: making 1 MiB takes 0.3 s, and no microcontroller holds that much
 _TOLERANCE = 2  # stored units: kernels round differently, by ±1 in a few % of the elements of an 8-bit output
 _FLOAT_TOLERANCE = 1  # FLOAT_UNIT, 1e-3: float kernels differ by about 1e-5
 
@@ -146,7 +149,8 @@ class ModelTrials:
         first_output, _ = await self._run(worker, inputs)
         reason = f"{worker.spec.name} {worker.engine_version}: runs in an arena of {arena_bytes} bytes"
         verdict = Verdict(Place.DEVICE, worker.spec.name, runs=True, reason=reason)
-        return Trial((verdict,), arena_bytes, _make_self_test(first_output, loaded.outputs[0].dtype))
+        test = _make_self_test(first_output, loaded.outputs[0].dtype) if _has_self_test(structure) else None
+        return Trial((verdict,), arena_bytes, test)
 
     async def _run(self, worker: WorkerProcess, inputs: list[bytes]) -> tuple[bytes, float]:
         """Return the first output of the first run, and the median of the seconds all took."""
@@ -181,7 +185,17 @@ def _format(path: Path) -> Format:
 
 
 def _make_inputs(structure: Structure) -> list[bytes]:
-    return [self_test_input(_SEED + index, spec.byte_count, spec.dtype) for index, spec in enumerate(structure.inputs)]
+    return [_make_input(_SEED + index, spec) for index, spec in enumerate(structure.inputs)]
+
+
+def _make_input(seed: int, spec: TensorSpec) -> bytes:
+    made = self_test_input(seed, min(spec.byte_count, _MADE_BYTES), spec.dtype)
+    return (made * -(-spec.byte_count // _MADE_BYTES))[: spec.byte_count] if spec.byte_count > _MADE_BYTES else made
+
+
+def _has_self_test(structure: Structure) -> bool:
+    """An input that repeats itself is not what a device would generate."""
+    return all(spec.byte_count <= _MADE_BYTES for spec in structure.inputs)
 
 
 def _make_self_test(output: bytes, dtype: DType) -> SelfTest | None:

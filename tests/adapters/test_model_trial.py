@@ -139,6 +139,15 @@ async def test_inputs_beyond_the_limit_are_refused_without_making_them(tmp_path:
     assert "at most 16777216 are tried" in trial.verdicts[0].reason
 
 
+async def test_a_vast_input_is_tried_and_gives_no_self_test(tmp_path: Path) -> None:
+    content = tiny_models.hungry_model(600_000)
+    structure = read_model(content)
+    trials = _trials(tmp_path, require_engine("litert"), device=require_engine("tflm"))
+    trial = await _try(trials, tmp_path, content, structure)
+    assert [each.runs for each in trial.verdicts] == [True, True]
+    assert trial.self_test is None
+
+
 async def test_an_engine_that_never_comes_to_an_end_is_a_verdict(tmp_path: Path) -> None:
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\nexec sleep 60\n")
