@@ -41,15 +41,8 @@ T = TypeVar("T", bytes, memoryview)
 _BODY_KEYS = ("id", "inputs", "outputs", "parameters", "device", "input")
 # `timeout` is Triton's word for a deadline, in microseconds.
 _PARAMETER_KEYS = (
-    "placement",
-    "deadline_ms",
-    "privacy",
-    "class",
-    "stream",
-    "reset",
-    "binary_data_output",
-    "timeout",
-)
+    "placement", "deadline_ms", "privacy", "class", "stream", "reset", "binary_data_output", "timeout",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from gatewayd.core.errors import (
 from gatewayd.core.events import PushMoved
 from gatewayd.core.names import DeviceId, PushId, parse_model_ref
 from gatewayd.core.push import PushState
-from tests.services.world import CAPABILITIES, EMPTY, World, locked, running, world
+from tests.services.locking import locked
+from tests.services.world import CAPABILITIES, EMPTY, World, running, world
 
 MODEL_BYTES = bytes(range(256)) * 10  # three chunks of the device's 1,024 bytes
 KWS = parse_model_ref("kws")

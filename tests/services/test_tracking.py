@@ -7,7 +7,8 @@ from gatewayd.core.device import Slot, SlotState
 from gatewayd.core.errors import NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, Digest
-from tests.services.world import EMPTY, MODEL, PROFILE, World, locked, world
+from tests.services.locking import locked
+from tests.services.world import EMPTY, MODEL, PROFILE, World, world
 
 
 async def _until(condition: object, w: World) -> None:

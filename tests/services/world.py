@@ -5,10 +5,9 @@ The fakes keep their ports' contracts; `FakeDevice` answers as docs/device-proto
 
 import asyncio
 import hashlib
-import sqlite3
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -375,17 +374,6 @@ async def world(
             inference, decisions,
             estimates,
         )  # fmt: skip
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the database as another program would: nothing can be written meanwhile."""
-    other = sqlite3.connect(folder / "db.sqlite", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.close()
 
 
 @asynccontextmanager
