@@ -40,6 +40,7 @@ class Tally:
     runs: int = 0
     ended_new: int = 0
     ended_old: int = 0
+    misjudged: int = 0
     most_resent: int = 0
     longest_s: float = 0.0
     by_kind: Counter[str] = field(default_factory=Counter)
@@ -50,6 +51,7 @@ class Tally:
         self.runs += other.runs
         self.ended_new += other.ended_new
         self.ended_old += other.ended_old
+        self.misjudged += other.misjudged
         self.most_resent = max(self.most_resent, other.most_resent)
         self.longest_s = max(self.longest_s, other.longest_s)
         self.by_kind += other.by_kind
@@ -68,6 +70,7 @@ def tally(base: Base, plans: Sequence[Sequence[Cut]], *, then_next: bool) -> Tal
         outcome = run(base, cuts, then_next=then_next)
         result.runs += 1
         result.ended_new += outcome.version == NEW
+        result.misjudged += outcome.is_misjudged
         result.ended_old += 0 < outcome.version < NEW
         result.most_resent = max(result.most_resent, outcome.resent_chunks - max(0, outcome.fired - 1))
         result.longest_s = max(result.longest_s, outcome.elapsed_s)
@@ -142,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ended_on_new": single.ended_new + double.ended_new,
         "ended_on_old": single.ended_old + double.ended_old,
         "faults": len(faults),
+        "ended_on_new_but_called_failed": single.misjudged + double.misjudged,
         "most_chunks_resent_per_cut": max(single.most_resent, double.most_resent),
         "longest_push_simulated_s": round(max(single.longest_s, double.longest_s), 1),
         "cpu_s": round(sum(os.times()[:4]), 1),

