@@ -1,5 +1,6 @@
 """The verbs about models, with what they answer."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -19,11 +20,12 @@ from gatewayd.api.verb import (
     Text,
     Verb,
 )
-from gatewayd.core.errors import BadRequest, ModelRefused, TooLarge, UnknownModel
-from gatewayd.core.model import Signature, Variant, Version
+from gatewayd.core.errors import BadRequest, Conflict, ModelRefused, NotFound, TooLarge, UnknownModel
+from gatewayd.core.model import About, Signature, Variant, Version
 from gatewayd.core.names import ModelName, parse_alias, parse_model_name
 from gatewayd.core.registry import AliasMove
 from gatewayd.core.tensor import TensorSpec
+from gatewayd.wire.model_manifest import MAX_CARD, MAX_FILES, MAX_TAGS, parse_tag
 
 MAX_ADD_BYTES = 24 * 2**20  # a few variants in base64; protects memory
 MAX_LABELS = 4096
@@ -48,7 +50,7 @@ class VerdictRow(Result):
 
 
 class VariantRow(Result):
-    """One build of a version. `arena_bytes` null: not known."""
+    """One build of a version. `arena_bytes` null: not known. `vectors` is how many given samples it is tested with."""
 
     name: str
     digest: str
@@ -57,10 +59,19 @@ class VariantRow(Result):
     macs: int
     operators: list[str]
     verdicts: list[VerdictRow]
+    vectors: int = 0
+
+
+class RetirementRow(Result):
+    """When (UTC), by whom and why a version was taken out of use."""
+
+    retired_at: str
+    who: str
+    why: str
 
 
 class VersionRow(Result):
-    """One version; `created_at` is UTC."""
+    """One version; `created_at` is UTC. `retired` null: in use. `source` tells where it came from, as far as known."""
 
     model: str
     version: int
@@ -71,6 +82,11 @@ class VersionRow(Result):
     labels: list[str]
     preprocessing: str
     variants: list[VariantRow]
+    licence: str = ""
+    tags: dict[str, str] = {}
+    source: str = ""
+    samples: str | None = None
+    retired: RetirementRow | None = None
 
 
 class MoveRow(Result):
@@ -103,16 +119,29 @@ class ModelMetadata(Result):
     outputs: list[TensorRow]
 
 
-class AddModel(Arguments):
-    """Arguments of models.add. `labels` name the elements of the first output."""
+class Described(Arguments):
+    """What is told of a new version, wherever its files come from. `labels` name the elements of the first output.
+
+    `samples` are float32 values of the only input, one sample after the other.
+    """
 
     model: Annotated[Name, Positional()]
-    files: Annotated[tuple[FileContent, ...], Field(min_length=1, max_length=8)]
     labels: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=128)], ...], Field(max_length=MAX_LABELS)
     ] = ()
     preprocessing: Annotated[str, Field(max_length=128)] = ""
     note: Text = ""
+    licence: Annotated[str, Field(max_length=128, description="SPDX id")] = ""
+    card: Annotated[str, Field(max_length=MAX_CARD, description="model card, Markdown")] = ""
+    tags: Annotated[tuple[str, ...], Field(max_length=MAX_TAGS, description="key=value")] = ()
+    samples: Annotated[FileContent | None, Field(description="float32 samples, for test vectors and calibration")] = None
+
+
+class AddModel(Described):
+    """Arguments of models.add. `files` come in the message, `uploads` came before in parts (upload.begin); give one of them."""
+
+    files: Annotated[tuple[FileContent, ...], Field(max_length=MAX_FILES)] = ()
+    uploads: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=MAX_FILES)] = ()
 
 
 class ListModels(Arguments):
@@ -128,25 +157,38 @@ class ModelList(Result):
 
 
 class MoveAlias(Arguments):
-    """Arguments of models.alias."""
+    """Arguments of models.alias. `expect` is the version it must point at now (0: at none), or somebody was faster."""
 
     model: Annotated[Name, Positional()]
     alias: Annotated[Name, Positional()]
     version: Annotated[Number, Positional()]
     why: Text = ""
+    expect: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
 
 
 async def add(services: Services, args: AddModel, caller: Caller) -> VersionRow:
     """Admit the files as the variants of the model's next version."""
-    version = await services.catalog.add(
+    uploaded = [services.uploads.content(each) for each in args.uploads]
+    source = "upload in parts" if args.uploads and not args.files else "upload"
+    version = await admit(services, args, [*args.files, *uploaded], source=source, who=caller.name)
+    for each in args.uploads:
+        services.uploads.cancel(each)
+    return version_row(services, version)
+
+
+async def admit(services: Services, args: Described, files: Sequence[bytes], *, source: str, who: str) -> Version:
+    """Hand files and what is told of them to the catalog. Raises: BadRequest, ModelRefused, TooLarge."""
+    tags = dict(parse_tag(each) for each in args.tags)
+    return await services.catalog.add(
         model=parse_model_name(args.model),
-        files=args.files,
+        files=files,
         labels=args.labels,
         preprocessing=args.preprocessing,
         note=args.note,
-        who=caller.name,
+        who=who,
+        about=About(args.licence, args.card, tuple(sorted(tags.items())), source),
+        samples=args.samples or b"",
     )
-    return version_row(version)
 
 
 async def list_models(services: Services, args: ListModels, caller: Caller) -> ModelList:  # noqa: ARG001 - a handler's shape
@@ -158,30 +200,37 @@ async def list_models(services: Services, args: ListModels, caller: Caller) -> M
     name = parse_model_name(args.model)
     if name not in names:
         raise UnknownModel(f"no model {name!r}; there are: {', '.join(names[:20]) or 'none'}")
-    moves = [_move_row(move) for move in await services.catalog.alias_history(name)]
+    moves = [move_row(move) for move in await services.catalog.alias_history(name)]
     return ModelList(models=[_model_row(services, name, versions, moves=moves)])
 
 
 async def move_alias(services: Services, args: MoveAlias, caller: Caller) -> MoveRow:
     """Point an alias at a version."""
     model, alias = parse_model_name(args.model), parse_alias(args.alias)
-    move = await services.catalog.move_alias(model, alias, args.version, who=caller.name, why=args.why)
-    return _move_row(move)
+    move = await services.catalog.move_alias(
+        model, alias, args.version, who=caller.name, why=args.why, expect=args.expect
+    )
+    return move_row(move)
 
 
-def version_row(version: Version) -> VersionRow:
+def version_row(services: Services, version: Version) -> VersionRow:
     """Return the version as callers see it."""
-    signature = version.signature
+    signature, retired = version.signature, services.catalog.retirement(version)
     return VersionRow(
         model=version.model,
         version=version.number,
-        created_at=_utc(version.created_at),
+        created_at=utc(version.created_at),
         note=version.note,
         inputs=tensor_rows(signature.inputs),
         outputs=tensor_rows(signature.outputs),
         labels=list(signature.labels),
         preprocessing=signature.preprocessing,
         variants=[_variant_row(variant) for variant in version.variants],
+        licence=version.about.licence,
+        tags=dict(version.about.tags),
+        source=version.about.source,
+        samples=version.samples,
+        retired=RetirementRow(retired_at=utc(retired.retired_at), who=retired.who, why=retired.why) if retired else None,
     )
 
 
@@ -203,7 +252,7 @@ def tensor_rows(specs: tuple[TensorSpec, ...]) -> list[TensorRow]:
 
 
 def _model_row(services: Services, name: ModelName, versions: tuple[Version, ...], *, moves: list[MoveRow]) -> ModelRow:
-    rows = [version_row(version) for version in versions if version.model == name]
+    rows = [version_row(services, version) for version in versions if version.model == name]
     return ModelRow(model=name, aliases=dict(services.catalog.aliases(name)), versions=rows, moves=moves)
 
 
@@ -226,17 +275,20 @@ def _variant_row(variant: Variant) -> VariantRow:
         macs=variant.structure.macs,
         operators=sorted({operator.name for operator in variant.structure.operators}),
         verdicts=verdicts,
+        vectors=len(variant.vectors),
     )
 
 
-def _move_row(move: AliasMove) -> MoveRow:
-    moved_at = _utc(move.moved_at)
+def move_row(move: AliasMove) -> MoveRow:
+    """Return the move as callers see it."""
+    moved_at = utc(move.moved_at)
     return MoveRow(
         model=move.model, alias=move.alias, version=move.version, moved_at=moved_at, who=move.who, why=move.why
     )
 
 
-def _utc(seconds: float) -> str:
+def utc(seconds: float) -> str:
+    """Return a wall time as people and programs read it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
@@ -248,7 +300,7 @@ VERBS: tuple[AnyVerb, ...] = (
         VersionRow,
         add,
         Role.ADMIN,
-        errors=(BadRequest, ModelRefused, TooLarge),
+        errors=(BadRequest, Conflict, ModelRefused, NotFound, TooLarge),
         max_bytes=MAX_ADD_BYTES,
     ),
     Verb(
@@ -268,6 +320,6 @@ VERBS: tuple[AnyVerb, ...] = (
         MoveRow,
         move_alias,
         Role.OPERATOR,
-        errors=(BadRequest, UnknownModel),
+        errors=(BadRequest, Conflict, UnknownModel),
     ),
 )

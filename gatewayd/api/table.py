@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from gatewayd.api import devices, inference, models, node, pushes
+from gatewayd.api import building, devices, inference, models, node, pushes, registry, sources
 from gatewayd.api.models import ModelMetadata, metadata
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller
@@ -16,7 +16,8 @@ from gatewayd.core.request import InferenceResult
 from gatewayd.wire.tensors import InferenceBody
 
 VERBS: Mapping[str, AnyVerb] = {
-    verb.name: verb for verb in (*models.VERBS, *devices.VERBS, *pushes.VERBS, *inference.VERBS, *node.VERBS)
+    verb.name: verb
+    for verb in (*models.VERBS, *registry.VERBS, *sources.VERBS, *building.VERBS, *devices.VERBS, *pushes.VERBS, *inference.VERBS, *node.VERBS)
 }
 
 # Reading this much JSON takes about 2 ms; beyond it the loop is not held up.

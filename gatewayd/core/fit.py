@@ -6,6 +6,7 @@ The device checks again by itself and has the last word; this saves the airtime 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from gatewayd.core.building import is_for_npu
 from gatewayd.core.device import Capabilities, Slot, SlotState
 from gatewayd.core.model import Place, Variant, Version
 from gatewayd.core.names import ModelName
@@ -51,10 +52,10 @@ def room_for(slots: Sequence[Slot], model: ModelName) -> str:
     return ""
 
 
-def _preference(variant: Variant) -> tuple[bool, int, int, str]:
+def _preference(variant: Variant) -> tuple[bool, bool, int, int, str]:
     """Integer kernels are several times faster on a core without a wide FPU, and int8 weights a quarter of the size."""
     is_float = not all(each.dtype.is_integer for each in variant.structure.inputs)
-    return is_float, variant.size_bytes, variant.arena_bytes or 0, variant.name
+    return is_float, not is_for_npu(variant.structure), variant.size_bytes, variant.arena_bytes or 0, variant.name
 
 
 def _obstacles(variant: Variant, device: Capabilities) -> Iterator[str]:
@@ -67,6 +68,7 @@ def _obstacles(variant: Variant, device: Capabilities) -> Iterator[str]:
         given = _given(device.arena_bytes, variant.arena_bytes)
         yield f"needs a {variant.arena_bytes:,}-byte arena, the device gives {given}"
     yield from _operator_obstacles(variant, device.operators)
+    yield from _npu_obstacles(variant, device.accelerator)
 
 
 def _engine_obstacles(variant: Variant) -> Iterator[str]:
@@ -84,6 +86,12 @@ def _operator_obstacles(variant: Variant, supported: frozenset[str] | None) -> I
     missing = sorted({each.name for each in variant.structure.operators} - supported)
     if missing:
         yield f"the device's runtime has no {', '.join(missing)}"
+
+
+def _npu_obstacles(variant: Variant, accelerator: str) -> Iterator[str]:
+    """What was compiled for an NPU runs on that one only, and without it not at all."""
+    if is_for_npu(variant.structure) and variant.name != accelerator:
+        yield f"is compiled for the NPU {variant.name}, the device has {accelerator or 'none'}"
 
 
 def _given(given: int, needed: int) -> str:

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from gatewayd.core.events import (
     AliasMoved,
+    ArtifactsCollected,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
@@ -16,12 +17,15 @@ from gatewayd.core.events import (
     PushMoved,
     RequestFailed,
     RequestServed,
+    VersionRetired,
 )
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import measured_document
 from gatewayd.wire.topics import Topics
 
-_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved
+_Told = (
+    RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved | VersionRetired | ArtifactsCollected
+)
 
 
 def online_message(topics: Topics, *, version: str, since: float) -> Message:
@@ -55,6 +59,10 @@ def _event(event: _Told) -> tuple[str, dict[str, object]]:
             return "model", {"what": "added", "model": model, "version": version}
         case AliasMoved(model, alias, version):
             return "model", {"what": "alias moved", "model": model, "alias": alias, "version": version}
+        case VersionRetired(model, version, retired):
+            return "model", {"what": "retired" if retired else "brought back", "model": model, "version": version}
+        case ArtifactsCollected(count, size_bytes):
+            return "model", {"what": "artifacts collected", "count": count, "size": size_bytes}
         case RequestServed():
             return "request", _served(event)
         case RequestFailed():

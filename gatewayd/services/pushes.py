@@ -120,6 +120,7 @@ class Pushes:
         """
         async with self._starting:
             version = self._catalog.resolve(ref)
+            self._catalog.check_in_use(version)
             variant = self._pushable(self._tracking.device(device), version)
             running = self._of_device(device)
             if running is not None and running.digest == variant.digest:
