@@ -305,6 +305,35 @@ class Pushes(Section):
         return Limits(self.offer_s, self.stall_s, self.verify_s, self.self_test_s, self.trial_s, self.absence_s)
 
 
+class Registry(Section):
+    """What becomes of versions that nobody uses. `keep_retired_s` is how long a retired one can be brought back."""
+
+    collect_every_s: Seconds = 86_400.0
+    keep_retired_s: Annotated[float, _within(0, 366 * 86_400)] = 7 * 86_400.0
+
+
+class Sources(Section):
+    """Where models come from by themselves. `folder` null: none is watched."""
+
+    folder: FilePath | None = None
+    look_every_s: Seconds = 5.0
+    allow_local_addresses: bool = False
+
+
+class Plugin(Section):
+    """A compiler plugin. `python` null: the daemon's own interpreter."""
+
+    python: FilePath | None = None
+
+
+class Plugins(Section):
+    """Compiler plugins, each under the interpreter that has its tool."""
+
+    int8: Plugin = Plugin()
+    ethos_u: Plugin = Plugin()
+    timeout_s: Seconds = 300.0
+
+
 class Bounds(Section):
     """What is refused for its size, wherever it comes from."""
 
@@ -329,6 +358,9 @@ class Config(Section):
     devices: Devices = Devices()
     requests: Requests = Field(default_factory=Requests)
     pushes: Pushes = Pushes()
+    registry: Registry = Registry()
+    sources: Sources = Sources()
+    plugins: Plugins = Plugins()
     limits: Bounds = Bounds()
     log: Log = Log()
 

@@ -28,6 +28,7 @@ from gatewayd.adapters.logs import configure_logging
 from gatewayd.adapters.metrics import Metrics
 from gatewayd.adapters.model_trial import ModelTrials, TrialLimits
 from gatewayd.adapters.mqtt_connection import MqttConnection, MqttOptions
+from gatewayd.adapters.reference_runs import EngineRuns
 from gatewayd.adapters.store import Store, open_store
 from gatewayd.adapters.worker_process import EngineSpec
 from gatewayd.adapters.worker_seat import WorkerLimits
@@ -40,6 +41,7 @@ from gatewayd.core.device import Born, DeviceEvent, Lost, Profile, PushReport
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.core.names import DeviceId
+from gatewayd.daemon_registry import RegistryParts, registry_parts
 from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.coap import serve_coap
 from gatewayd.edges.http import serve_http
@@ -122,6 +124,7 @@ class _Core:
     pushes: Pushes
     renting: Renting
     services: Services
+    registry: RegistryParts
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
@@ -129,6 +132,8 @@ class _Core:
             case Born() | Lost():
                 self.tracking.handle(event)
                 self.pushes.handle(event)
+                if isinstance(event, Born):
+                    self.registry.collecting.saw(event)
             case PushReport():
                 self.pushes.handle(event)
             case _:
@@ -156,6 +161,7 @@ class _Daemon:
                 "tracking": self.core.tracking.run(self.link),
                 "pushes": self.core.pushes.run(),
                 "watchdog": _watchdog(),
+                **self.core.registry.loops(),
             }
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
@@ -202,6 +208,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     links.append(link)
     await core.catalog.load()
     await core.tracking.load()
+    await core.registry.collecting.load()
     api = Api(core.services)
     edge = MqttEdge(
         api,
@@ -255,7 +262,8 @@ def _core(
 
     estimates = Estimates()
     trials = ModelTrials(artifacts.path, _engines(config), limits=_trial_limits(config))
-    catalog = Catalog(CatalogPorts(store, artifacts, read_model, trials, events, time.time))
+    references = EngineRuns(artifacts.path, _engines(config))
+    catalog = Catalog(CatalogPorts(store, artifacts, read_model, trials, events, time.time, references))
     tracking = Tracking(
         store=store,
         estimates=estimates,
@@ -291,8 +299,14 @@ def _core(
         config.requests.max_deadline_ms / 1000,
     )
     node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
-    services = Services(inference, catalog, tracking, pushes, decisions, requests, node)
-    return _Core(catalog, tracking, pushes, renting, services)
+    registry = registry_parts(
+        config, store, artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=events
+    )
+    services = Services(
+        inference, catalog, tracking, pushes, decisions, requests, node,
+        registry.collecting, registry.uploads, registry.fetching, registry.building,
+    )  # fmt: skip
+    return _Core(catalog, tracking, pushes, renting, services, registry)
 
 
 def load_profiles(folder: Path | None) -> Mapping[str, Profile]:

@@ -18,14 +18,17 @@ from gatewayd.core.device import (
     Slot,
     SlotState,
 )
-from gatewayd.core.errors import GatewayError, NotFound, UnknownDevice, UnknownModel
-from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, Verdict, Version
+from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound, UnknownDevice, UnknownModel
+from gatewayd.core.model import NOTHING_SAID, About, Operator, Place, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
 from gatewayd.core.placement import Decision, Option, Placement
-from gatewayd.core.registry import AliasMove
+from gatewayd.core.registry import AliasMove, Retirement, place_at, place_before
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured, Target
 from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
 from gatewayd.core.update import Push, PushState
+from gatewayd.services.building import Built
+from gatewayd.services.collecting import Collected
+from gatewayd.services.uploads import Uploads
 
 KWS = ModelName("kws")
 CAM = DeviceId("cam-7")
@@ -135,6 +138,7 @@ class FakeCatalog:
     )
     files: list[bytes] = field(default_factory=list)
     error: GatewayError | None = None
+    retired: dict[int, Retirement] = field(default_factory=dict)
 
     async def add(
         self,
@@ -145,13 +149,16 @@ class FakeCatalog:
         preprocessing: str,
         note: str,
         who: str,
+        about: About = NOTHING_SAID,
+        samples: bytes = b"",
     ) -> Version:
         if self.error is not None:
             raise self.error
         self.files.extend(files)
         number = 1 + max((v.number for v in self.kept if v.model == model), default=0)
         signature = replace(VERSION.signature, labels=tuple(labels), preprocessing=preprocessing)
-        version = replace(VERSION, model=model, number=number, signature=signature, note=f"{note} ({who})")
+        version = replace(VERSION, model=model, number=number, signature=signature, note=f"{note} ({who})", about=about)
+        assert len(samples) % 16 == 0
         self.kept.append(version)
         return version
 
@@ -161,11 +168,38 @@ class FakeCatalog:
     def aliases(self, model: ModelName) -> Mapping[Alias, int]:
         return {m.alias: m.version for m in self.moves if m.model == model and m.version is not None}
 
-    async def move_alias(self, model: ModelName, alias: Alias, version: int, *, who: str, why: str) -> AliasMove:
-        self.resolve(ModelRef(model, version=version))
+    async def move_alias(
+        self, model: ModelName, alias: Alias, version: int | None, *, who: str, why: str, expect: int | None = None
+    ) -> AliasMove:
+        if version is not None:
+            self.resolve(ModelRef(model, version=version))
+        now = self.aliases(model).get(alias, 0)
+        if expect not in {None, now}:
+            raise Conflict(f"{model}:{alias} points at {now} now")
         move = AliasMove(model, alias, version, 1_700_000_001.0, who, why)
         self.moves.append(move)
         return move
+
+    async def move_back(self, model: ModelName, alias: Alias, *, who: str, why: str) -> AliasMove:
+        before = place_before(self.moves, alias)
+        if before is None:
+            raise Conflict(f"{model}:{alias} has been nowhere else")
+        return await self.move_alias(model, alias, before, who=who, why=why)
+
+    async def meaning_at(self, model: ModelName, alias: Alias, at: float) -> AliasMove | None:
+        return place_at([move for move in self.moves if move.model == model], alias, at)
+
+    async def retire(self, model: ModelName, number: int, *, who: str, why: str) -> Version:
+        version = self.resolve(ModelRef(model, version=number))
+        self.retired[number] = Retirement(model, number, 1_700_000_002.0, who, why)
+        return version
+
+    async def bring_back(self, model: ModelName, number: int) -> Version:
+        del self.retired[number]
+        return self.resolve(ModelRef(model, version=number))
+
+    def retirement(self, version: Version) -> Retirement | None:
+        return self.retired.get(version.number)
 
     def resolve(self, ref: ModelRef) -> Version:
         for version in self.kept:
@@ -220,6 +254,32 @@ class FakePushes:
         return tuple(self.current)
 
 
+class FakeCollecting:
+    """Finds one artifact that nothing needs and one that a device holds."""
+
+    async def collect(self, *, dry_run: bool = False) -> Collected:
+        assert isinstance(dry_run, bool)
+        return Collected({Digest("b" * 64): 100}, {Digest("c" * 64): "device cam-7 holds it"}, 2, 300)
+
+
+@dataclass
+class FakeFetching:
+    """Knows one address."""
+
+    async def files(self, urls: Sequence[str], digests: Sequence[Digest]) -> list[bytes]:
+        if len(urls) != len(digests):
+            raise BadRequest("digests: each address needs its own")
+        return [url.encode() for url in urls]
+
+
+class FakeBuilding:
+    """Has built everything already."""
+
+    async def build(self, ref: ModelRef, wanted: str, *, who: str) -> Built:
+        assert (ref.name, who) == (KWS, "ann")
+        return Built(VERSION, wanted, is_new=False, is_cached=False, report="there already")
+
+
 class FakeDecisions:
     """Knows one decision."""
 
@@ -238,8 +298,14 @@ class World:
     tracking: FakeTracking = field(default_factory=FakeTracking)
     pushes: FakePushes = field(default_factory=FakePushes)
     decisions: FakeDecisions = field(default_factory=FakeDecisions)
+    collecting: FakeCollecting = field(default_factory=FakeCollecting)
+    fetching: FakeFetching = field(default_factory=FakeFetching)
+    building: FakeBuilding = field(default_factory=FakeBuilding)
     connected: bool = True
     ids: int = 0
+
+    def __post_init__(self) -> None:
+        self.uploads = Uploads(clock=lambda: 100.0, new_id=self.new_id, max_bytes=2**20)
 
     def new_id(self) -> str:
         self.ids += 1
@@ -254,6 +320,10 @@ class World:
             decisions=self.decisions,
             requests=Requests(clock=lambda: 100.0, new_id=self.new_id, default_deadline_s=5.0, max_deadline_s=60.0),
             node=Node("edge-1", "0.1.0", 40.0, lambda: 100.0, lambda: self.connected),
+            collecting=self.collecting,
+            uploads=self.uploads,
+            fetching=self.fetching,
+            building=self.building,
         )
 
     def api(self) -> Api:

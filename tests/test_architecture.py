@@ -30,6 +30,8 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.links": ("gatewayd.core", "gatewayd.wire"),
     "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker.framing"),
     "gatewayd.worker": (),
+    "gatewayd.plugins": (),
+    "gatewayd.daemon_registry": ("gatewayd",),
     "gatewayd.sim": ("gatewayd.core", "gatewayd.wire", "gatewayd.adapters.worker_process"),
     "gatewayd.demo": (),
     "gatewayd.config": ("gatewayd.config_errors", "gatewayd.core", "gatewayd.wire"),

@@ -132,7 +132,9 @@ def _prepare(root: Path) -> None:
 
 def _listed(root: Path) -> dict[Digest, int]:
     # Names that are no digests are not ours; a folder may hold what its owner put there.
-    found = (path for path in root.glob("??/*") if _NAME.fullmatch(path.name) and path.name.startswith(path.parent.name))
+    found = (
+        path for path in root.glob("??/*") if _NAME.fullmatch(path.name) and path.name.startswith(path.parent.name)
+    )
     return {Digest(path.name): path.stat().st_size for path in found if path.is_file()}
 
 

@@ -130,7 +130,9 @@ async def _content(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     if response.status != _OK:
         raise NodeError(f"{host} answered with status {response.status}")
     if (response.content_length or 0) > max_bytes:
-        raise TooLarge(f"the file has {response.content_length} bytes, the limit is {max_bytes} (limits.max_model_bytes)")
+        raise TooLarge(
+            f"the file has {response.content_length} bytes, the limit is {max_bytes} (limits.max_model_bytes)"
+        )
     content = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         content += chunk

@@ -42,7 +42,9 @@ class WatchedFolder:
         try:
             return await asyncio.to_thread(self._scan)
         except OSError as error:
-            raise NodeError(f"{self._root}: {error.strerror}: check that the folder is there and may be read") from error
+            raise NodeError(
+                f"{self._root}: {error.strerror}: check that the folder is there and may be read"
+            ) from error
 
     async def finish(self, found: FolderModel, result: Mapping[str, object]) -> None:
         """Write the result beside the manifest, whole or not at all. Raises: NodeError."""

@@ -50,6 +50,8 @@ def find_build(connection: sqlite3.Connection, key: Digest) -> Build | None:
 
 def save_build(connection: sqlite3.Connection, build: Build, built_at: float) -> None:
     """Insert or replace; of all, the newest `KEPT_BUILDS` are kept."""
-    connection.execute("INSERT OR REPLACE INTO builds VALUES (?, ?, ?, ?)", (build.key, build.artifact, build.report, built_at))
+    connection.execute(
+        "INSERT OR REPLACE INTO builds VALUES (?, ?, ?, ?)", (build.key, build.artifact, build.report, built_at)
+    )
     newest = "SELECT rowid FROM builds ORDER BY rowid DESC LIMIT ?"
     connection.execute(f"DELETE FROM builds WHERE rowid NOT IN ({newest})", (KEPT_BUILDS,))  # noqa: S608 - constant

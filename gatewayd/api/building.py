@@ -12,10 +12,12 @@ from gatewayd.core.names import parse_model_ref
 
 
 class BuildModel(Arguments):
-    """Arguments of models.build. `for` is a device, or a target: int8, ethos-u55-128 …"""
+    """Arguments of models.build. `for` is a device, or a target such as int8 or ethos-u55-128."""
 
     model: Annotated[RefText, Positional()]
-    target: Annotated[str, Field(alias="for", min_length=1, max_length=63, description="a device or a target (int8, ethos-u55-128)")]
+    target: Annotated[
+        str, Field(alias="for", min_length=1, max_length=63, description="a device or a target (int8, ethos-u55-128)")
+    ]
 
 
 class BuildRow(Result):

@@ -83,7 +83,7 @@ class VersionRow(Result):
     preprocessing: str
     variants: list[VariantRow]
     licence: str = ""
-    tags: dict[str, str] = {}
+    tags: dict[str, str] = Field(default_factory=dict)
     source: str = ""
     samples: str | None = None
     retired: RetirementRow | None = None
@@ -134,7 +134,9 @@ class Described(Arguments):
     licence: Annotated[str, Field(max_length=128, description="SPDX id")] = ""
     card: Annotated[str, Field(max_length=MAX_CARD, description="model card, Markdown")] = ""
     tags: Annotated[tuple[str, ...], Field(max_length=MAX_TAGS, description="key=value")] = ()
-    samples: Annotated[FileContent | None, Field(description="float32 samples, for test vectors and calibration")] = None
+    samples: Annotated[FileContent | None, Field(description="float32 samples, for test vectors and calibration")] = (
+        None
+    )
 
 
 class AddModel(Described):
@@ -230,7 +232,9 @@ def version_row(services: Services, version: Version) -> VersionRow:
         tags=dict(version.about.tags),
         source=version.about.source,
         samples=version.samples,
-        retired=RetirementRow(retired_at=utc(retired.retired_at), who=retired.who, why=retired.why) if retired else None,
+        retired=RetirementRow(retired_at=utc(retired.retired_at), who=retired.who, why=retired.why)
+        if retired
+        else None,
     )
 
 

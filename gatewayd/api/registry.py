@@ -39,7 +39,7 @@ class History(Result):
 
 
 class When(Arguments):
-    """Arguments of models.when. `model` is `kws` or `kws:canary`, `at` a time such as 2026-11-22T19:00Z (UTC if it says no zone)."""
+    """Arguments of models.when. `model` is `kws` or `kws:canary`, `at` a time such as 2026-11-22T19:00Z (UTC without a zone)."""
 
     model: Annotated[RefText, Positional()]
     at: Annotated[str, Field(min_length=1, max_length=40), Positional()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gatewayd.core.device import DeviceView
-from gatewayd.core.model import About, Version
+from gatewayd.core.model import NOTHING_SAID, About, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, RequestId, parse_model_ref
 from gatewayd.core.placement import Decision
 from gatewayd.core.registry import AliasMove, Retirement
@@ -40,7 +40,7 @@ class CatalogService(Protocol):
         preprocessing: str,
         note: str,
         who: str,
-        about: About = About(),  # noqa: B008 - a frozen value
+        about: About = NOTHING_SAID,
         samples: bytes = b"",
     ) -> Version:
         """Admit the next version. Raises: BadRequest, ModelRefused, TooLarge."""

@@ -71,7 +71,7 @@ class Cancelled(Result):
 class FetchModel(Described):
     """Arguments of models.fetch: http or https addresses, each with the SHA-256 of what has to be there."""
 
-    urls: Annotated[tuple[_Url, ...], Field(min_length=1, max_length=MAX_FILES)]
+    sources: Annotated[tuple[_Url, ...], Field(min_length=1, max_length=MAX_FILES)]
     digests: Annotated[tuple[_DigestText, ...], Field(min_length=1, max_length=MAX_FILES)]
 
 
@@ -98,14 +98,18 @@ async def cancel(services: Services, args: NameUpload, caller: Caller) -> Cancel
 
 async def fetch(services: Services, args: FetchModel, caller: Caller) -> VersionRow:
     """Fetch files and admit them as the model's next version."""
-    files = await services.fetching.files(args.urls, [parse_digest(each) for each in args.digests])
-    source = " ".join(shown(each) for each in args.urls)[:1000]
+    files = await services.fetching.files(args.sources, [parse_digest(each) for each in args.digests])
+    source = " ".join(shown(each) for each in args.sources)[:1000]
     return version_row(services, await admit(services, args, files, source=source, who=caller.name))
 
 
 def _row(state: UploadState) -> UploadRow:
     return UploadRow(
-        upload=state.upload, received=state.received, size_bytes=state.size_bytes, digest=state.digest, whole=state.whole
+        upload=state.upload,
+        received=state.received,
+        size_bytes=state.size_bytes,
+        digest=state.digest,
+        whole=state.whole,
     )
 
 

@@ -17,7 +17,16 @@ from gatewayd.wire.tensors import InferenceBody
 
 VERBS: Mapping[str, AnyVerb] = {
     verb.name: verb
-    for verb in (*models.VERBS, *registry.VERBS, *sources.VERBS, *building.VERBS, *devices.VERBS, *pushes.VERBS, *inference.VERBS, *node.VERBS)
+    for verb in (
+        *models.VERBS,
+        *registry.VERBS,
+        *sources.VERBS,
+        *building.VERBS,
+        *devices.VERBS,
+        *pushes.VERBS,
+        *inference.VERBS,
+        *node.VERBS,
+    )
 }
 
 # Reading this much JSON takes about 2 ms; beyond it the loop is not held up.

@@ -29,7 +29,11 @@ OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 # Keeps the verbs' arguments apart from the options of the program.
 _DEST = "argument_"
 
-_NOUNS: Mapping[str, str] = {"models": "the model registry", "devices": "the devices"}
+_NOUNS: Mapping[str, str] = {
+    "models": "the model registry",
+    "devices": "the devices",
+    "upload": "model files in parts",
+}
 
 
 def add_verbs(subparsers: "Subparsers") -> None:

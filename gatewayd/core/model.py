@@ -97,6 +97,9 @@ class About:
     source: str = ""
 
 
+NOTHING_SAID = About()
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """What trying a model file in child processes found. `arena_bytes` and `self_test` None: no TFLM here."""
@@ -150,7 +153,7 @@ class Version:
     variants: tuple[Variant, ...]
     created_at: float
     note: str = ""
-    about: About = About()
+    about: About = NOTHING_SAID
     samples: Digest | None = None
 
     def __str__(self) -> str:

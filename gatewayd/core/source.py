@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gatewayd.core.model import About
+from gatewayd.core.model import NOTHING_SAID, About
 from gatewayd.core.names import Alias, Digest, ModelName
 
 
@@ -26,7 +26,7 @@ class ModelManifest:
     preprocessing: str = ""
     note: str = ""
     samples: ManifestFile | None = None
-    about: About = About()
+    about: About = NOTHING_SAID
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,9 @@ def _run_vela(arguments: list[str]) -> str:
 
 def _checked(name: str, value: object) -> str:
     if name not in _OPTIONS or not isinstance(value, str) or not re.fullmatch(_OPTIONS[name], value):
-        raise _shared.PluginError(f"option {name!r} is not known or has no value it may have; known: {', '.join(_OPTIONS)}")
+        raise _shared.PluginError(
+            f"option {name!r} is not known or has no value it may have; known: {', '.join(_OPTIONS)}"
+        )
     return value
 
 

@@ -27,9 +27,7 @@ class PluginError(Exception):
     """The model cannot be compiled; the message says why."""
 
 
-def main(
-    plugin: str, *, revision: int, packages: tuple[str, ...], install: str, run: Callable[[Request], str]
-) -> int:
+def main(plugin: str, *, revision: int, packages: tuple[str, ...], install: str, run: Callable[[Request], str]) -> int:
     """Serve one command line. `packages` are alternatives, of which one must be there; `revision` is the plugin's own version."""
     version = next((f"{name} {found}" for name in packages if (found := _installed(name))), None)
     if version is None:

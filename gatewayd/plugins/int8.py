@@ -7,6 +7,7 @@ float kernels differ between machines.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,10 +83,14 @@ def _quiet(tool: Any) -> dict[str, Any]:  # noqa: ANN401 - of an untyped package
 
 
 def _signature(content: bytes) -> tuple[str, str, tuple[int, ...]]:
-    interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(model_content=content, num_threads=1)
+    interpreter = importlib.import_module("ai_edge_litert.interpreter").Interpreter(
+        model_content=content, num_threads=1
+    )
     signatures = interpreter.get_signature_list()
     if not signatures:
-        raise _shared.PluginError("the model has no signature: convert it again with one (every converter since 2021 writes it)")
+        raise _shared.PluginError(
+            "the model has no signature: convert it again with one (every converter since 2021 writes it)"
+        )
     key, ends = next(iter(signatures.items()))
     return key, ends["inputs"][0], tuple(interpreter.get_input_details()[0]["shape"])
 

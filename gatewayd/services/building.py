@@ -79,7 +79,9 @@ class Builder:
         try:
             view = self._tracking.device(DeviceId(wanted))
         except UnknownDevice as error:
-            raise BadRequest(f"for: {wanted[:80]!r} is neither a device nor a target; targets: {', '.join(TARGETS)}") from error
+            raise BadRequest(
+                f"for: {wanted[:80]!r} is neither a device nor a target; targets: {', '.join(TARGETS)}"
+            ) from error
         if view.report is None:
             raise Conflict(f"device {view.id} has not reported what it is: build for a target, or when it is back")
         return view.id, target_of(view.report.capabilities)

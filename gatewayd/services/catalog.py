@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 from gatewayd.core.errors import BadRequest, Conflict, GatewayError, ModelRefused, UnknownModel
 from gatewayd.core.events import AliasMoved, ModelAdded, VersionRetired
-from gatewayd.core.model import About, Signature, Structure, Variant, Version
+from gatewayd.core.model import NOTHING_SAID, About, Signature, Structure, Variant, Vector, Version
 from gatewayd.core.names import STABLE, Alias, ModelName, ModelRef
 from gatewayd.core.registry import AliasMove, Registry, Retirement, place_at, place_before
 from gatewayd.core.tensor import DType, TensorSpec
 from gatewayd.services.keeping import Hold, Keeper
 from gatewayd.services.ports import Artifacts, Clock, ModelReader, ModelTrial, Notify, ReferenceRuns, RegistryStore
-from gatewayd.services.vectors import MAX_SAMPLES_BYTES, check_samples, make_vectors
+from gatewayd.services.vectors import MAX_SAMPLES_BYTES, check_samples, make_vectors, sample_input
 
 # A version is one model for a handful of target classes; each file is tried in child processes.
 MAX_FILES = 8
@@ -88,7 +88,7 @@ class Catalog:
         preprocessing: str,
         note: str,
         who: str,
-        about: About = About(),  # noqa: B008 - a frozen value
+        about: About = NOTHING_SAID,
         samples: bytes = b"",
     ) -> Version:
         """Admit `files` as the variants of the next version; the first version becomes `stable`.
@@ -205,7 +205,9 @@ class Catalog:
             version = registry.resolve(ModelRef(model, version=number))
             for digest in sorted(version.digests()):
                 if not await self._ports.artifacts.has(digest):
-                    raise Conflict(f"{version} cannot come back: artifact {digest[:12]} was collected; add its files again")
+                    raise Conflict(
+                        f"{version} cannot come back: artifact {digest[:12]} was collected; add its files again"
+                    )
             await self._ports.store.bring_back(model, number)
             self._registry = registry
         self._ports.notify(VersionRetired(model, number, retired=False))
@@ -234,6 +236,12 @@ class Catalog:
         if not samples or self._ports.reference is None:
             return variant
         return replace(variant, vectors=await make_vectors(self._ports.reference, variant, signature, samples))
+
+    async def vector_inputs(self, version: Version, variant: Variant) -> list[tuple[Vector, bytes]]:
+        """Return the variant's test vectors, each with its input as the variant stores it. Raises: NotFound, NodeError."""
+        samples = await self._samples(version) if variant.vectors else b""
+        spec, stored = version.signature.inputs[0], variant.structure.inputs[0]
+        return [(each, sample_input(spec, stored, samples, each.sample)) for each in variant.vectors]
 
     async def _samples(self, version: Version) -> bytes:
         if version.samples is None:

@@ -1,7 +1,7 @@
 """Garbage collection: removes artifacts that nothing needs, and knows for each of the others what needs it.
 
-Needed are the artifacts of every version in use (so of every alias), of a version retired a short time ago, what a device runs, runs
-according to its last report or is to run, what a push sends, and what an admission or a build in progress stored.
+Needed are the artifacts of every version in use (so of every alias), of a version retired a short time ago, what a device runs by
+its last report or is to run, what a push sends, and what an admission or a build in progress stored.
 """
 
 import asyncio
@@ -140,5 +140,3 @@ class Collector:
         while True:
             device = await self._unsaved.get()
             await self._ports.holdings.save_holdings(device, self._holdings[device])
-
-

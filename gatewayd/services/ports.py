@@ -94,7 +94,7 @@ class Fetcher(Protocol):
     """Fetches files from elsewhere."""
 
     async def fetch(self, url: str, *, max_bytes: int) -> bytes:
-        """Raises: BadRequest (no such scheme, an address that is not allowed), NotFound, TooLarge, DeadlineExceeded, NodeError."""
+        """Raises: BadRequest (no such scheme, no allowed address), NotFound, TooLarge, DeadlineExceeded, NodeError."""
 
 
 class ModelFolder(Protocol):

@@ -1,6 +1,6 @@
 """Trying a freshly pushed model: one inference on the device, compared with what admission recorded."""
 
-from gatewayd.core.errors import DeviceError
+from gatewayd.core.errors import DeviceError, GatewayError
 from gatewayd.core.model import Variant
 from gatewayd.core.names import ModelRef
 from gatewayd.core.selftest import matches, self_test_input
@@ -40,7 +40,22 @@ class Prover:
             )
         except DeviceError as error:
             return str(error)
-        return _difference(variant, run.output)
+        return _difference(variant, run.output) or await self._sample_failure(push, link, variant, slot)
+
+    async def _sample_failure(self, push: Push, link: DeviceLink, variant: Variant, slot: int) -> str:
+        """Try the samples that came with the version, as far as admission knows the right answers."""
+        version = self._catalog.resolve(ModelRef(push.model, version=push.version))
+        try:
+            for vector, content in await self._catalog.vector_inputs(version, variant):
+                run = await link.run_model(
+                    push.device, slot=slot, version=push.version, content=content, sensor=0, timeout_s=self._timeout_s
+                )
+                spec = variant.structure.outputs[0]
+                if not matches(vector.expected, run.output, vector.tolerance, spec.dtype):
+                    return f"the new model's answer to sample {vector.sample} differs from the expected one"
+        except GatewayError as error:
+            return str(error)
+        return ""
 
     def _slot(self, push: Push) -> int | None:
         report = self._tracking.device(push.device).report

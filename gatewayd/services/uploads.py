@@ -56,7 +56,9 @@ class Uploads:
         if size_bytes > self._max_bytes:
             raise TooLarge(f"size: {size_bytes} bytes are over the limit of {self._max_bytes} (limits.max_model_bytes)")
         if len(self._uploads) >= MAX_UPLOADS:
-            raise Overloaded(f"{MAX_UPLOADS} uploads are on their way: end one, or wait until one expires ({EXPIRES_S:g} s)")
+            raise Overloaded(
+                f"{MAX_UPLOADS} uploads are on their way: end one, or wait until one expires ({EXPIRES_S:g} s)"
+            )
         upload = self._new_id()
         self._uploads[upload] = _Upload(size_bytes, digest, self._clock() + EXPIRES_S)
         return self._state(upload)
@@ -79,7 +81,7 @@ class Uploads:
         return self._state(upload)
 
     async def end(self, upload: str) -> UploadState:
-        """Check size and digest. Raises: NotFound; Conflict when bytes are missing; BadRequest on another digest: it is dropped."""
+        """Check size and digest. Raises: NotFound; Conflict when bytes are missing; BadRequest on another digest."""
         found = self._of(upload)
         if len(found.content) != found.size_bytes:
             missing = found.size_bytes - len(found.content)

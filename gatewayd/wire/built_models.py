@@ -38,7 +38,9 @@ def check_built(plugin: str, content: bytes) -> str:
         left = ", ".join(f"{name} ({count})" for name, count in floats.most_common(_LISTED))
         raise ModelRefused(f"{sum(floats.values())} of {total} operators still compute with floats: {left}")
     if plugin == ETHOS_U and not on_npu:
-        raise ModelRefused(f"none of {total} operators was put on the NPU: is it an integer model of supported operators?")
+        raise ModelRefused(
+            f"none of {total} operators was put on the NPU: is it an integer model of supported operators?"
+        )
     if plugin == ETHOS_U:
         return f"{on_npu} NPU operators, {total - on_npu} on the CPU"
     return f"all {total} operators compute with whole numbers"

@@ -37,6 +37,8 @@ def encode_status(report: Report) -> bytes:
         members["battery"] = report.battery
     if has.operators is not None:
         members["operators"] = sorted(has.operators)
+    if has.accelerator:
+        members["accelerator"] = has.accelerator
     members["sensors"] = [_sensor_members(sensor) for sensor in has.sensors]
     members["slots"] = [_slot_members(slot) for slot in report.slots]
     return write_object(members, where="status", most_bytes=MAX_STATUS_BYTES)
@@ -84,6 +86,7 @@ def _capabilities(fields: Fields) -> Capabilities:
         energy_source=EnergySource(energy),
         operators=frozenset(fields.texts("operators", MAX_OPERATORS)) if fields.has("operators") else None,
         sensors=_sensors(fields),
+        accelerator=fields.optional_text("accelerator"),
     )
 
 

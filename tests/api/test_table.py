@@ -23,10 +23,14 @@ async def call(world: World, verb: str, **arguments: object) -> dict[str, object
 
 def test_the_table() -> None:
     assert sorted(VERBS) == [
-        "devices.approve", "devices.list", "infer", "models.add", "models.alias", "models.list", "push", "status", "why",
+        "devices.approve", "devices.list", "infer", "models.add", "models.alias", "models.back", "models.build",
+        "models.collect", "models.fetch", "models.history", "models.list", "models.restore", "models.retire", "models.show",
+        "models.unalias", "models.when", "push", "status", "upload.begin", "upload.cancel", "upload.end", "upload.part", "why",
     ]  # fmt: skip
     assert all(VERBS[name].name == name and VERBS[name].summary for name in VERBS)
-    assert {name for name, verb in VERBS.items() if verb.is_read} == {"devices.list", "models.list", "status", "why"}
+    assert {name for name, verb in VERBS.items() if verb.is_read} == {
+        "devices.list", "models.history", "models.list", "models.show", "models.when", "status", "why",
+    }  # fmt: skip
 
 
 async def test_unknown_verb_names_the_nearest() -> None:
@@ -87,8 +91,14 @@ async def test_models_list() -> None:
                                     "latency_ms": 0.2,
                                 }
                             ],
+                            "vectors": 0,
                         }
                     ],
+                    "licence": "",
+                    "tags": {},
+                    "source": "",
+                    "samples": None,
+                    "retired": None,
                 }
             ],
             "moves": [],
