@@ -136,7 +136,15 @@ class Collector:
         age_s = self._ports.wall_clock() - retired.retired_at
         return f"{version} was retired only {age_s / 3600:.1f} hours ago" if age_s < self._keep_retired_s else ""
 
+    def unsaved(self) -> int:
+        """Return how many devices' holdings wait to be written."""
+        return self._unsaved.qsize()
+
+    async def save_next(self) -> None:
+        """Write the next device's holdings when there are any."""
+        device = await self._unsaved.get()
+        await self._ports.holdings.save_holdings(device, self._holdings[device])
+
     async def _save(self) -> None:
         while True:
-            device = await self._unsaved.get()
-            await self._ports.holdings.save_holdings(device, self._holdings[device])
+            await self.save_next()

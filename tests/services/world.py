@@ -6,7 +6,7 @@ The fakes keep their ports' contracts; `FakeDevice` answers as docs/device-proto
 import asyncio
 import hashlib
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -100,9 +100,12 @@ class FakeTrial:
     """Finds that every model runs everywhere, unless told otherwise."""
 
     verdicts: tuple[Verdict, ...] = (NODE_RUNS, DEVICE_RUNS)
+    meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def try_model(self, digest: Digest, structure: Structure) -> Trial:
         assert digest
+        if self.meanwhile is not None:
+            await self.meanwhile()
         assert structure is STRUCTURE
         return Trial(self.verdicts, 4096, SelfTest(7, EXPECTED, 0))
 
