@@ -55,12 +55,19 @@ async def fill(folder: Path) -> None:
 
 
 async def _version(
-    artifacts: Artifacts, model: ModelName, release: int, files: Sequence[bytes], reads: Sequence[Structure], number: int
+    artifacts: Artifacts,
+    model: ModelName,
+    release: int,
+    files: Sequence[bytes],
+    reads: Sequence[Structure],
+    number: int,
 ) -> Version:
     variants = []
     for index, content in enumerate(files):
         digest = await artifacts.put(content + number.to_bytes(4, "little"))  # bytes behind a flatbuffer are not read
-        verdicts = tuple(Verdict(place, "engine 2.3.0", runs=True, reason="median of 10 runs", latency_s=1e-4) for place in Place)
+        verdicts = tuple(
+            Verdict(place, "engine 2.3.0", runs=True, reason="median of 10 runs", latency_s=1e-4) for place in Place
+        )
         variants.append(Variant(f"variant-{index}", digest, len(content) + 4, reads[index], verdicts, 4096))
     real = replace(reads[0].inputs[0], quantization=None)
     labels = tuple(f"speaker-{each}" for each in range(1, 10))
@@ -75,7 +82,9 @@ async def resolving(folder: Path, report: Report) -> None:
         await catalog.load()
         report.add("load_ms", (time.perf_counter() - start_s) * 1000)
         assert len(catalog.versions()) == VERSIONS
-        texts = [text.format(n) for n in range(MODELS) for text in ("model-{:03}", "model-{:03}:stable", "model-{:03}@7")]
+        texts = [
+            text.format(n) for n in range(MODELS) for text in ("model-{:03}", "model-{:03}:stable", "model-{:03}@7")
+        ]
         refs = [parse_model_ref(text) for text in texts]
         p99s = [_p99_us(lambda ref: catalog.resolve(ref), refs, seed) for seed in range(ROUNDS)]
         parsed = [_p99_us(lambda text: catalog.resolve(parse_model_ref(text)), texts, seed) for seed in range(ROUNDS)]

@@ -9,12 +9,13 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from gatewayd.core.errors import BadRequest, NodeError
 from gatewayd.core.names import Digest
-from gatewayd.core.source import FolderModel, ManifestFile, ModelManifest
+from gatewayd.core.source import FolderModel, ManifestFile
 from gatewayd.wire.model_manifest import is_whole, parse_manifest
 
 MAX_MANIFEST_BYTES = 128 * 1024
@@ -26,7 +27,18 @@ MAX_MANIFESTS = 1_000
 MAX_AT_ONCE = 4
 """Protects memory: models read in one look; the others follow at the next."""
 
+PATIENCE_LOOKS = 24
+"""So many looks at the same manifest may find a file missing or different until that is told as its result (2 minutes)."""
+
 _RESULT = ".result.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A manifest's digest, and how many looks in a row found it."""
+
+    digest: Digest
+    looks: int
 
 
 class WatchedFolder:
@@ -35,7 +47,7 @@ class WatchedFolder:
     def __init__(self, root: Path, *, max_bytes: int) -> None:
         self._root = root
         self._max_bytes = max_bytes
-        self._seen: dict[str, Digest] = {}
+        self._seen: dict[str, _Seen] = {}
 
     async def scan(self) -> Sequence[FolderModel]:
         """Return what is complete and has no result yet, at most `MAX_AT_ONCE`. Raises: NodeError."""
@@ -48,7 +60,7 @@ class WatchedFolder:
 
     async def finish(self, found: FolderModel, result: Mapping[str, object]) -> None:
         """Write the result beside the manifest, whole or not at all. Raises: NodeError."""
-        document = {"manifest_sha256": found.digest, **result}
+        document = {"manifest_sha256": found.digest if found.is_final else None, **result}
         try:
             await asyncio.to_thread(_write, self._result_path(found.manifest_name), document)
         except OSError as error:
@@ -57,41 +69,44 @@ class WatchedFolder:
     def _scan(self) -> list[FolderModel]:
         found: list[FolderModel] = []
         seen, self._seen = self._seen, {}
-        for path in sorted(self._root.glob("*.yaml"))[:MAX_MANIFESTS]:
+        for path in sorted(self._names())[:MAX_MANIFESTS]:
             content = _read(path, MAX_MANIFEST_BYTES)
             if content is None or path.name.startswith("."):
                 continue
             digest = Digest(sha256(content).hexdigest())
-            self._seen[path.name] = digest
+            before = seen.get(path.name, _Seen(digest, 0))
+            looks = before.looks + 1 if before.digest == digest else 1
+            self._seen[path.name] = _Seen(digest, looks)
             # Two looks: a program that writes in place may pause anywhere.
-            is_settled = seen.get(path.name) == digest
-            if is_settled and len(found) < MAX_AT_ONCE and not self._is_done(path.name, digest):
-                found.extend(self._complete(path.name, digest, content))
+            if looks > 1 and len(found) < MAX_AT_ONCE and not self._is_done(path.name, digest):
+                found.extend(self._complete(path.name, digest, content, is_late=looks == PATIENCE_LOOKS + 1))
         return found
 
-    def _complete(self, name: str, digest: Digest, content: bytes) -> Iterator[FolderModel]:
+    def _names(self) -> list[Path]:
+        # Not glob: it takes a folder that is gone for an empty one.
+        return [self._root / name for name in os.listdir(self._root) if name.endswith(".yaml")]  # noqa: PTH208 - as said
+
+    def _complete(self, name: str, digest: Digest, content: bytes, *, is_late: bool) -> Iterator[FolderModel]:
         try:
             text = content.decode()
             if not is_whole(text):
+                if is_late:
+                    problem = "the manifest does not end with a line '...': it counts as half-written until it does"
+                    yield FolderModel(name, digest, None, problem=problem, is_final=False)
                 return
             manifest = parse_manifest(text)
         except (BadRequest, UnicodeDecodeError) as error:
             yield FolderModel(name, digest, None, problem=str(error))
             return
-        files = self._files(manifest)
-        if files is not None:
-            count = len(manifest.files)
-            yield FolderModel(name, digest, manifest, tuple(files[:count]), b"".join(files[count:]))
-
-    def _files(self, manifest: ModelManifest) -> list[bytes] | None:
         wanted = [*manifest.files, *([manifest.samples] if manifest.samples else [])]
-        contents: list[bytes] = []
-        for each in wanted:
-            content = self._file(each)
-            if content is None:
-                return None
-            contents.append(content)
-        return contents
+        files = {each.name: content for each in wanted if (content := self._file(each)) is not None}
+        missing = [each.name for each in wanted if each.name not in files]
+        if not missing:
+            samples = files[manifest.samples.name] if manifest.samples else b""
+            yield FolderModel(name, digest, manifest, tuple(files[each.name] for each in manifest.files), samples)
+        elif is_late:
+            problem = f"{', '.join(missing)}: not there, larger than {self._max_bytes} bytes, or with another sha256"
+            yield FolderModel(name, digest, None, problem=problem, is_final=False)
 
     def _file(self, wanted: ManifestFile) -> bytes | None:
         """Return the bytes once they are the ones that the manifest names; until then the file is still being written."""

@@ -31,9 +31,9 @@ class ModelManifest:
 
 @dataclass(frozen=True, slots=True)
 class FolderModel:
-    """A manifest of the folder and the bytes of its files, all there and all as it says; or why it can never be taken.
+    """A manifest of the folder and the bytes of its files, all there and all as it says; or why it is not taken.
 
-    `digest` is the manifest's own: a changed manifest is another model.
+    `is_final` false: it may still become whole. `digest` is the manifest's own: a changed manifest is another model.
     """
 
     manifest_name: str
@@ -42,3 +42,4 @@ class FolderModel:
     files: tuple[bytes, ...] = ()
     samples: bytes = b""
     problem: str = ""
+    is_final: bool = True
