@@ -55,8 +55,10 @@ class CompilerPrograms:
         pythons: Mapping[str, str | None],
         *,
         limits: CompilerLimits | None = None,
+        programs: Mapping[str, Path] = PROGRAMS,
     ) -> None:
         self._artifact_path = artifact_path
+        self._programs = programs
         self._pythons = pythons
         self._limits = limits or CompilerLimits()
 
@@ -94,7 +96,7 @@ class CompilerPrograms:
         try:
             with out.open("wb") as stdout, err.open("wb") as stderr:
                 process = await asyncio.create_subprocess_exec(
-                    python, str(PROGRAMS[plugin]), *arguments,
+                    python, str(self._programs[plugin]), *arguments,
                     stdin=DEVNULL, stdout=stdout, stderr=stderr, cwd=folder, env=_environment(folder), start_new_session=True,
                 )  # fmt: skip
         except OSError as error:

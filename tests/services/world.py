@@ -42,6 +42,7 @@ from gatewayd.services.decisions import Decisions
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference, Served
 from gatewayd.services.options import OptionFinder
+from gatewayd.services.ports import ReferenceRuns
 from gatewayd.services.pushes import Pushes, PushPorts
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
@@ -106,7 +107,7 @@ class FakeTrial:
         assert digest
         if self.meanwhile is not None:
             await self.meanwhile()
-        assert structure is STRUCTURE
+        assert structure.inputs
         return Trial(self.verdicts, 4096, SelfTest(7, EXPECTED, 0))
 
 
@@ -280,12 +281,20 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, open_join: bool = False, max_devices: int = 10) -> AsyncIterator[World]:
+async def world(
+    folder: Path,
+    *,
+    open_join: bool = False,
+    max_devices: int = 10,
+    read: Callable[[bytes], Structure] | None = None,
+    reference: ReferenceRuns | None = None,
+) -> AsyncIterator[World]:
     """Open a world on the files of `folder`; opening it again is a restart of the gateway."""
     clock, events, served, estimates = ManualClock(), list[GatewayEvent](), list[Served](), Estimates()
     runtime, trial, device = FakeRuntime(), FakeTrial(), FakeDevice()
     async with open_store(folder / "db.sqlite") as store, open_artifacts(folder / "artifacts") as artifacts:
-        catalog = Catalog(CatalogPorts(store, artifacts, _read_model, trial, events.append, lambda: 1.7e9))
+        ports = CatalogPorts(store, artifacts, read or _read_model, trial, events.append, lambda: 1.7e9, reference)
+        catalog = Catalog(ports)
         tracking = Tracking(
             store=store, estimates=estimates, profiles={"board-a": PROFILE},
             options=TrackingOptions(open_join=open_join, max_devices=max_devices, ping_every_s=30),
