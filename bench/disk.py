@@ -74,7 +74,7 @@ def _joined(log: Path) -> Iterator[str]:
             yield begun.pop(pid, "") + resumed["rest"] if resumed else rest
 
 
-def _operation(line: str, root: str) -> Operation | None:
+def _operation(line: str, root: str) -> Operation | None:  # noqa: PLR0911 - one for each call
     found = _CALL.match(line)
     if found is None or int(found["result"]) < 0:
         return None
@@ -132,7 +132,7 @@ class Disk:
     synced_names: dict[str, _Inode | None] = field(default_factory=dict)
     pending_names: list[tuple[str, str, _Inode | None]] = field(default_factory=list)
 
-    def do(self, operation: Operation) -> None:
+    def do(self, operation: Operation) -> None:  # noqa: C901 - one case for each operation
         """Carry out one operation."""
         path, inode = operation.path, self.names.get(operation.path)
         match operation.name:
@@ -158,8 +158,9 @@ class Disk:
                 self._sync_directory(path)
 
     def after_cut(self, kind: str, random: Random) -> dict[str, bytes | None]:
-        """Return what is there after a power cut: `kept` all, `dropped` only what was synced, `names` (names but not their
-        content) or `torn` (some of it).
+        """Return what is there after a power cut.
+
+        `kind` is kept (all), dropped (only what was synced), names (names, but not their content) or torn (some of it).
         """
         names, content = self._survivors(kind, random)
         found: dict[str, bytes | None] = {}
@@ -170,9 +171,7 @@ class Disk:
                 found[path] = None if inode is None else content(inode)
         return found
 
-    def _survivors(
-        self, kind: str, random: Random
-    ) -> tuple[dict[str, _Inode | None], Callable[[_Inode], bytes]]:
+    def _survivors(self, kind: str, random: Random) -> tuple[dict[str, _Inode | None], Callable[[_Inode], bytes]]:
         match kind:
             case "kept":
                 return self.names, lambda inode: inode.now
@@ -229,6 +228,10 @@ def _torn(inode: _Inode, random: Random) -> bytes:
     for index, operation in enumerate(chosen):
         is_last = index == len(chosen) - 1
         cut = random.randint(0, len(operation.content)) if is_last and operation.name == "write" else None
-        part = operation if cut is None else Operation("write", operation.path, content=operation.content[:cut], offset=operation.offset)
+        part = (
+            operation
+            if cut is None
+            else Operation("write", operation.path, content=operation.content[:cut], offset=operation.offset)
+        )
         content = _changed(content, part)
     return content

@@ -43,7 +43,6 @@ def catalog_of(store: Store, artifacts: Artifacts) -> Catalog:
 
 async def fill(folder: Path) -> None:
     """Store `VERSIONS` versions of `MODELS` models, each with two variants of its own and what admission says of them."""
-    folder.mkdir(parents=True)
     files = [path.read_bytes() for path in sorted(SPEAKER.glob("*.tflite"))]
     structures = [read_model(content) for content in files]
     async with open_store(folder / "gatewayd.sqlite") as store, open_artifacts(folder / "artifacts") as artifacts:
@@ -86,7 +85,7 @@ async def resolving(folder: Path, report: Report) -> None:
             text.format(n) for n in range(MODELS) for text in ("model-{:03}", "model-{:03}:stable", "model-{:03}@7")
         ]
         refs = [parse_model_ref(text) for text in texts]
-        p99s = [_p99_us(lambda ref: catalog.resolve(ref), refs, seed) for seed in range(ROUNDS)]
+        p99s = [_p99_us(catalog.resolve, refs, seed) for seed in range(ROUNDS)]
         parsed = [_p99_us(lambda text: catalog.resolve(parse_model_ref(text)), texts, seed) for seed in range(ROUNDS)]
     report.add("resolve_p99_us", statistics.median(p99s), ("<=", 20))
     report.add("parse_and_resolve_p99_us", statistics.median(parsed), ("<=", 20))
@@ -168,6 +167,7 @@ def main() -> None:
     report = Report("registry")
     with tempfile.TemporaryDirectory(prefix="gatewayd-bench-") as name:
         root = Path(name)
+        (root / "full").mkdir()
         asyncio.run(fill(root / "full"))
         asyncio.run(resolving(root / "full", report))
         (root / "small").mkdir()

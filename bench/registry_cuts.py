@@ -2,8 +2,8 @@
 
 A scenario runs on the real store and the real artifacts while strace records its file operations. For every prefix of them,
 what a power cut there may leave is put on a disk and opened again: with all unsynced writes dropped, all kept, names kept without
-their content, and torn at random. Whole means: everything acknowledged is there, nothing that was never begun is, every version in
-use has its artifacts with the right bytes, and the registry goes on working.
+their content, and torn at random. Whole means: everything acknowledged is there, nothing that was never begun is, every version
+in use has its artifacts with the right bytes, and the registry goes on working.
 
 Usage: python -m bench.registry_cuts [--stride N]
 """
@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from bench.common import Report
 from bench.disk import Disk, Operation, operations, record
 from gatewayd.core.errors import ModelRefused
 from gatewayd.core.names import STABLE, Alias, ModelRef
@@ -42,10 +41,12 @@ class Scenario:
     acks: Path
 
     def note(self, what: str, **facts: object) -> None:
+        """Write one line: the recording shows when it was written."""
         with self.acks.open("a") as file:
             file.write(json.dumps({"what": what, **facts}) + "\n")
 
     async def add(self, content: bytes, samples: bytes = b"") -> None:
+        """Admit a version."""
         number = 1 + len(self.w.catalog.versions())
         self.note("adding", version=number)
         version = await self.w.catalog.add(
@@ -54,16 +55,19 @@ class Scenario:
         self.note("added", version=version.number)
 
     async def move(self, alias: Alias, number: int | None) -> None:
+        """Move or remove an alias."""
         self.note("moving", alias=alias, version=number)
         await self.w.catalog.move_alias(MODEL, alias, number, who="op", why="")
         self.note("moved", alias=alias, version=number)
 
     async def retire(self, number: int) -> None:
+        """Retire a version."""
         self.note("retiring", version=number)
         await self.w.catalog.retire(MODEL, number, who="op", why="")
         self.note("retired", version=number)
 
     async def collect(self) -> None:
+        """Remove what nothing needs."""
         self.note("collecting")
         await collector(self.w).collect()
         self.note("collected")
@@ -111,6 +115,7 @@ class Promised:
     begun_retired: set[int] = field(default_factory=set)
 
     def take(self, line: str) -> None:
+        """Read one line of the notes."""
         note = json.loads(line)
         match note["what"]:
             case "adding":
@@ -206,8 +211,10 @@ def prove(stride: int, scratch: Path) -> tuple[int, Counter[str], list[str]]:
         opened[kind] += 1
         try:
             asyncio.run(check(folder, promised))
-        except Exception as error:  # whatever it is, it goes into the report with its place
-            broken.append(f"after {index} of {len(done)} ({kind}, {done[index - 1].name}): {type(error).__name__}: {error}"[:600])
+        except Exception as error:  # noqa: BLE001 - whatever it is, it goes into the report with its place
+            broken.append(
+                f"after {index} of {len(done)} ({kind}, {done[index - 1].name}): {type(error).__name__}: {error}"[:600]
+            )
         _remove(folder)
     return len(done), opened, broken
 
@@ -244,6 +251,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gatewayd-cuts-", dir=memory if memory.is_dir() else None) as name:
         recorded, opened, broken = prove(options.stride, Path(name))
     print("\n".join(broken))
+    from bench.common import Report  # noqa: PLC0415 - a test imports this module for its proof, not for reports
+
     report = Report("registry_cuts")
     report.add("operations_recorded", recorded)
     report.add("cuts_opened", opened.total())

@@ -99,7 +99,8 @@ class WatchedFolder:
             yield FolderModel(name, digest, None, problem=str(error))
             return
         wanted = [*manifest.files, *([manifest.samples] if manifest.samples else [])]
-        files = {each.name: content for each in wanted if (content := self._file(each)) is not None}
+        read = {each.name: self._file(each) for each in wanted}
+        files = {name: content for name, content in read.items() if content is not None}
         missing = [each.name for each in wanted if each.name not in files]
         if not missing:
             samples = files[manifest.samples.name] if manifest.samples else b""

@@ -1,18 +1,16 @@
 """Compiler plugins: the real tools on the project's own model where they are installed, and programs that misbehave."""
 
-import os
 import struct
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from gatewayd.adapters import compilers
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
-from gatewayd.adapters.compilers import CompilerLimits, CompilerPrograms
+from gatewayd.adapters.compilers import PROGRAMS, CompilerLimits, CompilerPrograms
 from gatewayd.core.building import ETHOS_U, INT8, Recipe
 from gatewayd.core.errors import DeadlineExceeded, EngineMissing, GatewayError, ModelRefused, NodeError
 from gatewayd.core.model import Variant
@@ -40,11 +38,12 @@ class Bench:
         stored = struct.unpack(f"<{count * INPUTS}h", (SPEAKER / "samples.bin").read_bytes()[: count * INPUTS * 2])
         return await self.artifacts.put(struct.pack(f"<{count * INPUTS}f", *(value / 4096 for value in stored)))
 
-    def programs(self, python: str | None, **limits: float) -> CompilerPrograms:
-        pythons = {INT8: python, ETHOS_U: python}
-        return CompilerPrograms(
-            self.artifacts.path, pythons, limits=CompilerLimits(timeout_s=limits.get("timeout_s", 120))
-        )
+    def programs(
+        self, python: str | None, *, program: Path | None = None, timeout_s: float = 120.0
+    ) -> CompilerPrograms:
+        pythons, limits = {INT8: python, ETHOS_U: python}, CompilerLimits(timeout_s=timeout_s)
+        programs = PROGRAMS if program is None else {INT8: program}
+        return CompilerPrograms(self.artifacts.path, pythons, limits=limits, programs=programs)
 
 
 @asynccontextmanager
@@ -132,15 +131,14 @@ MISBEHAVING: list[tuple[str, type[GatewayError], str]] = [
 
 @pytest.mark.parametrize(("program", "error", "message"), MISBEHAVING, ids=[case[0][:40] for case in MISBEHAVING])
 async def test_a_plugin_that_misbehaves_is_one_clear_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, error: type[GatewayError], message: str
+    tmp_path: Path, program: str, error: type[GatewayError], message: str
 ) -> None:
     path = tmp_path / "plugin.py"
     path.write_text(f"import json, sys\nrequest = json.load(open(sys.argv[1]))\n{program}\n")
-    monkeypatch.setattr(compilers, "PROGRAMS", {INT8: path})
     async with bench(tmp_path) as b:
         recipe = await b.recipe(INT8, "float32")
         with pytest.raises(error, match=message):
-            await b.programs(sys.executable, timeout_s=2.0).compile(recipe, None)
+            await b.programs(sys.executable, program=path, timeout_s=2.0).compile(recipe, None)
     assert not [each for each in _sessions() if "sleep\x00600" in each]
 
 
@@ -154,9 +152,8 @@ async def test_a_plugin_sees_nothing_of_the_daemon(tmp_path: Path, monkeypatch: 
         "fds = sorted(int(each) for each in os.listdir('/proc/self/fd'))\n"
         "print(json.dumps({'report': ' '.join(sorted(os.environ)) + f' fds {len(fds)}'}))\n"
     )
-    monkeypatch.setattr(compilers, "PROGRAMS", {INT8: path})
     async with bench(tmp_path) as b:
-        made = await b.programs(sys.executable).compile(await b.recipe(INT8, "float32"), None)
+        made = await b.programs(sys.executable, program=path).compile(await b.recipe(INT8, "float32"), None)
     assert "MQTT_PASSWORD" not in made.report
     assert "PYTHONPATH" not in made.report
     assert "fds 4" in made.report  # 0, 1, 2, and the listing itself
@@ -164,9 +161,7 @@ async def test_a_plugin_sees_nothing_of_the_daemon(tmp_path: Path, monkeypatch: 
 
 def _sessions() -> list[str]:
     found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            found.append(Path(f"/proc/{pid}/cmdline").read_text())
-        except OSError:
-            continue
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(process.read_text())
     return found

@@ -109,7 +109,7 @@ async def test_nobody_there() -> None:
     ],
 )  # fmt: skip
 async def test_local_addresses_are_refused_unless_the_config_allows_them(url: str) -> None:
-    with pytest.raises(BadRequest, match="sources.allow_local_addresses"):
+    with pytest.raises(BadRequest, match=r"sources\.allow_local_addresses"):
         await HttpFetcher().fetch(url, max_bytes=10)
 
 

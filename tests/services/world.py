@@ -42,7 +42,7 @@ from gatewayd.services.decisions import Decisions
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference, Served
 from gatewayd.services.options import OptionFinder
-from gatewayd.services.ports import ReferenceRuns
+from gatewayd.services.ports import ModelReader, ReferenceRuns
 from gatewayd.services.pushes import Pushes, PushPorts
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
@@ -286,7 +286,7 @@ async def world(
     *,
     open_join: bool = False,
     max_devices: int = 10,
-    read: Callable[[bytes], Structure] | None = None,
+    read: ModelReader | None = None,
     reference: ReferenceRuns | None = None,
 ) -> AsyncIterator[World]:
     """Open a world on the files of `folder`; opening it again is a restart of the gateway."""
