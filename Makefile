@@ -42,12 +42,17 @@ run: $(DEMO) build/run/gatewayd.yaml ## the daemon with an embedded broker and i
 
 build/run/gatewayd.yaml:
 	mkdir -p $(@D)
-	printf '%s\n' 'node: {data_dir: data}' 'mqtt: {embedded: {enabled: true}}' > $@
+	printf '%s\n' 'node: {name: gateway-1, data_dir: data}' 'mqtt: {embedded: {enabled: true}}' > $@
 
 .PHONY: test
 test: $(DEV) $(TFLITE_RUNTIME) $(PLUGINS) ## all tests, with the reason of each that is skipped (PYTEST_ARGS=... for some)
 	scripts/install-test-tools
 	$(BIN)/python -m pytest -ra $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: $(DEV) ## branch coverage of the tests in this process (what child processes run is not counted)
+	$(BIN)/coverage run -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/coverage report --skip-covered --sort=cover
 
 .PHONY: check
 check: $(DEV) ## format, lint, types, and the rules of the house

@@ -7,37 +7,34 @@ starts it anew. SIGTERM and SIGINT drain: no new work is taken, what runs is ans
 import asyncio
 import contextlib
 import gc
-import importlib.util
 import logging
 import os
 import secrets
 import signal
-import sys
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import assert_never
 
 from gatewayd import __version__
 from gatewayd.adapters import systemd
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
-from gatewayd.adapters.embedded_broker import embedded_broker
-from gatewayd.adapters.logs import configure_logging
+from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
+from gatewayd.adapters.folder_lock import only_user_of
+from gatewayd.adapters.keys import Keys, open_keys
+from gatewayd.adapters.logs import configure_logging, log_event
 from gatewayd.adapters.metrics import Metrics
-from gatewayd.adapters.model_trial import ModelTrials, TrialLimits
-from gatewayd.adapters.mqtt_connection import MqttConnection, MqttOptions
+from gatewayd.adapters.model_trial import ModelTrials
+from gatewayd.adapters.mqtt_connection import MqttConnection
 from gatewayd.adapters.reference_runs import EngineRuns
 from gatewayd.adapters.store import Store, open_store
-from gatewayd.adapters.worker_process import EngineSpec
-from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.adapters.workers import Workers
 from gatewayd.api.services import Node, Requests, Services
 from gatewayd.api.table import Api
 from gatewayd.api.verb import Caller, Role
 from gatewayd.config import Config
-from gatewayd.core.device import Born, DeviceEvent, Lost, Profile, PushReport
+from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.core.names import DeviceId
@@ -46,8 +43,8 @@ from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.coap import serve_coap
 from gatewayd.edges.http import serve_http
 from gatewayd.edges.mqtt import MqttEdge
-from gatewayd.edges.mqtt_announcements import offline_message, online_message
 from gatewayd.links.mqtt import MqttDeviceLink
+from gatewayd.parts import engine_specs, load_profiles, mqtt_options, tracking_options, trial_limits, worker_limits
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.estimates import Estimates
@@ -57,8 +54,7 @@ from gatewayd.services.ports import DeviceLink
 from gatewayd.services.pushes import Pushes, PushPorts
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
-from gatewayd.services.tracking import Tracking, TrackingOptions
-from gatewayd.wire.profiles import parse_profile
+from gatewayd.services.tracking import Tracking
 from gatewayd.wire.tflite import read_model
 from gatewayd.wire.topics import Topics
 
@@ -105,13 +101,13 @@ class _Events:
         return self.edge is not None and not self.is_draining
 
     def __call__(self, event: GatewayEvent) -> None:
+        log_event(event)
         self.metrics.observe(event)
         if self.edge is not None:
             self.edge.publish_event(event)
 
     def refused(self, where: str, code: str, message: str) -> None:
         """Count something malformed from outside."""
-        logger.warning("input refused where=%s code=%s reason=%r", where, code, message)
         self(InputRefused(where, code, message))
 
 
@@ -151,6 +147,7 @@ class _Daemon:
     link: MqttDeviceLink
     events: _Events
     http_port: int
+    broker: EmbeddedBroker | None
 
     async def live(self, stop: asyncio.Event) -> None:
         """Run every loop until `stop`, then drain. Raises: what a loop raised."""
@@ -165,6 +162,8 @@ class _Daemon:
             }
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
+            if self.broker is not None:
+                loops["embedded broker"] = self.broker.keep()
             running = [tasks.create_task(loop, name=name) for name, loop in loops.items()]
             _settle()
             systemd.notify("READY=1", f"STATUS=serving on http port {self.http_port}")
@@ -187,20 +186,22 @@ class _Daemon:
 async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     data_dir = config.node.data_dir
     data_dir.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(only_user_of(data_dir))
     store = await stack.enter_async_context(open_store(data_dir / "gatewayd.sqlite"))
     artifacts = await stack.enter_async_context(
         open_artifacts(data_dir / "artifacts", max_bytes=config.limits.max_model_bytes)
     )
-    config = await _with_broker(config, stack)
+    config, broker = await _with_broker(config, stack)
     trackers: list[Tracking] = []
     events = _Events(Metrics(version=__version__, devices_online=lambda: sum(each.online_count() for each in trackers)))
     topics = Topics(config.mqtt.prefix, config.node.name)
-    connection = MqttConnection(_mqtt_options(config, topics), on_refused=events.refused)
+    connection = MqttConnection(mqtt_options(config, topics), on_refused=events.refused)
     links: list[DeviceLink] = []
     workers = await stack.enter_async_context(
-        Workers(artifacts.path, _engines(config), clock=time.monotonic, limits=_worker_limits(config))
+        Workers(artifacts.path, engine_specs(config), clock=time.monotonic, limits=worker_limits(config))
     )
-    core = _core(config, store, artifacts, workers, events, connection, links)
+    keys = open_keys(data_dir / "keys")
+    core = _core(config, store, artifacts, workers, events, connection, links, keys)
     trackers.append(core.tracking)
     link = MqttDeviceLink(
         connection, topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
@@ -222,7 +223,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     )
     events.edge = edge
     http_port = await _open_edges(config, api, events, stack)
-    return _Daemon(config, core, connection, edge, link, events, http_port)
+    return _Daemon(config, core, connection, edge, link, events, http_port, broker)
 
 
 async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> int:
@@ -256,25 +257,26 @@ def _core(
     events: _Events,
     connection: MqttConnection,
     links: list[DeviceLink],
+    keys: Keys,
 ) -> _Core:
     def link_of(_: DeviceId) -> DeviceLink:
         return links[0]
 
     estimates = Estimates()
-    trials = ModelTrials(artifacts.path, _engines(config), limits=_trial_limits(config))
-    references = EngineRuns(artifacts.path, _engines(config))
+    trials = ModelTrials(artifacts.path, engine_specs(config), limits=trial_limits(config))
+    references = EngineRuns(artifacts.path, engine_specs(config))
     catalog = Catalog(CatalogPorts(store, artifacts, read_model, trials, events, time.time, references))
     tracking = Tracking(
         store=store,
         estimates=estimates,
         profiles=load_profiles(config.devices.profiles_dir),
-        options=TrackingOptions(config.devices.join == "open", config.devices.max_devices, config.devices.ping_every_s),
+        options=tracking_options(config),
         notify=events,
         clock=time.monotonic,
         wall_clock=time.time,
     )
     pushes = Pushes(
-        PushPorts(store, artifacts, link_of, events, time.monotonic),
+        PushPorts(store, artifacts, keys, link_of, events, time.monotonic),
         catalog=catalog,
         tracking=tracking,
         estimates=estimates,
@@ -303,74 +305,22 @@ def _core(
         config, store, artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=events
     )
     services = Services(
-        inference, catalog, tracking, pushes, decisions, requests, node,
+        inference, catalog, tracking, pushes, decisions, requests, node, keys,
         registry.collecting, registry.uploads, registry.fetching, registry.building,
     )  # fmt: skip
     return _Core(catalog, tracking, pushes, renting, services, registry)
 
 
-def load_profiles(folder: Path | None) -> Mapping[str, Profile]:
-    """Read every board profile of `folder` (None: those that come with gatewayd).
-
-    Raises: BadRequest naming the file's mistake.
-    """
-    profiles = [parse_profile(path.read_text()) for path in sorted((folder or _packaged_profiles()).glob("*.yaml"))]
-    return {profile.board: profile for profile in profiles}
-
-
-def _packaged_profiles() -> Path:
-    checkout = Path(__file__).parents[1] / "config" / "profiles"
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "gatewayd" / "profiles"
-
-
-def _engines(config: Config) -> list[EngineSpec]:
-    if config.engines:
-        return [EngineSpec(each.name, str(each.python) if each.python else None) for each in config.engines]
-    known = {"litert": "ai_edge_litert", "tflite-runtime": "tflite_runtime"}
-    return [EngineSpec(name, None) for name, module in known.items() if importlib.util.find_spec(module)][:1]
-
-
-def _worker_limits(config: Config) -> WorkerLimits:
-    runtime = config.node_runtime
-    return WorkerLimits(runtime.max_loaded, runtime.queue_limit, runtime.memory_limit_bytes or None)
-
-
-def _trial_limits(config: Config) -> TrialLimits:
-    return replace(TrialLimits(), engine_s=config.node_runtime.trial_timeout_s)
-
-
-async def _with_broker(config: Config, stack: AsyncExitStack) -> Config:
+async def _with_broker(config: Config, stack: AsyncExitStack) -> tuple[Config, EmbeddedBroker | None]:
     """Bring up the embedded broker, if configured, and point the connection at it."""
     wanted = config.mqtt.embedded
     if not wanted.enabled:
-        return config
-    await stack.enter_async_context(
+        return config, None
+    broker = await stack.enter_async_context(
         embedded_broker(port=wanted.port, port_v5=wanted.port_v5, state_dir=config.node.data_dir / "broker")
     )
-    mqtt = config.mqtt.model_copy(update={"host": "127.0.0.1", "port": wanted.port_v5})
-    return config.model_copy(update={"mqtt": mqtt})
-
-
-def _mqtt_options(config: Config, topics: Topics) -> MqttOptions:
-    mqtt = config.mqtt
-    password = mqtt.password_file.read_text().strip() if mqtt.password_file else None
-    options = MqttOptions(
-        host=mqtt.host,
-        port=mqtt.port,
-        version=mqtt.version,
-        client_id=f"gatewayd-{config.node.name}",
-        username=mqtt.username,
-        password=password,
-        keepalive_s=mqtt.keepalive_s,
-        will=offline_message(topics),
-        online=online_message(topics, version=__version__, since=time.time()),
-    )
-    if mqtt.tls is None:
-        return options
-    ca, certificate, key = (
-        str(path) if path else None for path in (mqtt.tls.ca_file, mqtt.tls.cert_file, mqtt.tls.key_file)
-    )
-    return replace(options, tls=True, ca_file=ca, cert_file=certificate, key_file=key)
+    mqtt = config.mqtt.model_copy(update={"host": "127.0.0.1", "port": broker.port_v5})
+    return config.model_copy(update={"mqtt": mqtt}), broker
 
 
 def _settle() -> None:

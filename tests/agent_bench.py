@@ -13,6 +13,7 @@ from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
+from tests.signing import KEYS, offer_bytes
 
 SLOT_BYTES, CHUNK, PAGE, ARENA = 256, 32, 32, 1000
 DEVICE = DeviceId("bench")
@@ -67,7 +68,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.flash = [bytearray(b"\xff" * SLOT_BYTES) for _ in range(self.slot_count)]
         self.journals = [b"", b""]
-        self.agent = Agent(terms.Board(self.capabilities, self.slot_count, self.page_bytes), battery_percent=90)
+        self.agent = Agent(terms.Board(self.capabilities, self.slot_count, self.page_bytes, KEYS), battery_percent=90)
 
     # what happens to the device
 
@@ -99,7 +100,7 @@ class Bench:
     # what the gateway does
 
     def offer(self, offer: OfferMessage) -> None:
-        self.send("offer", wire.encode_offer(offer))
+        self.send("offer", offer_bytes(offer))
 
     def chunk(self, push: int, content: bytes, report: PushReport | None = None) -> None:
         """Send what was wanted last."""

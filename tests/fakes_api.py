@@ -19,6 +19,7 @@ from gatewayd.core.device import (
     SlotState,
 )
 from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound, UnknownDevice, UnknownModel
+from gatewayd.core.keys import Key, KeyState
 from gatewayd.core.model import NOTHING_SAID, About, Operator, Place, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
 from gatewayd.core.placement import Decision, Option, Placement
@@ -290,6 +291,37 @@ class FakeDecisions:
 
 
 @dataclass
+class FakeKeys:
+    """One key that signs; more are made in order, with made-up names."""
+
+    kept: list[Key] = field(default_factory=lambda: [Key("0" * 16, bytes(32), KeyState.SIGNING, 1_700_000_000.0)])
+
+    def known(self) -> tuple[Key, ...]:
+        return tuple(self.kept)
+
+    async def add(self) -> Key:
+        number = len(self.kept)
+        self.kept.append(Key(f"{number:016x}", bytes([number]) * 32, KeyState.TRUSTED, 1_700_000_000.0 + number))
+        return self.kept[-1]
+
+    async def sign_with(self, key: str) -> Key:
+        for index, each in enumerate(self.kept):
+            if each.state is KeyState.SIGNING:
+                self.kept[index] = replace(each, state=KeyState.TRUSTED)
+        return self._set(key, KeyState.SIGNING)
+
+    async def revoke(self, key: str) -> Key:
+        return self._set(key, KeyState.REVOKED)
+
+    def _set(self, key: str, state: KeyState) -> Key:
+        for index, each in enumerate(self.kept):
+            if each.id == key:
+                self.kept[index] = replace(each, state=state)
+                return self.kept[index]
+        raise NotFound(f"no key {key!r}")
+
+
+@dataclass
 class World:
     """All fakes, and the API on top of them. Monotonic time stands at 100 s; ids are r-1, r-2 …"""
 
@@ -298,6 +330,7 @@ class World:
     tracking: FakeTracking = field(default_factory=FakeTracking)
     pushes: FakePushes = field(default_factory=FakePushes)
     decisions: FakeDecisions = field(default_factory=FakeDecisions)
+    keys: FakeKeys = field(default_factory=FakeKeys)
     collecting: FakeCollecting = field(default_factory=FakeCollecting)
     fetching: FakeFetching = field(default_factory=FakeFetching)
     building: FakeBuilding = field(default_factory=FakeBuilding)
@@ -320,6 +353,7 @@ class World:
             decisions=self.decisions,
             requests=Requests(clock=lambda: 100.0, new_id=self.new_id, default_deadline_s=5.0, max_deadline_s=60.0),
             node=Node("edge-1", "0.1.0", 40.0, lambda: 100.0, lambda: self.connected),
+            keys=self.keys,
             collecting=self.collecting,
             uploads=self.uploads,
             fetching=self.fetching,

@@ -173,4 +173,5 @@ def start_board(
     """Start a simulated board; starting it again with the same folder and id is the same board after a power cut."""
     arguments = ["sim-device", "--id", device, "--board", board, "--link", link, "--node", NODE, "--seed", "5"]
     arguments += ["--broker", f"127.0.0.1:{broker_port}", "--state", str(folder / device), "--arena", str(arena)]
+    arguments += ["--trust", str(folder / "data" / "keys" / "trusted.txt")]
     return Process([*arguments, "--samples", str(SPEAKER), "--sensor", "mic"])

@@ -32,12 +32,20 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.worker": (),
     "gatewayd.plugins": (),
     "gatewayd.daemon_registry": ("gatewayd",),
-    "gatewayd.sim": ("gatewayd.core", "gatewayd.wire", "gatewayd.adapters.worker_process"),
-    "gatewayd.demo": (),
+    "gatewayd.sim": (
+        "gatewayd.core",
+        "gatewayd.wire",
+        "gatewayd.places",
+        "gatewayd.adapters.worker_process",
+        "gatewayd.adapters.mqtt_prompt",
+    ),
+    "gatewayd.demo": ("gatewayd.adapters.mqtt_prompt", "gatewayd.places"),
+    "gatewayd.places": (),
     "gatewayd.config": ("gatewayd.config_errors", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.config_errors": ("gatewayd.core",),
     "gatewayd.__main__": ("gatewayd",),
     "gatewayd.daemon": ("gatewayd",),
+    "gatewayd.parts": ("gatewayd",),
     "gatewayd": (),
 }
 

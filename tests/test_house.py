@@ -152,12 +152,12 @@ def test_a_script_can_run(script: Path) -> None:
 
 def test_every_target_is_explained() -> None:
     text = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^\.PHONY: (\w+)$", text, re.MULTILINE))
-    assert targets == {"help", "demo", "run", "test", "check", "models", "lock", "clean"}
+    targets = set(re.findall(r"^\.PHONY: ([\w-]+)$", text, re.MULTILINE))
+    assert targets >= {"help", "demo", "run", "test", "check", "models", "lock", "clean"}
     shown = subprocess.run(
         ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
     )
-    assert set(re.findall(r"^  make (\w+) ", shown.stdout, re.MULTILINE)) == targets
+    assert set(re.findall(r"^  make ([\w-]+) ", shown.stdout, re.MULTILINE)) == targets
 
 
 def find_python(*arguments: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 from gatewayd.demo.client import Answer, GatewayClient, RefusedError
 from gatewayd.demo.story import Recordings
 from tests.broker import Broker
+from tests.engine_environments import require_engine
 from tests.gateway import (
     SPEAKER,
     Events,
@@ -205,3 +206,20 @@ def test_metrics_count_what_happened_and_promtool_is_silent(gateway: Gateway, pr
         [promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60, check=False
     )
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_an_engine_in_an_environment_of_its_own_serves_the_same_answers(tmp_path: Path, broker: Broker) -> None:
+    python = require_engine("tflite-runtime").python
+    engines = f"engines: [{{name: tflite-runtime, python: {python}}}]"
+    gateway = Gateway(tmp_path, broker_port=broker.port, extra=engines)
+    try:
+        variants = add_speaker(gateway)["variants"]
+        engines_tried = {verdict["engine"] for variant in variants for verdict in variant["verdicts"]}
+        assert "tflite-runtime" in engines_tried
+        assert "litert" not in engines_tried
+        recordings = Recordings.load(SPEAKER)
+        answers = [infer_raw(gateway, recordings.real_values(index))[1] for index in range(20)]
+        labels = [answer["parameters"]["label"] for answer in answers]
+        assert labels == [recordings.labels[index] for index in recordings.expected[:20]]
+    finally:
+        assert gateway.end() == 0

@@ -13,7 +13,23 @@ import re
 import stat
 import sys
 from collections.abc import Mapping
-from typing import TextIO
+from typing import TextIO, assert_never
+
+from gatewayd.core.events import (
+    AliasMoved,
+    ArtifactsCollected,
+    DeviceChanged,
+    GatewayEvent,
+    InputRefused,
+    ModelAdded,
+    PushMoved,
+    RegistryEvent,
+    RequestFailed,
+    RequestServed,
+    VersionRetired,
+)
+
+_EVENTS = logging.getLogger("gatewayd.events")
 
 _PLAIN = re.compile(r"[\w.:/@+,%=-]+", re.ASCII)
 _MAX_MESSAGE_CHARS = 8192  # journald splits longer lines; protects against a payload that got into a message
@@ -62,6 +78,43 @@ def goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     except (OSError, ValueError):
         return False
     return stat.S_ISSOCK(status.st_mode) and environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def log_event(event: GatewayEvent) -> None:
+    """Write one canonical line: requests at debug (an SD card dies of one line per request), the rest at info."""
+    match event:
+        case RequestServed(request, result):
+            ms = result.measured.total_s * 1000
+            _EVENTS.debug("request id=%s model=%s ran_on=%s ms=%.1f", request.id, request.model, result.ran_on, ms)
+        case RequestFailed(request, code, message, total_s):
+            text = "request id=%s model=%s code=%s ms=%.1f reason=%r"
+            _EVENTS.info(text, request.id, request.model, code, total_s * 1000, message)
+        case PushMoved(push):
+            level = logging.INFO if push.state.is_end else logging.DEBUG
+            text = "push id=%d device=%s version=%s@%d state=%s offset=%d reason=%r"
+            _EVENTS.log(
+                level, text, push.id, push.device, push.model, push.version, push.state.value, push.offset, push.reason
+            )
+        case DeviceChanged(device, _, what):
+            _EVENTS.info("device id=%s what=%r", device, what)
+        case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
+            _log_registry(event)
+        case InputRefused(where, code, message):
+            _EVENTS.warning("input refused where=%s code=%s reason=%r", where, code, message)
+        case _:
+            assert_never(event)
+
+
+def _log_registry(event: RegistryEvent) -> None:
+    match event:
+        case ModelAdded(model, version):
+            _EVENTS.info("model added version=%s@%d", model, version)
+        case AliasMoved(model, alias, place):
+            _EVENTS.info("alias moved alias=%s:%s version=%s", model, alias, "none" if place is None else place)
+        case VersionRetired(model, version, retired):
+            _EVENTS.info("version %s version=%s@%d", "retired" if retired else "restored", model, version)
+        case ArtifactsCollected(count, size_bytes):
+            _EVENTS.info("artifacts collected count=%d bytes=%d", count, size_bytes)
 
 
 def _priority(level: int, *, journal: bool) -> str:

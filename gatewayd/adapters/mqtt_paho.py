@@ -3,16 +3,16 @@
 Nothing here knows an event loop; `connect` blocks and is for a thread.
 """
 
-import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.client import MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from gatewayd.adapters.mqtt_prompt import PromptClient
 from gatewayd.wire.mqtt import Message
 
 MAX_PACKET_BYTES = 268_435_455  # Source: MQTT 5.0 §2.1.4
@@ -45,7 +45,7 @@ class MqttOptions:
     max_payload_bytes: int = 16 * 2**20
 
 
-class BoundedClient(Client):
+class BoundedClient(PromptClient):
     """Refuses a packet when its length is known and nothing is allocated yet.
 
     On MQTT 5 the broker is told the limit; on 3.1.1 there is no other way, and paho's public side shows whole packets only.
@@ -107,10 +107,7 @@ def connect(client: BoundedClient, options: MqttOptions) -> None:
         client.connect(options.host, options.port, options.keepalive_s, clean_start=True, properties=properties)
     else:
         client.connect(options.host, options.port, options.keepalive_s)
-    sock = client.socket()
-    if isinstance(sock, socket.socket):
-        # Without it QoS 1 exchanges of small messages take 44–88 ms (Nagle against delayed acknowledgements).
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.send_at_once()
 
 
 def _properties(packet_type: int) -> Properties:

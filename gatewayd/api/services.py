@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gatewayd.core.device import DeviceView
+from gatewayd.core.keys import Key
 from gatewayd.core.model import NOTHING_SAID, About, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, RequestId, parse_model_ref
 from gatewayd.core.placement import Decision
@@ -148,6 +149,22 @@ class DecisionsService(Protocol):
         """Return what was decided for the request. Raises: NotFound."""
 
 
+class KeysService(Protocol):
+    """The keys that sign modules."""
+
+    def known(self) -> tuple[Key, ...]:
+        """Return every key ever made, oldest first."""
+
+    async def add(self) -> Key:
+        """Make one that does not sign yet. Raises: Conflict, NodeError."""
+
+    async def sign_with(self, key: str) -> Key:
+        """Sign with it from now on. Raises: NotFound, Conflict, NodeError."""
+
+    async def revoke(self, key: str) -> Key:
+        """Trust it no more. Raises: NotFound, Conflict, NodeError."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """The node's own facts. `clock` and `started_s` are monotonic seconds; `connected` tells whether the broker is there."""
@@ -200,6 +217,7 @@ class Services:
     decisions: DecisionsService
     requests: Requests
     node: Node
+    keys: KeysService
     collecting: CollectingService
     uploads: UploadsService
     fetching: FetchingService

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from gatewayd.api import building, devices, inference, models, node, pushes, registry, sources
+from gatewayd.api import building, devices, inference, keys, models, node, pushes, registry, sources
 from gatewayd.api.models import ModelMetadata, metadata
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller
@@ -25,6 +25,7 @@ VERBS: Mapping[str, AnyVerb] = {
         *devices.VERBS,
         *pushes.VERBS,
         *inference.VERBS,
+        *keys.VERBS,
         *node.VERBS,
     )
 }

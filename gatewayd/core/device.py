@@ -74,7 +74,8 @@ class Capabilities:
     """What one device says of itself. `operators` None: it did not say (then any operator is assumed to be supported).
 
     `arena_bytes` is the RAM it gives to the tensor arena, `slot_bytes` the largest artifact a slot takes,
-    `chunk_bytes` the largest chunk its receive buffer takes. `accelerator` is its NPU, such as `ethos-u55-128` ("": none).
+    `chunk_bytes` the largest chunk its receive buffer takes, `deflate_bits` says that it decodes DEFLATE with a window of so
+    many bits (9..15). `accelerator` is its NPU, such as `ethos-u55-128` ("": none).
     """
 
     board: str
@@ -91,6 +92,7 @@ class Capabilities:
     energy_source: EnergySource
     operators: frozenset[str] | None
     sensors: tuple[Sensor, ...]
+    deflate_bits: int | None = None
     accelerator: str = ""
 
     def sensor(self, name: str) -> Sensor | None:

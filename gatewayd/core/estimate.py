@@ -95,14 +95,18 @@ class LinkEstimate:
     def after_transfer(self, byte_count: int, elapsed_s: float) -> Self:
         """Return the estimate after `byte_count` bytes and their answer took `elapsed_s`.
 
-        Goodput is bytes / (elapsed - round trip). Transfers too small to tell the two apart are ignored: under 256 bytes,
-        or when what is left is within the round trip's own spread.
+        Goodput is bytes / (elapsed - round trip). Under 256 bytes nothing can be told. What is left within what is unsure of the
+        round trip bounds the goodput from below only: it counts where more was not believed yet.
         """
         left_s = elapsed_s - self.rtt.mean
-        floor_s = max(_TELLING_SHARE * self.rtt.mean, sqrt(self.rtt.variance), 1e-9)
-        if byte_count < _TELLING_BYTES or not isfinite(left_s) or left_s <= floor_s:
+        unsure_s = sqrt(self.rtt.variance / (self.rtt.count + 1.0))
+        floor_s = max(_TELLING_SHARE * self.rtt.mean, unsure_s, 1e-9)
+        if byte_count < _TELLING_BYTES or not isfinite(left_s):
             return self
-        return replace(self, goodput=self.goodput.observed(byte_count / left_s))
+        rate = byte_count / max(left_s, floor_s)
+        if left_s <= floor_s and rate <= self.goodput.mean:
+            return self
+        return replace(self, goodput=self.goodput.observed(rate))
 
     def after_outcome(self, ok: bool) -> Self:  # noqa: FBT001 - the one thing this is about is a yes or no
         """Return the estimate after an exchange that was answered (or was not)."""

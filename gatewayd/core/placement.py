@@ -30,6 +30,7 @@ class Option:
     variant: str = ""
     costs: Costs | None = None
     total: float = float("inf")
+    hoped: float = float("inf")
     refusal: str = ""
 
 
@@ -156,7 +157,8 @@ def _node_option(question: Question, node: NodeFacts, source: DeviceFacts | None
     late = _lateness(question, hoped)
     if late:
         return Option(NODE, node.variant, refusal=late)
-    return Option(NODE, node.variant, node_costs(node, source), question.weights.total(hoped))
+    costs = node_costs(node, source)
+    return Option(NODE, node.variant, costs, question.weights.total(costs), question.weights.total(hoped))
 
 
 def _device_option(question: Question, facts: DeviceFacts) -> Option:
@@ -168,7 +170,8 @@ def _device_option(question: Question, facts: DeviceFacts) -> Option:
     late = _lateness(question, hoped)
     if late:
         return Option(target, facts.variant, refusal=late)
-    return Option(target, facts.variant, device_costs(question, facts), question.weights.total(hoped))
+    costs = device_costs(question, facts)
+    return Option(target, facts.variant, costs, question.weights.total(costs), question.weights.total(hoped))
 
 
 def _pinned_elsewhere(question: Question, target: Target) -> str:
@@ -201,7 +204,7 @@ def _lateness(question: Question, hoped: Costs) -> str:
 
 
 def _rank(option: Option, prefer: Target | None) -> tuple[bool, bool, float, str]:
-    return bool(option.refusal), option.target != prefer, option.total, option.target.device or ""
+    return bool(option.refusal), option.target != prefer, option.hoped, option.target.device or ""
 
 
 def _reason(question: Question, options: Sequence[Option], source: DeviceFacts | None) -> str:
@@ -214,9 +217,12 @@ def _reason(question: Question, options: Sequence[Option], source: DeviceFacts |
     second = others[0]
     if second.refusal:
         return f"{winner} is the only place: {_refusals(others)}"
+    if question.prefer is not None and best.target != question.prefer:
+        wanted = next((each.refusal for each in others if each.target == question.prefer), "it is not known")
+        return f"{winner} serves instead of {_place_name(question.prefer)}: {wanted}"
     if best.target == question.prefer:
-        return f"{winner} is preferred by the request ({_figure(best.total)} against {_figure(second.total)})"
-    figures = f"{_figure(best.total)} against {_figure(second.total)} on {_place_name(second.target)}"
+        return f"{winner} is preferred by the request (cost {_figure(best.total)} against {_figure(second.total)})"
+    figures = f"cost {_figure(best.total)} against {_figure(second.total)} on {_place_name(second.target)}"
     sent = source if second.target == NODE else None
     return f"{winner} is cheapest: {figures} ({_contrast(question.weights, best.costs, second.costs, sent=sent)})"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gatewayd.core.device import PushReport, Slot
-from gatewayd.core.model import SelfTest, Signature
+from gatewayd.core.module import Manifest
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 
 
@@ -83,18 +83,11 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a device is told about a model before a byte of it is sent."""
+    """What a device is told about a model before a byte of it is sent: `signed` is the manifest as it travels."""
 
     push: PushId
-    model: ModelName
-    version: int
-    digest: Digest
-    size_bytes: int
-    arena_bytes: int
-    runtime_abi: int
-    operators: tuple[str, ...]
-    self_test: SelfTest | None
-    signature: Signature
+    manifest: Manifest
+    signed: bytes
 
 
 @dataclass(frozen=True, slots=True)

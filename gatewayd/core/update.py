@@ -272,7 +272,8 @@ def _back(push: Push, slots: tuple[Slot, ...], turn: _Turn) -> Step:
     if held is SlotState.TRIAL:
         return _back_on_trial(push, turn)
     if push.present:
-        return Step(push, (SendOffer(),))
+        # A report that shows the transfer under way changes nothing: another offer would cost a chunk sent twice.
+        return Step(push) if held is SlotState.STAGING else Step(push, (SendOffer(),))
     return _resumed(replace(push, present=True, reason=""), turn)
 
 
@@ -289,7 +290,7 @@ def _back_on_trial(push: Push, turn: _Turn) -> Step:
 def _held_state(push: Push, slots: tuple[Slot, ...]) -> SlotState | None:
     wanted = (push.model, push.version, push.digest)
     states = {each.state for each in slots if (each.model, each.version, each.digest) == wanted}
-    return next((state for state in (SlotState.ACTIVE, SlotState.TRIAL) if state in states), None)
+    return next((state for state in (SlotState.ACTIVE, SlotState.TRIAL, SlotState.STAGING) if state in states), None)
 
 
 def _trial_passed(push: Push, turn: _Turn) -> Step:

@@ -1,4 +1,4 @@
-"""An MQTT client as a user would write it: it knows the topics of the documentation and nothing of gatewayd's code."""
+"""An MQTT client as a user would write it: it knows the documented topics, and of gatewayd only how not to be slow."""
 
 import json
 import queue
@@ -11,6 +11,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+
+from gatewayd.adapters.mqtt_prompt import PromptClient
 
 Answer = dict[str, Any]
 """A JSON object as it came: the demonstration prints it and compares figures, it decides nothing."""
@@ -35,9 +37,10 @@ class GatewayClient:
         self._replies = f"reply/{uuid.uuid4().hex[:12]}"
         self._waiting: dict[bytes, queue.SimpleQueue[Answer]] = {}
         self._ready = threading.Event()
-        self._mqtt = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        self._mqtt = PromptClient(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
         self._mqtt.on_connect = self._connected
         self._mqtt.on_message = self._message
+        self._mqtt.on_socket_open = lambda *_: self._mqtt.send_at_once()
         self._mqtt.reconnect_delay_set(min_delay=1, max_delay=2)
         self._mqtt.connect_async(host, port)  # paho's loop tries until the broker is there
 
@@ -73,7 +76,8 @@ class GatewayClient:
         properties.CorrelationData = correlation
         if content_type is not None:
             properties.ContentType = content_type
-        self._mqtt.publish(f"{self._base}/{what}", payload, qos=1, properties=properties)
+        # A command must arrive; a request that is lost is asked again, and without acknowledgement it is faster.
+        self._mqtt.publish(f"{self._base}/{what}", payload, qos=int(what.startswith("cmd/")), properties=properties)
         try:
             answer = waiting.get(timeout=timeout_s)
         except queue.Empty:

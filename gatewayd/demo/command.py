@@ -11,15 +11,15 @@ from gatewayd.demo.client import GatewayClient, RefusedError
 from gatewayd.demo.processes import NODE, Stage, choose_ports
 from gatewayd.demo.screen import Screen
 from gatewayd.demo.story import DemoError, Recordings, Story, Watch, summary
+from gatewayd.places import speaker_folder
 
 _START_S = 20.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    models = Path(__file__).parents[2] / "models" / "speaker"
     parser.add_argument(
-        "--models", type=Path, default=models, help="folder of the speaker model (default: %(default)s)"
+        "--models", type=Path, default=speaker_folder(), help="folder of the speaker model (default: %(default)s)"
     )
     parser.add_argument("--broker", metavar="HOST:PORT", help="use a running broker instead of the embedded one")
     parser.add_argument("--stay", action="store_true", help="keep everything running at the end, until Ctrl-C")

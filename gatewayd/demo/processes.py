@@ -80,7 +80,7 @@ class Stage:
         arguments = ["sim-device", "--id", board.id, "--board", board.board, "--link", board.link]
         arguments += ["--broker", broker, "--node", NODE, "--state", str(self.folder / board.id)]
         arguments += ["--samples", str(samples), "--sensor", "mic", "--seed", str(board.seed)]
-        arguments += ["--arena", str(board.arena_bytes)]
+        arguments += ["--arena", str(board.arena_bytes), "--trust", str(self.folder / "data" / "keys" / "trusted.txt")]
         self._boards[board.id] = self._start(board.id, arguments)
 
     def unplug(self, board: str) -> None:

@@ -15,7 +15,7 @@ from gatewayd.core.names import DeviceId, PushId, parse_device_id
 from gatewayd.core.push import Offer
 from gatewayd.wire import mqttdevice as protocol
 from gatewayd.wire.mqtt import Connection, Message
-from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, PongFrame, ResultFrame, SampleFrame, UpMessage
+from gatewayd.wire.mqttdevice import FrameStatus, PongFrame, ResultFrame, SampleFrame, UpMessage
 from gatewayd.wire.topics import DeviceUp, Topics
 
 _MAX_PENDING = 4096  # four in flight for each device of a full gateway; a future and a dict entry each
@@ -87,19 +87,8 @@ class MqttDeviceLink:
         return elapsed_s
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
-        """See `services.ports.DeviceLink`. Raises: TooLarge when the offer does not fit a control message."""
-        message = OfferMessage(
-            push=offer.push,
-            model=offer.model,
-            version=offer.version,
-            digest=offer.digest,
-            size_bytes=offer.size_bytes,
-            arena_bytes=offer.arena_bytes,
-            runtime_abi=offer.runtime_abi,
-            operators=offer.operators,
-            self_test=offer.self_test,
-        )
-        self._send(device, "offer", protocol.encode_offer(message), qos=1)
+        """See `services.ports.DeviceLink`."""
+        self._send(device, "offer", protocol.encode_offer(offer.push, offer.signed), qos=1)
 
     def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
         """See `services.ports.DeviceLink`."""

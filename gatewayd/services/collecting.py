@@ -5,7 +5,6 @@ its last report or is to run, what a push sends, and what an admission or a buil
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +17,6 @@ from gatewayd.services.catalog import Catalog
 from gatewayd.services.ports import Artifacts, Clock, HoldingStore, Notify, PushStore
 from gatewayd.services.pushes import Pushes
 from gatewayd.services.tracking import Tracking
-
-logger = logging.getLogger(__name__)
 
 MAX_UNSAVED = 10_000
 """Protects memory: devices whose holdings wait to be written. Past it a change is not recorded; the next report is."""
@@ -102,7 +99,6 @@ class Collector:
         gone = {digest: stored[digest] for digest in removed}
         if removed and not dry_run:
             self._ports.notify(ArtifactsCollected(len(gone), sum(gone.values())))
-            logger.info("artifacts collected count=%d bytes=%d", len(gone), sum(gone.values()))
         others = {digest: why for digest, why in needed.items() if digest in stored and why != _IN_USE}
         kept_bytes = sum(stored.values()) - sum(gone.values())
         return Collected(gone, others, len(stored) - len(gone), kept_bytes)

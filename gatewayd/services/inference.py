@@ -3,6 +3,7 @@
 resolve the model → gather the options → place → run the best, then the next best while time allows → learn, record, tell.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -182,7 +183,7 @@ def _result(
         variant=ran.variant.name,
         outputs=outputs,
         ran_on=option.target,
-        reason=f"{reason} (after {len(attempts)} failed)" if attempts else reason,
+        reason=f"{option.target} serves because what came first failed: {'; '.join(attempts)}" if attempts else reason,
         predicted=option.costs,
         measured=replace(ran.measured, total_s=total_s),
         label=label,
@@ -196,7 +197,10 @@ def _likeliest(outputs: Sequence[Tensor], labels: Sequence[str]) -> tuple[str | 
     if not labels or not outputs:
         return None, None
     values = outputs[0].values()
-    best = max(range(len(labels)), key=values.__getitem__)
+    finite = [index for index in range(len(labels)) if math.isfinite(values[index])]
+    if not finite:
+        return None, None
+    best = max(finite, key=values.__getitem__)
     return labels[best], values[best]
 
 

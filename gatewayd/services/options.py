@@ -103,7 +103,7 @@ class OptionFinder:
     def _node(self, version: Version, source: Source | None) -> tuple[Variant | None, NodeFacts]:
         variants = version.runnable(Place.NODE)
         if not variants:
-            return None, NodeFacts("no variant runs on the node", "", Estimate.prior(0.0), 0.0)
+            return None, NodeFacts(_nothing_runs(version), "", Estimate.prior(0.0), 0.0)
         variant = variants[0]
         refusal = mismatch(version, source.sensor) if source else ""
         compute = self._estimates.on_node(variant)
@@ -206,3 +206,9 @@ def _not_installed(view: DeviceView, version: Version) -> str:
         return f"{version} does not fit: {'; '.join(found.reasons)}"
     other = next((s.version for s in view.report.slots if s.model == version.model and s.state in _RUNS), None)
     return f"runs {version.model}@{other}, not {version}" if other else f"{version} is not installed (it would fit)"
+
+
+def _nothing_runs(version: Version) -> str:
+    found = [(variant.name, variant.verdict(Place.NODE)) for variant in version.variants]
+    reasons = [f"{name} on {verdict.engine}: {verdict.reason}" for name, verdict in found if verdict is not None]
+    return f"no variant runs on the node ({'; '.join(reasons) or 'it has no engine'})"

@@ -7,6 +7,7 @@ from gatewayd.core.building import Build, Compiled, Recipe
 from gatewayd.core.device import KnownDevice, RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
+from gatewayd.core.module import Manifest
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import Offer, Push
 from gatewayd.core.registry import AliasMove, Retirement
@@ -179,6 +180,16 @@ class PushStore(Protocol):
 
     async def recent(self, limit: int) -> Sequence[Push]:
         """Return the latest pushes, newest first."""
+
+
+class Signer(Protocol):
+    """Signs manifests with the gateway's key."""
+
+    def sign(self, manifest: Manifest) -> bytes:
+        """Return the signed manifest as it travels. Raises: TooLarge."""
+
+    def read(self, signed: bytes) -> Manifest:
+        """Read what a key signed that is trusted still. Raises: BadRequest."""
 
 
 class DeviceLink(Protocol):

@@ -14,8 +14,9 @@ from typing import assert_never
 from gatewayd.core.device import Born, DeviceView, Lost, PushReport, SlotState
 from gatewayd.core.errors import Conflict, Forbidden, GatewayError, Overloaded, UnknownDevice
 from gatewayd.core.events import PushMoved
-from gatewayd.core.fit import TFLITE_SCHEMA, fit, room_for
+from gatewayd.core.fit import fit, room_for
 from gatewayd.core.model import Variant, Version
+from gatewayd.core.module import Raw
 from gatewayd.core.names import DeviceId, ModelRef, PushId
 from gatewayd.core.push import Offer
 from gatewayd.core.update import (
@@ -42,7 +43,8 @@ from gatewayd.core.update import (
 )
 from gatewayd.services.catalog import Catalog, variant_of
 from gatewayd.services.estimates import Estimates
-from gatewayd.services.ports import Artifacts, Clock, DeviceLink, Notify, PushStore
+from gatewayd.services.modules import manifest_of
+from gatewayd.services.ports import Artifacts, Clock, DeviceLink, Notify, PushStore, Signer
 from gatewayd.services.proving import Prover
 from gatewayd.services.tracking import Tracking
 
@@ -61,6 +63,7 @@ class PushPorts:
 
     store: PushStore
     artifacts: Artifacts
+    signer: Signer
     link_of: Callable[[DeviceId], DeviceLink]
     notify: Notify
     clock: Clock
@@ -307,16 +310,5 @@ class Pushes:
 
     def _offer(self, push: Push) -> Offer:
         version = self._catalog.resolve(ModelRef(push.model, version=push.version))
-        variant = variant_of(version, push.digest)
-        return Offer(
-            push=push.id,
-            model=push.model,
-            version=push.version,
-            digest=push.digest,
-            size_bytes=push.size_bytes,
-            arena_bytes=variant.arena_bytes or 0,
-            runtime_abi=TFLITE_SCHEMA,
-            operators=tuple(operator.name for operator in variant.structure.operators),
-            self_test=variant.self_test,
-            signature=version.signature,
-        )
+        manifest = manifest_of(version, variant_of(version, push.digest), Raw())
+        return Offer(push.id, manifest, self._ports.signer.sign(manifest))

@@ -8,6 +8,7 @@ from gatewayd.core.device import RunResult, SampleResult
 from gatewayd.core.errors import DeviceError, DeviceTimeout, NodeError
 from gatewayd.core.model import Variant
 from gatewayd.core.names import DeviceId
+from gatewayd.core.placement import RADIO_UJ_PER_BYTE
 from gatewayd.core.request import Measured
 from gatewayd.core.tensor import Quantization, Tensor, converted
 from gatewayd.services.estimates import DevicePair, Estimates
@@ -103,7 +104,7 @@ class Runner:
             variant,
             before=DevicePair(facts.compute, facts.energy),
             compute_s=run.compute_s,
-            energy_uj=run.energy_uj,
+            energy_uj=run.energy_uj if by_sensor else max(0.0, run.energy_uj - moved * RADIO_UJ_PER_BYTE),
         )
         self._estimates.saw_transfer(facts.device, byte_count=moved, elapsed_s=transfer_s)
         measured = Measured(

@@ -24,26 +24,37 @@ _TICK_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class TrackingOptions:
-    """`open_join`: unknown devices are let in at once. `max_devices` bounds memory and the store."""
+    """`open_join`: unknown devices are let in at once. `max_devices` bounds memory and the store.
+
+    A connected device that answers no ping for `absent_after_s` counts as offline until it answers again.
+    """
 
     open_join: bool = False
     max_devices: int = 1000
     ping_every_s: float = 30.0
+    absent_after_s: float = 90.0
 
 
 @dataclass(slots=True)
 class _Tracked:
-    """The mutable record behind a `DeviceView`."""
+    """The mutable record behind a `DeviceView`. `heard_s`: when it last answered, on the monotonic clock."""
 
     id: DeviceId
     approved: bool
     first_seen_at: float
-    online: bool = False
+    connected: bool = False
+    silent: bool = False
+    heard_s: float = 0.0
     link: LinkKind = LinkKind.MQTT
     report: Report | None = None
     running: int = 0
     note: str = ""
     desired: dict[ModelName, int] = field(default_factory=dict)
+
+    @property
+    def online(self) -> bool:
+        """Whether it can be expected to answer."""
+        return self.connected and not self.silent
 
 
 class Tracking:
@@ -134,7 +145,8 @@ class Tracking:
             return
         came = not tracked.online
         changed = tracked.report != event.report
-        tracked.online, tracked.link, tracked.report = True, event.link, event.report
+        tracked.connected, tracked.silent, tracked.heard_s = True, False, self._clock()
+        tracked.link, tracked.report = event.link, event.report
         if event.device not in self._pinged:
             self._pinged.add(event.device)
             heapq.heappush(self._ping_due, (self._clock(), event.device))
@@ -155,9 +167,9 @@ class Tracking:
 
     def _lost(self, event: Lost) -> None:
         tracked = self._devices.get(event.device)
-        if tracked is None or not tracked.online:
+        if tracked is None or not tracked.connected:
             return
-        tracked.online = False
+        tracked.connected = False
         self._announce(tracked, f"offline: {event.reason}")
 
     def _announce(self, tracked: _Tracked, what: str) -> None:
@@ -175,7 +187,7 @@ class Tracking:
         while True:
             while self._ping_due and self._ping_due[0][0] <= self._clock():
                 _, device = heapq.heappop(self._ping_due)
-                if not self._devices[device].online:
+                if not self._devices[device].connected:
                     self._pinged.discard(device)
                     continue
                 await free.acquire()
@@ -185,11 +197,25 @@ class Tracking:
     async def _ping(self, link: DeviceLink, device: DeviceId, free: asyncio.Semaphore) -> None:
         try:
             self._estimates.saw_ping(device, await link.ping(device, timeout_s=_PING_TIMEOUT_S))
+            self._heard(self._devices[device])
         except DeviceError:
             self._estimates.saw_failure(device)
+            self._missed(self._devices[device])
         finally:
             free.release()
             heapq.heappush(self._ping_due, (self._clock() + self._options.ping_every_s, device))
+
+    def _heard(self, tracked: _Tracked) -> None:
+        tracked.heard_s = self._clock()
+        if tracked.silent:
+            tracked.silent = False
+            self._announce(tracked, "answers again")
+
+    def _missed(self, tracked: _Tracked) -> None:
+        quiet_s = self._clock() - tracked.heard_s
+        if tracked.online and quiet_s >= self._options.absent_after_s:
+            tracked.silent = True
+            self._announce(tracked, f"offline: no answer for {quiet_s:.0f} s")
 
     def _tracked(self, device: DeviceId) -> _Tracked:
         found = self._devices.get(device)

@@ -37,9 +37,9 @@ class Truth:
         """Return what one inference takes."""
         return self.invoke_s + macs / self.macs_per_s
 
-    def energy_nj(self, macs: int, sent_bytes: int) -> int:
+    def energy_nj(self, macs: int, *, radio_bytes: int) -> int:
         """Return what one inference and sending its answer take from the battery."""
-        return round(macs * self.energy_nj_per_mac) + sent_bytes * RADIO_NJ_PER_BYTE
+        return round(macs * self.energy_nj_per_mac) + radio_bytes * RADIO_NJ_PER_BYTE
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ paho's thread keeps the reconnecting (with back-off) and the blocking connect aw
 """
 
 import asyncio
-import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from gatewayd.adapters.mqtt_prompt import PromptClient
 from gatewayd.wire.mqttdevice import encode_offline
 
 _KEEPALIVE_S = 30
@@ -57,7 +57,7 @@ class DeviceClient:
         self._client.on_subscribe = self._subscribed
         self._client.on_disconnect = self._disconnect
         self._client.on_message = self._message
-        self._client.on_socket_open = _without_nagle
+        self._client.on_socket_open = lambda *_: self._client.send_at_once()
 
     def start(self) -> None:
         """Begin connecting, for ever."""
@@ -119,9 +119,9 @@ class DeviceClient:
         self._loop.call_soon_threadsafe(callback)
 
 
-def _paho(options: ClientOptions) -> Client:
+def _paho(options: ClientOptions) -> PromptClient:
     is_v5 = options.version == "5"
-    client = Client(
+    client = PromptClient(
         CallbackAPIVersion.VERSION2,
         client_id=f"device-{options.device}",
         clean_session=None if is_v5 else True,
@@ -132,9 +132,3 @@ def _paho(options: ClientOptions) -> Client:
     client.reconnect_delay_set(min_delay=1, max_delay=_LONGEST_BACKOFF_S)
     client.max_queued_messages_set(_QUEUED)
     return client
-
-
-def _without_nagle(_client: Client, _userdata: object, sock: object) -> None:
-    """QoS 1 exchanges of small messages take 44-88 ms with Nagle's algorithm, measured."""
-    if isinstance(sock, socket.socket):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

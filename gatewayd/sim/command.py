@@ -2,14 +2,17 @@
 
 import argparse
 import asyncio
+import re
 import signal
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.core.device import EnergySource, Profile
 from gatewayd.core.errors import BadRequest, GatewayError
 from gatewayd.core.names import parse_device_id
+from gatewayd.places import profiles_folder
 from gatewayd.sim.board import Room, capabilities_of, true_board
 from gatewayd.sim.client import ClientOptions
 from gatewayd.sim.device import SimDevice
@@ -21,13 +24,14 @@ from gatewayd.sim.runtime import BoardRuntime
 from gatewayd.sim.sensor import ReplaySensor, open_sensor
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_terms import Board
+from gatewayd.wire.manifest import key_ring
 from gatewayd.wire.mqttdevice import MAX_CHUNK_BYTES, MAX_SLOTS
 from gatewayd.wire.profiles import parse_profile
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 _MAX_PORT = 65535
-_PROFILES = Path(__file__).resolve().parents[2] / "config" / "profiles"
+_KEY = r"[0-9a-f]{64}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +43,14 @@ class _Parts:
     sensors: tuple[ReplaySensor, ...]
     client: ClientOptions
     flash: Flash
+    keys: Mapping[bytes, bytes]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `gatewayd sim-device`."""
     parser.add_argument("--id", required=True, help="the device's id")
     parser.add_argument("--board", required=True, help="a profile's name, e.g. nucleo-l4r5zi")
-    parser.add_argument("--profiles", type=Path, default=_PROFILES, help="directory of board profiles (*.yaml)")
+    parser.add_argument("--profiles", type=Path, default=profiles_folder(), help="directory of board profiles (*.yaml)")
     parser.add_argument("--link", choices=sorted(LINKS), default="wifi")
     parser.add_argument("--broker", default="127.0.0.1:1883", help="host:port")
     parser.add_argument("--mqtt-version", choices=("3.1.1", "5"), default="3.1.1")
@@ -55,6 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", required=True, help="the gateway's node name")
     parser.add_argument(
         "--state", type=Path, required=True, help="directory that is the board's flash; made when missing"
+    )
+    parser.add_argument(
+        "--trust",
+        action="append",
+        required=True,
+        metavar="KEY",
+        help="public key that signs what may be installed: 64 hex digits, or a file of such lines; may be repeated",
     )
     parser.add_argument("--samples", type=Path, help="directory with samples.json and samples.bin, or such a .json")
     parser.add_argument("--sensor", default="sensor", help="name of the sensor that replays the samples")
@@ -106,7 +118,7 @@ def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log:
         energy=EnergySource.MAINS if args.mains else EnergySource.BATTERY,
         sensors=tuple(sensor.description for sensor in parts.sensors),
     )
-    board = Board(capabilities, args.slots, parts.flash.page_bytes)
+    board = Board(capabilities, args.slots, parts.flash.page_bytes, parts.keys)
     agent = Agent(board, battery_percent=None if args.mains else round(args.battery * 100))
     log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", truth=truth)
     machine = Machine(parts.flash, runtime, parts.sensors, truth)
@@ -121,7 +133,7 @@ def _checked(args: argparse.Namespace) -> _Parts:
         raise BadRequest(f"--battery {args.battery}: must be 0..1")
     sensors = (open_sensor(args.sensor, args.samples),) if args.samples is not None else ()
     flash = Flash(args.state, args.slots, args.slot_bytes, page_bytes=args.chunk)
-    return _Parts(profile, room, sensors, _client(args), flash)
+    return _Parts(profile, room, sensors, _client(args), flash, key_ring(trusted_keys(args.trust)))
 
 
 def _check_room(profile: Profile, room: Room, *, slots: int) -> None:
@@ -155,6 +167,24 @@ def _client(args: argparse.Namespace) -> ClientOptions:
     base = f"{args.prefix}/{args.node}/device/{device}"
     password = _password(args.password_file) if args.password_file is not None else None
     return ClientOptions(host.strip("[]"), int(port), device, base, args.mqtt_version, args.username, password)
+
+
+def trusted_keys(named: Sequence[str]) -> Iterator[bytes]:
+    """Yield the public keys that `--trust` names: in hex, or in the lines of a file (what follows a # is a comment)."""
+    for each in named:
+        if re.fullmatch(_KEY, each):
+            yield bytes.fromhex(each)
+            continue
+        try:
+            lines = [line.partition("#")[0].strip() for line in Path(each).read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise BadRequest(
+                f"--trust {each[:80]}: neither 64 hex digits nor a file that can be read: {error}"
+            ) from None
+        keys = [line for line in lines if line]
+        if not keys or not all(re.fullmatch(_KEY, key) for key in keys):
+            raise BadRequest(f"--trust {each}: must hold public keys, 64 hex digits a line (gatewayd keys.export)")
+        yield from map(bytes.fromhex, keys)
 
 
 def _password(path: Path) -> str:

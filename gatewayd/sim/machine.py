@@ -76,7 +76,7 @@ class Machine:
         except GatewayError as error:
             return SelfTestDone(task.slot, b"", DType.INT8, _short(error))
         await asyncio.sleep(self.truth.compute_s(model.macs))
-        self.spent_nj += self.truth.energy_nj(model.macs, sent_bytes=0)
+        self.spent_nj += self.truth.energy_nj(model.macs, radio_bytes=0)
         return SelfTestDone(task.slot, output, dtype)
 
     async def _run(self, task: RunModel) -> ResultFrame:
@@ -88,7 +88,7 @@ class Machine:
             return ResultFrame(task.request, FrameStatus.REFUSED, 0, 0, 0, reason=_short(error))
         except GatewayError as error:
             return ResultFrame(task.request, FrameStatus.FAILED, 0, 0, 0, reason=_short(error))
-        energy_nj = self.truth.energy_nj(model.macs, sent_bytes=len(output))
+        energy_nj = self.truth.energy_nj(model.macs, radio_bytes=len(task.content or b"") + len(output))
         self.spent_nj += energy_nj
         return ResultFrame(task.request, FrameStatus.OK, round(compute_s * 1e6), energy_nj, sample, output)
 

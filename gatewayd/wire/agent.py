@@ -66,8 +66,10 @@ from gatewayd.wire.mqttdevice import (
     SampleRequest,
     decode_down,
     encode_pong,
+    encode_push_report,
     encode_result,
     encode_sample_result,
+    offered_push,
 )
 
 _RUNNABLE = {SlotState.ACTIVE, SlotState.TRIAL}
@@ -199,14 +201,22 @@ def _connected(board: Board, state: AgentState) -> None:
 
 def _message(board: Board, state: AgentState, event: MessageReceived) -> None:
     try:
-        message = decode_down(event.kind, event.payload)
+        message = decode_down(event.kind, event.payload, board.keys)
     except BadRequest as error:
-        state.out.append(Ignored(str(error)))
+        _refuse(state, event, str(error))
         return
     if state.step <= Step.CHECKING:
         state.out.append(Ignored("still starting"))
     else:
         _obey(board, state, message)
+
+
+def _refuse(state: AgentState, event: MessageReceived, reason: str) -> None:
+    """An offer that cannot be believed gets an answer and changes nothing; anything else gets none."""
+    push = offered_push(event.payload) if event.kind == "offer" else None
+    state.out.append(Ignored(reason))
+    if push is not None and state.is_connected and state.step > Step.CHECKING:
+        state.out.append(Publish("push", encode_push_report(push, PushPhase.REJECTED, reason=reason), 1, retain=False))
 
 
 def _obey(board: Board, state: AgentState, message: DownMessage) -> None:  # one line per message, as C's switch has

@@ -6,6 +6,7 @@ the one struct, so that a C port follows line by line.
 """
 
 from gatewayd.core.device import PushPhase, Report, Slot, SlotState
+from gatewayd.core.module import Raw
 from gatewayd.core.names import Digest, PushId
 from gatewayd.core.selftest import matches
 from gatewayd.wire.agent_journal import Journal, encode_journal
@@ -213,13 +214,15 @@ def refusal_of(board: Board, state: AgentState, offer: OfferMessage) -> str:
     has = board.capabilities
     newest = max((slot.version for slot in state.slots if _is_active(slot, offer.model)), default=0)
     missing = sorted(set(offer.operators) - has.operators) if has.operators is not None else []
-    is_old = offer.version < newest or (offer.version == newest and _held(state, offer) is None)
+    is_older = offer.version < newest and offer.replaces != newest
+    is_old = is_older or (offer.version == newest and _held(state, offer) is None)
     checks = (
         (board.slot_count < _MIN_SLOTS, "one slot: no room to stage a model beside the running one"),
         (offer.size_bytes > has.slot_bytes, f"size {offer.size_bytes} > {has.slot_bytes} bytes of a slot"),
         (offer.arena_bytes > has.arena_bytes, f"arena {offer.arena_bytes} > {has.arena_bytes} bytes"),
         (offer.runtime_abi != has.runtime_abi, f"abi {offer.runtime_abi}: this runtime reads {has.runtime_abi}"),
         (bool(missing), f"operators not supported: {', '.join(missing)}"),
+        (not isinstance(offer.encoding, Raw), "encoding not known"),
         (is_old, f"version {offer.version}: {newest} is installed"),
         (not _has_room(board, state, offer), "no free slot"),
     )

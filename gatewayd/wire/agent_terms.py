@@ -8,6 +8,7 @@ The shell's contract: it carries out the commands of one event in order, each du
 a reset: the shell restarts, and the journal says what is true.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -31,12 +32,14 @@ class Board:
 
     `page_bytes` is what its flash erases at once: the journal notes progress once per page, so that a power cut costs at most one
     page sent again (with `page_bytes` ≤ the chunk, at most one chunk) and an endurance of 10,000 erases lasts for
-    20,000 / (pages per model) pushes on two journal copies.
+    20,000 / (pages per model) pushes on two journal copies. `keys` are the raw public keys by their names (`wire.manifest`)
+    that may sign what it installs.
     """
 
     capabilities: Capabilities
     slot_count: int
     page_bytes: int
+    keys: Mapping[bytes, bytes]
 
 
 class Step(IntEnum):

@@ -1,19 +1,21 @@
 """The MQTT device protocol as values: what goes down to a device and what comes up from it; both ends; no socket.
 
 `links/mqtt.py` is the gateway's end, `wire/agent.py` the device's. This file has the control messages of a push and the
-two dispatches; births are in `mqttdevice_status.py`, raw frames in `mqttdevice_data.py`; all of it can be had from here.
+two dispatches; the signed manifest of an offer is in `manifest.py`, births are in `mqttdevice_status.py`, raw frames in
+`mqttdevice_data.py`; all of it can be had from here.
 Source: docs/device-protocol-mqtt.md.
 """
 
-import base64
-import binascii
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gatewayd.core.device import Born, LinkKind, Lost, PushPhase, PushReport
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.model import SelfTest
-from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, parse_digest, parse_model_name
+from gatewayd.core.module import Encoding, Raw
+from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
+from gatewayd.wire.manifest import MAX_SIGNED_BYTES, read_manifest
 from gatewayd.wire.mqttdevice_data import (
     MAX_CHUNK_BYTES,
     MAX_DATA_BYTES,
@@ -42,11 +44,9 @@ from gatewayd.wire.mqttdevice_data import (
 )
 from gatewayd.wire.mqttdevice_json import (
     MAX_CONTROL_BYTES,
-    MAX_OFFER_BYTES,
     MAX_REASON_CHARS,
     MAX_STATUS_BYTES,
     U31,
-    U32,
     Fields,
     printable,
     read_object,
@@ -60,16 +60,22 @@ __all__ = [
     "PongFrame", "ResultFrame", "RunFrame", "SampleFrame", "SampleRequest", "UpMessage", "decode_down", "decode_status",
     "decode_up", "encode_accept", "encode_activate", "encode_cancel", "encode_chunk", "encode_offer", "encode_offline",
     "encode_ping", "encode_pong", "encode_push_report", "encode_result", "encode_run", "encode_sample",
-    "encode_sample_result", "encode_status",
+    "encode_sample_result", "encode_status", "offered_push",
 ]  # fmt: skip
 
-_MAX_TOLERANCE = 65_535
-_MAX_EXPECTED_CHARS = MAX_OFFER_BYTES
+_RAW = Raw()
+_OFFER = struct.Struct("<I")
+MAX_OFFER_BYTES = _OFFER.size + MAX_SIGNED_BYTES
+"""Bounds the device's receive buffer for control."""
 
 
 @dataclass(frozen=True, slots=True)
 class OfferMessage:
-    """What a device is told about a model before a byte of it is sent. `self_test` None: loading and running once is enough."""
+    """What a device is told about a model before a byte of it is sent: the manifest, its signature checked.
+
+    `size_bytes` and `digest` are of the artifact; what is sent is `transfer_bytes` long and encoded as `encoding` says.
+    `self_test` None: loading and running once is enough. `replaces` is the one newer version it may take over from (0: none).
+    """
 
     push: PushId
     model: ModelName
@@ -80,6 +86,13 @@ class OfferMessage:
     runtime_abi: int
     operators: tuple[str, ...]
     self_test: SelfTest | None
+    encoding: Encoding = _RAW
+    replaces: int = 0
+
+    @property
+    def transfer_bytes(self) -> int:
+        """How many bytes are to be asked for."""
+        return self.size_bytes if isinstance(self.encoding, Raw) else self.encoding.size_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +121,9 @@ DownMessage = OfferMessage | ChunkFrame | Activate | Accept | Cancel | RunFrame 
 UpMessage = Born | Lost | PushReport | ResultFrame | SampleFrame | PongFrame
 
 
-def encode_offer(offer: OfferMessage) -> bytes:
-    """Build `down/offer`.
-
-    Raises: TooLarge when it is over 2,048 bytes (the self-test's expected output is what grows).
-    """
-    members: dict[str, object] = {
-        "push": offer.push, "model": offer.model, "version": offer.version, "digest": offer.digest,
-        "size": offer.size_bytes, "arena": offer.arena_bytes, "abi": offer.runtime_abi, "operators": offer.operators,
-    }  # fmt: skip
-    if offer.self_test is not None:
-        test = offer.self_test
-        expected = base64.b64encode(test.expected).decode()
-        members["self_test"] = {"seed": test.seed, "expected": expected, "tolerance": test.tolerance}
-    return write_object(members, where="offer", most_bytes=MAX_OFFER_BYTES)
+def encode_offer(push: PushId, signed: bytes) -> bytes:
+    """Build `down/offer` from a signed manifest (see `wire.manifest`)."""
+    return _OFFER.pack(push) + signed
 
 
 def encode_activate(push: PushId) -> bytes:
@@ -164,14 +166,22 @@ def decode_up(kind: str, payload: bytes, device: DeviceId) -> UpMessage:
     return _UP_FRAMES[kind](payload)
 
 
-def decode_down(kind: str, payload: bytes) -> DownMessage:
-    """Read what the gateway published under `down/<kind>`.
+def decode_down(kind: str, payload: bytes, keys: Mapping[bytes, bytes]) -> DownMessage:
+    """Read what the gateway published under `down/<kind>`; offers count when one of `keys` signed them.
 
     Raises: BadRequest naming the member or frame that is wrong.
     """
+    if kind == "offer":
+        return _offer(payload, keys)
     if kind not in _DOWN:
-        raise BadRequest(f"down/{kind[:20]!r}: must be one of {', '.join(_DOWN)}")
+        raise BadRequest(f"down/{kind[:20]!r}: must be one of offer, {', '.join(_DOWN)}")
     return _DOWN[kind](payload)
+
+
+def offered_push(payload: bytes) -> PushId | None:
+    """Return the push that an offer is about, even when the rest of it cannot be believed; None when it names none."""
+    push = int.from_bytes(payload[: _OFFER.size], "little")
+    return PushId(push) if len(payload) >= _OFFER.size and push <= U31 else None
 
 
 def _push_report(fields: Fields, device: DeviceId) -> PushReport:
@@ -186,28 +196,24 @@ def _push_report(fields: Fields, device: DeviceId) -> PushReport:
     return PushReport(device, push, PushPhase(phase))
 
 
-def _offer(payload: bytes) -> OfferMessage:
-    fields = read_object(payload, where="offer", most_bytes=MAX_OFFER_BYTES)
+def _offer(payload: bytes, keys: Mapping[bytes, bytes]) -> OfferMessage:
+    push = offered_push(payload)
+    if push is None or len(payload) > MAX_OFFER_BYTES:
+        raise BadRequest(f"offer: {len(payload)} bytes, must be a push number of 31 bits and a signed manifest")
+    manifest = read_manifest(payload[_OFFER.size :], keys)
     return OfferMessage(
-        push=PushId(fields.whole("push", 0, U31)),
-        model=parse_model_name(fields.text("model")),
-        version=fields.whole("version", 1, U31),
-        digest=parse_digest(fields.text("digest")),
-        size_bytes=fields.whole("size", 1, U31),
-        arena_bytes=fields.whole("arena", 0, U31),
-        runtime_abi=fields.whole("abi", 0, U31),
-        operators=fields.texts("operators", MAX_OPERATORS),
-        self_test=_self_test(fields.inner("self_test")) if fields.has("self_test") else None,
+        push=push,
+        model=manifest.model,
+        version=manifest.version,
+        digest=manifest.digest,
+        size_bytes=manifest.size_bytes,
+        arena_bytes=manifest.arena_bytes,
+        runtime_abi=manifest.runtime_abi,
+        operators=manifest.operators,
+        self_test=manifest.self_test,
+        encoding=manifest.encoding,
+        replaces=manifest.replaces,
     )
-
-
-def _self_test(fields: Fields) -> SelfTest:
-    seed, tolerance = fields.whole("seed", 1, U32), fields.whole("tolerance", 0, _MAX_TOLERANCE)
-    try:
-        expected = base64.b64decode(fields.text("expected", _MAX_EXPECTED_CHARS), validate=True)
-    except (binascii.Error, ValueError):
-        fields.refuse("expected", "is no base64")
-    return SelfTest(seed, expected, tolerance)
 
 
 def _push_only(where: str) -> Callable[[bytes], PushId]:
@@ -230,7 +236,6 @@ _UP_FRAMES: dict[str, Callable[[bytes], ResultFrame | SampleFrame | PongFrame]] 
     "pong": decode_pong,
 }
 _DOWN: dict[str, Callable[[bytes], DownMessage]] = {
-    "offer": _offer,
     "chunk": decode_chunk,
     "activate": lambda payload: Activate(_activate_push(payload)),
     "accept": lambda payload: Accept(_accept_push(payload)),

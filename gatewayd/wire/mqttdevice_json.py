@@ -10,10 +10,8 @@ from gatewayd.core.errors import BadRequest, TooLarge
 
 MAX_STATUS_BYTES = 8192
 """Bounds what one birth message makes the gateway parse and keep."""
-MAX_OFFER_BYTES = 2048
-"""Bounds the device's receive buffer for control: an offer carries a self-test's expected output in base64."""
 MAX_CONTROL_BYTES = 1024
-"""Bounds every other control message, in both directions."""
+"""Bounds every control message in JSON, in both directions."""
 MAX_TEXT_CHARS = 64
 MAX_REASON_CHARS = 200
 U31 = 2**31 - 1

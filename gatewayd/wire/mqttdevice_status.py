@@ -17,6 +17,8 @@ MAX_SLOTS = 8
 MAX_SENSORS = 8
 MAX_OPERATORS = 256
 _MAX_DIMENSIONS = 6
+DEFLATE_BITS = (9, 15)
+"""Of a decoder's window: 512 bytes to 32 KB."""
 _MAX_CLOCK_MHZ = 10_000
 _SCALE_LOW, _SCALE_HIGH = 1e-12, 1e12
 
@@ -35,6 +37,8 @@ def encode_status(report: Report) -> bytes:
     }  # fmt: skip
     if report.battery is not None:
         members["battery"] = report.battery
+    if has.deflate_bits is not None:
+        members["deflate"] = has.deflate_bits
     if has.operators is not None:
         members["operators"] = sorted(has.operators)
     if has.accelerator:
@@ -86,6 +90,7 @@ def _capabilities(fields: Fields) -> Capabilities:
         energy_source=EnergySource(energy),
         operators=frozenset(fields.texts("operators", MAX_OPERATORS)) if fields.has("operators") else None,
         sensors=_sensors(fields),
+        deflate_bits=fields.whole("deflate", *DEFLATE_BITS) if fields.has("deflate") else None,
         accelerator=fields.optional_text("accelerator"),
     )
 

@@ -29,7 +29,7 @@ def write_int8(content: bytes, samples: Array) -> bytes:
 def _ranges(tool: Any, samples: Array) -> _Ranges:  # noqa: ANN401 - the untyped Quantizer
     """Smallest and largest value of each tensor over all samples.
 
-    One sample at a time: over several the tool keeps moving averages, so that an eighth of the input's range would be cut off.
+    One sample at a time: over several the tool keeps moving averages, which here would cut off nearly half of the input's range.
     """
     seen: _Ranges = {}
     for sample in samples:

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gatewayd.adapters.logs import KeyValueFormatter, configure_logging, goes_to_journal, key_value_line
+from gatewayd.adapters.logs import KeyValueFormatter, configure_logging, goes_to_journal, key_value_line, log_event
+from gatewayd.core.events import AliasMoved, ArtifactsCollected, GatewayEvent, ModelAdded, VersionRetired
+from gatewayd.core.names import ModelName
 
 
 @pytest.fixture
@@ -90,3 +92,21 @@ def test_the_journal_is_known_by_its_socket() -> None:
         assert not goes_to_journal(stream, {"JOURNAL_STREAM": "1:2"})
         assert not goes_to_journal(stream, {})
     assert not goes_to_journal(io.StringIO(), {"JOURNAL_STREAM": here})
+
+
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (ModelAdded(ModelName("kws"), 2), "model added version=kws@2"),
+        (AliasMoved(ModelName("kws"), "stable", 2), "alias moved alias=kws:stable version=2"),
+        (AliasMoved(ModelName("kws"), "stable", None), "alias moved alias=kws:stable version=none"),
+        (VersionRetired(ModelName("kws"), 2, retired=True), "version retired version=kws@2"),
+        (ArtifactsCollected(2, 300), "artifacts collected count=2 bytes=300"),
+    ],
+)
+def test_what_happens_to_the_registry_is_one_line(event: GatewayEvent, line: str) -> None:
+    stream = io.StringIO()
+    configure_logging("info", stream=stream, environ={})
+    log_event(event)
+    assert line in stream.getvalue().replace('"', "")

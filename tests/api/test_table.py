@@ -23,13 +23,15 @@ async def call(world: World, verb: str, **arguments: object) -> dict[str, object
 
 def test_the_table() -> None:
     assert sorted(VERBS) == [
-        "devices.approve", "devices.list", "infer", "models.add", "models.alias", "models.back", "models.build",
-        "models.collect", "models.fetch", "models.history", "models.list", "models.restore", "models.retire", "models.show",
-        "models.unalias", "models.when", "push", "status", "upload.begin", "upload.cancel", "upload.end", "upload.part", "why",
+        "devices.approve", "devices.list", "infer", "keys.export", "keys.list", "keys.new", "keys.revoke", "keys.rotate",
+        "models.add", "models.alias", "models.back", "models.build", "models.collect", "models.fetch", "models.history",
+        "models.list", "models.restore", "models.retire", "models.show", "models.unalias", "models.when", "push", "status",
+        "upload.begin", "upload.cancel", "upload.end", "upload.part", "why",
     ]  # fmt: skip
     assert all(VERBS[name].name == name and VERBS[name].summary for name in VERBS)
     assert {name for name, verb in VERBS.items() if verb.is_read} == {
-        "devices.list", "models.history", "models.list", "models.show", "models.when", "status", "why",
+        "devices.list", "keys.export", "keys.list", "models.history", "models.list", "models.show", "models.when", "status",
+        "why",
     }  # fmt: skip
 
 
@@ -150,6 +152,21 @@ async def test_push_and_its_progress() -> None:
         [("transferring", 9216, False)],
         [("accepted", 9216, True)],
     ]
+
+
+async def test_keys() -> None:
+    world = World()
+    first = "0" * 16
+    staged = await call(world, "keys.new")
+    assert (staged["state"], staged["public_key"]) == ("trusted", "01" * 32)
+    assert (await call(world, "keys.rotate", key=staged["key"]))["state"] == "signing"
+    assert (await call(world, "keys.rotate"))["key"] == f"{2:016x}"
+    assert (await call(world, "keys.revoke", key=first))["state"] == "revoked"
+    listed = (await call(world, "keys.list"))["keys"]
+    assert [row["state"] for row in listed] == ["revoked", "trusted", "signing"]  # type: ignore[attr-defined]  # JSON
+    exported = await call(world, "keys.export")
+    assert exported == {"format": "hex", "text": f"{'01' * 32}\n{'02' * 32}\n", "keys": [f"{1:016x}", f"{2:016x}"]}
+    assert "static const uint8_t gatewayd_keys[][32]" in str((await call(world, "keys.export", format="c"))["text"])
 
 
 async def test_status() -> None:

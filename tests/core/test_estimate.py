@@ -99,9 +99,7 @@ def test_goodput_is_what_is_left_after_the_round_trip() -> None:
     assert link.transfer_s(2000) == pytest.approx(0.020 + 0.1, rel=0.03)
 
 
-@pytest.mark.parametrize(
-    ("byte_count", "elapsed_s"), [(255, 1.0), (1024, 0.0201), (1024, 0.001), (1024, nan), (1024, inf)]
-)
+@pytest.mark.parametrize(("byte_count", "elapsed_s"), [(255, 1.0), (1024, nan), (1024, inf)])
 def test_transfers_too_small_to_tell_are_ignored(byte_count: int, elapsed_s: float) -> None:
     link = pinged(default_link(LinkKind.MQTT), 0.020)
     assert link.after_transfer(byte_count, elapsed_s) is link
@@ -142,3 +140,10 @@ def test_every_kind_of_link_has_a_prior(kind: LinkKind) -> None:
     assert 0.0 < quality.rtt_s < 1.0
     assert 2_500 <= quality.goodput_bytes_per_s <= 87_500
     assert 0.0 < quality.loss < 0.1
+
+
+def test_a_link_faster_than_its_prior_is_found_out_although_only_bounded_from_below() -> None:
+    link = default_link(LinkKind.MQTT)
+    for _ in range(10):
+        link = link.after_ping(0.010).after_transfer(700, 0.0115)
+    assert link.transfer_s(700) == pytest.approx(0.0115, rel=0.2)

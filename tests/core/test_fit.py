@@ -97,6 +97,11 @@ def test_integer_is_preferred_even_when_it_is_larger() -> None:
     assert found.variant.name == "tflite-int8"
 
 
+def test_an_arena_that_nobody_measured_is_left_to_the_device() -> None:
+    unknown = variant(arena_bytes=None)
+    assert fit(version(unknown), DEVICE).variant == unknown
+
+
 def test_a_float_is_better_than_nothing_and_the_refused_ones_are_explained() -> None:
     found = fit(version(variant(arena_bytes=9_000), variant("tflite-float32", dtype=DType.FP32)), DEVICE)
     assert found.variant is not None
@@ -123,8 +128,7 @@ def test_it_never_picks_what_does_not_fit_and_always_says_why(variants: list[Var
     if found.variant is not None:
         chosen = found.variant
         assert chosen.size_bytes <= DEVICE.slot_bytes
-        assert chosen.arena_bytes is not None
-        assert chosen.arena_bytes <= DEVICE.arena_bytes
+        assert chosen.arena_bytes is None or chosen.arena_bytes <= DEVICE.arena_bytes
         assert {each.name for each in chosen.structure.operators} <= {"CONV_2D", "SOFTMAX"}
         assert chosen.verdicts == (RUNS,)
         assert len(found.reasons) < len(variants)

@@ -83,7 +83,7 @@ def test_the_cheaper_place_wins_and_the_reason_has_the_numbers() -> None:
     assert placement.options[0].total == pytest.approx(12.2 + 0.5 + 0.1)
     assert placement.options[1].total == pytest.approx(31.0 + 7.0 + 10.0)
     assert placement.reason == (
-        "device:cam-7 is cheapest: 12.8 against 48 on the node (sending the sample costs 30 ms and 1,000 B)"
+        "device:cam-7 is cheapest: cost 12.8 against 48 on the node (sending the sample costs 30 ms and 1,000 B)"
     )
 
 
@@ -97,7 +97,7 @@ def test_the_cheaper_place_wins_and_the_reason_has_the_numbers() -> None:
 def test_when_the_node_wins_the_reason_names_the_term_that_decides(device: DeviceFacts, contrast: str) -> None:
     placement = place(BY_REFERENCE, NODE_FACTS, [device])
     assert placement.options[0].target == NODE
-    assert placement.reason.startswith("the node is cheapest: 48 against ")
+    assert placement.reason.startswith("the node is cheapest: cost 48 against ")
     assert placement.reason.endswith(f"on device:cam-7 ({contrast})")
 
 
@@ -294,6 +294,6 @@ def test_an_option_without_costs_is_never_chosen() -> None:
 def test_a_preferred_place_comes_first_among_those_that_can() -> None:
     placement = place(replace(BY_REFERENCE, prefer=NODE), NODE_FACTS, [CAM_FACTS])
     assert [each.target for each in placement.feasible] == [NODE, Target(CAM)]
-    assert placement.reason == "the node is preferred by the request (48 against 12.8)"
+    assert placement.reason == "the node is preferred by the request (cost 48 against 12.8)"
     cannot = place(replace(BY_REFERENCE, prefer=NODE), replace(NODE_FACTS, refusal="no engine"), [CAM_FACTS])
     assert [each.target for each in cannot.feasible] == [Target(CAM)]

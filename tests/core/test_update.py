@@ -253,8 +253,12 @@ def test_after_coming_back_the_device_goes_on_where_it_is_even_if_that_is_less()
     assert reaction.commands == (SendChunk(1024, 1024),)
 
 
+def test_a_report_that_shows_the_transfer_under_way_costs_nothing() -> None:
+    assert stepped(push(S.TRANSFERRING), held(SlotState.STAGING)) == Step(push(S.TRANSFERRING))
+
+
 def test_a_status_change_of_a_present_device_costs_an_offer_but_no_state_and_no_time() -> None:
-    assert stepped(push(S.TRANSFERRING), held(SlotState.STAGING)) == Step(push(S.TRANSFERRING), OFFER)
+    assert stepped(push(S.TRANSFERRING), held(SlotState.EMPTY)) == Step(push(S.TRANSFERRING), OFFER)
 
 
 @pytest.mark.parametrize("state", LIVE)

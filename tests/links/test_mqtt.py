@@ -12,12 +12,14 @@ from gatewayd.core.push import Offer
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.services.ports import DeviceLink
 from gatewayd.wire import mqttdevice as protocol
+from gatewayd.wire.manifest import sign_manifest
 from gatewayd.wire.mqtt import Message
-from gatewayd.wire.mqttdevice import FrameStatus, ResultFrame, SampleFrame
+from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
 from gatewayd.wire.topics import Topics
 from tests.broker import Broker
-from tests.fakes_api import CAPABILITIES, DEVICE, PUSH, VERSION
+from tests.fakes_api import CAPABILITIES, DEVICE, PUSH
 from tests.mqtt_client import PATIENCE_S, Client, Inbox, Refusals, options, running
+from tests.signing import KEY, KEYS, manifest_of
 
 TOPICS = Topics("gatewayd", "edge-1")
 CAM, OTHER = DeviceId("cam-7"), DeviceId("mic-1")
@@ -92,7 +94,7 @@ async def test_a_run_is_measured_and_answered(broker: Broker) -> None:
     async with site(broker) as here:
         here.answers["run"] = lambda payload: ("result", result(number_of(payload)))
         done = await here.link.run_model(CAM, slot=1, version=3, content=b"in", sensor=0, timeout_s=LONG_S)
-        asked = protocol.decode_down("run", (await here.downs.next()).payload)
+        asked = protocol.decode_down("run", (await here.downs.next()).payload, KEYS)
     assert (done.output, done.compute_s, done.energy_uj, done.sample) == (b"out", 0.0015, 2.5, 9)
     assert done.elapsed_s == pytest.approx(0.01)
     assert isinstance(asked, protocol.RunFrame)
@@ -103,7 +105,7 @@ async def test_a_run_on_a_sensor_sends_no_content(broker: Broker) -> None:
     async with site(broker) as here:
         here.answers["run"] = lambda payload: ("result", result(number_of(payload)))
         await here.link.run_model(CAM, slot=0, version=1, content=None, sensor=2, timeout_s=LONG_S)
-        asked = protocol.decode_down("run", (await here.downs.next()).payload)
+        asked = protocol.decode_down("run", (await here.downs.next()).payload, KEYS)
     assert isinstance(asked, protocol.RunFrame)
     assert (asked.sensor, asked.content) == (2, None)
 
@@ -222,19 +224,9 @@ async def test_only_the_status_may_lie_at_the_broker(broker: Broker) -> None:
 
 
 async def test_what_a_push_sends_arrives_in_order(broker: Broker) -> None:
-    variant = VERSION.variants[0]
-    offer = Offer(
-        push=PUSH.id,
-        model=PUSH.model,
-        version=1,
-        digest=variant.digest,
-        size_bytes=4,
-        arena_bytes=12000,
-        runtime_abi=3,
-        operators=("SOFTMAX",),
-        self_test=None,
-        signature=VERSION.signature,
-    )
+    told = OfferMessage(PUSH.id, PUSH.model, 1, PUSH.digest, 4, 12000, 3, ("SOFTMAX",), None)
+    manifest = manifest_of(told)
+    offer = Offer(PUSH.id, manifest, sign_manifest(manifest, KEY))
     async with site(broker) as here:
         here.link.send_offer(CAM, offer)
         here.link.send_chunk(CAM, PUSH.id, offset=2, content=b"ab")
@@ -242,10 +234,9 @@ async def test_what_a_push_sends_arrives_in_order(broker: Broker) -> None:
         here.link.send_accept(CAM, PUSH.id)
         here.link.send_cancel(CAM, PUSH.id, "enough")
         received = [await here.downs.next() for _ in range(5)]
-    told = [protocol.decode_down(message.topic.rpartition("/")[2], message.payload) for message in received]
-    assert isinstance(told[0], protocol.OfferMessage)
-    assert (told[0].digest, told[0].operators) == (variant.digest, ("SOFTMAX",))
-    assert told[1:] == [
+    decoded = [protocol.decode_down(message.topic.rpartition("/")[2], message.payload, KEYS) for message in received]
+    assert decoded == [
+        told,
         protocol.ChunkFrame(PUSH.id, 2, b"ab"),
         protocol.Activate(PUSH.id),
         protocol.Accept(PUSH.id),

@@ -73,7 +73,7 @@ def test_the_card_for_people_has_the_figures_of_the_card_for_programs(version: s
 def test_the_card_names_parameters_and_cross_validation(version: str) -> None:
     card = (SPEAKER / "card.md").read_text()
     assert f"{CARD[version]['parameters']:,} parameters" in card
-    assert f"{CARD[version]['cross_validated']:.1%} for {version}".replace("%", " %") in card
+    assert f"{CARD[version]['cross_validated']:.2%} for {version}".replace("%", " %") in card
 
 
 @pytest.mark.parametrize(("version", "kind"), FILES)

@@ -22,7 +22,8 @@ from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, RequestId
 from gatewayd.core.request import NODE, Privacy, Target
 from gatewayd.core.tensor import DType, Tensor
-from tests.services.world import CAPABILITIES, EXPECTED, MIC, World, world
+from gatewayd.services.inference import _likeliest
+from tests.services.world import CAPABILITIES, DEVICE_RUNS, EXPECTED, MIC, NODE_RUNS, World, world
 
 DEVICE = Target(DeviceId("dev-1"))
 
@@ -75,7 +76,7 @@ async def test_when_the_device_is_silent_the_next_option_serves_and_says_so(tmp_
         assert result.ran_on == NODE
         assert len(result.attempts) == 1
         assert result.attempts[0].startswith("device:dev-1: dev-1 did not answer")
-        assert result.reason.endswith("(after 1 failed)")
+        assert result.reason.startswith("node serves because what came first failed: device:dev-1: dev-1 did not")
 
 
 async def test_a_preferred_device_that_is_gone_is_refused_with_the_reason(tmp_path: Path) -> None:
@@ -206,3 +207,20 @@ async def test_what_was_measured_changes_what_is_predicted(tmp_path: Path) -> No
         assert first.predicted is not None
         assert last.predicted is not None
         assert abs(last.predicted.energy_uj - 60.0) < 1.0 < abs(first.predicted.energy_uj - 60.0)
+
+
+def test_an_output_that_is_no_number_has_no_label() -> None:
+    nan = Tensor("y", DType.FP32, (1, 3), struct.pack("<3f", float("nan"), float("nan"), float("inf")))
+    assert _likeliest((nan,), ("a", "b", "c")) == (None, None)
+    some = Tensor("y", DType.FP32, (1, 3), struct.pack("<3f", float("nan"), 0.2, 0.1))
+    label, score = _likeliest((some,), ("a", "b", "c"))
+    assert label == "b"
+    assert score == pytest.approx(0.2)
+
+
+async def test_a_version_that_no_engine_runs_says_which_tried(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        w.trial.verdicts = (replace(NODE_RUNS, runs=False, reason="python: no such file"), DEVICE_RUNS)
+        await w.add()
+        with pytest.raises(NoPlacement, match=r"no variant runs on the node \(tflite-int8 on litert: python: no such"):
+            await w.inference.infer(w.request())

@@ -43,8 +43,9 @@ async def test_the_offer_says_what_the_device_must_know(tmp_path: Path) -> None:
         await w.pushes.start(w.device.id, KWS, who="ann")
         offer = w.device.offered
         assert offer is not None
-        assert (offer.model, offer.version, offer.size_bytes, offer.arena_bytes) == ("kws", 1, 2560, 4096)
-        assert (offer.operators, offer.self_test) == (("FULLY_CONNECTED",), version.variants[0].self_test)
+        told = offer.manifest
+        assert (told.model, told.version, told.size_bytes, told.arena_bytes) == ("kws", 1, 2560, 4096)
+        assert (told.operators, told.self_test) == (("FULLY_CONNECTED",), version.variants[0].self_test)
 
 
 async def test_a_device_that_says_no_has_the_last_word(tmp_path: Path) -> None:

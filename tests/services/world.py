@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.store import Store, open_store
 from gatewayd.core.cost import Weights
@@ -33,6 +35,7 @@ from gatewayd.core.device import (
 from gatewayd.core.errors import DeviceTimeout, ModelRefused
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.model import NodeRun, Operator, Place, SelfTest, Structure, Trial, Variant, Verdict, Version
+from gatewayd.core.module import Manifest
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, RequestId, parse_model_ref
 from gatewayd.core.push import Limits, Offer, Push
 from gatewayd.core.request import InferenceRequest, Privacy, SensorRef, Target
@@ -46,6 +49,7 @@ from gatewayd.services.ports import ModelReader, ReferenceRuns
 from gatewayd.services.pushes import Pushes, PushPorts
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
+from gatewayd.wire.manifest import key_ring, read_manifest, sign_manifest
 
 MODEL = ModelName("kws")
 DEVICE = DeviceId("dev-1")
@@ -111,6 +115,19 @@ class FakeTrial:
         return Trial(self.verdicts, 4096, SelfTest(7, EXPECTED, 0))
 
 
+class FakeSigner:
+    """Signs with a key made for the test."""
+
+    def __init__(self) -> None:
+        self._key = Ed25519PrivateKey.generate()
+
+    def sign(self, manifest: Manifest) -> bytes:
+        return sign_manifest(manifest, self._key)
+
+    def read(self, signed: bytes) -> Manifest:
+        return read_manifest(signed, key_ring([self._key.public_key().public_bytes_raw()]))
+
+
 @dataclass(slots=True)
 class FakeDevice:
     """One device that follows the protocol; `silent_at` is the phase from which on it says nothing."""
@@ -164,7 +181,7 @@ class FakeDevice:
         self.offered = offer
         if self.rejects:
             self._report(PushPhase.REJECTED, reason=self.rejects)
-        elif len(self.received) < offer.size_bytes:
+        elif len(self.received) < offer.manifest.size_bytes:
             self._want(offer)
 
     def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
@@ -172,11 +189,11 @@ class FakeDevice:
         assert (device, push, offset) == (self.id, self.offered.push, len(self.received))
         self.sent.append("chunk")
         self.received += content
-        if len(self.received) < self.offered.size_bytes:
+        if len(self.received) < self.offered.manifest.size_bytes:
             self._want(self.offered)
             return
         self._report(PushPhase.WRITTEN)
-        assert hashlib.sha256(self.received).hexdigest() == self.offered.digest
+        assert hashlib.sha256(self.received).hexdigest() == self.offered.manifest.digest
         self._report(PushPhase.VERIFIED)
         self._report(PushPhase.TESTED)
 
@@ -202,12 +219,12 @@ class FakeDevice:
     def _hold(self, state: SlotState) -> None:
         if self.silent_at is PushPhase.TRIAL or self.offered is None:
             return
-        held = Slot(0, state, self.offered.model, self.offered.version, self.offered.digest)
+        held = Slot(0, state, self.offered.manifest.model, self.offered.manifest.version, self.offered.manifest.digest)
         self.slots = (held, *self.slots[1:])
         self.birth()
 
     def _want(self, offer: Offer) -> None:
-        length = min(1024, offer.size_bytes - len(self.received))
+        length = min(1024, offer.manifest.size_bytes - len(self.received))
         self._report(PushPhase.WANT, offset=len(self.received), length=length)
 
     def _report(self, phase: PushPhase, *, offset: int = 0, length: int = 0, reason: str = "") -> None:
@@ -301,7 +318,7 @@ async def world(
             notify=events.append, clock=clock, wall_clock=lambda: 1.7e9,
         )  # fmt: skip
         pushes = Pushes(
-            PushPorts(store, artifacts, lambda _: device, events.append, clock), catalog=catalog, tracking=tracking,
+            PushPorts(store, artifacts, FakeSigner(), lambda _: device, events.append, clock), catalog=catalog, tracking=tracking,
             estimates=estimates, limits=LIMITS, max_concurrent=4,
         )  # fmt: skip
         finder = OptionFinder(tracking=tracking, estimates=estimates, runtime=runtime, classes={"default": Weights()})

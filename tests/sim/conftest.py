@@ -20,6 +20,7 @@ from gatewayd.core.names import DeviceId, PushId
 from gatewayd.wire import mqttdevice as wire
 from gatewayd.wire.mqttdevice import OfferMessage
 from tests.broker import Broker
+from tests.signing import PUBLIC, offer_bytes
 from tests.tiny_models import INT8_INPUTS
 
 PATIENCE_S = 20.0
@@ -79,7 +80,7 @@ class Gateway:
 
     def push(self, offer: OfferMessage, content: bytes) -> list[str]:
         """Play a whole push; return the phases after the transfer."""
-        self.send("offer", wire.encode_offer(offer))
+        self.send("offer", offer_bytes(offer))
         phases: list[str] = []
         while not phases or phases[-1] not in {"accepted", "failed", "rejected"}:
             phases += self._answer(self.report(), content)
@@ -116,6 +117,7 @@ class Device:
     def __init__(self, broker: Broker, directory: Path) -> None:
         self._arguments = ["--id", DEVICE, "--node", "gateway-1", "--broker", f"{broker.host}:{broker.port}"]
         self._arguments += ["--state", str(directory / "flash"), "--samples", str(directory), "--sensor", "mic"]
+        self._arguments += ["--trust", PUBLIC.hex()]
         self._log = (directory / "device.log").open("ab")
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -27,7 +27,7 @@ def test_truth_is_seeded_and_within_its_spread() -> None:
 def test_cost_of_an_inference() -> None:
     truth = true_board(PROFILE, LINKS["wifi"], seed=1, device="d")
     assert truth.compute_s(1_000_000) == pytest.approx(1e-4 + 1e6 / truth.macs_per_s)
-    assert truth.energy_nj(1_000_000, sent_bytes=4) == round(1e6 * truth.energy_nj_per_mac) + 4000
+    assert truth.energy_nj(1_000_000, radio_bytes=4) == round(1e6 * truth.energy_nj_per_mac) + 4000
 
 
 def test_lane_serialises_bytes_but_not_the_way() -> None:

@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.sim.command import EXIT_USAGE, add_arguments, run
+from gatewayd.sim.command import EXIT_USAGE, add_arguments, run, trusted_keys
 
 
 def parsed(tmp_path: Path, *more: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     basic = ["--id", "cam-7", "--node", "n", "--board", "nucleo-g0b1re", "--state", str(tmp_path / "state")]
+    basic += ["--trust", "0" * 64]
     return parser.parse_args([*basic, *more])
 
 
@@ -26,6 +27,8 @@ def parsed(tmp_path: Path, *more: str) -> argparse.Namespace:
         (("--chunk", "0"), "--chunk 0: must be"),
         (("--battery", "2"), "--battery 2.0: must be 0..1"),
         (("--samples", "/nowhere.json"), "/nowhere.json: No such file"),
+        (("--trust", "/nowhere"), "--trust /nowhere: neither 64 hex digits nor a file"),
+        (("--trust", __file__), "must hold public keys, 64 hex digits a line"),
         (("--password-file", "/nowhere"), "--password-file /nowhere"),
     ],
 )
@@ -37,3 +40,18 @@ def test_wrong_arguments_are_one_clear_line(
     assert problem in said
     assert said.count("\n") == 1
     assert not (tmp_path / "state").exists()
+
+
+def test_a_board_that_trusts_nobody_does_not_start(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--id", "c", "--node", "n", "--board", "b", "--state", str(tmp_path)])
+    assert "--trust" in capsys.readouterr().err
+
+
+def test_keys_are_read_from_lines_with_comments(tmp_path: Path) -> None:
+    file = tmp_path / "trusted.txt"
+    file.write_text(f"# ours\n{'ab' * 32}  # signing\n\n{'cd' * 32}\n")
+    trusted = list(trusted_keys([str(file), "ef" * 32]))
+    assert trusted == [b"\xab" * 32, b"\xcd" * 32, b"\xef" * 32]

@@ -25,6 +25,7 @@ from tests.agent_bench import (
     offer_of,
     on_trial,
 )
+from tests.signing import offer_bytes
 
 
 def test_whole_push_onto_an_empty_device() -> None:
@@ -247,7 +248,7 @@ def test_trial_ends_while_disconnected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "payload"), [("activate", wire.encode_activate(PushId(2))), ("offer", wire.encode_offer(SECOND))]
+    ("kind", "payload"), [("activate", wire.encode_activate(PushId(2))), ("offer", offer_bytes(SECOND))]
 )
 def test_repeats_in_a_trial_are_answered(kind: str, payload: bytes) -> None:
     bench = on_trial()
@@ -349,3 +350,14 @@ def test_messages_before_the_check_of_flash_are_ignored() -> None:
 def test_time_wraps_at_32_bits() -> None:
     assert is_due(5, 2**32 - 5)
     assert not is_due(2**32 - 5, 5)
+
+
+def test_an_older_version_is_taken_only_where_it_may_replace_the_one_that_runs() -> None:
+    new, old = content_of("kws", 3), content_of("kws", 2)
+    bench = Bench().start()
+    bench.push(offer_of(1, new, version=3), new)
+    bench.offer(offer_of(2, old, version=2))
+    bench.offer(replace(offer_of(3, old, version=2), replaces=4))
+    assert [report.reason for report in bench.reports()[-2:]] == ["version 2: 3 is installed"] * 2
+    bench.push(replace(offer_of(4, old, version=2), replaces=3), old)
+    assert bench.runnable() == {"kws": 2}

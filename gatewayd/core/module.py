@@ -1,0 +1,68 @@
+"""The inference module: what travels to a device as a signed manifest and an artifact in some encoding. Values only.
+
+Bytes are `gatewayd.wire.manifest` and docs/inference-module.md.
+"""
+
+from dataclasses import dataclass
+
+from gatewayd.core.model import SelfTest
+from gatewayd.core.names import Digest, ModelName
+from gatewayd.core.tensor import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """The artifact travels as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deflate:
+    """The artifact travels as raw DEFLATE (RFC 1951): `size_bytes` and `digest` are of the encoded bytes.
+
+    A decoder needs a window of 2**`window_bits` bytes (9..15).
+    """
+
+    window_bits: int
+    size_bytes: int
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The artifact travels as its difference from the one named `base`, which the device must hold. Not sent yet."""
+
+    base: Digest
+    size_bytes: int
+    digest: Digest
+
+
+Encoding = Raw | Deflate | Delta
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a device must know of a model before a byte of it comes.
+
+    `version` is the anti-rollback sequence; `digest` and `size_bytes` are of the decoded artifact; `operators` ascend.
+    `self_test` None: having loaded and run once is enough. `replaces` is the newer version that the operator allows this one to
+    take over from (0: none); it counts only while exactly that version runs.
+    """
+
+    model: ModelName
+    version: int
+    target: str
+    digest: Digest
+    size_bytes: int
+    encoding: Encoding
+    runtime_abi: int
+    operators: tuple[str, ...]
+    arena_bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    self_test: SelfTest | None
+    replaces: int = 0
+
+    @property
+    def transfer_bytes(self) -> int:
+        """How many bytes go over the link."""
+        return self.size_bytes if isinstance(self.encoding, Raw) else self.encoding.size_bytes
