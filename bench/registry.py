@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import statistics
 import sys
 import tempfile
@@ -107,12 +108,14 @@ def starting(folder: Path, empty: Path, report: Report) -> None:
     for _ in range(STARTS):
         ours.append(_start_s(folder))
         theirs.append(_start_s(empty))
-    report.add("start_s", statistics.median(ours), ("<=", 1.0))
-    report.add("start_empty_s", statistics.median(theirs))
-    report.add("start_over_empty_s", statistics.median(a - b for a, b in zip(ours, theirs, strict=True)))
+    report.add("start_s", statistics.median(wall for wall, _ in ours), ("<=", 1.0))
+    report.add("start_best_s", min(wall for wall, _ in ours))
+    report.add("start_empty_s", statistics.median(wall for wall, _ in theirs))
+    report.add("start_cpu_s", statistics.median(cpu for _, cpu in ours))
+    report.add("start_empty_cpu_s", statistics.median(cpu for _, cpu in theirs))
 
 
-def _start_s(data: Path) -> float:
+def _start_s(data: Path) -> tuple[float, float]:
     port = free_port()
     config = data.with_suffix(".yaml")
     config.write_text(
@@ -121,7 +124,14 @@ def _start_s(data: Path) -> float:
 
     command = [sys.executable, "-m", "gatewayd", "run", "--config", str(config)]
     with Server("registry-daemon", command, port=port, ready_path="/readyz") as server:
-        return server.start_s
+        return server.start_s, _cpu_s_of_children()
+
+
+def _cpu_s_of_children() -> float:
+    """Return the CPU seconds that this process's children (and not theirs) have taken: on a busy machine they tell more."""
+    children = [pid for each in Path("/proc/self/task").glob("*/children") for pid in each.read_text().split()]
+    ticks = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in children]
+    return sum(int(tick) for pair in ticks for tick in pair) / os.sysconf("SC_CLK_TCK")
 
 
 async def same_bytes(folder: Path, report: Report) -> None:
