@@ -45,7 +45,9 @@ def worker_limits(config: Config) -> WorkerLimits:
 
 def trial_limits(config: Config) -> TrialLimits:
     """Return what one admission may take."""
-    return replace(TrialLimits(), engine_s=config.node_runtime.trial_timeout_s)
+    runtime = config.node_runtime
+    limits = replace(TrialLimits(), engine_s=runtime.trial_timeout_s)
+    return replace(limits, memory_limit_bytes=runtime.memory_limit_bytes) if runtime.memory_limit_bytes else limits
 
 
 def mqtt_options(config: Config, topics: Topics) -> MqttOptions:

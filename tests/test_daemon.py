@@ -52,7 +52,7 @@ def test_a_part_that_fails_brings_the_process_down_with_1(gateway: Gateway, brok
     with sqlite3.connect(tmp_path / "data" / "gatewayd.sqlite") as database:
         database.execute("DROP TABLE devices")
     database.close()
-    board = start_board(tmp_path, broker_port=broker.port)
+    board = start_board(tmp_path, broker_port=broker.port)  # join: open, so that it is stored at once
     try:
         assert gateway.wait() == 1
     finally:
@@ -131,3 +131,28 @@ def test_everything_is_there_after_a_restart(gateway: Gateway, broker: Broker, t
         assert infer_raw(again)[0] == 200
     finally:
         again.end()
+
+
+def test_a_second_daemon_on_the_same_data_is_told_who_has_it(gateway: Gateway, tmp_path: Path) -> None:
+    config = tmp_path / "second.yaml"
+    config.write_text(f"node: {{name: other, data_dir: {tmp_path / 'data'}}}\nhttp: {{port: 0}}\ncoap: {{port: 0}}\n")
+    ended = gatewayd("run", "--config", str(config))
+    assert ended.returncode == 1
+    assert f"process {gateway.pid}" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("limit", [1024, 4096])
+def test_a_broker_that_takes_small_packets_only_costs_what_is_large(tmp_path: Path, limit: int) -> None:
+    broker = Broker(tmp_path, lines=[f"max_packet_size {limit}"])
+    broker.start()
+    gateway = Gateway(tmp_path, broker_port=broker.port)
+    try:
+        board = start_board(tmp_path, broker_port=broker.port)
+        with client(broker.port) as (mqtt, events):
+            events.until("event/device", lambda event: bool(event["online"]))
+            assert mqtt.command("status", {})["node"] == "test"
+        board.end()
+    finally:
+        assert gateway.end() == 0
+        broker.stop()

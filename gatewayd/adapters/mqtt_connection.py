@@ -14,7 +14,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.matcher import MQTTMatcher
 
 from gatewayd.adapters.mqtt_outbox import Outbox
-from gatewayd.adapters.mqtt_paho import MqttOptions
+from gatewayd.adapters.mqtt_paho import MqttOptions, packet_bytes
 from gatewayd.adapters.mqtt_session import BrokerRefused, Session
 from gatewayd.core.errors import Overloaded, TooLarge
 from gatewayd.wire.mqtt import Handler, Message
@@ -236,11 +236,11 @@ class MqttConnection:
 
     def _check_size(self, message: Message) -> None:
         size, limit = len(message.payload), self._options.max_payload_bytes
-        if self._session is not None:
-            limit = min(limit, self._session.max_payload_bytes)
         if size > limit:
-            text = f"{message.topic!r}: {size} bytes, and the broker takes at most {limit}"
-            raise TooLarge(text)
+            raise TooLarge(f"{message.topic!r}: {size} bytes, over our own limit of {limit}")
+        if self._session is not None and packet_bytes(message) > self._session.max_packet_bytes:
+            most = self._session.max_packet_bytes
+            raise TooLarge(f"{message.topic!r}: {size} bytes, and the broker takes packets of at most {most}")
 
     def _forget(self) -> None:
         session, self._session = self._session, None
@@ -258,7 +258,7 @@ class MqttConnection:
             if session is not None and not session.closed.done():
                 async with asyncio.timeout(self._timing.close_s):
                     await self._say_goodbye(session)
-        except (TimeoutError, Overloaded):
+        except (TimeoutError, Overloaded, TooLarge):
             _LOG.warning("mqtt goodbye failed: the broker publishes our last will instead")
         finally:
             self._forget()

@@ -151,3 +151,10 @@ def read_message(raw: MQTTMessage) -> Message:
         correlation=properties.get("CorrelationData"),
         expiry_s=properties.get("MessageExpiryInterval"),
     )
+
+
+def packet_bytes(message: Message) -> int:
+    """Return at least the size of the PUBLISH that carries `message`. Source: MQTT 5.0 §3.3."""
+    texts = (message.topic, message.content_type or "", message.response_topic or "")
+    # 5 fixed header, 2 packet identifier, 4 length of properties, 5 expiry, 3 for each text or binary property.
+    return 32 + sum(len(text.encode()) for text in texts) + len(message.correlation or b"") + len(message.payload)

@@ -29,7 +29,6 @@ from gatewayd.wire.mqtt import Message
 
 P = ParamSpec("P")
 
-_TYPICAL_OVERHEAD_BYTES = 4096
 _TLS_READS = 64  # packets decrypted in one go before other callbacks get their turn
 _UNSUPPORTED = 0x84  # Source: MQTT 5.0 §3.2.2.2; paho turns 3.1.1's code 1 into it
 _DO_NOT_SEND_RETAINED = 2  # Source: MQTT 5.0 §3.8.3.1, retain handling
@@ -67,7 +66,7 @@ class Owner(Protocol):
 class Session:
     """One connection. `closed` is done when it has ended; its exception says why (none: we closed it).
 
-    `receive_maximum` and `max_payload_bytes` are what the broker allows us (QoS 1 messages on the wire, bytes in one).
+    `receive_maximum` and `max_packet_bytes` are what the broker allows us (QoS 1 messages on the wire, bytes in one packet).
     `unsent_bytes` are payloads written since the socket last took everything.
     """
 
@@ -75,7 +74,7 @@ class Session:
         self.protocol = protocol
         self.is_v5 = protocol is MQTTProtocolVersion.MQTTv5
         self.receive_maximum = 65535
-        self.max_payload_bytes = MAX_PACKET_BYTES
+        self.max_packet_bytes = MAX_PACKET_BYTES
         self.unsent_bytes = 0
         self._options = options
         self._owner = owner
@@ -231,7 +230,7 @@ class Session:
         granted = vars(properties) if properties is not None else {}
         self.receive_maximum = granted.get("ReceiveMaximum", self.receive_maximum)
         if "MaximumPacketSize" in granted:
-            self.max_payload_bytes = max(0, granted["MaximumPacketSize"] - _TYPICAL_OVERHEAD_BYTES)
+            self.max_packet_bytes = granted["MaximumPacketSize"]
         if not self._accepted.done():
             self._accepted.set_result(None)
 

@@ -7,7 +7,7 @@ import sqlite3
 from importlib.resources import files
 from pathlib import Path
 
-from gatewayd.core.errors import NodeError
+from gatewayd.core.errors import NodeError, NotStored
 
 _REMEDIES = {
     "SQLITE_BUSY": "another program holds it, perhaps a second gatewayd: stop that one",
@@ -18,6 +18,10 @@ _REMEDIES = {
     "SQLITE_IOERR": "check the disk, and the kernel's log for what it reports",
     "SQLITE_CONSTRAINT": "the row contradicts the stored ones, and was not written",
 }
+
+
+# What may be gone in a moment, or once somebody has made room: nothing is wrong with the database itself.
+_PASSING = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY")
 
 
 def migrations() -> tuple[str, ...]:
@@ -51,10 +55,16 @@ def broken(path: Path, error: sqlite3.Error) -> NodeError:
     """Name the file and what to do about it."""
     last_line = str(error).rpartition("\n")[2]
     name = getattr(error, "sqlite_errorname", "")  # absent where the module, not SQLite, found the error
-    remedy = next((remedy for prefix, remedy in _REMEDIES.items() if name.startswith(prefix)), None)
+    if name.startswith(_PASSING):
+        return NotStored(f"database {path}: {last_line}: {_remedy(name) or 'it may pass'}")
+    remedy = _remedy(name)
     if remedy:
         return NodeError(f"database {path}: {last_line}: {remedy}")
     return NodeError(f"database {path} is damaged ({last_line}): restore a backup, or move it away to start empty")
+
+
+def _remedy(name: str) -> str:
+    return next((remedy for prefix, remedy in _REMEDIES.items() if name.startswith(prefix)), "")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

@@ -189,13 +189,17 @@ class Requests:
     default_deadline_s: float = 10.0
     max_deadline_s: float = 120.0
 
-    def make(self, model: str, body: InferenceBody) -> InferenceRequest:
-        """Combine what the address names (`kws`, `kws:stable`, `kws@3`) with the body. Raises: BadRequest."""
+    def make(self, model: str, body: InferenceBody, *, arrived_s: float | None = None) -> InferenceRequest:
+        """Combine what the address names (`kws`, `kws:stable`, `kws@3`) with the body.
+
+        Its time runs from `arrived_s` (monotonic; None: now), so that waiting in an edge's queue counts. Raises: BadRequest.
+        """
         asked_s = self.default_deadline_s if body.deadline_ms is None else body.deadline_ms / 1000
+        from_s = self.clock() if arrived_s is None else arrived_s
         return InferenceRequest(
             id=RequestId(body.id or self.new_id()),
             model=parse_model_ref(model),
-            deadline_s=self.clock() + min(asked_s, self.max_deadline_s),
+            deadline_s=from_s + min(asked_s, self.max_deadline_s),
             inputs=body.inputs,
             raw=body.raw,
             source=body.source,

@@ -61,9 +61,12 @@ class Api:
         result: BaseModel = await verb.handler(self._services, await _parsed(verb, arguments), caller)
         return result
 
-    async def infer(self, model: str, body: InferenceBody) -> InferenceResult:
-        """Serve one inference. `model` is `kws`, `kws:stable` or `kws@3`. Raises: any GatewayError."""
-        return await self._services.inference.infer(self._services.requests.make(model, body))
+    async def infer(self, model: str, body: InferenceBody, *, arrived_s: float | None = None) -> InferenceResult:
+        """Serve one inference. `model` is `kws`, `kws:stable` or `kws@3`; `arrived_s` as in `Requests.make`.
+
+        Raises: any GatewayError.
+        """
+        return await self._services.inference.infer(self._services.requests.make(model, body, arrived_s=arrived_s))
 
     def model_names(self) -> tuple[str, ...]:
         """Return the names of all models, in order."""

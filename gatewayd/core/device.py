@@ -30,6 +30,10 @@ class SlotState(Enum):
     ACTIVE = "active"
 
 
+RUNNING = (SlotState.ACTIVE, SlotState.TRIAL)
+"""The states in which a slot's model answers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """Prior knowledge of a kind of board. `source` says where the figures come from.

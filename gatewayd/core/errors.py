@@ -121,6 +121,12 @@ class Overloaded(NodeError):
     code = "overloaded"
 
 
+class NotStored(NodeError):
+    """The disk did not take it now (full, locked, failing): nothing was changed, and the same may work later."""
+
+    code = "not_stored"
+
+
 class DeadlineExceeded(NodeError):
     """The request's time ran out; the message says what was tried."""
 

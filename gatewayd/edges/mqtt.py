@@ -7,6 +7,7 @@ own, so that a flood of the ones does not keep an operator out. At least once: w
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -41,8 +42,8 @@ class Api(Protocol):
     async def call(self, name: str, arguments: bytes, caller: Caller, /) -> BaseModel:
         """Run a verb on JSON arguments. Raises: any GatewayError."""
 
-    async def infer(self, model: str, body: InferenceBody, /) -> InferenceResult:
-        """Serve one inference. Raises: any GatewayError."""
+    async def infer(self, model: str, body: InferenceBody, /, *, arrived_s: float | None) -> InferenceResult:
+        """Serve one inference whose time runs from `arrived_s`. Raises: any GatewayError."""
 
 
 class Internal(NodeError):
@@ -73,6 +74,7 @@ class _Exchange:
     topic: ClientTopic
     message: Message
     reply_topic: str
+    arrived_s: float
     id: str | None = None
     is_admitted: bool = False
 
@@ -81,7 +83,7 @@ class MqttEdge:
     """Serves MQTT clients. `caller` is who they are taken for: the broker has checked them, and does not say who they are.
 
     `on_refused(where, code, message)` counts what was malformed, retained or over a limit. Replies go only to topics
-    that begin with one of `reply_prefixes`.
+    that begin with one of `reply_prefixes`. `clock` is the one that requests' deadlines are on: time in a lane's queue counts.
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class MqttEdge:
         on_refused: Callable[[str, str, str], None],
         limits: Limits | None = None,
         request_events: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         self._api = api
         self._connection = connection
         self._topics = topics
@@ -151,7 +155,7 @@ class MqttEdge:
         if message.retain:
             self._refuse("retained", f"{message.topic[:200]!r}: retained messages are never obeyed")
             return
-        exchange = _Exchange(topic, message, self._topics.reply_default(topic))
+        exchange = _Exchange(topic, message, self._topics.reply_default(topic), self._clock())
         lane = self._infers if isinstance(topic, InferTopic) else self._commands
         try:
             self._check(exchange)
@@ -196,7 +200,7 @@ class MqttEdge:
         body = decode_body(payload, exchange.message.content_type)
         exchange.id = body.id
         exchange.is_admitted = True
-        return encode_result(await self._api.infer(model, body))
+        return encode_result(await self._api.infer(model, body, arrived_s=exchange.arrived_s))
 
     async def _call(self, exchange: _Exchange, verb: str) -> bytes:
         takes_id = "id" in self._api.verb(verb).arguments.model_fields

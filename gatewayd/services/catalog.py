@@ -22,6 +22,7 @@ from gatewayd.services.vectors import MAX_SAMPLES_BYTES, check_samples, make_vec
 
 # A version is one model for a handful of target classes; each file is tried in child processes.
 MAX_FILES = 8
+MAX_TRIALS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ class Catalog:
         self._moves: Counter[tuple[ModelName, Alias]] = Counter()
         # Admission and alias moves read, decide and write: one at a time, or two could take one number.
         self._change = asyncio.Lock()
+        # Each trial starts a process per engine: many uploads at once must not take the machine from the requests.
+        self._trying = asyncio.Semaphore(MAX_TRIALS)
 
     async def load(self) -> None:
         """Read everything from the store; call once before serving."""
@@ -235,7 +238,8 @@ class Catalog:
     async def _with_vectors(self, variant: Variant, signature: Signature, samples: bytes) -> Variant:
         if not samples or self._ports.reference is None:
             return variant
-        return replace(variant, vectors=await make_vectors(self._ports.reference, variant, signature, samples))
+        async with self._trying:
+            return replace(variant, vectors=await make_vectors(self._ports.reference, variant, signature, samples))
 
     async def vector_inputs(self, version: Version, variant: Variant) -> list[tuple[Vector, bytes]]:
         """Return the variant's test vectors, each with its input as the variant stores it. Raises: NotFound, NodeError."""
@@ -268,7 +272,8 @@ class Catalog:
 
     async def _tried(self, index: int, content: bytes, structure: Structure, hold: Hold) -> Variant:
         digest = await self.keeper.put(content, hold)
-        trial = await self._ports.trial.try_model(digest, structure)
+        async with self._trying:
+            trial = await self._ports.trial.try_model(digest, structure)
         if not any(verdict.runs for verdict in trial.verdicts):
             reasons = "; ".join(f"{v.place.value} ({v.engine}): {v.reason}" for v in trial.verdicts) or "no engine here"
             raise ModelRefused(f"files[{index}]: nothing can run it: {reasons}")

@@ -151,8 +151,7 @@ def _checked(tensor: Tensor, spec: TensorSpec, version: Version) -> Tensor:
 
 def _nothing_served(placement: Placement, attempts: Sequence[str], failure: GatewayError | None) -> GatewayError:
     if not placement.feasible:
-        reasons = "; ".join(f"{option.target}: {option.refusal}" for option in placement.options)
-        return NoPlacement(f"nowhere to run it: {reasons or 'no node variant and no device has it'}")
+        return NoPlacement(placement.reason)
     tried = "; ".join(attempts)
     if failure is None:
         return DeadlineExceeded("the deadline passed before anything could be tried")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gatewayd.core.cost import Weights
-from gatewayd.core.device import DeviceView, EnergySource, Report, Sensor, Slot, SlotState
+from gatewayd.core.device import RUNNING, DeviceView, EnergySource, Report, Sensor, Slot
 from gatewayd.core.errors import BadRequest, DeviceUnreachable, Forbidden
 from gatewayd.core.estimate import Estimate
 from gatewayd.core.fit import fit
@@ -15,7 +15,8 @@ from gatewayd.services.estimates import Estimates
 from gatewayd.services.ports import NodeRuntime
 from gatewayd.services.tracking import Tracking
 
-_RUNS = (SlotState.ACTIVE, SlotState.TRIAL)
+# Candidates per decision: `place` stays within microseconds, and a decision kept for `why` within kilobytes.
+MAX_CANDIDATES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +115,13 @@ class OptionFinder:
         return tuple(self._candidate(view, version, source) for view in views if view.report is not None)
 
     def _holders(self, request: InferenceRequest, version: Version) -> list[DeviceView]:
-        named = {target.device for target in (request.pin, request.prefer) if target and target.device}
-        for device in named:
-            self._tracking.device(device)
-        views = self._tracking.devices()
-        return [view for view in views if view.id in named or (view.report and holding(view.report, version))]
+        named = [target.device for target in (request.pin, request.prefer) if target and target.device]
+        views = {device: self._tracking.device(device) for device in named}
+        if request.pin is None:
+            held = self._tracking.holding(version.model, version.number)
+            for view in sorted(held, key=lambda each: (not each.online, each.running))[:MAX_CANDIDATES]:
+                views.setdefault(view.id, view)
+        return list(views.values())
 
     def _candidate(self, view: DeviceView, version: Version, source: Source | None) -> Candidate:
         report = view.report
@@ -168,7 +171,7 @@ class OptionFinder:
 def holding(report: Report, version: Version) -> Slot | None:
     """Return the slot in which the device runs `version`."""
     for slot in report.slots:
-        if slot.state in _RUNS and slot.model == version.model and slot.version == version.number:
+        if slot.state in RUNNING and slot.model == version.model and slot.version == version.number:
             return slot
     return None
 
@@ -204,7 +207,7 @@ def _not_installed(view: DeviceView, version: Version) -> str:
     found = fit(version, view.report.capabilities)
     if found.variant is None:
         return f"{version} does not fit: {'; '.join(found.reasons)}"
-    other = next((s.version for s in view.report.slots if s.model == version.model and s.state in _RUNS), None)
+    other = next((s.version for s in view.report.slots if s.model == version.model and s.state in RUNNING), None)
     return f"runs {version.model}@{other}, not {version}" if other else f"{version} is not installed (it would fit)"
 
 

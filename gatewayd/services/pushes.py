@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from gatewayd.core.device import Born, DeviceView, Lost, PushReport, SlotState
-from gatewayd.core.errors import Conflict, Forbidden, GatewayError, Overloaded, UnknownDevice
+from gatewayd.core.errors import Conflict, Forbidden, GatewayError, NotStored, Overloaded, TooLarge, UnknownDevice
 from gatewayd.core.events import PushMoved
 from gatewayd.core.fit import fit, room_for
 from gatewayd.core.model import Variant, Version
@@ -104,6 +104,7 @@ class Pushes:
         # Operators and devices move pushes from different tasks: one step at a time, from its value to its last command.
         self._stepping = asyncio.Lock()
         self._chunk_sent_s: dict[PushId, tuple[float, int]] = {}
+        self._blocked_until_s = 0.0
 
     def live(self) -> tuple[Push, ...]:
         """Return the pushes that have not ended, oldest first."""
@@ -183,7 +184,8 @@ class Pushes:
         if why := room_for(view.report.slots, version.model):
             raise Conflict(f"{version} has no room on {view.id}: {why}")
         for slot in view.report.slots:
-            if slot.state is SlotState.ACTIVE and slot.digest == found.variant.digest:
+            held = (slot.model, slot.version, slot.digest)
+            if slot.state is SlotState.ACTIVE and held == (version.model, version.number, found.variant.digest):
                 raise Conflict(f"{view.id} runs {version} already")
         return found.variant
 
@@ -199,12 +201,12 @@ class Pushes:
             now_s=self._ports.clock(),
             limits=self._limits,
         )
+        await self._ports.store.save_push(first.push)
         self._live[first.push.id] = first.push
         self._want(first.push)
         logger.info("push started push=%d device=%s version=%s who=%s", first.push.id, device, version, who)
         self._ports.notify(PushMoved(first.push))
         async with self._stepping:
-            await self._ports.store.save_push(first.push)
             await self._take(first)
         return first.push
 
@@ -217,10 +219,18 @@ class Pushes:
     def _reported(self, report: PushReport) -> None:
         push = self._live.get(report.push)
         if push is None:
-            self._ports.link_of(report.device).send_cancel(report.device, report.push, "no such push")
+            self._disown(report)
         elif push.device == report.device:
             self._measure(push)
             self._enqueue(push.id, report)
+
+    def _disown(self, report: PushReport) -> None:
+        """Tell a device we let in that nobody knows its push; a stranger gets no answer, or it could make us talk."""
+        try:
+            if self._tracking.device(report.device).approved:
+                self._ports.link_of(report.device).send_cancel(report.device, report.push, "no such push")
+        except (UnknownDevice, Overloaded, TooLarge):
+            return  # the device asks again
 
     def _measure(self, push: Push) -> None:
         sent = self._chunk_sent_s.pop(push.id, None)
@@ -235,7 +245,7 @@ class Pushes:
     async def _next(self) -> _Given | None:
         now_s = self._ports.clock()
         earliest_s = min((push.deadline_s for push in self._live.values()), default=now_s + _LONGEST_WAIT_S)
-        wait_s = min(_LONGEST_WAIT_S, max(0.0, earliest_s - now_s))
+        wait_s = min(_LONGEST_WAIT_S, max(0.0, earliest_s - now_s, self._blocked_until_s - now_s))
         try:
             async with asyncio.timeout(wait_s):
                 return await self._queue.get()
@@ -244,6 +254,8 @@ class Pushes:
 
     def _due(self) -> list[Push]:
         now_s = self._ports.clock()
+        if now_s < self._blocked_until_s:
+            return []
         return [push for push in self._live.values() if push.deadline_s <= now_s]
 
     def _of_device(self, device: DeviceId) -> Push | None:
@@ -252,14 +264,20 @@ class Pushes:
     async def _advance(self, push: PushId, event: Event) -> None:
         async with self._stepping:
             current = self._live.get(push)
-            if current is not None:
+            if current is None:
+                return
+            try:
                 await self._take(step(current, event, now_s=self._ports.clock(), limits=self._limits))
+            except NotStored as error:
+                # The step is undone: no command left. The device repeats itself, and deadlines come up again.
+                self._blocked_until_s = self._ports.clock() + _LONGEST_WAIT_S
+                logger.error("push not journalled push=%d reason=%r", push, str(error))  # noqa: TRY400 - the message says all
 
     async def _take(self, taken: Step) -> None:
         before, after = self._live[taken.push.id], taken.push
-        self._live[after.id] = after
         if before.state is not after.state:
             await self._ports.store.save_push(after)
+        self._live[after.id] = after
         if after.state.is_end:
             del self._live[after.id]
             self._chunk_sent_s.pop(after.id, None)
@@ -271,7 +289,7 @@ class Pushes:
     async def _obey(self, push: Push, command: Command) -> None:
         try:
             await self._send(push, command)
-        except Overloaded as error:
+        except (Overloaded, TooLarge) as error:
             # Nothing is lost: the state's deadline offers again or ends the push.
             logger.warning("push command not sent push=%d reason=%r", push.id, str(error))
         except GatewayError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gatewayd.core.device import RunResult, SampleResult
-from gatewayd.core.errors import DeviceError, DeviceTimeout, NodeError
+from gatewayd.core.errors import DeviceError, DeviceTimeout, NodeError, Overloaded
 from gatewayd.core.model import Variant
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
@@ -15,6 +15,9 @@ from gatewayd.services.estimates import DevicePair, Estimates
 from gatewayd.services.options import Candidate, Options, Source
 from gatewayd.services.ports import DeviceLink, NodeRuntime
 from gatewayd.services.tracking import Tracking
+
+# A device computes one at a time: what waits behind so many is late, and a mute device must not hold up everybody.
+MAX_RUNNING = 16
 
 T = TypeVar("T")
 
@@ -126,7 +129,9 @@ class Runner:
         return sample
 
     async def _guarded(self, device: DeviceId, ask: Callable[[DeviceLink], Awaitable[T]]) -> T:
-        """Ask the device; count it as busy meanwhile, and learn when it does not answer."""
+        """Ask the device; count it as busy meanwhile, and learn when it does not answer. Raises: Overloaded, DeviceError."""
+        if self._tracking.device(device).running >= MAX_RUNNING:
+            raise Overloaded(f"{device} has {MAX_RUNNING} requests running: try again later")
         self._tracking.began(device)
         try:
             return await ask(self._link_of(device))

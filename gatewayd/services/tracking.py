@@ -6,11 +6,12 @@ store; what devices say of themselves is told again by them.
 
 import asyncio
 import heapq
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gatewayd.core.device import Born, DeviceView, KnownDevice, LinkKind, Lost, Profile, Report
-from gatewayd.core.errors import DeviceError, UnknownDevice
+from gatewayd.core.device import RUNNING, Born, DeviceView, KnownDevice, LinkKind, Lost, Profile, Report, Slot
+from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.services.estimates import Estimates
@@ -20,6 +21,9 @@ from gatewayd.services.ports import Clock, DeviceLink, DeviceStore, Notify
 MAX_PINGS = 32
 _PING_TIMEOUT_S = 5.0
 _TICK_S = 0.5
+_STORE_RETRY_S = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class _Tracked:
     report: Report | None = None
     running: int = 0
     note: str = ""
+    runs: tuple[tuple[ModelName, int], ...] = ()
     desired: dict[ModelName, int] = field(default_factory=dict)
 
     @property
@@ -79,6 +84,7 @@ class Tracking:
         self._clock = clock
         self._wall_clock = wall_clock
         self._devices: dict[DeviceId, _Tracked] = {}
+        self._holders: dict[tuple[ModelName, int], set[DeviceId]] = {}
         self._unsaved: asyncio.Queue[DeviceId] = asyncio.Queue()
         self._ping_due: list[tuple[float, DeviceId]] = []
         self._pinged: set[DeviceId] = set()
@@ -100,6 +106,10 @@ class Tracking:
         """Return one snapshot. Raises: UnknownDevice."""
         return self._view(self._tracked(device))
 
+    def holding(self, model: ModelName, version: int) -> tuple[DeviceView, ...]:
+        """Return a snapshot of the devices that run that version, by id."""
+        return tuple(self._view(self._devices[key]) for key in sorted(self._holders.get((model, version), ())))
+
     def handle(self, event: Born | Lost) -> None:
         """Take what a link saw. A device past the limit is refused, counted and not kept."""
         match event:
@@ -109,11 +119,11 @@ class Tracking:
                 self._lost(event)
 
     async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
-        """Let a device in. Raises: UnknownDevice."""
+        """Let a device in; durable before returning. Raises: UnknownDevice, NotStored."""
         tracked = self._tracked(device)
+        await self._store.save_device(KnownDevice(device, approved=True, first_seen_at=tracked.first_seen_at))
         tracked.approved = True
         tracked.note = f"approved by {who}"
-        await self._save(tracked)
         self._announce(tracked, "approved")
         return self._view(tracked)
 
@@ -147,6 +157,7 @@ class Tracking:
         changed = tracked.report != event.report
         tracked.connected, tracked.silent, tracked.heard_s = True, False, self._clock()
         tracked.link, tracked.report = event.link, event.report
+        self._hold(tracked, event.report.slots)
         if event.device not in self._pinged:
             self._pinged.add(event.device)
             heapq.heappush(self._ping_due, (self._clock(), event.device))
@@ -154,16 +165,37 @@ class Tracking:
             self._announce(tracked, "online" if came else "report")
 
     def _joined(self, device: DeviceId) -> _Tracked | None:
-        if len(self._devices) >= self._options.max_devices:
+        if len(self._devices) >= self._options.max_devices and not self._made_room():
             limit = f"devices.max_devices is {self._options.max_devices}"
             self._notify(InputRefused("devices", "too_many", f"{device} is not let in: {limit}"))
             return None
-        tracked = _Tracked(device, self._options.open_join, self._wall_clock())
-        if not tracked.approved:
+        tracked = self._devices[device] = _Tracked(device, self._options.open_join, self._wall_clock())
+        if tracked.approved:
+            self._unsaved.put_nowait(device)
+        else:
             tracked.note = "waits for approval"
-        self._devices[device] = tracked
-        self._unsaved.put_nowait(device)
         return tracked
+
+    def _made_room(self) -> bool:
+        """Forget the oldest device that nobody let in, an absent one first: strangers must not keep others out."""
+        strangers = [each for each in self._devices.values() if not each.approved]
+        if not strangers:
+            return False
+        gone = next((each for each in strangers if not each.connected), strangers[0])
+        self._hold(gone, ())
+        del self._devices[gone.id]
+        return True
+
+    def _hold(self, tracked: _Tracked, slots: Sequence[Slot]) -> None:
+        """Keep the index of who runs what in step with the device's report."""
+        for held in tracked.runs:
+            self._holders[held].discard(tracked.id)
+            if not self._holders[held]:
+                del self._holders[held]
+        runs = {(slot.model, slot.version) for slot in slots if slot.state in RUNNING}
+        tracked.runs = tuple((model, version) for model, version in runs if model is not None and version is not None)
+        for held in tracked.runs:
+            self._holders.setdefault(held, set()).add(tracked.id)
 
     def _lost(self, event: Lost) -> None:
         tracked = self._devices.get(event.device)
@@ -177,17 +209,24 @@ class Tracking:
 
     async def _save_new(self) -> None:
         while True:
-            await self._save(self._devices[await self._unsaved.get()])
+            tracked = self._devices[await self._unsaved.get()]
+            while not await self._saved(tracked):  # noqa: ASYNC110 - a disk tells nobody when it has room again
+                await asyncio.sleep(_STORE_RETRY_S)
 
-    async def _save(self, tracked: _Tracked) -> None:
-        await self._store.save_device(KnownDevice(tracked.id, tracked.approved, tracked.first_seen_at))
+    async def _saved(self, tracked: _Tracked) -> bool:
+        try:
+            await self._store.save_device(KnownDevice(tracked.id, tracked.approved, tracked.first_seen_at))
+        except NotStored as error:
+            logger.error("device not stored yet device=%s reason=%r", tracked.id, str(error))  # noqa: TRY400 - the message says all
+            return False
+        return True
 
     async def _ping_all(self, link: DeviceLink, tasks: asyncio.TaskGroup) -> None:
         free = asyncio.Semaphore(MAX_PINGS)
         while True:
             while self._ping_due and self._ping_due[0][0] <= self._clock():
                 _, device = heapq.heappop(self._ping_due)
-                if not self._devices[device].connected:
+                if device not in self._devices or not self._devices[device].connected:
                     self._pinged.discard(device)
                     continue
                 await free.acquire()
@@ -197,23 +236,32 @@ class Tracking:
     async def _ping(self, link: DeviceLink, device: DeviceId, free: asyncio.Semaphore) -> None:
         try:
             self._estimates.saw_ping(device, await link.ping(device, timeout_s=_PING_TIMEOUT_S))
-            self._heard(self._devices[device])
+            self._heard(device)
         except DeviceError:
             self._estimates.saw_failure(device)
-            self._missed(self._devices[device])
+            self._missed(device)
+        except (
+            NodeError,
+            CallerError,
+        ) as error:  # our own queue is full, or the broker's limit too small: not its fault
+            logger.warning("ping not sent device=%s reason=%r", device, str(error))
         finally:
             free.release()
             heapq.heappush(self._ping_due, (self._clock() + self._options.ping_every_s, device))
 
-    def _heard(self, tracked: _Tracked) -> None:
+    def _heard(self, device: DeviceId) -> None:
+        tracked = self._devices.get(device)
+        if tracked is None:
+            return
         tracked.heard_s = self._clock()
         if tracked.silent:
             tracked.silent = False
             self._announce(tracked, "answers again")
 
-    def _missed(self, tracked: _Tracked) -> None:
-        quiet_s = self._clock() - tracked.heard_s
-        if tracked.online and quiet_s >= self._options.absent_after_s:
+    def _missed(self, device: DeviceId) -> None:
+        tracked = self._devices.get(device)
+        quiet_s = self._clock() - tracked.heard_s if tracked else 0.0
+        if tracked is not None and tracked.online and quiet_s >= self._options.absent_after_s:
             tracked.silent = True
             self._announce(tracked, f"offline: no answer for {quiet_s:.0f} s")
 

@@ -23,6 +23,7 @@ from gatewayd.core.names import DeviceId, RequestId
 from gatewayd.core.request import NODE, Privacy, Target
 from gatewayd.core.tensor import DType, Tensor
 from gatewayd.services.inference import _likeliest
+from gatewayd.services.running import MAX_RUNNING
 from tests.services.world import CAPABILITIES, DEVICE_RUNS, EXPECTED, MIC, NODE_RUNS, World, world
 
 DEVICE = Target(DeviceId("dev-1"))
@@ -224,3 +225,23 @@ async def test_a_version_that_no_engine_runs_says_which_tried(tmp_path: Path) ->
         await w.add()
         with pytest.raises(NoPlacement, match=r"no variant runs on the node \(tflite-int8 on litert: python: no such"):
             await w.inference.infer(w.request())
+
+
+async def test_a_device_with_its_hands_full_is_not_asked(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        _install(w, await w.add())
+        await w.join()
+        for _ in range(MAX_RUNNING):
+            w.tracking.began(w.device.id)
+        result = await w.inference.infer(w.request(prefer=DEVICE))
+        assert result.ran_on == NODE
+        assert f"dev-1 has {MAX_RUNNING} requests running" in result.reason
+
+
+async def test_a_request_pinned_to_the_node_looks_at_no_device(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        _install(w, await w.add())
+        await w.join()
+        await w.inference.infer(w.request(pin=NODE))
+        options = w.decisions.why(RequestId("r1")).placement.options
+        assert [option.target for option in options] == [NODE]

@@ -3,12 +3,21 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.core.device import PushPhase, Slot, SlotState
-from gatewayd.core.errors import Conflict, Forbidden, GatewayError, UnknownDevice, UnknownModel
+from gatewayd.core.device import PushPhase, PushReport, Slot, SlotState
+from gatewayd.core.errors import (
+    Conflict,
+    Forbidden,
+    GatewayError,
+    NotStored,
+    Overloaded,
+    TooLarge,
+    UnknownDevice,
+    UnknownModel,
+)
 from gatewayd.core.events import PushMoved
-from gatewayd.core.names import DeviceId, parse_model_ref
+from gatewayd.core.names import DeviceId, PushId, parse_model_ref
 from gatewayd.core.push import PushState
-from tests.services.world import CAPABILITIES, EMPTY, World, running, world
+from tests.services.world import CAPABILITIES, EMPTY, World, locked, running, world
 
 MODEL_BYTES = bytes(range(256)) * 10  # three chunks of the device's 1,024 bytes
 KWS = parse_model_ref("kws")
@@ -182,3 +191,59 @@ async def test_a_device_that_works_on_a_push_nobody_knows_is_told_to_stop(tmp_pa
         w.device.sent.clear()
         w.device.send_offer(w.device.id, w.device.offered)  # type: ignore[arg-type] # it was offered above
         assert w.device.sent[-1] == "cancel: no such push"
+
+
+@pytest.mark.parametrize("failure", [Overloaded("full"), TooLarge("over the broker's limit")])
+async def test_a_flood_of_reports_about_unknown_pushes_harms_nobody(tmp_path: Path, failure: GatewayError) -> None:
+    async with world(tmp_path) as w:
+        w.device.birth()
+        stray = PushReport(w.device.id, PushId(77), PushPhase.WRITTEN)
+        w.pushes.handle(stray)
+        w.pushes.handle(replace(stray, device=DeviceId("nobody")))
+        assert w.device.sent == []  # strangers get no answer
+        await w.tracking.approve(w.device.id, who="ann")
+        w.pushes.handle(stray)
+        assert w.device.sent == ["cancel: no such push"]
+        w.device.send_fails = failure
+        w.pushes.handle(stray)
+
+
+async def test_the_same_bytes_under_another_version_are_pushed(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        first = await w.add(MODEL_BYTES)
+        second = await w.add(MODEL_BYTES)
+        assert first.variants[0].digest == second.variants[0].digest
+        w.device.slots = (Slot(0, SlotState.ACTIVE, first.model, 1, first.variants[0].digest), EMPTY[1])
+        await w.join()
+        async with running(w.pushes):
+            ended = await w.ended(await w.pushes.start(w.device.id, parse_model_ref("kws@2"), who="ann"))
+        assert ended.state is PushState.ACCEPTED
+
+
+async def test_a_disk_that_takes_nothing_for_a_while_delays_pushes_and_ends_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path, busy_timeout_s=0.01) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        async with running(w.pushes):
+            w.device.silent_at = PushPhase.WRITTEN
+            push = await w.pushes.start(w.device.id, KWS, who="ann")
+            with locked(tmp_path):
+                for _ in range(20):
+                    w.clock.now_s += 1
+                    with pytest.raises(NotStored):
+                        await w.store.save_push(push)
+                assert [each.id for each in w.pushes.live()] == [push.id]
+            while w.pushes.live():
+                await w.store.recent(1)
+                w.clock.now_s += 1
+        assert (await w.ended(push)).state is PushState.FAILED
+
+
+async def test_a_push_that_cannot_be_journalled_is_not_begun(tmp_path: Path) -> None:
+    async with world(tmp_path, busy_timeout_s=0.01) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        with locked(tmp_path), pytest.raises(NotStored):
+            await w.pushes.start(w.device.id, KWS, who="ann")
+        assert w.pushes.live() == ()
+        assert w.device.sent == []

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.core.errors import UnknownDevice
+from gatewayd.core.device import Slot, SlotState
+from gatewayd.core.errors import NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
-from gatewayd.core.names import DeviceId
-from tests.services.world import PROFILE, World, world
+from gatewayd.core.names import DeviceId, Digest
+from tests.services.world import EMPTY, MODEL, PROFILE, World, locked, world
 
 
 async def _until(condition: object, w: World) -> None:
@@ -42,12 +43,66 @@ async def test_approval_survives_a_restart(tmp_path: Path) -> None:
         assert (view.approved, view.online, view.report) == (True, False, None)
 
 
-async def test_a_new_device_is_remembered_without_being_approved(tmp_path: Path) -> None:
+async def test_only_devices_let_in_are_stored(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         w.device.birth()
-        await _until(lambda: w.estimates.link(w.device.id).quality().rtt_s != 0, w)
+        before = w.estimates.link(w.device.id)
+        await _until(lambda: w.estimates.link(w.device.id) != before, w)
+        assert list(await w.store.load_devices()) == []
         await w.tracking.approve(w.device.id, who="ann")
         assert [known.device for known in await w.store.load_devices()] == [w.device.id]
+
+
+async def test_a_device_that_joins_while_the_disk_is_full_is_stored_later(tmp_path: Path) -> None:
+    async with world(tmp_path, open_join=True, busy_timeout_s=0.01) as w:
+        with locked(tmp_path):
+            w.device.birth()
+            with pytest.raises(NotStored):
+                await w.tracking.approve(w.device.id, who="ann")
+        assert w.tracking.device(w.device.id).note == ""
+        assert await w.tracking.approve(w.device.id, who="ann")
+
+
+async def test_an_approval_that_was_not_stored_did_not_happen(tmp_path: Path) -> None:
+    async with world(tmp_path, busy_timeout_s=0.01) as w:
+        w.device.birth()
+        with locked(tmp_path), pytest.raises(NotStored):
+            await w.tracking.approve(w.device.id, who="ann")
+        assert not w.tracking.device(w.device.id).approved
+
+
+async def test_strangers_make_room_for_others_and_never_push_out_who_was_let_in(tmp_path: Path) -> None:
+    async with world(tmp_path, max_devices=2) as w:
+        await w.join()
+        for name in ("ghost-1", "ghost-2", "ghost-3"):
+            w.device.id = DeviceId(name)
+            w.device.birth()
+        assert [view.id for view in w.tracking.devices()] == ["dev-1", "ghost-3"]
+
+
+async def test_who_runs_what_follows_the_reports(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.join()
+        assert w.tracking.holding(MODEL, 1) == ()
+        w.device.slots = (Slot(0, SlotState.ACTIVE, MODEL, 1, Digest("ab" * 32)), EMPTY[1])
+        w.device.birth()
+        assert [view.id for view in w.tracking.holding(MODEL, 1)] == ["dev-1"]
+        w.device.slots = EMPTY
+        w.device.birth()
+        assert w.tracking.holding(MODEL, 1) == ()
+
+
+async def test_a_device_that_answers_no_ping_for_long_counts_as_offline_until_it_answers(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.join()
+        w.device.answers = False
+        w.clock.now_s += 100
+        await _until(lambda: not w.tracking.device(w.device.id).online, w)
+        w.device.answers = True
+        w.clock.now_s += 100
+        await _until(lambda: w.tracking.device(w.device.id).online, w)
+        whats = [event.what for event in w.events if isinstance(event, DeviceChanged)]
+        assert whats[-2:] == ["offline: no answer for 100 s", "answers again"]
 
 
 async def test_coming_and_going_is_announced_once(tmp_path: Path) -> None:
@@ -62,7 +117,7 @@ async def test_coming_and_going_is_announced_once(tmp_path: Path) -> None:
 
 async def test_devices_past_the_limit_are_refused_and_counted(tmp_path: Path) -> None:
     async with world(tmp_path, max_devices=1) as w:
-        w.device.birth()
+        await w.join()
         w.device.id = DeviceId("dev-2")
         w.device.birth()
         assert [view.id for view in w.tracking.devices()] == ["dev-1"]

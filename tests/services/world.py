@@ -5,9 +5,10 @@ The fakes keep their ports' contracts; `FakeDevice` answers as docs/device-proto
 
 import asyncio
 import hashlib
+import sqlite3
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -143,6 +144,7 @@ class FakeDevice:
     output: bytes = EXPECTED
     received: bytearray = field(default_factory=bytearray)
     offered: Offer | None = None
+    send_fails: Exception | None = None
     sent: list[str] = field(default_factory=list)
     samples: int = 0
 
@@ -214,6 +216,8 @@ class FakeDevice:
     def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
         assert device == self.id
         assert push
+        if self.send_fails is not None:
+            raise self.send_fails
         self.sent.append(f"cancel: {reason}")
 
     def _hold(self, state: SlotState) -> None:
@@ -305,11 +309,15 @@ async def world(
     max_devices: int = 10,
     read: ModelReader | None = None,
     reference: ReferenceRuns | None = None,
+    busy_timeout_s: float = 5.0,
 ) -> AsyncIterator[World]:
     """Open a world on the files of `folder`; opening it again is a restart of the gateway."""
     clock, events, served, estimates = ManualClock(), list[GatewayEvent](), list[Served](), Estimates()
     runtime, trial, device = FakeRuntime(), FakeTrial(), FakeDevice()
-    async with open_store(folder / "db.sqlite") as store, open_artifacts(folder / "artifacts") as artifacts:
+    async with (
+        open_store(folder / "db.sqlite", busy_timeout_s=busy_timeout_s) as store,
+        open_artifacts(folder / "artifacts") as artifacts,
+    ):
         ports = CatalogPorts(store, artifacts, read or _read_model, trial, events.append, lambda: 1.7e9, reference)
         catalog = Catalog(ports)
         tracking = Tracking(
@@ -340,6 +348,17 @@ async def world(
             clock, store, artifacts, runtime, trial, device, events, served, catalog, tracking, pushes, inference, decisions,
             estimates,
         )  # fmt: skip
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the database as another program would: nothing can be written meanwhile."""
+    other = sqlite3.connect(folder / "db.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.close()
 
 
 @asynccontextmanager
