@@ -119,3 +119,10 @@ async def test_a_retired_number_is_not_given_again(tmp_path: Path) -> None:
         await w.add(b"two")
         await w.catalog.retire(MODEL, 2, who="ann", why="")
         assert (await w.add(b"three")).number == 3
+
+
+async def test_the_same_bytes_uploaded_twice_and_at_once_are_stored_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        versions = await asyncio.gather(*(w.add(b"the same") for _ in range(5)))
+        assert sorted(version.number for version in versions) == [1, 2, 3, 4, 5]
+        assert set(await w.artifacts.digests()) == {versions[0].variants[0].digest}
