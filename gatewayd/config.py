@@ -4,25 +4,35 @@ The classes below are the config file: a field is an option, its default what ho
 option is explained in `config/gatewayd.yaml`. Nothing here opens a socket or reads another file than the one named.
 """
 
-import re
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from gatewayd.config_errors import ConfigError, problem_lines
+from gatewayd.config_values import (
+    AnyPort,
+    FilePath,
+    Host,
+    NodeName,
+    Port,
+    Seconds,
+    Section,
+    Version,
+    Weight,
+    host_name,
+    one_level,
+    reply_prefix,
+    topic,
+    within,
+)
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.cost import Weights
 from gatewayd.core.retry import Retry
@@ -35,85 +45,10 @@ _MIB = 2**20
 _GIB = 2**30
 
 
-def _host_name() -> str:
-    return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().lower()).strip("-_")[:63] or "gateway"
-
-
-def _from_config_folder(path: Path, info: ValidationInfo) -> Path:
-    if not path.name or "\0" in str(path):
-        raise ValueError("names no file or directory: write a path, or null where that is allowed")
-    return Path(info.context["folder"], path) if info.context else path
-
-
-def _one_level(text: str) -> str:
-    return _matched(text, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "must be 1–63 letters, digits, '_', '.' or '-'")
-
-
-def _topic(text: str) -> str:
-    return _matched(
-        text,
-        r"[^/+#$\s\0][^+#\s\0]{0,127}(?<!/)",
-        "must be topic levels without '+', '#', blanks or a '/' at either end",
-    )
-
-
-def _reply_prefix(text: str) -> str:
-    return _matched(
-        text, r"[^/+#$\s\0][^+#\s\0]{0,126}/", "must be topic levels that end in '/', without '+', '#' or blanks"
-    )
-
-
-def _address(text: str) -> str:
-    return _matched(
-        text, r"[A-Za-z0-9_.:%-]{1,253}", "must be a host name or an IP address (the port is an option of its own)"
-    )
-
-
-def _matched(text: str, pattern: str, rule: str) -> str:
-    if re.fullmatch(pattern, text):
-        return text
-    raise ValueError(f"{text!r:.60} {rule}")
-
-
-def _within(low: float, high: float) -> AfterValidator:
-    """Bound a number; unlike pydantic's own constraints, the error names both ends."""
-
-    def check(number: float) -> float:
-        if low <= number <= high:
-            return number
-        size = "small" if number < low else "large"
-        raise ValueError(f"{number} is too {size} ({low}–{high})")
-
-    return AfterValidator(check)
-
-
-Port = Annotated[int, _within(1, 65535)]
-AnyPort = Annotated[int, _within(0, 65535)]
-Seconds = Annotated[float, _within(0.1, 86_400)]
-Weight = Annotated[float, _within(0, 1e9)]
-Host = Annotated[str, AfterValidator(_address)]
-FilePath = Annotated[Path, Field(strict=False), AfterValidator(_from_config_folder)]
-NodeName = Annotated[
-    str, BeforeValidator(lambda name: _host_name() if name is None else name), AfterValidator(_one_level)
-]
-Version = Annotated[Literal["5", "3.1.1", "auto"], BeforeValidator(lambda version: "5" if version == 5 else version)]  # noqa: PLR2004 - unquoted in YAML it is a number
-
-
-class Section(BaseModel):
-    """A mapping of the file. Immutable; a key it does not know is a problem; left empty, it holds its defaults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nothing_means_defaults(cls, given: object) -> object:
-        return {} if given is None else given
-
-
 class Node(Section):
     """This gateway. `name` null: the machine's host name."""
 
-    name: NodeName = Field(default_factory=_host_name)
+    name: NodeName = Field(default_factory=host_name)
     data_dir: FilePath = Path("/var/lib/gatewayd")
 
 
@@ -153,12 +88,12 @@ class Mqtt(Section):
     host: Host = "127.0.0.1"
     port: Port = 1883
     version: Version = "auto"
-    prefix: Annotated[str, AfterValidator(_topic)] = "gatewayd"
+    prefix: Annotated[str, AfterValidator(topic)] = "gatewayd"
     username: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     password_file: FilePath | None = None
-    keepalive_s: Annotated[int, _within(5, 3600)] = 30
-    max_payload_bytes: Annotated[int, _within(1024, 64 * _MIB)] = _MIB
-    reply_prefixes: tuple[Annotated[str, AfterValidator(_reply_prefix)], ...] = Field(
+    keepalive_s: Annotated[int, within(5, 3600)] = 30
+    max_payload_bytes: Annotated[int, within(1024, 64 * _MIB)] = _MIB
+    reply_prefixes: tuple[Annotated[str, AfterValidator(reply_prefix)], ...] = Field(
         ("gatewayd-reply/", "reply/"), max_length=32, strict=False
     )
     tls: Tls | None = None
@@ -193,7 +128,7 @@ class Http(Section):
 
     host: Host = "127.0.0.1"
     port: AnyPort = 8080
-    max_body_bytes: Annotated[int, _within(1024, _GIB)] = 8 * _MIB
+    max_body_bytes: Annotated[int, within(1024, _GIB)] = 8 * _MIB
 
 
 class Coap(Section):
@@ -202,7 +137,7 @@ class Coap(Section):
     enabled: bool = True
     host: Host = "127.0.0.1"
     port: AnyPort = 5683
-    max_payload_bytes: Annotated[int, _within(1024, 8 * _MIB)] = 256 * 1024
+    max_payload_bytes: Annotated[int, within(1024, 8 * _MIB)] = 256 * 1024
 
 
 class Engine(Section):
@@ -215,9 +150,9 @@ class Engine(Section):
 class NodeRuntime(Section):
     """Inference on the node. `memory_limit_bytes` 0: none; `queue_limit` requests wait per model at most."""
 
-    max_loaded: Annotated[int, _within(1, 256)] = 8
-    queue_limit: Annotated[int, _within(1, 10_000)] = 64
-    memory_limit_bytes: Annotated[int, _within(0, 1024 * _GIB)] = 0
+    max_loaded: Annotated[int, within(1, 256)] = 8
+    queue_limit: Annotated[int, within(1, 10_000)] = 64
+    memory_limit_bytes: Annotated[int, within(0, 1024 * _GIB)] = 0
     trial_timeout_s: Seconds = 30.0
 
 
@@ -228,7 +163,7 @@ class Devices(Section):
     profiles_dir: FilePath | None = None
     ping_every_s: Seconds = 30.0
     absent_after_s: Seconds = 90.0
-    max_devices: Annotated[int, _within(1, 10_000)] = 1000
+    max_devices: Annotated[int, within(1, 10_000)] = 1000
 
     @field_validator("absent_after_s")
     @classmethod
@@ -261,10 +196,10 @@ BUILT_IN_CLASSES: Mapping[str, ClassWeights] = {
 class Requests(Section):
     """Inference requests. Classes of the file are added to the built-in ones, or replace those of the same name."""
 
-    default_deadline_ms: Annotated[int, _within(1, 3_600_000)] = 5000
-    max_deadline_ms: Annotated[int, _within(1, 3_600_000)] = 60_000
-    decisions_kept: Annotated[int, _within(1, 1_000_000)] = 1000
-    classes: dict[Annotated[str, AfterValidator(_one_level)], ClassWeights] = Field(
+    default_deadline_ms: Annotated[int, within(1, 3_600_000)] = 5000
+    max_deadline_ms: Annotated[int, within(1, 3_600_000)] = 60_000
+    decisions_kept: Annotated[int, within(1, 1_000_000)] = 1000
+    classes: dict[Annotated[str, AfterValidator(one_level)], ClassWeights] = Field(
         dict(BUILT_IN_CLASSES), max_length=64
     )
 
@@ -299,12 +234,12 @@ class Pushes(Section):
     self_test_s: Seconds = Limits().self_test_s
     trial_s: Seconds = Limits().trial_s
     absence_s: Seconds = Limits().absence_s
-    max_concurrent: Annotated[int, _within(1, 1000)] = 8
-    tries: Annotated[int, _within(1, 100)] = Retry().tries
+    max_concurrent: Annotated[int, within(1, 1000)] = 8
+    tries: Annotated[int, within(1, 100)] = Retry().tries
     retry_s: Seconds = Retry().first_s
     retry_max_s: Seconds = Retry().most_s
-    quarantine_after: Annotated[int, _within(1, 1000)] = Retry().quarantine_after
-    air_share: Annotated[float, _within(0.05, 1)] = AirRules().share
+    quarantine_after: Annotated[int, within(1, 1000)] = Retry().quarantine_after
+    air_share: Annotated[float, within(0.05, 1)] = AirRules().share
 
     @field_validator("retry_max_s")
     @classmethod
@@ -325,10 +260,39 @@ class Pushes(Section):
         return Limits(self.offer_s, self.stall_s, self.verify_s, self.self_test_s, self.trial_s, self.absence_s)
 
 
+class Registry(Section):
+    """What becomes of versions that nobody uses. `keep_retired_s` is how long a retired one can be brought back."""
+
+    collect_every_s: Seconds = 86_400.0
+    keep_retired_s: Annotated[float, within(0, 366 * 86_400)] = 7 * 86_400.0
+
+
+class Sources(Section):
+    """Where models come from by themselves. `folder` null: none is watched."""
+
+    folder: FilePath | None = None
+    look_every_s: Seconds = 5.0
+    allow_local_addresses: bool = False
+
+
+class Plugin(Section):
+    """A compiler plugin. `python` null: the daemon's own interpreter."""
+
+    python: FilePath | None = None
+
+
+class Plugins(Section):
+    """Compiler plugins, each under the interpreter that has its tool."""
+
+    int8: Plugin = Plugin()
+    ethos_u: Plugin = Plugin()
+    timeout_s: Seconds = 300.0
+
+
 class Bounds(Section):
     """What is refused for its size, wherever it comes from."""
 
-    max_model_bytes: Annotated[int, _within(1024, _GIB)] = 8 * _MIB
+    max_model_bytes: Annotated[int, within(1024, _GIB)] = 8 * _MIB
 
 
 class Log(Section):
@@ -349,6 +313,9 @@ class Config(Section):
     devices: Devices = Devices()
     requests: Requests = Field(default_factory=Requests)
     pushes: Pushes = Pushes()
+    registry: Registry = Registry()
+    sources: Sources = Sources()
+    plugins: Plugins = Plugins()
     limits: Bounds = Bounds()
     log: Log = Log()
 

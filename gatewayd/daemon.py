@@ -9,56 +9,38 @@ import contextlib
 import gc
 import logging
 import os
-import random
-import secrets
 import signal
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import assert_never
 
 from gatewayd import __version__
 from gatewayd.adapters import systemd
-from gatewayd.adapters.artifacts import Artifacts, open_artifacts
+from gatewayd.adapters.artifacts import open_artifacts
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
-from gatewayd.adapters.keys import Keys, open_keys
+from gatewayd.adapters.keys import open_keys
 from gatewayd.adapters.logs import configure_logging, fields, log_event
 from gatewayd.adapters.metrics import Metrics
-from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.mqtt_connection import MqttConnection
-from gatewayd.adapters.store import Store, open_store
+from gatewayd.adapters.store import open_store
 from gatewayd.adapters.workers import Workers
-from gatewayd.api.services import Node, Requests, Services
 from gatewayd.api.table import Api
 from gatewayd.api.verb import Caller, Role
+from gatewayd.assembly import Core, assemble
 from gatewayd.config import Config
-from gatewayd.core.airtime import AirRules
-from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused
-from gatewayd.core.names import DeviceId
 from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.coap import serve_coap
 from gatewayd.edges.http import serve_http
 from gatewayd.edges.mqtt import MqttEdge
 from gatewayd.links.mqtt import MqttDeviceLink
-from gatewayd.parts import engine_specs, load_profiles, mqtt_options, tracking_options, trial_limits, worker_limits
-from gatewayd.services.catalog import Catalog, CatalogPorts
-from gatewayd.services.decisions import Decisions
-from gatewayd.services.desires import DesirePorts, Desires
-from gatewayd.services.estimates import Estimates
-from gatewayd.services.inference import Inference
-from gatewayd.services.options import OptionFinder
+from gatewayd.parts import engine_specs, mqtt_options, worker_limits
 from gatewayd.services.ports import DeviceLink
-from gatewayd.services.preflight import Preflight
-from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
-from gatewayd.services.renting import Renting
-from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking
 from gatewayd.startup import listening, made_folder
-from gatewayd.wire.tflite import read_model
 from gatewayd.wire.topics import Topics
 
 logger = logging.getLogger(__name__)
@@ -135,36 +117,11 @@ class _Events:
 
 
 @dataclass(frozen=True, slots=True)
-class _Core:
-    """The services, wired."""
-
-    catalog: Catalog
-    tracking: Tracking
-    desires: Desires
-    pushes: Pushes
-    renting: Renting
-    preflight: Preflight
-    services: Services
-
-    def device_event(self, event: DeviceEvent) -> None:
-        """Take what a link saw: tracking first, so that pushes see the device's new report."""
-        self.preflight.handle(event, self.pushes.live())
-        match event:
-            case Born() | Lost():
-                self.tracking.handle(event)
-                self.pushes.handle(event)
-            case PushReport():
-                self.pushes.handle(event)
-            case _:
-                assert_never(event)
-
-
-@dataclass(frozen=True, slots=True)
 class _Daemon:
     """The running parts."""
 
     config: Config
-    core: _Core
+    core: Core
     connection: MqttConnection
     edge: MqttEdge
     link: MqttDeviceLink
@@ -181,6 +138,7 @@ class _Daemon:
                 "tracking": self.core.tracking.run(self.link),
                 "pushes": self.core.pushes.run(),
                 "watchdog": _watchdog(),
+                **self.core.registry.loops(),
             }
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
@@ -226,7 +184,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         Workers(artifacts.path, engine_specs(config), clock=time.monotonic, limits=worker_limits(config))
     )
     keys = open_keys(data_dir / "keys")
-    core = _core(config, store, artifacts, workers, events, connection, links, keys)
+    core = assemble(config, store, artifacts, workers, events, connection, links, keys)
     trackers.append(core.tracking)
     link = MqttDeviceLink(
         connection, topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
@@ -236,6 +194,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     await core.tracking.load()
     await core.desires.load()
     await core.pushes.load()
+    await core.registry.collecting.load()
     api = Api(core.services)
     edge = MqttEdge(
         api,
@@ -272,78 +231,6 @@ async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExi
     )
     ports["http_port"] = await listening(stack, server, section="http", host=http.host, port=http.port)
     return ports
-
-
-def _core(
-    config: Config,
-    store: Store,
-    artifacts: Artifacts,
-    workers: Workers,
-    events: _Events,
-    connection: MqttConnection,
-    links: list[DeviceLink],
-    keys: Keys,
-) -> _Core:
-    def link_of(_: DeviceId) -> DeviceLink:
-        return links[0]
-
-    estimates = Estimates()
-    trials = ModelTrials(artifacts.path, engine_specs(config), limits=trial_limits(config))
-    catalog = Catalog(CatalogPorts(store, artifacts, read_model, trials, events, time.time))
-    tracking = Tracking(
-        store=store,
-        estimates=estimates,
-        profiles=load_profiles(config.devices.profiles_dir),
-        options=tracking_options(config),
-        notify=events,
-        clock=time.monotonic,
-        wall_clock=time.time,
-    )
-    desires = Desires(
-        DesirePorts(store, events, time.monotonic, time.time, random.random),
-        tracking=tracking,
-        retry=config.pushes.retry,
-    )
-    preflight = Preflight(catalog=catalog, tracking=tracking)
-    pushes = Pushes(
-        PushPorts(store, artifacts, keys, link_of, events, time.monotonic, time.time),
-        catalog=catalog,
-        tracking=tracking,
-        estimates=estimates,
-        desires=desires,
-        options=PushOptions(
-            config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), preflight.fit
-        ),
-    )
-    renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
-    decisions = Decisions(config.requests.decisions_kept)
-    inference = Inference(
-        catalog=catalog,
-        finder=OptionFinder(
-            tracking=tracking,
-            estimates=estimates,
-            runtime=workers,
-            classes=config.requests.weights,
-            fitter=preflight.fit,
-        ),
-        runner=Runner(runtime=workers, link_of=link_of, tracking=tracking, estimates=estimates),
-        decisions=decisions,
-        notify=events,
-        clock=time.monotonic,
-        on_served=renting.served,
-    )
-    node = Node(config.node.name, __version__, time.monotonic(), time.monotonic, lambda: connection.connected)
-    services = Services(inference, catalog, tracking, pushes, decisions, _requests(config), node, keys, preflight)
-    return _Core(catalog, tracking, desires, pushes, renting, preflight, services)
-
-
-def _requests(config: Config) -> Requests:
-    return Requests(
-        time.monotonic,
-        lambda: secrets.token_hex(8),
-        config.requests.default_deadline_ms / 1000,
-        config.requests.max_deadline_ms / 1000,
-    )
 
 
 async def _with_broker(config: Config, stack: AsyncExitStack) -> tuple[Config, EmbeddedBroker | None]:

@@ -30,6 +30,8 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.links": ("gatewayd.core", "gatewayd.wire"),
     "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker.framing"),
     "gatewayd.worker": (),
+    "gatewayd.plugins": (),
+    "gatewayd.daemon_registry": ("gatewayd",),
     "gatewayd.sim": (
         "gatewayd.core",
         "gatewayd.wire",
@@ -39,13 +41,15 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     ),
     "gatewayd.demo": ("gatewayd.adapters.mqtt_prompt", "gatewayd.places"),
     "gatewayd.places": (),
-    "gatewayd.config": ("gatewayd.config_errors", "gatewayd.core", "gatewayd.wire"),
+    "gatewayd.config": ("gatewayd.config_errors", "gatewayd.config_values", "gatewayd.core", "gatewayd.wire"),
+    "gatewayd.config_values": (),
     "gatewayd.config_errors": ("gatewayd.core",),
     "gatewayd.config_files": ("gatewayd.config", "gatewayd.config_errors"),
     "gatewayd.startup": ("gatewayd.core",),
     "gatewayd.__main__": ("gatewayd",),
     "gatewayd.daemon": ("gatewayd",),
     "gatewayd.parts": ("gatewayd",),
+    "gatewayd.assembly": ("gatewayd",),
     "gatewayd": (),
 }
 

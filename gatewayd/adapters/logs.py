@@ -17,13 +17,16 @@ from typing import TextIO, assert_never
 
 from gatewayd.core.events import (
     AliasMoved,
+    ArtifactsCollected,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
     ModelAdded,
     PushMoved,
+    RegistryEvent,
     RequestFailed,
     RequestServed,
+    VersionRetired,
 )
 from gatewayd.core.update import Push
 
@@ -103,10 +106,8 @@ def log_event(event: GatewayEvent) -> None:
             _EVENTS.log(level, "push", extra=_push_fields(push))
         case DeviceChanged(device, online, what):
             _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
-        case ModelAdded(model, version):
-            _EVENTS.info("model added", extra=fields(version=f"{model}@{version}"))
-        case AliasMoved(model, alias, version):
-            _EVENTS.info("alias moved", extra=fields(alias=f"{model}:{alias}", version=version))
+        case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
+            _log_registry(event)
         case InputRefused(where, code, message):
             _EVENTS.warning("input refused", extra=fields(where=where, code=code, reason=message))
         case _:
@@ -117,6 +118,21 @@ def _push_fields(push: Push) -> dict[str, dict[str, object]]:
     version = f"{push.model}@{push.version}"
     line = {"id": push.id, "device": push.device, "version": version, "state": push.state.value}
     return fields(**line, offset=push.offset, size=push.size_bytes, reason=push.reason or None)
+
+
+def _log_registry(event: RegistryEvent) -> None:
+    match event:
+        case ModelAdded(model, version):
+            _EVENTS.info("model added", extra=fields(version=f"{model}@{version}"))
+        case AliasMoved(model, alias, None):
+            _EVENTS.info("alias removed", extra=fields(alias=f"{model}:{alias}"))
+        case AliasMoved(model, alias, version):
+            _EVENTS.info("alias moved", extra=fields(alias=f"{model}:{alias}", version=version))
+        case VersionRetired(model, version, retired):
+            what = "version retired" if retired else "version restored"
+            _EVENTS.info(what, extra=fields(version=f"{model}@{version}"))
+        case ArtifactsCollected(count, size_bytes):
+            _EVENTS.info("artifacts collected", extra=fields(count=count, bytes=size_bytes))
 
 
 def _priority(level: int, *, journal: bool) -> str:

@@ -20,6 +20,7 @@ from prometheus_client import (
 
 from gatewayd.core.events import (
     AliasMoved,
+    ArtifactsCollected,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
@@ -27,6 +28,7 @@ from gatewayd.core.events import (
     PushMoved,
     RequestFailed,
     RequestServed,
+    VersionRetired,
 )
 from gatewayd.core.names import PushId
 from gatewayd.core.request import Target
@@ -77,6 +79,12 @@ class Metrics:
         )
         self._models_added = Counter("gatewayd_models_added_total", "Versions admitted.", registry=self._registry)
         self._aliases_moved = Counter("gatewayd_alias_moves_total", "Moves of aliases.", registry=self._registry)
+        self._retirements = Counter(
+            "gatewayd_retirements_total", "Versions retired or brought back.", registry=self._registry
+        )
+        self._collected = Counter(
+            "gatewayd_artifacts_collected_bytes_total", "Bytes of artifacts removed.", registry=self._registry
+        )
         self._device_changes = Counter(
             "gatewayd_device_changes_total",
             "Devices that came, went or changed what they hold.",
@@ -107,6 +115,10 @@ class Metrics:
                 self._models_added.inc()
             case AliasMoved():
                 self._aliases_moved.inc()
+            case VersionRetired():
+                self._retirements.inc()
+            case ArtifactsCollected():
+                self._collected.inc(event.size_bytes)
             case DeviceChanged():
                 self._device_changes.inc()
             case _:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from gatewayd.api import devices, fit, inference, keys, models, node, pushes
+from gatewayd.api import building, devices, fit, inference, keys, models, node, pushes, registry, sources
 from gatewayd.api.models import ModelMetadata, metadata
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller
@@ -17,7 +17,18 @@ from gatewayd.wire.tensors import InferenceBody
 
 VERBS: Mapping[str, AnyVerb] = {
     verb.name: verb
-    for verb in (*models.VERBS, *fit.VERBS, *devices.VERBS, *pushes.VERBS, *inference.VERBS, *keys.VERBS, *node.VERBS)
+    for verb in (
+        *models.VERBS,
+        *registry.VERBS,
+        *sources.VERBS,
+        *building.VERBS,
+        *fit.VERBS,
+        *devices.VERBS,
+        *pushes.VERBS,
+        *inference.VERBS,
+        *keys.VERBS,
+        *node.VERBS,
+    )
 }
 
 # Reading this much JSON takes about 2 ms; beyond it the loop is not held up.

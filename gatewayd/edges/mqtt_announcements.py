@@ -9,19 +9,22 @@ from typing import assert_never
 
 from gatewayd.core.events import (
     AliasMoved,
+    ArtifactsCollected,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
     ModelAdded,
     PushMoved,
+    RegistryEvent,
     RequestFailed,
     RequestServed,
+    VersionRetired,
 )
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import measured_document
 from gatewayd.wire.topics import Topics
 
-_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved
+_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | RegistryEvent
 
 
 def online_message(topics: Topics, *, version: str, since: float) -> Message:
@@ -51,16 +54,27 @@ def _event(event: _Told) -> tuple[str, dict[str, object]]:
             return "push", _push(event)
         case DeviceChanged(device, online, what):
             return "device", {"device": device, "online": online, "what": what}
-        case ModelAdded(model, version):
-            return "model", {"what": "added", "model": model, "version": version}
-        case AliasMoved(model, alias, version):
-            return "model", {"what": "alias moved", "model": model, "alias": alias, "version": version}
+        case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
+            return "model", _registry(event)
         case RequestServed():
             return "request", _served(event)
         case RequestFailed():
             return "request", _failed(event)
         case _:
             assert_never(event)
+
+
+def _registry(event: RegistryEvent) -> dict[str, object]:
+    match event:
+        case ModelAdded(model, version):
+            return {"what": "added", "model": model, "version": version}
+        case AliasMoved(model, alias, place):
+            what = "alias moved" if place is not None else "alias removed"
+            return {"what": what, "model": model, "alias": alias, "version": place}
+        case VersionRetired(model, version, retired):
+            return {"what": "retired" if retired else "brought back", "model": model, "version": version}
+        case ArtifactsCollected(count, size_bytes):
+            return {"what": "artifacts collected", "count": count, "size": size_bytes}
 
 
 def _push(event: PushMoved) -> dict[str, object]:

@@ -9,6 +9,7 @@ from gatewayd.adapters.metrics import LabelCap, Metrics
 from gatewayd.core.cost import Costs
 from gatewayd.core.events import (
     AliasMoved,
+    ArtifactsCollected,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
@@ -16,6 +17,7 @@ from gatewayd.core.events import (
     PushMoved,
     RequestFailed,
     RequestServed,
+    VersionRetired,
 )
 from gatewayd.core.names import DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured, Target
@@ -58,6 +60,8 @@ EVENTS: tuple[GatewayEvent, ...] = (
     DeviceChanged(CAM, online=True, what="born"),
     ModelAdded(KWS, 1),
     AliasMoved(KWS, "stable", 1),
+    VersionRetired(KWS, 1, retired=True),
+    ArtifactsCollected(2, 300),
     InputRefused("http", "bad_request", "x"),
 )
 
@@ -100,6 +104,8 @@ def test_every_kind_of_event_is_counted() -> None:
             "gatewayd_inputs_refused_total code=bad_request where=http": 1,
             "gatewayd_models_added_total": 1,
             "gatewayd_alias_moves_total": 1,
+            "gatewayd_retirements_total": 1,
+            "gatewayd_artifacts_collected_bytes_total": 300,
             "gatewayd_device_changes_total": 1,
             "gatewayd_devices_online": 3,
             "gatewayd_build_info version=0.1.0": 1,
