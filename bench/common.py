@@ -7,7 +7,7 @@ import socket
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,7 +240,7 @@ def ratio(found: Mapping[str, Sequence[float]], above: str, below: str) -> float
 
 
 @contextmanager
-def children(*servers: Server):  # noqa: ANN201 - a generator of what was given
+def children(*servers: Server) -> Iterator[tuple[Server, ...]]:
     """Wait for all servers, and end them all whatever happens."""
     try:
         for server in servers:

@@ -12,6 +12,7 @@ from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import Artifacts
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
+from gatewayd.adapters.reference_runs import EngineRuns
 from gatewayd.adapters.store import Store
 from gatewayd.adapters.workers import Workers
 from gatewayd.api.services import Node, Requests, Services
@@ -19,6 +20,7 @@ from gatewayd.config import Config
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
 from gatewayd.core.names import DeviceId
+from gatewayd.daemon_registry import RegistryParts, registry_parts
 from gatewayd.parts import engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.decisions import Decisions
@@ -47,6 +49,7 @@ class Core:
     renting: Renting
     preflight: Preflight
     services: Services
+    registry: RegistryParts
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
@@ -55,6 +58,8 @@ class Core:
             case Born() | Lost():
                 self.tracking.handle(event)
                 self.pushes.handle(event)
+                if isinstance(event, Born):
+                    self.registry.collecting.saw(event)
             case PushReport():
                 self.pushes.handle(event)
             case _:
@@ -114,6 +119,9 @@ def assemble(config: Config, means: Means) -> Core:
         clock=time.monotonic,
         on_served=renting.served,
     )
+    registry = registry_parts(
+        config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
+    )
     services = Services(
         inference,
         catalog,
@@ -125,14 +133,21 @@ def assemble(config: Config, means: Means) -> Core:
         _node(config, means),
         means.keys,
         preflight,
+        registry.collecting,
+        registry.uploads,
+        registry.fetching,
+        registry.building,
     )
-    return Core(catalog, tracking, desires, pushes, renting, preflight, services)
+    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry)
 
 
 def _catalog(config: Config, means: Means) -> Catalog:
     trials = ModelTrials(means.artifacts.path, engine_specs(config), limits=trial_limits(config))
+    references = EngineRuns(means.artifacts.path, engine_specs(config))
     return Catalog(
-        CatalogPorts(means.store, means.artifacts, read_model, trials, means.notify, time.time, means.workers)
+        CatalogPorts(
+            means.store, means.artifacts, read_model, trials, means.notify, time.time, means.workers, references
+        )
     )
 
 

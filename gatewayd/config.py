@@ -4,15 +4,12 @@ The classes below are the config file: a field is an option, its default what ho
 option is explained in `config/gatewayd.yaml`. Nothing here opens a socket or reads another file than the one named.
 """
 
-import re
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationError,
     ValidationInfo,
@@ -22,7 +19,9 @@ from pydantic import (
 from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
 from gatewayd.config_http import AnyPort, Host, Http
-from gatewayd.config_types import FilePath, Seconds, Section, matched, one_level, within
+from gatewayd.config_sources import Plugins, Registry, Sources
+from gatewayd.config_types import FilePath, Seconds, Section, one_level, within
+from gatewayd.config_values import NodeName, Port, Version, Weight, host_name, reply_prefix, topic
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.cost import Weights
 from gatewayd.core.retry import Retry
@@ -35,36 +34,10 @@ _MIB = 2**20
 _GIB = 2**30
 
 
-def _host_name() -> str:
-    return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().lower()).strip("-_")[:63] or "gateway"
-
-
-def _topic(text: str) -> str:
-    return matched(
-        text,
-        r"[^/+#$\s\0][^+#\s\0]{0,127}(?<!/)",
-        "must be topic levels without '+', '#', blanks or a '/' at either end",
-    )
-
-
-def _reply_prefix(text: str) -> str:
-    return matched(
-        text, r"[^/+#$\s\0][^+#\s\0]{0,126}/", "must be topic levels that end in '/', without '+', '#' or blanks"
-    )
-
-
-Port = Annotated[int, within(1, 65535)]
-Weight = Annotated[float, within(0, 1e9)]
-NodeName = Annotated[
-    str, BeforeValidator(lambda name: _host_name() if name is None else name), AfterValidator(one_level)
-]
-Version = Annotated[Literal["5", "3.1.1", "auto"], BeforeValidator(lambda version: "5" if version == 5 else version)]  # noqa: PLR2004 - unquoted in YAML it is a number
-
-
 class Node(Section):
     """This gateway. `name` null: the machine's host name."""
 
-    name: NodeName = Field(default_factory=_host_name)
+    name: NodeName = Field(default_factory=host_name)
     data_dir: FilePath = Path("/var/lib/gatewayd")
 
 
@@ -104,12 +77,12 @@ class Mqtt(Section):
     host: Host = "127.0.0.1"
     port: Port = 1883
     version: Version = "auto"
-    prefix: Annotated[str, AfterValidator(_topic)] = "gatewayd"
+    prefix: Annotated[str, AfterValidator(topic)] = "gatewayd"
     username: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     password_file: FilePath | None = None
     keepalive_s: Annotated[int, within(5, 3600)] = 30
     max_payload_bytes: Annotated[int, within(1024, 64 * _MIB)] = _MIB
-    reply_prefixes: tuple[Annotated[str, AfterValidator(_reply_prefix)], ...] = Field(
+    reply_prefixes: tuple[Annotated[str, AfterValidator(reply_prefix)], ...] = Field(
         ("gatewayd-reply/", "reply/"), max_length=32, strict=False
     )
     tls: Tls | None = None
@@ -286,6 +259,9 @@ class Config(Section):
     devices: Devices = Devices()
     requests: Requests = Field(default_factory=Requests)
     pushes: Pushes = Pushes()
+    registry: Registry = Registry()
+    sources: Sources = Sources()
+    plugins: Plugins = Plugins()
     limits: Bounds = Bounds()
     log: Log = Log()
 

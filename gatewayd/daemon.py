@@ -151,6 +151,7 @@ class _Daemon:
                 "pushes": self.core.pushes.run(),
                 "watchdog": _watchdog(),
                 "preloading": self.core.catalog.preload_stable(self.config.node_runtime.max_loaded),
+                **self.core.registry.loops(),
             }
             if self.config.accelerators.enabled:
                 loops["accelerators"] = self.watch.run()
@@ -224,6 +225,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     await core.tracking.load()
     await core.desires.load()
     await core.pushes.load()
+    await core.registry.collecting.load()
     api = Api(core.services)
     edge = MqttEdge(
         api,

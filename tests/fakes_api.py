@@ -6,100 +6,25 @@ from dataclasses import dataclass, field, replace
 
 from gatewayd.api.services import Node, Requests, Services
 from gatewayd.api.table import Api
-from gatewayd.core.cost import Costs
 from gatewayd.core.device import (
-    Capabilities,
     DeviceView,
-    EnergySource,
-    LinkKind,
-    LinkQuality,
-    Report,
-    Sensor,
-    Slot,
-    SlotState,
 )
-from gatewayd.core.errors import GatewayError, NotFound, UnknownDevice, UnknownModel
+from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound, UnknownDevice, UnknownModel
 from gatewayd.core.fit import findings, fit
 from gatewayd.core.keys import Key, KeyState
-from gatewayd.core.model import Operator, Place, Seat, Signature, Structure, Variant, Verdict, Version
+from gatewayd.core.model import NOTHING_SAID, About, Seat, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
-from gatewayd.core.placement import Decision, Option, Placement
-from gatewayd.core.registry import AliasMove
-from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured, Target
+from gatewayd.core.placement import Decision
+from gatewayd.core.registry import AliasMove, Retirement, place_at, place_before
+from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured
 from gatewayd.core.retry import Desire, Terms
-from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
+from gatewayd.core.tensor import DType, Tensor
 from gatewayd.core.update import Push, PushState
+from gatewayd.services.building import Built
+from gatewayd.services.collecting import Collected
 from gatewayd.services.preflight import Check
-
-KWS = ModelName("kws")
-CAM = DeviceId("cam-7")
-INPUT = TensorSpec("x", DType.FP32, (1, 4))
-OUTPUT = TensorSpec("scores", DType.FP32, (1, 2))
-STRUCTURE = Structure((Operator("SOFTMAX", 1, 1), Operator("CONV_2D", 3, 2)), (INPUT,), (OUTPUT,), 1200, 800)
-VARIANT = Variant(
-    "tflite-int8",
-    Digest("a" * 64),
-    18432,
-    STRUCTURE,
-    (Verdict(Place.NODE, "litert", runs=True, reason="loads and runs", latency_s=0.0002),),
-    arena_bytes=12000,
-)
-VERSION = Version(KWS, 1, Signature((INPUT,), (OUTPUT,), ("no", "yes"), "mfcc@1"), (VARIANT,), 1_700_000_000.0, "first")
-CAPABILITIES = Capabilities(
-    board="nucleo-l4r5zi",
-    cpu="cortex-m4",
-    clock_mhz=120,
-    ram_bytes=655360,
-    flash_bytes=2097152,
-    runtime="tflm",
-    runtime_version="2.15",
-    runtime_abi=3,
-    arena_bytes=65536,
-    slot_bytes=131072,
-    chunk_bytes=1024,
-    energy_source=EnergySource.BATTERY,
-    operators=None,
-    sensors=(Sensor("mic", TensorSpec("mic", DType.INT16, (1, 4), Quantization(0.5, 0)), "mfcc@1"),),
-)
-DEVICE = DeviceView(
-    id=CAM,
-    approved=False,
-    online=True,
-    link=LinkKind.MQTT,
-    report=Report(CAPABILITIES, (Slot(0, SlotState.ACTIVE, KWS, 1, Digest("a" * 64)), Slot(1, SlotState.EMPTY)), 0.93),
-    quality=LinkQuality(0.012, 8000.0, 0.01),
-    profile=None,
-    desired=((KWS, 1),),
-)
-PUSH = Push(
-    id=PushId(7),
-    device=CAM,
-    model=KWS,
-    version=1,
-    variant="tflite-int8",
-    digest=Digest("a" * 64),
-    size_bytes=18432,
-    state=PushState.TRANSFERRING,
-    deadline_s=50.0,
-    offset=9216,
-)
-COSTS = Costs(latency_s=0.004, energy_uj=12.5, link_bytes=40.0, failure=0.01)
-DECISION = Decision(
-    RequestId("r-1"),
-    "kws",
-    1,
-    Placement(
-        (
-            Option(Target(CAM), "tflite-int8", COSTS, 9.5),
-            Option(NODE, refusal="the data must stay on the device"),
-        ),
-        "the only option",
-    ),
-    (),
-    "served",
-    Target(CAM),
-    Measured(total_s=0.005),
-)
+from gatewayd.services.uploads import Uploads
+from tests.api_values import COSTS, DECISION, DEVICE, KWS, PUSH, VERSION
 
 
 @dataclass
@@ -139,6 +64,7 @@ class FakeCatalog:
     )
     files: list[bytes] = field(default_factory=list)
     error: GatewayError | None = None
+    retired: dict[int, Retirement] = field(default_factory=dict)
 
     async def add(
         self,
@@ -149,13 +75,16 @@ class FakeCatalog:
         preprocessing: str,
         note: str,
         who: str,
+        about: About = NOTHING_SAID,
+        samples: bytes = b"",
     ) -> Version:
         if self.error is not None:
             raise self.error
         self.files.extend(files)
         number = 1 + max((v.number for v in self.kept if v.model == model), default=0)
         signature = replace(VERSION.signature, labels=tuple(labels), preprocessing=preprocessing)
-        version = replace(VERSION, model=model, number=number, signature=signature, note=f"{note} ({who})")
+        version = replace(VERSION, model=model, number=number, signature=signature, note=f"{note} ({who})", about=about)
+        assert len(samples) % 16 == 0
         self.kept.append(version)
         return version
 
@@ -165,11 +94,38 @@ class FakeCatalog:
     def aliases(self, model: ModelName) -> Mapping[Alias, int]:
         return {m.alias: m.version for m in self.moves if m.model == model and m.version is not None}
 
-    async def move_alias(self, model: ModelName, alias: Alias, version: int, *, who: str, why: str) -> AliasMove:
-        self.resolve(ModelRef(model, version=version))
+    async def move_alias(
+        self, model: ModelName, alias: Alias, version: int | None, *, who: str, why: str, expect: int | None = None
+    ) -> AliasMove:
+        if version is not None:
+            self.resolve(ModelRef(model, version=version))
+        now = self.aliases(model).get(alias, 0)
+        if expect not in {None, now}:
+            raise Conflict(f"{model}:{alias} points at {now} now")
         move = AliasMove(model, alias, version, 1_700_000_001.0, who, why)
         self.moves.append(move)
         return move
+
+    async def move_back(self, model: ModelName, alias: Alias, *, who: str, why: str) -> AliasMove:
+        before = place_before(self.moves, alias)
+        if before is None:
+            raise Conflict(f"{model}:{alias} has been nowhere else")
+        return await self.move_alias(model, alias, before, who=who, why=why)
+
+    async def meaning_at(self, model: ModelName, alias: Alias, at: float) -> AliasMove | None:
+        return place_at([move for move in self.moves if move.model == model], alias, at)
+
+    async def retire(self, model: ModelName, number: int, *, who: str, why: str) -> Version:
+        version = self.resolve(ModelRef(model, version=number))
+        self.retired[number] = Retirement(model, number, 1_700_000_002.0, who, why)
+        return version
+
+    async def bring_back(self, model: ModelName, number: int) -> Version:
+        del self.retired[number]
+        return self.resolve(ModelRef(model, version=number))
+
+    def retirement(self, version: Version) -> Retirement | None:
+        return self.retired.get(version.number)
 
     def resolve(self, ref: ModelRef) -> Version:
         for version in self.kept:
@@ -297,6 +253,32 @@ class FakePushes:
         return tuple(self.current)
 
 
+class FakeCollecting:
+    """Finds one artifact that nothing needs and one that a device holds."""
+
+    async def collect(self, *, dry_run: bool = False) -> Collected:
+        assert isinstance(dry_run, bool)
+        return Collected({Digest("b" * 64): 100}, {Digest("c" * 64): "device cam-7 holds it"}, 2, 300)
+
+
+@dataclass
+class FakeFetching:
+    """Knows one address."""
+
+    async def files(self, urls: Sequence[str], digests: Sequence[Digest]) -> list[bytes]:
+        if len(urls) != len(digests):
+            raise BadRequest("digests: each address needs its own")
+        return [url.encode() for url in urls]
+
+
+class FakeBuilding:
+    """Has built everything already."""
+
+    async def build(self, ref: ModelRef, wanted: str, *, who: str) -> Built:
+        assert (ref.name, who) == (KWS, "ann")
+        return Built(VERSION, wanted, is_new=False, is_cached=False, report="there already")
+
+
 class FakeDecisions:
     """Knows one decision."""
 
@@ -365,8 +347,14 @@ class World:
     decisions: FakeDecisions = field(default_factory=FakeDecisions)
     keys: FakeKeys = field(default_factory=FakeKeys)
     runtime: FakeNodeRuntime | None = None
+    collecting: FakeCollecting = field(default_factory=FakeCollecting)
+    fetching: FakeFetching = field(default_factory=FakeFetching)
+    building: FakeBuilding = field(default_factory=FakeBuilding)
     connected: bool = True
     ids: int = 0
+
+    def __post_init__(self) -> None:
+        self.uploads = Uploads(clock=lambda: 100.0, new_id=self.new_id, max_bytes=2**20)
 
     def new_id(self) -> str:
         self.ids += 1
@@ -384,6 +372,10 @@ class World:
             preflight=FakePreflight(self.tracking),
             node=Node("edge-1", "0.1.0", 40.0, lambda: 100.0, lambda: self.connected, self.runtime),
             keys=self.keys,
+            collecting=self.collecting,
+            uploads=self.uploads,
+            fetching=self.fetching,
+            building=self.building,
         )
 
     def api(self) -> Api:

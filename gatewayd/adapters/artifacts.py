@@ -6,8 +6,9 @@ synced. All disk work runs on threads of its own; a put that syncs does not hold
 
 import asyncio
 import os
+import re
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from hashlib import sha256
@@ -23,6 +24,7 @@ MAX_ARTIFACT_BYTES = 64 * 1024 * 1024
 """Protects memory and disk: an artifact is held whole while it is stored."""
 
 _LEFTOVER = ".part"
+_NAME = re.compile(r"[0-9a-f]{64}")
 _THREADS = 2  # one may wait for a sync while the other reads
 
 
@@ -62,6 +64,15 @@ class Artifacts:
         """Tell whether the artifact is stored. Raises: BadRequest, NodeError."""
         path = self.path(digest)
         return await self._off_loop(path.is_file)
+
+    async def digests(self) -> Mapping[Digest, int]:
+        """Return every artifact with its size in bytes."""
+        return await self._off_loop(lambda: _listed(self._root))
+
+    async def remove(self, digest: Digest) -> None:
+        """Remove the artifact; none is no error. After a power cut it may be there again. Raises: BadRequest, NodeError."""
+        path = self.path(digest)
+        await self._off_loop(lambda: _remove(path))
 
     def path(self, digest: Digest) -> Path:
         """Return where the artifact is, or would be; for those who hand a file to a process.
@@ -117,6 +128,20 @@ def _prepare(root: Path) -> None:
     _sync_directory(root.parent)
     for leftover in root.glob(f"??/*{_LEFTOVER}"):
         leftover.unlink(missing_ok=True)
+
+
+def _listed(root: Path) -> dict[Digest, int]:
+    # Names that are no digests are not ours; a folder may hold what its owner put there.
+    found = (
+        path for path in root.glob("??/*") if _NAME.fullmatch(path.name) and path.name.startswith(path.parent.name)
+    )
+    return {Digest(path.name): path.stat().st_size for path in found if path.is_file()}
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        _sync_directory(path.parent)
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -18,14 +18,18 @@ from typing import TextIO, assert_never
 from gatewayd.core.events import (
     AcceleratorChanged,
     AliasMoved,
+    ArtifactsCollected,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
     ModelAdded,
+    NodeEvent,
     PushMoved,
+    RegistryEvent,
     RequestFailed,
     RequestServed,
     VariantQuarantined,
+    VersionRetired,
     WorkerEnded,
 )
 from gatewayd.core.update import Push
@@ -91,7 +95,7 @@ def goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return stat.S_ISSOCK(status.st_mode) and environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def log_event(event: GatewayEvent) -> None:  # noqa: C901 - one case for each kind of event
+def log_event(event: GatewayEvent) -> None:
     """Write one canonical line at info; at debug, as an SD card dies of a line each: requests served, the steps of a push."""
     match event:
         case RequestServed(request, result):
@@ -106,18 +110,10 @@ def log_event(event: GatewayEvent) -> None:  # noqa: C901 - one case for each ki
             _EVENTS.log(level, "push", extra=_push_fields(push))
         case DeviceChanged(device, online, what):
             _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
-        case ModelAdded(model, version):
-            _EVENTS.info("model added", extra=fields(version=f"{model}@{version}"))
-        case AliasMoved(model, alias, version):
-            _EVENTS.info("alias moved", extra=fields(alias=f"{model}:{alias}", version=version))
-        case WorkerEnded(variant, digest, engine, reason):
-            line = fields(variant=variant, digest=digest[:12], engine=engine, reason=reason)
-            _EVENTS.warning("worker ended", extra=line)
-        case VariantQuarantined(variant, digest, reason):
-            _EVENTS.error("quarantined", extra=fields(variant=variant, digest=digest[:12], reason=reason))
-        case AcceleratorChanged(kind, present, detail, engines):
-            line = fields(kind=kind, detail=detail, engines=",".join(engines) or None)
-            _EVENTS.warning("accelerator came" if present else "accelerator went", extra=line)
+        case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
+            _log_registry(event)
+        case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
+            _log_node(event)
         case InputRefused(where, code, message):
             _EVENTS.warning("input refused", extra=fields(where=where, code=code, reason=message))
         case _:
@@ -128,6 +124,33 @@ def _push_fields(push: Push) -> dict[str, dict[str, object]]:
     version = f"{push.model}@{push.version}"
     line = {"id": push.id, "device": push.device, "version": version, "state": push.state.value}
     return fields(**line, offset=push.offset, size=push.size_bytes, reason=push.reason or None)
+
+
+def _log_registry(event: RegistryEvent) -> None:
+    match event:
+        case ModelAdded(model, version):
+            _EVENTS.info("model added", extra=fields(version=f"{model}@{version}"))
+        case AliasMoved(model, alias, None):
+            _EVENTS.info("alias removed", extra=fields(alias=f"{model}:{alias}"))
+        case AliasMoved(model, alias, version):
+            _EVENTS.info("alias moved", extra=fields(alias=f"{model}:{alias}", version=version))
+        case VersionRetired(model, version, retired):
+            what = "version retired" if retired else "version restored"
+            _EVENTS.info(what, extra=fields(version=f"{model}@{version}"))
+        case ArtifactsCollected(count, size_bytes):
+            _EVENTS.info("artifacts collected", extra=fields(count=count, bytes=size_bytes))
+
+
+def _log_node(event: NodeEvent) -> None:
+    match event:
+        case WorkerEnded(variant, digest, engine, reason):
+            line = fields(variant=variant, digest=digest[:12], engine=engine, reason=reason)
+            _EVENTS.warning("worker ended", extra=line)
+        case VariantQuarantined(variant, digest, reason):
+            _EVENTS.error("quarantined", extra=fields(variant=variant, digest=digest[:12], reason=reason))
+        case AcceleratorChanged(kind, present, detail, engines):
+            line = fields(kind=kind, detail=detail, engines=",".join(engines) or None)
+            _EVENTS.warning("accelerator came" if present else "accelerator went", extra=line)
 
 
 def _priority(level: int, *, journal: bool) -> str:

@@ -22,6 +22,7 @@ from prometheus_client import (
 from gatewayd.core.events import (
     AcceleratorChanged,
     AliasMoved,
+    ArtifactsCollected,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
@@ -31,6 +32,7 @@ from gatewayd.core.events import (
     RequestFailed,
     RequestServed,
     VariantQuarantined,
+    VersionRetired,
     WorkerEnded,
 )
 from gatewayd.core.names import PushId
@@ -82,6 +84,12 @@ class Metrics:
         )
         self._models_added = Counter("gatewayd_models_added_total", "Versions admitted.", registry=self._registry)
         self._aliases_moved = Counter("gatewayd_alias_moves_total", "Moves of aliases.", registry=self._registry)
+        self._retirements = Counter(
+            "gatewayd_retirements_total", "Versions retired or brought back.", registry=self._registry
+        )
+        self._collected = Counter(
+            "gatewayd_artifacts_collected_bytes_total", "Bytes of artifacts removed.", registry=self._registry
+        )
         self._device_changes = Counter(
             "gatewayd_device_changes_total",
             "Devices that came, went or changed what they hold.",
@@ -97,7 +105,7 @@ class Metrics:
         """Add a gauge that is read at each scrape. `name` is `gatewayd_<noun>_<unit>`; `read` must return at once."""
         Gauge(name, documentation, registry=self._registry).set_function(read)
 
-    def observe(self, event: GatewayEvent) -> None:
+    def observe(self, event: GatewayEvent) -> None:  # noqa: C901 - one case for each kind of event
         """Count one event."""
         match event:
             case RequestServed():
@@ -113,6 +121,10 @@ class Metrics:
                 self._models_added.inc()
             case AliasMoved():
                 self._aliases_moved.inc()
+            case VersionRetired():
+                self._retirements.inc()
+            case ArtifactsCollected():
+                self._collected.inc(event.size_bytes)
             case DeviceChanged():
                 self._device_changes.inc()
             case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():

@@ -13,13 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gatewayd.adapters import store_registry_rows as registry_rows
 from gatewayd.adapters import store_rows as rows
 from gatewayd.adapters.store_schema import broken, connect
+from gatewayd.core.building import Build
 from gatewayd.core.device import KnownDevice
 from gatewayd.core.errors import NodeError
 from gatewayd.core.model import Version
-from gatewayd.core.names import Alias, DeviceId, ModelName, PushId
-from gatewayd.core.registry import AliasMove
+from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
+from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.update import Push
 
@@ -62,6 +64,34 @@ class Store:
     async def alias_history(self, model: ModelName) -> Sequence[AliasMove]:
         """Return all moves of the model's aliases, oldest first."""
         return await self._transact(lambda connection: rows.alias_history(connection, model))
+
+    async def load_retirements(self) -> Sequence[Retirement]:
+        """Return which versions are retired, oldest first."""
+        return await self._transact(registry_rows.load_retirements)
+
+    async def retire(self, retirement: Retirement) -> None:
+        """Record that a version is out of use."""
+        await self._transact(lambda connection: registry_rows.retire(connection, retirement))
+
+    async def bring_back(self, model: ModelName, number: int) -> None:
+        """Record that a version is in use again."""
+        await self._transact(lambda connection: registry_rows.bring_back(connection, model, number))
+
+    async def load_holdings(self) -> Mapping[DeviceId, frozenset[Digest]]:
+        """Return what each device held when it last said so."""
+        return await self._transact(registry_rows.load_holdings)
+
+    async def save_holdings(self, device: DeviceId, digests: frozenset[Digest]) -> None:
+        """Replace what the device holds."""
+        await self._transact(lambda connection: registry_rows.save_holdings(connection, device, digests))
+
+    async def find_build(self, key: Digest) -> Build | None:
+        """Return what a compiler plugin made of the same things before."""
+        return await self._transact(lambda connection: registry_rows.find_build(connection, key))
+
+    async def save_build(self, build: Build, *, built_at: float) -> None:
+        """Insert or replace. The newest `KEPT_BUILDS` are kept."""
+        await self._transact(lambda connection: registry_rows.save_build(connection, build, built_at))
 
     async def load_devices(self) -> Sequence[KnownDevice]:
         """Return every device ever seen, the first seen first."""

@@ -7,7 +7,7 @@ the store reports as a damaged database.
 import json
 from typing import NotRequired, TypedDict
 
-from gatewayd.core.model import Forecast, Operator, Place, SelfTest, Signature, Structure, Verdict
+from gatewayd.core.model import About, Forecast, Operator, Place, SelfTest, Signature, Structure, Vector, Verdict
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 
 
@@ -55,6 +55,19 @@ class _SelfTest(TypedDict):
     seed: int
     expected: str
     tolerance: int
+
+
+class _Vector(TypedDict):
+    sample: int
+    expected: str
+    tolerance: int
+
+
+class _About(TypedDict):
+    licence: str
+    card: str
+    tags: list[tuple[str, str]]
+    source: str
 
 
 def encode_structure(structure: Structure) -> str:
@@ -150,7 +163,36 @@ def decode_self_test(text: str | None) -> SelfTest | None:
     return SelfTest(row["seed"], bytes.fromhex(row["expected"]), row["tolerance"])
 
 
-def _text(row: _Structure | _Signature | list[_Verdict] | _SelfTest) -> str:
+def encode_vectors(vectors: tuple[Vector, ...]) -> str | None:
+    """No vectors are NULL."""
+    rows = [_Vector(sample=each.sample, expected=each.expected.hex(), tolerance=each.tolerance) for each in vectors]
+    return _text(rows) if rows else None
+
+
+def decode_vectors(text: str | None) -> tuple[Vector, ...]:
+    """Read what `encode_vectors` wrote."""
+    rows: list[_Vector] = json.loads(text or "[]")
+    return tuple(Vector(row["sample"], bytes.fromhex(row["expected"]), row["tolerance"]) for row in rows)
+
+
+def encode_about(about: About) -> str | None:
+    """Nothing said is NULL."""
+    if about == About():
+        return None
+    row: _About = {"licence": about.licence, "card": about.card, "tags": list(about.tags), "source": about.source}
+    return _text(row)
+
+
+def decode_about(text: str | None) -> About:
+    """Read what `encode_about` wrote."""
+    if text is None:
+        return About()
+    row: _About = json.loads(text)
+    tags = tuple((key, value) for key, value in row["tags"])
+    return About(row["licence"], row["card"], tags, row["source"])
+
+
+def _text(row: _Structure | _Signature | list[_Verdict] | _SelfTest | list[_Vector] | _About) -> str:
     return json.dumps(row, separators=(",", ":"), allow_nan=False)
 
 

@@ -16,6 +16,10 @@ from gatewayd.core.update import Push, PushState
 KEPT_ENDED_PUSHES = 5_000
 """Protects the disk: older pushes that ended are forgotten. One takes about 400 bytes: its manifest is not kept."""
 
+_VERSION_COLUMNS = "model, number, created_at, note, signature, about, samples"
+_VARIANT_COLUMNS = (
+    "model, number, position, name, digest, size_bytes, structure, verdicts, arena_bytes, self_test, vectors"
+)
 _LAST_PUSH_ID = 2**31 - 1
 _PUSH_COLUMNS = (
     'id, device, model, version, variant, digest, size_bytes, state, "offset", reason, resumed, stream, signed, who, '
@@ -31,11 +35,13 @@ def add_version(connection: sqlite3.Connection, version: Version, moves: Iterabl
         version.created_at,
         version.note,
         codec.encode_signature(version.signature),
+        codec.encode_about(version.about),
+        version.samples,
     )
     try:
-        connection.execute("INSERT INTO versions VALUES (?, ?, ?, ?, ?)", columns)
+        connection.execute(f"INSERT INTO versions ({_VERSION_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", columns)  # noqa: S608 - constant
         connection.executemany(
-            "INSERT INTO variants VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO variants ({_VARIANT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
             [_variant_columns(version, position) for position in range(len(version.variants))],
         )
     except sqlite3.IntegrityError as error:
@@ -48,15 +54,16 @@ def add_version(connection: sqlite3.Connection, version: Version, moves: Iterabl
 
 def load_versions(connection: sqlite3.Connection) -> tuple[Version, ...]:
     """Return all versions, oldest first (by time, then name and number)."""
-    rows = connection.execute("SELECT * FROM variants ORDER BY model, number, position").fetchall()
+    rows = connection.execute(f"SELECT {_VARIANT_COLUMNS} FROM variants ORDER BY model, number, position").fetchall()  # noqa: S608 - constant
     variants = {key: tuple(map(_variant, group)) for key, group in groupby(rows, key=lambda row: (row[0], row[1]))}
-    found = connection.execute("SELECT * FROM versions ORDER BY created_at, model, number")
+    found = connection.execute(f"SELECT {_VERSION_COLUMNS} FROM versions ORDER BY created_at, model, number")  # noqa: S608 - constant
     return tuple(
         Version(
-            ModelName(model), number, codec.decode_signature(signature), variants.get((model, number), ()), at, note
+            ModelName(model), number, codec.decode_signature(signature), variants.get((model, number), ()), at, note,
+            codec.decode_about(about), None if samples is None else Digest(samples),
         )
-        for model, number, at, note, signature in found
-    )
+        for model, number, at, note, signature, about, samples in found
+    )  # fmt: skip
 
 
 def move_alias(connection: sqlite3.Connection, move: AliasMove) -> None:
@@ -202,12 +209,12 @@ def _variant_columns(version: Version, position: int) -> Sequence[str | int | No
     return (
         version.model, version.number, position, variant.name, variant.digest, variant.size_bytes,
         codec.encode_structure(variant.structure), codec.encode_verdicts(variant.verdicts),
-        variant.arena_bytes, codec.encode_self_test(variant.self_test),
+        variant.arena_bytes, codec.encode_self_test(variant.self_test), codec.encode_vectors(variant.vectors),
     )  # fmt: skip
 
 
-def _variant(row: tuple[str, int, int, str, str, int, str, str, int | None, str | None]) -> Variant:
-    _, _, _, name, digest, size, structure, verdicts, arena, self_test = row
+def _variant(row: tuple[str, int, int, str, str, int, str, str, int | None, str | None, str | None]) -> Variant:
+    _, _, _, name, digest, size, structure, verdicts, arena, self_test, vectors = row
     return Variant(
         name=name,
         digest=Digest(digest),
@@ -216,4 +223,5 @@ def _variant(row: tuple[str, int, int, str, str, int, str, str, int | None, str 
         verdicts=codec.decode_verdicts(verdicts),
         arena_bytes=arena,
         self_test=codec.decode_self_test(self_test),
+        vectors=codec.decode_vectors(vectors),
     )

@@ -1,5 +1,6 @@
 """The verbs about models, with what they answer."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -14,17 +15,17 @@ from gatewayd.api.verb import (
     Name,
     Number,
     Positional,
-    RefText,
     Result,
     Role,
     Text,
     Verb,
 )
-from gatewayd.core.errors import BadRequest, Conflict, ModelRefused, NodeError, NoPlacement, TooLarge, UnknownModel
-from gatewayd.core.model import Signature, Variant, Version
-from gatewayd.core.names import ModelName, parse_alias, parse_model_name, parse_model_ref
+from gatewayd.core.errors import BadRequest, Conflict, ModelRefused, NotFound, TooLarge, UnknownModel
+from gatewayd.core.model import About, Signature, Variant, Version
+from gatewayd.core.names import ModelName, parse_alias, parse_model_name
 from gatewayd.core.registry import AliasMove
 from gatewayd.core.tensor import TensorSpec
+from gatewayd.wire.model_manifest import MAX_CARD, MAX_FILES, MAX_TAGS, parse_tag
 
 MAX_ADD_BYTES = 24 * 2**20  # a few variants in base64; protects memory
 MAX_LABELS = 4096
@@ -52,7 +53,7 @@ class VariantRow(Result):
     """One build of a version. `arena_bytes` null: not measured; `predicted_arena_bytes` null: not predictable.
 
     `runs_on` sums the verdicts up: node and devices, node-only, device-only, refused. `accelerator` is what the file was
-    compiled for ("": nothing).
+    compiled for ("": nothing). `vectors` is how many given samples it is tested with.
     """
 
     name: str
@@ -65,10 +66,19 @@ class VariantRow(Result):
     runs_on: str
     predicted_arena_bytes: int | None
     accelerator: str
+    vectors: int = 0
+
+
+class RetirementRow(Result):
+    """When (UTC), by whom and why a version was taken out of use."""
+
+    retired_at: str
+    who: str
+    why: str
 
 
 class VersionRow(Result):
-    """One version; `created_at` is UTC."""
+    """One version; `created_at` is UTC. `retired` null: in use. `source` tells where it came from, as far as known."""
 
     model: str
     version: int
@@ -79,6 +89,11 @@ class VersionRow(Result):
     labels: list[str]
     preprocessing: str
     variants: list[VariantRow]
+    licence: str = ""
+    tags: dict[str, str] = Field(default_factory=dict)
+    source: str = ""
+    samples: str | None = None
+    retired: RetirementRow | None = None
 
 
 class MoveRow(Result):
@@ -111,47 +126,31 @@ class ModelMetadata(Result):
     outputs: list[TensorRow]
 
 
-class RepositoryRow(Result):
-    """One version in the repository's index; `reason` says whether it is in the node's memory.
+class Described(Arguments):
+    """What is told of a new version, wherever its files come from. `labels` name the elements of the first output.
 
-    Source: Triton Inference Server, "Model repository extension", "Index".
+    `samples` are float32 values of the only input, one sample after the other.
     """
 
-    name: str
-    version: str
-    state: str
-    reason: str
-
-
-class LoadModel(Arguments):
-    """Arguments of models.load. `model` is `kws` (its stable version), `kws:canary` or `kws@3`."""
-
-    model: Annotated[RefText, Positional()]
-
-
-class UnloadModel(Arguments):
-    """Arguments of models.unload."""
-
     model: Annotated[Name, Positional()]
-
-
-class Loaded(Result):
-    """What models.load and models.unload answer: how many workers hold versions of the model now."""
-
-    model: str
-    loaded: int
-
-
-class AddModel(Arguments):
-    """Arguments of models.add. `labels` name the elements of the first output."""
-
-    model: Annotated[Name, Positional()]
-    files: Annotated[tuple[FileContent, ...], Field(min_length=1, max_length=8)]
     labels: Annotated[
         tuple[Annotated[str, Field(min_length=1, max_length=128)], ...], Field(max_length=MAX_LABELS)
     ] = ()
     preprocessing: Annotated[str, Field(max_length=128)] = ""
     note: Text = ""
+    licence: Annotated[str, Field(max_length=128, description="SPDX id")] = ""
+    card: Annotated[str, Field(max_length=MAX_CARD, description="model card, Markdown")] = ""
+    tags: Annotated[tuple[str, ...], Field(max_length=MAX_TAGS, description="key=value")] = ()
+    samples: Annotated[FileContent | None, Field(description="float32 samples, for test vectors and calibration")] = (
+        None
+    )
+
+
+class AddModel(Described):
+    """Arguments of models.add. `files` come in the message, `uploads` came before in parts (upload.begin); give one of them."""
+
+    files: Annotated[tuple[FileContent, ...], Field(max_length=MAX_FILES)] = ()
+    uploads: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=MAX_FILES)] = ()
 
 
 class ListModels(Arguments):
@@ -167,25 +166,38 @@ class ModelList(Result):
 
 
 class MoveAlias(Arguments):
-    """Arguments of models.alias."""
+    """Arguments of models.alias. `expect` is the version it must point at now (0: at none), or somebody was faster."""
 
     model: Annotated[Name, Positional()]
     alias: Annotated[Name, Positional()]
     version: Annotated[Number, Positional()]
     why: Text = ""
+    expect: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
 
 
 async def add(services: Services, args: AddModel, caller: Caller) -> VersionRow:
     """Admit the files as the variants of the model's next version."""
-    version = await services.catalog.add(
+    uploaded = [services.uploads.content(each) for each in args.uploads]
+    source = "upload in parts" if args.uploads and not args.files else "upload"
+    version = await admit(services, args, [*args.files, *uploaded], source=source, who=caller.name)
+    for each in args.uploads:
+        services.uploads.cancel(each)
+    return version_row(services, version)
+
+
+async def admit(services: Services, args: Described, files: Sequence[bytes], *, source: str, who: str) -> Version:
+    """Hand files and what is told of them to the catalog. Raises: BadRequest, ModelRefused, TooLarge."""
+    tags = dict(parse_tag(each) for each in args.tags)
+    return await services.catalog.add(
         model=parse_model_name(args.model),
-        files=args.files,
+        files=files,
         labels=args.labels,
         preprocessing=args.preprocessing,
         note=args.note,
-        who=caller.name,
+        who=who,
+        about=About(args.licence, args.card, tuple(sorted(tags.items())), source),
+        samples=args.samples or b"",
     )
-    return version_row(version)
 
 
 async def list_models(services: Services, args: ListModels, caller: Caller) -> ModelList:  # noqa: ARG001 - a handler's shape
@@ -197,63 +209,39 @@ async def list_models(services: Services, args: ListModels, caller: Caller) -> M
     name = parse_model_name(args.model)
     if name not in names:
         raise UnknownModel(f"no model {name!r}; there are: {', '.join(names[:20]) or 'none'}")
-    moves = [_move_row(move) for move in await services.catalog.alias_history(name)]
+    moves = [move_row(move) for move in await services.catalog.alias_history(name)]
     return ModelList(models=[_model_row(services, name, versions, moves=moves)])
-
-
-async def load(services: Services, args: LoadModel, caller: Caller) -> Loaded:  # noqa: ARG001 - a handler's shape
-    """Load a version on the node before it is needed."""
-    version = await services.loading.load(parse_model_ref(args.model))
-    versions = [each for each in services.catalog.versions() if each.model == version.model]
-    return Loaded(model=version.model, loaded=sum(map(services.loading.is_loaded, versions)))
-
-
-async def unload(services: Services, args: UnloadModel, caller: Caller) -> Loaded:  # noqa: ARG001 - a handler's shape
-    """Let a model's workers go; its next request loads it again."""
-    await services.loading.unload(parse_model_name(args.model))
-    return Loaded(model=args.model, loaded=0)
-
-
-def repository_rows(services: Services, *, only_ready: bool) -> list[RepositoryRow]:
-    """Return the repository's index: every version can be asked, loaded or not, unless nothing runs it."""
-    rows = [_repository_row(services, version) for version in services.catalog.versions()]
-    return [row for row in rows if row.state == _READY or not only_ready]
-
-
-_READY = "READY"
-
-
-def _repository_row(services: Services, version: Version) -> RepositoryRow:
-    runs = any(verdict.runs for variant in version.variants for verdict in variant.verdicts)
-    reason = "loaded" if services.loading.is_loaded(version) else "loaded when it is asked"
-    return RepositoryRow(
-        name=version.model,
-        version=str(version.number),
-        state=_READY if runs else "UNAVAILABLE",
-        reason=reason if runs else "no engine and no device runs it",
-    )
 
 
 async def move_alias(services: Services, args: MoveAlias, caller: Caller) -> MoveRow:
     """Point an alias at a version."""
     model, alias = parse_model_name(args.model), parse_alias(args.alias)
-    move = await services.catalog.move_alias(model, alias, args.version, who=caller.name, why=args.why)
-    return _move_row(move)
+    move = await services.catalog.move_alias(
+        model, alias, args.version, who=caller.name, why=args.why, expect=args.expect
+    )
+    return move_row(move)
 
 
-def version_row(version: Version) -> VersionRow:
+def version_row(services: Services, version: Version) -> VersionRow:
     """Return the version as callers see it."""
-    signature = version.signature
+    signature, retired = version.signature, services.catalog.retirement(version)
     return VersionRow(
         model=version.model,
         version=version.number,
-        created_at=_utc(version.created_at),
+        created_at=utc(version.created_at),
         note=version.note,
         inputs=tensor_rows(signature.inputs),
         outputs=tensor_rows(signature.outputs),
         labels=list(signature.labels),
         preprocessing=signature.preprocessing,
         variants=[_variant_row(variant) for variant in version.variants],
+        licence=version.about.licence,
+        tags=dict(version.about.tags),
+        source=version.about.source,
+        samples=version.samples,
+        retired=RetirementRow(retired_at=utc(retired.retired_at), who=retired.who, why=retired.why)
+        if retired
+        else None,
     )
 
 
@@ -275,7 +263,7 @@ def tensor_rows(specs: tuple[TensorSpec, ...]) -> list[TensorRow]:
 
 
 def _model_row(services: Services, name: ModelName, versions: tuple[Version, ...], *, moves: list[MoveRow]) -> ModelRow:
-    rows = [version_row(version) for version in versions if version.model == name]
+    rows = [version_row(services, version) for version in versions if version.model == name]
     return ModelRow(model=name, aliases=dict(services.catalog.aliases(name)), versions=rows, moves=moves)
 
 
@@ -301,17 +289,20 @@ def _variant_row(variant: Variant) -> VariantRow:
         runs_on=variant.runs_on.value,
         predicted_arena_bytes=variant.structure.forecast.host_bytes if variant.structure.forecast else None,
         accelerator=variant.structure.accelerator,
+        vectors=len(variant.vectors),
     )
 
 
-def _move_row(move: AliasMove) -> MoveRow:
-    moved_at = _utc(move.moved_at)
+def move_row(move: AliasMove) -> MoveRow:
+    """Return the move as callers see it."""
+    moved_at = utc(move.moved_at)
     return MoveRow(
         model=move.model, alias=move.alias, version=move.version, moved_at=moved_at, who=move.who, why=move.why
     )
 
 
-def _utc(seconds: float) -> str:
+def utc(seconds: float) -> str:
+    """Return a wall time as people and programs read it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
@@ -323,7 +314,7 @@ VERBS: tuple[AnyVerb, ...] = (
         VersionRow,
         add,
         Role.ADMIN,
-        errors=(BadRequest, ModelRefused, TooLarge),
+        errors=(BadRequest, Conflict, ModelRefused, NotFound, TooLarge),
         max_bytes=MAX_ADD_BYTES,
     ),
     Verb(
@@ -342,24 +333,6 @@ VERBS: tuple[AnyVerb, ...] = (
         MoveAlias,
         MoveRow,
         move_alias,
-        Role.OPERATOR,
-        errors=(BadRequest, UnknownModel),
-    ),
-    Verb(
-        "models.load",
-        "Load a version on the node before it is needed",
-        LoadModel,
-        Loaded,
-        load,
-        Role.OPERATOR,
-        errors=(BadRequest, NoPlacement, NodeError, UnknownModel),
-    ),
-    Verb(
-        "models.unload",
-        "Let a model's workers go; its next request loads it again",
-        UnloadModel,
-        Loaded,
-        unload,
         Role.OPERATOR,
         errors=(BadRequest, Conflict, UnknownModel),
     ),

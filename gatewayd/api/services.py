@@ -10,7 +10,7 @@ from typing import Protocol
 from gatewayd.core.accelerator import Found
 from gatewayd.core.device import DeviceView
 from gatewayd.core.keys import Key
-from gatewayd.core.model import Seat, Version
+from gatewayd.core.model import NOTHING_SAID, About, Seat, Version
 from gatewayd.core.names import (
     Alias,
     DeviceId,
@@ -22,12 +22,15 @@ from gatewayd.core.names import (
     parse_model_ref,
 )
 from gatewayd.core.placement import Decision
-from gatewayd.core.registry import AliasMove
+from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.update import Push
+from gatewayd.services.building import Built
+from gatewayd.services.collecting import Collected
 from gatewayd.services.ports import Clock
 from gatewayd.services.preflight import Check
+from gatewayd.services.uploads import UploadState
 from gatewayd.wire.tensors import InferenceBody
 
 
@@ -50,6 +53,8 @@ class CatalogService(Protocol):
         preprocessing: str,
         note: str,
         who: str,
+        about: About = NOTHING_SAID,
+        samples: bytes = b"",
     ) -> Version:
         """Admit the next version. Raises: BadRequest, ModelRefused, TooLarge."""
 
@@ -59,8 +64,25 @@ class CatalogService(Protocol):
     def aliases(self, model: ModelName) -> Mapping[Alias, int]:
         """Return where the model's aliases point."""
 
-    async def move_alias(self, model: ModelName, alias: Alias, version: int, *, who: str, why: str) -> AliasMove:
-        """Point `alias` at `version`. Raises: UnknownModel."""
+    async def move_alias(
+        self, model: ModelName, alias: Alias, version: int | None, *, who: str, why: str, expect: int | None = None
+    ) -> AliasMove:
+        """Point `alias` at `version` (None: remove it). Raises: UnknownModel, Conflict."""
+
+    async def move_back(self, model: ModelName, alias: Alias, *, who: str, why: str) -> AliasMove:
+        """Point `alias` where it was before its last move. Raises: UnknownModel, Conflict."""
+
+    async def meaning_at(self, model: ModelName, alias: Alias, at: float) -> AliasMove | None:
+        """Return the move that decided what the alias meant at wall time `at`."""
+
+    async def retire(self, model: ModelName, number: int, *, who: str, why: str) -> Version:
+        """Take a version out of use. Raises: UnknownModel, Conflict."""
+
+    async def bring_back(self, model: ModelName, number: int) -> Version:
+        """Take it into use again. Raises: UnknownModel, Conflict."""
+
+    def retirement(self, version: Version) -> Retirement | None:
+        """Return when, by whom and why the version was retired."""
 
     def resolve(self, ref: ModelRef) -> Version:
         """Return the version that `ref` names now. Raises: UnknownModel."""
@@ -80,6 +102,46 @@ class LoadingService(Protocol):
 
     async def unload(self, model: ModelName) -> int:
         """Let the model's workers go. Raises: UnknownModel, Conflict."""
+
+
+class CollectingService(Protocol):
+    """Garbage collection of artifacts."""
+
+    async def collect(self, *, dry_run: bool = False) -> Collected:
+        """Remove what nothing needs."""
+
+
+class UploadsService(Protocol):
+    """Files that arrive in parts."""
+
+    def begin(self, *, size_bytes: int, digest: Digest) -> UploadState:
+        """Announce a file. Raises: TooLarge, Overloaded."""
+
+    def part(self, upload: str, *, offset: int, content: bytes) -> UploadState:
+        """Take the next bytes. Raises: NotFound, Conflict, TooLarge."""
+
+    async def end(self, upload: str) -> UploadState:
+        """Check size and digest. Raises: NotFound, Conflict, BadRequest."""
+
+    def cancel(self, upload: str) -> None:
+        """Forget it."""
+
+    def content(self, upload: str) -> bytes:
+        """Return the bytes of an ended upload. Raises: NotFound, Conflict."""
+
+
+class FetchingService(Protocol):
+    """Files from addresses."""
+
+    async def files(self, urls: Sequence[str], digests: Sequence[Digest]) -> list[bytes]:
+        """Return the files' bytes. Raises: BadRequest, and what the fetcher raises."""
+
+
+class BuildingService(Protocol):
+    """Compiler plugins."""
+
+    async def build(self, ref: ModelRef, wanted: str, *, who: str) -> Built:
+        """Build the variant that a device or target calls for."""
 
 
 class TrackingService(Protocol):
@@ -233,3 +295,7 @@ class Services:
     node: Node
     keys: KeysService
     preflight: PreflightService
+    collecting: CollectingService
+    uploads: UploadsService
+    fetching: FetchingService
+    building: BuildingService

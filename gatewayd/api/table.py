@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from gatewayd.api import devices, fit, inference, keys, models, node, pushes
-from gatewayd.api.models import ModelMetadata, RepositoryRow, metadata, repository_rows
+from gatewayd.api import building, devices, fit, inference, keys, loading, models, node, pushes, registry, sources
+from gatewayd.api.loading import RepositoryRow, repository_rows
+from gatewayd.api.models import ModelMetadata, metadata
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller
 from gatewayd.core.errors import NotFound
@@ -17,7 +18,19 @@ from gatewayd.wire.tensors import InferenceBody
 
 VERBS: Mapping[str, AnyVerb] = {
     verb.name: verb
-    for verb in (*models.VERBS, *fit.VERBS, *devices.VERBS, *pushes.VERBS, *inference.VERBS, *keys.VERBS, *node.VERBS)
+    for verb in (
+        *models.VERBS,
+        *registry.VERBS,
+        *sources.VERBS,
+        *building.VERBS,
+        *loading.VERBS,
+        *fit.VERBS,
+        *devices.VERBS,
+        *pushes.VERBS,
+        *inference.VERBS,
+        *keys.VERBS,
+        *node.VERBS,
+    )
 }
 
 # Reading this much JSON takes about 2 ms; beyond it the loop is not held up.

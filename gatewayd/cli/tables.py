@@ -5,6 +5,7 @@ from functools import singledispatch
 
 from pydantic import BaseModel
 
+from gatewayd.api.building import BuildRow
 from gatewayd.api.devices import DeviceList, DeviceRow, SlotRow
 from gatewayd.api.fit import FitReport
 from gatewayd.api.inference import Answer, CostsRow, Explanation, MeasuredRow, OptionRow
@@ -12,6 +13,7 @@ from gatewayd.api.keys import ExportedKeys, KeyList
 from gatewayd.api.models import ModelList, ModelRow, VariantRow, VersionRow
 from gatewayd.api.node import Status, WorkerRow
 from gatewayd.api.pushes import PushList, PushRow
+from gatewayd.api.registry import Collection, History, Meaning, ShownVersion
 from gatewayd.core.model import RunsOn
 
 _SHOWN_VALUES = 8  # of an output; --json shows all
@@ -74,6 +76,69 @@ def _version(version: VersionRow) -> str:
     return _table(_VERSION_HEAD, [_version_cells(version, aliases=[])])
 
 
+@text_of.register
+def _shown(version: ShownVersion) -> str:
+    tags = ", ".join(f"{key}={value}" for key, value in version.tags.items())
+    retired = version.retired
+    facts = (
+        ("licence", version.licence),
+        ("tags", tags),
+        ("preprocessing", version.preprocessing),
+        ("source", version.source),
+        ("retired", f"{retired.retired_at} by {retired.who}: {retired.why}" if retired else ""),
+    )
+    lines = [f"{name}: {value}" for name, value in facts if value]
+    verdicts = [
+        (variant.name, verdict.place, verdict.engine, "runs" if verdict.runs else "refused", verdict.reason)
+        for variant in version.variants
+        for verdict in variant.verdicts
+    ]
+    return "\n".join(
+        [
+            _table(_VERSION_HEAD, [_version_cells(version, aliases=version.aliases)]),
+            *lines,
+            "",
+            _table(("VARIANT", "PLACE", "ENGINE", "VERDICT", "REASON"), verdicts),
+            *(["", version.card] if version.card else []),
+        ]
+    )
+
+
+@text_of.register
+def _history(result: History) -> str:
+    moves = [
+        (move.moved_at, f"{move.model}:{move.alias}", str(move.version or "removed"), move.who, move.why)
+        for move in result.moves
+    ]
+    return _table(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else "never moved"
+
+
+@text_of.register
+def _meaning(result: Meaning) -> str:
+    if result.move is None:
+        return f"{result.model}:{result.alias} did not exist at {result.at}"
+    meant = f"{result.model}@{result.version}" if result.version else "nothing: it was removed"
+    why = f": {result.move.why}" if result.move.why else ""
+    return f"{result.model}:{result.alias} at {result.at} meant {meant} (by {result.move.who}, {result.move.moved_at}{why})"
+
+
+@text_of.register
+def _collection(result: Collection) -> str:
+    done = "would be removed" if result.dry_run else "removed"
+    lines = [f"{len(result.removed)} artifacts {done}, {size_text(result.removed_bytes)}"]
+    lines += [f"{row.digest[:12]} kept: {row.reason}" for row in result.kept]
+    return "\n".join([*lines, f"{result.kept_count} artifacts stay, {size_text(result.kept_bytes)}"])
+
+
+@text_of.register
+def _built(result: BuildRow) -> str:
+    made = "built" if result.is_new else "there already"
+    lines = [f"{result.variant} {made}: {result.report}", _version(result.version)]
+    if result.fits is not None:
+        lines += [f"{result.device}: {'fits' if result.fits else 'does not fit: ' + '; '.join(result.obstacles)}"]
+    return "\n".join(lines)
+
+
 def _aliases(model: ModelRow, version: VersionRow) -> list[str]:
     return sorted(alias for alias, number in model.aliases.items() if number == version.version)
 
@@ -82,7 +147,8 @@ def _version_cells(version: VersionRow, *, aliases: Sequence[str]) -> tuple[str,
     inputs = ", ".join(f"{tensor.datatype} {tensor.shape}" for tensor in version.inputs)
     variants = ", ".join(_variant_text(variant) for variant in version.variants)
     named = ", ".join(aliases) or "-"
-    return (version.model, str(version.version), named, version.created_at, inputs, variants, version.note)
+    number = f"{version.version} (retired)" if version.retired else str(version.version)
+    return (version.model, number, named, version.created_at, inputs, variants, version.note)
 
 
 def _variant_text(variant: VariantRow) -> str:

@@ -36,6 +36,7 @@ _NOUNS: Mapping[str, str] = {
     "devices": "the devices",
     "pushes": "pushes to devices",
     "keys": "the keys that sign what devices install",
+    "upload": "model files in parts",
 }
 
 

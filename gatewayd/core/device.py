@@ -79,7 +79,7 @@ class Capabilities:
 
     `arena_bytes` is the RAM it gives to the tensor arena, `slot_bytes` the largest artifact a slot takes,
     `chunk_bytes` the largest chunk its receive buffer takes, `deflate_bits` says that it decodes DEFLATE with a window of so
-    many bits (9..15).
+    many bits (9..15). `accelerator` is its NPU, such as `ethos-u55-128` ("": none).
     """
 
     board: str
@@ -97,6 +97,7 @@ class Capabilities:
     operators: frozenset[str] | None
     sensors: tuple[Sensor, ...]
     deflate_bits: int | None = None
+    accelerator: str = ""
 
     def sensor(self, name: str) -> Sensor | None:
         """Return the sensor of that name."""

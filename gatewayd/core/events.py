@@ -51,11 +51,28 @@ class ModelAdded:
 
 @dataclass(frozen=True, slots=True)
 class AliasMoved:
-    """An alias points elsewhere now."""
+    """An alias points elsewhere now; `version` None: it was removed."""
 
     model: ModelName
     alias: str
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRetired:
+    """A version was taken out of use, or (`retired` false) brought back."""
+
+    model: ModelName
     version: int
+    retired: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactsCollected:
+    """Artifacts that nothing needs were removed."""
+
+    count: int
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +114,5 @@ class AcceleratorChanged:
 
 
 NodeEvent = WorkerEnded | VariantQuarantined | AcceleratorChanged
-GatewayEvent = (
-    RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved | InputRefused | NodeEvent
-)
+RegistryEvent = ModelAdded | AliasMoved | VersionRetired | ArtifactsCollected
+GatewayEvent = RequestServed | RequestFailed | PushMoved | DeviceChanged | RegistryEvent | InputRefused | NodeEvent

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gatewayd.core.arena_need import NOTHING_LEARNED, Beliefs, Need
+from gatewayd.core.building import NPU_CONFIGS, is_for_npu
 from gatewayd.core.device import Capabilities, Slot, SlotState
 from gatewayd.core.model import Operator, Place, Variant, Version
 from gatewayd.core.names import ModelName
@@ -85,10 +86,10 @@ def room_for(slots: Sequence[Slot], model: ModelName, *, one_slot: bool = False)
     return ""
 
 
-def _preference(variant: Variant) -> tuple[bool, int, int, str]:
+def _preference(variant: Variant) -> tuple[bool, bool, int, int, str]:
     """Integer kernels are several times faster on a core without a wide FPU, and int8 weights a quarter of the size."""
     is_float = not all(each.dtype.is_integer for each in variant.structure.inputs)
-    return is_float, variant.size_bytes, variant.arena_bytes or 0, variant.name
+    return is_float, not is_for_npu(variant.structure), variant.size_bytes, variant.arena_bytes or 0, variant.name
 
 
 def _obstacles(variant: Variant, device: Capabilities, need: Need) -> Iterator[str]:
@@ -102,6 +103,7 @@ def _obstacles(variant: Variant, device: Capabilities, need: Need) -> Iterator[s
         given = _given(device.arena_bytes, need.arena_bytes)
         yield f"needs a {need.arena_bytes:,}-byte arena{how}, the device gives {given}"
     yield from _operator_obstacles(variant, device)
+    yield from _npu_obstacles(variant, device.accelerator)
 
 
 def _engine_obstacles(variant: Variant) -> Iterator[str]:
@@ -116,9 +118,9 @@ def _engine_obstacles(variant: Variant) -> Iterator[str]:
 
 
 def _operator_obstacles(variant: Variant, device: Capabilities) -> Iterator[str]:
-    accelerator = variant.structure.accelerator
     if device.operators is None:
-        if accelerator and accelerator not in f"{device.runtime} {device.cpu}".lower():
+        accelerator = "" if _npu_of(variant) else variant.structure.accelerator
+        if accelerator and accelerator not in f"{device.runtime} {device.cpu} {device.accelerator}".lower():
             yield f"is compiled for {accelerator}, which the device does not name"
         return
     missing = [each for each in variant.structure.operators if not _supports(device.operators, each)]
@@ -142,6 +144,18 @@ def _version(told: str) -> int:
 def _named(wanted: Operator, operators: frozenset[str]) -> str:
     has_older = any(each.startswith(f"{wanted.name}:") for each in operators)
     return f"{wanted.name} version {wanted.version}" if has_older else wanted.name
+
+
+def _npu_obstacles(variant: Variant, accelerator: str) -> Iterator[str]:
+    """What was built for an NPU runs on that one only, and without it not at all."""
+    npu = _npu_of(variant)
+    if npu and npu != accelerator:
+        yield f"is compiled for the NPU {npu}, the device has {accelerator or 'none'}"
+
+
+def _npu_of(variant: Variant) -> str:
+    """Return the NPU that the variant was built for; "" for another variant, or a file that does not say for which."""
+    return variant.name if is_for_npu(variant.structure) and variant.name in NPU_CONFIGS else ""
 
 
 def _given(given: int, needed: int) -> str:

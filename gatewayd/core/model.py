@@ -103,6 +103,31 @@ class SelfTest:
 
 
 @dataclass(frozen=True, slots=True)
+class Vector:
+    """What a variant answers to one of its version's samples: the first output in the variant's dtype, or its beginning.
+
+    `sample` numbers the sample in the version's blob; each element may differ by `tolerance` units, as in a self-test.
+    """
+
+    sample: int
+    expected: bytes
+    tolerance: int
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What people say of a version: a licence (SPDX), a model card in Markdown, tags (key, value), and where it came from."""
+
+    licence: str = ""
+    card: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    source: str = ""
+
+
+NOTHING_SAID = About()
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """What trying a model file in child processes found. `arena_bytes` and `self_test` None: no TFLM here."""
 
@@ -144,6 +169,7 @@ class Variant:
     verdicts: tuple[Verdict, ...]
     arena_bytes: int | None = None
     self_test: SelfTest | None = None
+    vectors: tuple[Vector, ...] = ()
 
     @property
     def runs_on(self) -> RunsOn:
@@ -166,7 +192,10 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An immutable release; `number` is also the anti-rollback sequence. `created_at` is wall time in seconds since 1970."""
+    """An immutable release; `number` is also the anti-rollback sequence. `created_at` is wall time in seconds since 1970.
+
+    `samples` names the artifact that holds the samples it was given, one after the other, as the signature's first input.
+    """
 
     model: ModelName
     number: int
@@ -174,9 +203,16 @@ class Version:
     variants: tuple[Variant, ...]
     created_at: float
     note: str = ""
+    about: About = NOTHING_SAID
+    samples: Digest | None = None
 
     def __str__(self) -> str:
         return f"{self.model}@{self.number}"
+
+    def digests(self) -> frozenset[Digest]:
+        """Return every artifact the version names."""
+        named = {variant.digest for variant in self.variants}
+        return frozenset(named if self.samples is None else named | {self.samples})
 
     def runnable(self, place: Place) -> tuple[Variant, ...]:
         """Return the variants that run at `place`, the fastest first."""

@@ -3,7 +3,7 @@
 Readers keep the one they got; a change copies the maps it touches (1,000 versions: microseconds) and shares the rest.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gatewayd.core.errors import Conflict, UnknownModel
@@ -26,21 +26,58 @@ class AliasMove:
 
 
 @dataclass(frozen=True, slots=True)
+class Retirement:
+    """A version taken out of use. `retired_at` is wall time in seconds since 1970."""
+
+    model: ModelName
+    version: int
+    retired_at: float
+    who: str
+    why: str
+
+
+def place_at(moves: Sequence[AliasMove], alias: Alias, at: float) -> AliasMove | None:
+    """Return the move that decided what `alias` meant at wall time `at`; None when it did not exist yet.
+
+    `moves` are one model's, in the order they were made, which also decides where a clock was set back.
+    """
+    found = None
+    for move in moves:
+        if move.alias == alias and move.moved_at <= at:
+            found = move
+    return found
+
+
+def place_before(moves: Sequence[AliasMove], alias: Alias) -> int | None:
+    """Return where `alias` pointed before its last move; None when it has not been anywhere else."""
+    places = [move.version for move in moves if move.alias == alias]
+    return places[-2] if len(places) > 1 else None
+
+
+@dataclass(frozen=True, slots=True)
 class Registry:
-    """Versions by model and number, aliases by model. Treat the mappings as read-only."""
+    """Versions by model and number, aliases by model, what is retired. Treat the mappings as read-only."""
 
     _versions: Mapping[ModelName, Mapping[int, Version]] = field(default_factory=dict)
     _aliases: Mapping[ModelName, Mapping[Alias, int]] = field(default_factory=dict)
+    _retired: Mapping[tuple[ModelName, int], Retirement] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, versions: Iterable[Version], aliases: Mapping[tuple[ModelName, Alias], int]) -> "Registry":
+    def of(
+        cls,
+        versions: Iterable[Version],
+        aliases: Mapping[tuple[ModelName, Alias], int],
+        retired: Iterable[Retirement] = (),
+    ) -> "Registry":
         """Build a registry from what a store holds.
 
         Raises: Conflict on a number that stands twice; UnknownModel on an alias of a version that does not exist.
         """
-        registry = cls()
+        numbers: dict[ModelName, dict[int, Version]] = {}
         for version in versions:
-            registry = registry.with_version(version)
+            if numbers.setdefault(version.model, {}).setdefault(version.number, version) is not version:
+                raise Conflict(f"{version} stands twice")
+        registry = cls(numbers, {}, {(each.model, each.version): each for each in retired})
         for (model, alias), number in aliases.items():
             registry = registry.with_alias(model, alias, number)
         return registry
@@ -70,14 +107,45 @@ class Registry:
     def with_alias(self, model: ModelName, alias: Alias, number: int | None) -> "Registry":
         """Return a registry whose `alias` points at version `number`, or is gone (None; no error when it was not there).
 
-        Raises: UnknownModel when there is no such model or version.
+        Raises: UnknownModel when there is no such model or version; Conflict when it is retired.
         """
         if number is not None:
-            self._version(model, number)
+            self.check_in_use(self._version(model, number))
         aliases = {name: at for name, at in self._aliases.get(model, {}).items() if name != alias}
         if number is not None:
             aliases[alias] = number
         return replace(self, _aliases={**self._aliases, model: aliases})
+
+    def with_retired(self, retirement: Retirement) -> "Registry":
+        """Return a registry in which the version is retired.
+
+        Raises: UnknownModel; Conflict when it is already, or an alias names it.
+        """
+        version = self._version(retirement.model, retirement.version)
+        self.check_in_use(version)
+        named = sorted(name for name, at in self.aliases(version.model).items() if at == version.number)
+        if named:
+            raise Conflict(f"{version} is what {', '.join(named)} names: move or remove the alias first")
+        return replace(self, _retired={**self._retired, (version.model, version.number): retirement})
+
+    def without_retirement(self, model: ModelName, number: int) -> "Registry":
+        """Return a registry in which the version is in use again. Raises: UnknownModel; Conflict when it is not retired."""
+        version = self._version(model, number)
+        if self.retirement(version) is None:
+            raise Conflict(f"{version} is not retired")
+        kept = {key: each for key, each in self._retired.items() if key != (model, number)}
+        return replace(self, _retired=kept)
+
+    def retirement(self, version: Version) -> Retirement | None:
+        """Return when, by whom and why the version was retired; None when it is in use."""
+        return self._retired.get((version.model, version.number))
+
+    def check_in_use(self, version: Version) -> None:
+        """Raises: Conflict when the version is retired."""
+        retired = self.retirement(version)
+        if retired is not None:
+            why = f": {retired.why}" if retired.why else ""
+            raise Conflict(f"{version} was retired by {retired.who}{why}; name another version, or bring it back first")
 
     def versions(self) -> tuple[Version, ...]:
         """Return all versions, by model name and then by number."""

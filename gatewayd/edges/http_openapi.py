@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
-from gatewayd.api.models import ModelMetadata, RepositoryRow
+from gatewayd.api.loading import RepositoryRow
+from gatewayd.api.models import ModelMetadata
 from gatewayd.api.verb import AnyVerb
 from gatewayd.core.tensor import DType
 from gatewayd.edges.http_answers import status_of

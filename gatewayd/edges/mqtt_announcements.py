@@ -10,22 +10,25 @@ from typing import assert_never
 from gatewayd.core.events import (
     AcceleratorChanged,
     AliasMoved,
+    ArtifactsCollected,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
     ModelAdded,
+    NodeEvent,
     PushMoved,
+    RegistryEvent,
     RequestFailed,
     RequestServed,
     VariantQuarantined,
+    VersionRetired,
     WorkerEnded,
 )
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import measured_document
 from gatewayd.wire.topics import Topics
 
-_Node = WorkerEnded | VariantQuarantined | AcceleratorChanged
-_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | ModelAdded | AliasMoved | _Node
+_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | RegistryEvent | NodeEvent
 
 
 def online_message(topics: Topics, *, version: str, since: float) -> Message:
@@ -49,19 +52,17 @@ def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
     return Message(topics.event(kind), _json(document))
 
 
-def event_document(event: _Told) -> tuple[str, dict[str, object]]:  # noqa: PLR0911 - one return for each kind of event
-    """Return the kind of an event (`push`, `device`, `model`, `request`) and what is told of it, as JSON values."""
+def event_document(event: _Told) -> tuple[str, dict[str, object]]:
+    """Return the kind of an event (`push`, `device`, `model`, `node`, `request`) and what is told of it, as JSON values."""
     match event:
         case PushMoved():
             return "push", _push(event)
         case DeviceChanged(device, online, what):
             return "device", {"device": device, "online": online, "what": what}
-        case ModelAdded(model, version):
-            return "model", {"what": "added", "model": model, "version": version}
-        case AliasMoved(model, alias, version):
-            return "model", {"what": "alias moved", "model": model, "alias": alias, "version": version}
         case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
             return "node", _node(event)
+        case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
+            return "model", _registry(event)
         case RequestServed():
             return "request", _served(event)
         case RequestFailed():
@@ -70,7 +71,7 @@ def event_document(event: _Told) -> tuple[str, dict[str, object]]:  # noqa: PLR0
             assert_never(event)
 
 
-def _node(event: _Node) -> dict[str, object]:
+def _node(event: NodeEvent) -> dict[str, object]:
     match event:
         case WorkerEnded(variant, digest, engine, reason):
             what = "worker ended"
@@ -82,6 +83,19 @@ def _node(event: _Node) -> dict[str, object]:
             return {"what": what, "kind": kind, "detail": detail, "engines": list(engines)}
         case _:
             assert_never(event)
+
+
+def _registry(event: RegistryEvent) -> dict[str, object]:
+    match event:
+        case ModelAdded(model, version):
+            return {"what": "added", "model": model, "version": version}
+        case AliasMoved(model, alias, place):
+            what = "alias moved" if place is not None else "alias removed"
+            return {"what": what, "model": model, "alias": alias, "version": place}
+        case VersionRetired(model, version, retired):
+            return {"what": "retired" if retired else "brought back", "model": model, "version": version}
+        case ArtifactsCollected(count, size_bytes):
+            return {"what": "artifacts collected", "count": count, "size": size_bytes}
 
 
 def _push(event: PushMoved) -> dict[str, object]:

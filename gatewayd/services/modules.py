@@ -9,11 +9,12 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from gatewayd.core.compression import deflated, inflated
-from gatewayd.core.errors import BadRequest, NodeError, TooLarge
+from gatewayd.core.errors import BadRequest, NodeError, NotFound, TooLarge
 from gatewayd.core.fit import TFLITE_SCHEMA
 from gatewayd.core.model import Variant, Version
 from gatewayd.core.module import Deflate, Encoding, Manifest, Raw
 from gatewayd.core.names import Digest
+from gatewayd.services.keeping import Hold, Keeper
 from gatewayd.services.ports import Artifacts, Signer
 
 # Encoded artifacts remembered; one more is encoded again when it is wanted.
@@ -34,18 +35,26 @@ class Module:
 class Modules:
     """Makes modules; remembers what was encoded."""
 
-    def __init__(self, artifacts: Artifacts, signer: Signer) -> None:
+    def __init__(self, artifacts: Artifacts, signer: Signer, keeper: Keeper) -> None:
         self._artifacts = artifacts
         self._signer = signer
+        self._keeper = keeper
         self._encoded: OrderedDict[tuple[Digest, int], Deflate] = OrderedDict()
 
-    async def make(self, version: Version, variant: Variant, *, deflate_bits: int | None, replaces: int = 0) -> Module:
+    async def make(
+        self, version: Version, variant: Variant, hold: Hold, *, deflate_bits: int | None, replaces: int = 0
+    ) -> Module:
         """Make the module of a variant for a device that decodes DEFLATE with such a window (None: not at all).
+
+        What it is made of stays on the disk as long as `hold` lasts.
 
         Raises: NodeError when the artifact or its encoded form is damaged, TooLarge when its manifest is.
         """
+        await self._keep(variant.digest, hold)
         content = await self._artifact(variant)
-        encoding: Encoding = Raw() if deflate_bits is None else await self._encoding(variant, content, deflate_bits)
+        encoding: Encoding = Raw()
+        if deflate_bits is not None:
+            encoding = await self._encoding(variant, content, deflate_bits, hold)
         stream = encoding.digest if isinstance(encoding, Deflate) else variant.digest
         wanted = replace(manifest_of(version, variant, encoding), replaces=replaces)
         signed = self._signed(wanted)
@@ -59,12 +68,18 @@ class Modules:
             )
         return content
 
-    async def _encoding(self, variant: Variant, content: bytes, window_bits: int) -> Encoding:
+    async def _keep(self, digest: Digest, hold: Hold) -> None:
+        async with self._keeper.turn:  # what is being removed is gone before it is read
+            self._keeper.hold(digest, hold)
+
+    async def _encoding(self, variant: Variant, content: bytes, window_bits: int, hold: Hold) -> Encoding:
         key = (variant.digest, window_bits)
         known = self._encoded.get(key)
+        if known is not None:
+            await self._keep(known.digest, hold)
         if known is None or not await self._decodes(known, content):
             # storing it again mends a damaged file
-            known = await self._deflate(content, window_bits)
+            known = await self._deflate(content, window_bits, hold)
             if not await self._decodes(known, content):
                 raise NodeError(f"the encoded form of artifact {variant.digest} cannot be read back: check the disk")
         self._encoded[key] = known
@@ -74,16 +89,16 @@ class Modules:
             self._encoded.popitem(last=False)
         return known
 
-    async def _deflate(self, content: bytes, window_bits: int) -> Deflate:
+    async def _deflate(self, content: bytes, window_bits: int, hold: Hold) -> Deflate:
         encoded = await asyncio.to_thread(deflated, content, window_bits)
-        return Deflate(window_bits, len(encoded), await self._artifacts.put(encoded))
+        return Deflate(window_bits, len(encoded), await self._keeper.put(encoded, hold))
 
     async def _decodes(self, encoding: Deflate, content: bytes) -> bool:
-        """Return whether what is on the disk decodes to the artifact."""
-        stream = await self._artifacts.read(encoding.digest, 0, encoding.size_bytes + 1)
+        """Return whether what is on the disk decodes to the artifact; it may have been collected."""
         try:
+            stream = await self._artifacts.read(encoding.digest, 0, encoding.size_bytes + 1)
             return content == await asyncio.to_thread(inflated, stream, encoding.window_bits, len(content))
-        except BadRequest:
+        except (BadRequest, NotFound):
             return False
 
     def _signed(self, manifest: Manifest) -> bytes:

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from gatewayd.core.building import Build, Compiled, Recipe
 from gatewayd.core.device import KnownDevice, RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
 from gatewayd.core.module import Manifest
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import Offer, Push
-from gatewayd.core.registry import AliasMove
+from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.retry import Desire, Terms
+from gatewayd.core.source import FolderModel
 from gatewayd.core.tensor import Tensor
 
 Clock = Callable[[], float]
@@ -79,6 +81,59 @@ class Artifacts(Protocol):
     async def read(self, digest: Digest, offset: int, length: int) -> bytes:
         """Return at most `length` bytes from `offset`. Raises: NotFound."""
 
+    async def has(self, digest: Digest) -> bool:
+        """Tell whether the artifact is stored."""
+
+    async def digests(self) -> Mapping[Digest, int]:
+        """Return every artifact with its size in bytes."""
+
+    async def remove(self, digest: Digest) -> None:
+        """Remove the artifact; none is no error."""
+
+
+class ReferenceRuns(Protocol):
+    """Runs a stored artifact on the engine whose answers count as right: the device's where it is present, else the node's."""
+
+    async def outputs(self, digest: Digest, structure: Structure, inputs: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the raw first output for each raw (only) input. Raises: GatewayError when no engine here runs it."""
+
+
+class Compilers(Protocol):
+    """Compiler plugins: programs that turn a variant into one for a target."""
+
+    async def version(self, plugin: str) -> str:
+        """Return the version of the plugin and its tool. Raises: EngineMissing saying what to install."""
+
+    async def compile(self, recipe: Recipe, samples: Digest | None) -> Compiled:
+        """Run the plugin on stored artifacts.
+
+        Raises: EngineMissing; ModelRefused with the tool's words when it fails; DeadlineExceeded.
+        """
+
+
+class ModelCheck(Protocol):
+    """Judges what a compiler plugin made by reading it (pure, bounded)."""
+
+    def __call__(self, plugin: str, content: bytes) -> str:
+        """Return one line on what was found. Raises: ModelRefused when the plugin did not do its work."""
+
+
+class Fetcher(Protocol):
+    """Fetches files from elsewhere."""
+
+    async def fetch(self, url: str, *, max_bytes: int) -> bytes:
+        """Raises: BadRequest (no such scheme, no allowed address), NotFound, TooLarge, DeadlineExceeded, NodeError."""
+
+
+class ModelFolder(Protocol):
+    """A folder into which people and programs put models."""
+
+    async def scan(self) -> Sequence[FolderModel]:
+        """Return what is complete and has no result yet; at most a few at a time."""
+
+    async def finish(self, found: FolderModel, result: Mapping[str, object]) -> None:
+        """Write the result beside it. Raises: NodeError."""
+
 
 class RegistryStore(Protocol):
     """Durable registry rows."""
@@ -97,6 +152,35 @@ class RegistryStore(Protocol):
 
     async def alias_history(self, model: ModelName) -> Sequence[AliasMove]:
         """Return all moves of the model's aliases, oldest first."""
+
+    async def load_retirements(self) -> Sequence[Retirement]:
+        """Return which versions are retired, oldest first."""
+
+    async def retire(self, retirement: Retirement) -> None:
+        """Record that a version is out of use."""
+
+    async def bring_back(self, model: ModelName, number: int) -> None:
+        """Record that a version is in use again."""
+
+
+class HoldingStore(Protocol):
+    """Durable rows of what devices hold."""
+
+    async def load_holdings(self) -> Mapping[DeviceId, frozenset[Digest]]:
+        """Return what each device held when it last said so."""
+
+    async def save_holdings(self, device: DeviceId, digests: frozenset[Digest]) -> None:
+        """Replace what the device holds."""
+
+
+class BuildStore(Protocol):
+    """Durable rows of what compiler plugins made."""
+
+    async def find_build(self, key: Digest) -> Build | None:
+        """Return the result of the same things before; its artifact may be gone."""
+
+    async def save_build(self, build: Build, *, built_at: float) -> None:
+        """Insert or replace."""
 
 
 class DeviceStore(Protocol):

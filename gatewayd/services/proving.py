@@ -1,9 +1,10 @@
-"""Trying a freshly pushed model: one inference on the device, compared with what admission recorded."""
+"""Trying a freshly pushed model: inferences on the device, compared with what admission recorded."""
 
 import asyncio
+from dataclasses import dataclass
 
 from gatewayd.core.errors import DeviceTimeout, DeviceUnreachable, GatewayError, Overloaded
-from gatewayd.core.model import Variant
+from gatewayd.core.model import Variant, Version
 from gatewayd.core.names import ModelRef
 from gatewayd.core.selftest import matches, self_test_input
 from gatewayd.core.update import Push
@@ -36,39 +37,73 @@ class Prover:
         slot = self._slot(push)
         if slot is None:
             return "the device shows no slot that holds the new model"
-        variant = variant_of(self._catalog.resolve(ModelRef(push.model, version=push.version)), push.digest)
-        why = ""
+        version = self._catalog.resolve(ModelRef(push.model, version=push.version))
+        variant = variant_of(version, push.digest)
+        why = await self._self_test_failure(variant, _Questions(push, link, slot, self._timeout_s))
+        return why or await self._sample_failure(version, variant, _Questions(push, link, slot, self._timeout_s))
+
+    async def _self_test_failure(self, variant: Variant, questions: "_Questions") -> str:
+        spec = variant.structure.inputs[0]
+        seed = variant.self_test.seed if variant.self_test else _DEFAULT_SEED
         try:
             async with asyncio.timeout(self._timeout_s):
-                while True:
-                    try:
-                        return _difference(variant, await self._output(push, variant, slot, link))
-                    except (DeviceTimeout, DeviceUnreachable, Overloaded) as error:
-                        why = str(error)
-                    await asyncio.sleep(min(_PAUSE_S, self._timeout_s))
+                return _difference(variant, await questions.answer(self_test_input(seed, spec.byte_count, spec.dtype)))
         except TimeoutError:
-            return why or f"no answer within {self._timeout_s:g} s"
+            return questions.lost or f"no answer within {self._timeout_s:g} s"
         except GatewayError as error:
             return str(error)
 
-    async def _output(self, push: Push, variant: Variant, slot: int, link: DeviceLink) -> bytes:
-        spec = variant.structure.inputs[0]
-        seed = variant.self_test.seed if variant.self_test else _DEFAULT_SEED
-        run = await link.run_model(
-            push.device,
-            slot=slot,
-            version=push.version,
-            content=self_test_input(seed, spec.byte_count, spec.dtype),
-            sensor=0,
-            timeout_s=self._timeout_s / _ASKED,
-        )
-        return run.output
+    async def _sample_failure(self, version: Version, variant: Variant, questions: "_Questions") -> str:
+        """Try the samples that came with the version: those whose right answers are known, while the time for it lasts."""
+        dtype, tried = variant.structure.outputs[0].dtype, 0
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                for vector, content in await self._catalog.vector_inputs(version, variant):
+                    output = await questions.answer(content)
+                    if not matches(vector.expected, output, vector.tolerance, dtype):
+                        return f"the new model's answer to sample {vector.sample} differs from the expected one"
+                    tried += 1
+        except GatewayError as error:
+            return str(error)
+        except TimeoutError:
+            # A slow device need not answer all of them: the trial as a whole has its deadline.
+            return "" if tried else questions.lost or f"no answer to a sample within {self._timeout_s:g} s"
+        return ""
 
     def _slot(self, push: Push) -> int | None:
         report = self._tracking.device(push.device).report
         if report is None:
             return None
         return next((slot.index for slot in report.slots if slot.digest == push.digest), None)
+
+
+@dataclass(slots=True)
+class _Questions:
+    """Inferences asked of the new model in its slot; `lost` says why the last one without an answer had none."""
+
+    push: Push
+    link: DeviceLink
+    slot: int
+    timeout_s: float
+    lost: str = ""
+
+    async def answer(self, content: bytes) -> bytes:
+        """Ask until there is an answer: the caller ends it. Raises: GatewayError (refused)."""
+        while True:
+            try:
+                run = await self.link.run_model(
+                    self.push.device,
+                    slot=self.slot,
+                    version=self.push.version,
+                    content=content,
+                    sensor=0,
+                    timeout_s=self.timeout_s / _ASKED,
+                )
+            except (DeviceTimeout, DeviceUnreachable, Overloaded) as error:
+                self.lost = str(error)
+            else:
+                return run.output
+            await asyncio.sleep(min(_PAUSE_S, self.timeout_s))
 
 
 def _difference(variant: Variant, output: bytes) -> str:

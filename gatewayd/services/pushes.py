@@ -102,7 +102,7 @@ class Pushes:
         self._estimates = estimates
         self._desires = desires
         self._options = options
-        self._modules = Modules(ports.artifacts, ports.signer)
+        self._modules = Modules(ports.artifacts, ports.signer, catalog.keeper)
         self._live = LivePushes()
         self._events = EventLine()
         self._sender = Sender(
@@ -157,8 +157,8 @@ class Pushes:
         Another push to the device is cancelled first: the newest wish counts. `downgrade` lets an older version take over from
         a newer one, and is recorded.
 
-        Raises: UnknownModel, UnknownDevice, Forbidden (not approved), Conflict (offline, does not fit, older, in quarantine,
-        already there), TooLarge (its manifest), Overloaded, NodeError.
+        Raises: UnknownModel, UnknownDevice, Forbidden (not approved), Conflict (offline, does not fit, older, retired, in
+        quarantine, already there), TooLarge (its manifest), Overloaded, NodeError.
         """
         async with self._starting:
             return await self._start(self._wanted(device, ref, downgrade=downgrade), who=who, is_wish=True)
@@ -231,6 +231,7 @@ class Pushes:
 
     def _wanted(self, device: DeviceId, ref: ModelRef, *, downgrade: bool) -> Wanted:
         view, version = self._tracking.device(device), self._catalog.resolve(ref)
+        self._catalog.check_in_use(version)
         return wanted(view, version, self._desires.terms(device), downgrade=downgrade, fitter=self._options.fitter)
 
     async def _start(self, plan: Wanted, *, who: str, is_wish: bool) -> Push:
@@ -243,13 +244,14 @@ class Pushes:
             raise Conflict(f"{plan.device} is keeping {still.model}@{still.version} right now: push again in a moment")
         if len(self._live) >= self._options.max_concurrent:
             raise Overloaded(f"{len(self._live)} pushes are running (pushes.max_concurrent): try again later")
-        module = await self._modules.make(
-            plan.version, plan.variant, deflate_bits=plan.deflate_bits, replaces=plan.replaces
-        )
-        if is_wish:
-            model, version = plan.version.model, plan.version.number
-            await self._desires.want(plan.device, model, version, who=who, downgrade=plan.replaces > 0)
-        return await self._begin(plan, module, who=who)
+        with self._catalog.keeper.holding() as hold:
+            module = await self._modules.make(
+                plan.version, plan.variant, hold, deflate_bits=plan.deflate_bits, replaces=plan.replaces
+            )
+            if is_wish:
+                model, version = plan.version.model, plan.version.number
+                await self._desires.want(plan.device, model, version, who=who, downgrade=plan.replaces > 0)
+            return await self._begin(plan, module, who=who)
 
     async def _begin(self, plan: Wanted, module: Module, *, who: str) -> Push:
         first = new_push(

@@ -155,6 +155,10 @@ class Tracking:
         """Record what the gateway wants the device to hold (desired, beside what it reports)."""
         self._tracked(device).desired[model] = version
 
+    def wanted(self) -> frozenset[tuple[ModelName, int]]:
+        """Return every version that some device is to hold."""
+        return frozenset(item for tracked in self._devices.values() for item in tracked.desired.items())
+
     async def run(self, link: DeviceLink) -> None:
         """Save new devices and ping those online until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -41,6 +41,8 @@ def encode_status(report: Report) -> bytes:
         members["deflate"] = has.deflate_bits
     if has.operators is not None:
         members["operators"] = sorted(has.operators)
+    if has.accelerator:
+        members["accelerator"] = has.accelerator
     members["sensors"] = [_sensor_members(sensor) for sensor in has.sensors]
     members["slots"] = [_slot_members(slot) for slot in report.slots]
     return write_object(members, where="status", most_bytes=MAX_STATUS_BYTES)
@@ -89,6 +91,7 @@ def _capabilities(fields: Fields) -> Capabilities:
         operators=frozenset(fields.texts("operators", MAX_OPERATORS)) if fields.has("operators") else None,
         sensors=_sensors(fields),
         deflate_bits=fields.whole("deflate", *DEFLATE_BITS) if fields.has("deflate") else None,
+        accelerator=fields.optional_text("accelerator"),
     )
 
 

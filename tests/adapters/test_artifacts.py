@@ -131,3 +131,17 @@ async def test_unusable_root_is_one_clear_error(tmp_path: Path) -> None:
 def satisfies_the_port(artifacts: Artifacts) -> ports.Artifacts:
     """Say it where the type checker reads it."""
     return artifacts
+
+
+async def test_what_is_stored_is_listed_and_can_be_removed(tmp_path: Path) -> None:
+    async with open_artifacts(tmp_path) as artifacts:
+        digests = [await artifacts.put(bytes(size)) for size in (10, 20)]
+        (tmp_path / DIGEST[:2]).mkdir(exist_ok=True)
+        (tmp_path / DIGEST[:2] / "notes.txt").write_text("not ours")
+        assert await artifacts.digests() == dict(zip(digests, (10, 20), strict=True))
+        await artifacts.remove(digests[0])
+        await artifacts.remove(digests[0])
+        await artifacts.remove(DIGEST)
+        assert await artifacts.digests() == {digests[1]: 20}
+        with pytest.raises(BadRequest):
+            await artifacts.remove(Digest("../x"))

@@ -17,7 +17,16 @@ from gatewayd.adapters.logs import (
     key_value_line,
     log_event,
 )
-from gatewayd.core.events import AliasMoved, DeviceChanged, GatewayEvent, InputRefused, ModelAdded, PushMoved
+from gatewayd.core.events import (
+    AliasMoved,
+    ArtifactsCollected,
+    DeviceChanged,
+    GatewayEvent,
+    InputRefused,
+    ModelAdded,
+    PushMoved,
+    VersionRetired,
+)
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.update import PushState
 from tests.core.pushes import started
@@ -101,6 +110,10 @@ EVENTS = [
     ),
     (ModelAdded(ModelName("kws"), 2), '"model added" version=kws@2'),
     (AliasMoved(ModelName("kws"), "stable", 2), '"alias moved" alias=kws:stable version=2'),
+    (AliasMoved(ModelName("kws"), "stable", None), '"alias removed" alias=kws:stable'),
+    (VersionRetired(ModelName("kws"), 2, retired=True), '"version retired" version=kws@2'),
+    (VersionRetired(ModelName("kws"), 2, retired=False), '"version restored" version=kws@2'),
+    (ArtifactsCollected(2, 300), '"artifacts collected" count=2 bytes=300'),
     (InputRefused("http", "bad_request", "no JSON"), '"input refused" where=http code=bad_request reason="no JSON"'),
 ]
 

@@ -10,6 +10,7 @@ from gatewayd.core.cost import Costs
 from gatewayd.core.events import (
     AcceleratorChanged,
     AliasMoved,
+    ArtifactsCollected,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
@@ -18,6 +19,7 @@ from gatewayd.core.events import (
     RequestFailed,
     RequestServed,
     VariantQuarantined,
+    VersionRetired,
     WorkerEnded,
 )
 from gatewayd.core.names import DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
@@ -61,6 +63,8 @@ EVENTS: tuple[GatewayEvent, ...] = (
     DeviceChanged(CAM, online=True, what="born"),
     ModelAdded(KWS, 1),
     AliasMoved(KWS, "stable", 1),
+    VersionRetired(KWS, 1, retired=True),
+    ArtifactsCollected(2, 300),
     InputRefused("http", "bad_request", "x"),
     WorkerEnded("tflite-int8", Digest("a" * 64), "litert", "SIGSEGV"),
     VariantQuarantined("tflite-int8", Digest("a" * 64), "SIGSEGV"),
@@ -106,6 +110,8 @@ def test_every_kind_of_event_is_counted() -> None:
             "gatewayd_inputs_refused_total code=bad_request where=http": 1,
             "gatewayd_models_added_total": 1,
             "gatewayd_alias_moves_total": 1,
+            "gatewayd_retirements_total": 1,
+            "gatewayd_artifacts_collected_bytes_total": 300,
             "gatewayd_device_changes_total": 1,
             "gatewayd_worker_deaths_total engine=litert": 1,
             "gatewayd_variants_quarantined_total": 1,

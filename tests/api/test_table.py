@@ -11,7 +11,8 @@ from gatewayd.core.request import NODE, Privacy, SensorRef, Target
 from gatewayd.core.retry import Terms
 from gatewayd.core.update import PushState
 from gatewayd.wire.tensors import InferenceBody
-from tests.fakes_api import CAM, KWS, FakeNodeRuntime, World
+from tests.api_values import CAM, KWS
+from tests.fakes_api import FakeNodeRuntime, World
 
 ANN = Caller("ann", Role.ADMIN)
 
@@ -25,14 +26,16 @@ async def call(world: World, verb: str, **arguments: object) -> dict[str, object
 def test_the_table() -> None:
     assert sorted(VERBS) == [
         "devices.approve", "devices.list", "devices.one-slot", "devices.release", "infer", "keys.export", "keys.list",
-        "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.fit", "models.list",
-        "models.load", "models.release", "models.unload", "push",
-        "pushes.cancel",
-        "pushes.history", "pushes.list", "status", "why",
+        "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.back", "models.build",
+        "models.collect", "models.fetch", "models.fit", "models.history", "models.list", "models.load", "models.release",
+        "models.restore", "models.retire", "models.show", "models.unalias", "models.unload", "models.when", "push",
+        "pushes.cancel", "pushes.history", "pushes.list", "status",
+        "upload.begin", "upload.cancel", "upload.end", "upload.part", "why",
     ]  # fmt: skip
     assert all(VERBS[name].name == name and VERBS[name].summary for name in VERBS)
     assert {name for name, verb in VERBS.items() if verb.is_read} == {
-        "devices.list", "keys.export", "keys.list", "models.fit", "models.list", "pushes.history", "pushes.list", "status", "why",
+        "devices.list", "keys.export", "keys.list", "models.fit", "models.history", "models.list", "models.show",
+        "models.when", "pushes.history", "pushes.list", "status", "why",
     }  # fmt: skip
 
 
@@ -97,8 +100,14 @@ async def test_models_list() -> None:
                             "runs_on": "node-only",
                             "predicted_arena_bytes": None,
                             "accelerator": "",
+                            "vectors": 0,
                         }
                     ],
+                    "licence": "",
+                    "tags": {},
+                    "source": "",
+                    "samples": None,
+                    "retired": None,
                 }
             ],
             "moves": [],

@@ -31,10 +31,11 @@ def test_a_query_gives_numbers_as_text() -> None:
 
 def test_every_mistake_is_told_with_its_path() -> None:
     message = message_of("models.add", {"files": [FILE, "%%%", 3], "labels": ["", "ok"], "lables": ["a"]})
-    assert message.startswith("models.add: model: Field required; files[1]: is no base64: ")
+    assert message.startswith("models.add: model: Field required; ")
+    assert "; files[1]: is no base64: " in message
     assert "files[2]: Input should be a valid bytes" in message
     assert "labels[0]: String should have at least 1 character" in message
-    assert "lables: no such argument; known: model, files, labels, preprocessing, note" in message
+    assert "lables: no such argument; known: model, labels, preprocessing, note" in message
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,11 @@ def test_every_mistake_is_told_with_its_path() -> None:
             "models.alias: version: must be a whole number",
         ),
         ("models.alias", {"model": "a", "alias": "b", "version": 0}, "models.alias: version: Input should be greater"),
-        ("models.add", {"model": "a", "files": []}, "models.add: files: Tuple should have at least 1 item"),
+        (
+            "models.add",
+            {"model": "a", "files": ["AAAA"] * 9},
+            "models.add: files: Tuple should have at most 8 items",
+        ),
         ("models.add", {"model": "a", "files": [""]}, "models.add: files[0]: Data should have at least 1 byte"),
         ("devices.list", {"all": 1}, "devices.list: all: no such argument; known: none"),
         ("infer", b'{"model":"a","deadline_ms":NaN}', "infer: deadline_ms: Input should be a finite number"),

@@ -2,8 +2,8 @@ import pytest
 
 from gatewayd.core.errors import Conflict, UnknownModel
 from gatewayd.core.model import Signature, Version
-from gatewayd.core.names import STABLE, Alias, ModelName, parse_model_ref
-from gatewayd.core.registry import Registry
+from gatewayd.core.names import STABLE, Alias, ModelName, ModelRef, parse_model_ref
+from gatewayd.core.registry import AliasMove, Registry, Retirement, place_at, place_before
 
 KWS, VWW = ModelName("kws"), ModelName("vww")
 CANARY = Alias("canary")
@@ -92,3 +92,57 @@ def test_alias_needs_its_version(model: ModelName, number: int) -> None:
 
 def test_versions_are_in_order() -> None:
     assert [str(each) for each in REGISTRY.versions()] == ["kws@1", "kws@2", "kws@3", "vww@1"]
+
+
+def retirement(number: int) -> Retirement:
+    return Retirement(KWS, number, 3000.0, "ann", "wrong labels")
+
+
+def test_a_retired_version_can_be_read_but_gets_no_alias() -> None:
+    registry = Registry.of([version(KWS, 1), version(KWS, 2)], {(KWS, STABLE): 1}, [retirement(2)])
+    two = registry.resolve(ModelRef(KWS, version=2))
+    assert registry.retirement(two) == retirement(2)
+    with pytest.raises(Conflict, match="kws@2 was retired by ann: wrong labels; name another version"):
+        registry.with_alias(KWS, STABLE, 2)
+    back = registry.without_retirement(KWS, 2)
+    assert back.retirement(two) is None
+    assert back.with_alias(KWS, STABLE, 2).resolve(ModelRef(KWS)).number == 2
+
+
+def test_what_an_alias_names_is_not_retired() -> None:
+    registry = Registry.of([version(KWS, 1)], {(KWS, STABLE): 1})
+    with pytest.raises(Conflict, match="kws@1 is what stable names: move or remove the alias first"):
+        registry.with_retired(retirement(1))
+    with pytest.raises(Conflict, match="is not retired"):
+        registry.without_retirement(KWS, 1)
+
+
+def test_a_number_stands_once() -> None:
+    with pytest.raises(Conflict, match="kws@1 stands twice"):
+        Registry.of([version(KWS, 1), version(KWS, 1)], {})
+
+
+def moved(number: int | None, at: float, alias: Alias = STABLE) -> AliasMove:
+    return AliasMove(KWS, alias, number, at, "ann", "")
+
+
+MOVES = (moved(1, 10), moved(9, 15, Alias("canary")), moved(2, 20), moved(None, 30), moved(3, 40))
+
+
+@pytest.mark.parametrize(
+    ("at", "number"), [(9.9, "never"), (10, 1), (19.9, 1), (20, 2), (30, None), (35, None), (40, 3), (1e9, 3)]
+)
+def test_what_an_alias_meant_at_a_time(at: float, number: int | str | None) -> None:
+    found = place_at(MOVES, STABLE, at)
+    assert ("never" if found is None else found.version) == number
+
+
+def test_a_clock_that_was_set_back_does_not_reorder_moves() -> None:
+    found = place_at((moved(1, 100), moved(2, 50)), STABLE, 120)
+    assert found is not None
+    assert found.version == 2
+
+
+@pytest.mark.parametrize(("moves", "before"), [((), None), (MOVES[:1], None), (MOVES[:3], 1), (MOVES, None)])
+def test_where_an_alias_was_before(moves: tuple[AliasMove, ...], before: int | None) -> None:
+    assert place_before(moves, STABLE) == before

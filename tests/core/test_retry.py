@@ -8,8 +8,8 @@ from gatewayd.core.device import DeviceView, Slot, SlotState
 from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.push import Push, PushState
 from gatewayd.core.retry import Aftermath, Desire, Retry, Terms, after_end, is_met, newest_version, obstacle, pause_s
+from tests.api_values import DEVICE as VIEW
 from tests.core.pushes import DEVICE, DIGEST, ENDS, MODEL, push
-from tests.fakes_api import DEVICE as VIEW
 
 RETRY = Retry(tries=3, first_s=10.0, most_s=60.0, quarantine_after=4)
 DESIRE = Desire(DEVICE, MODEL, 2, "ann", 1.7e9)

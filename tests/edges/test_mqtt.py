@@ -16,8 +16,9 @@ from gatewayd.edges.mqtt import Limits, MqttEdge
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import OCTETS
 from gatewayd.wire.topics import Topics
+from tests.api_values import KWS
 from tests.broker import Broker
-from tests.fakes_api import KWS, FakeInference, World
+from tests.fakes_api import FakeInference, World
 from tests.mqtt_client import PATIENCE_S, Client, Inbox, Refusals, options, running
 
 BASE = "gatewayd/edge-1"

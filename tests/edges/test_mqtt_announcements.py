@@ -4,18 +4,20 @@ import pytest
 
 from gatewayd.core.events import (
     AliasMoved,
+    ArtifactsCollected,
     DeviceChanged,
     GatewayEvent,
     InputRefused,
     ModelAdded,
     PushMoved,
     RequestFailed,
+    VersionRetired,
 )
 from gatewayd.core.names import Alias, RequestId, parse_model_ref
 from gatewayd.core.request import InferenceRequest
 from gatewayd.edges.mqtt_announcements import event_message, offline_message, online_message
 from gatewayd.wire.topics import Topics
-from tests.fakes_api import CAM, KWS, PUSH
+from tests.api_values import CAM, KWS, PUSH
 
 TOPICS = Topics("gatewayd", "edge-1")
 REQUEST = InferenceRequest(RequestId("r-1"), parse_model_ref("kws:canary"), deadline_s=1.0)
@@ -34,6 +36,14 @@ def test_the_status_is_retained_and_says_since_when() -> None:
     [
         (DeviceChanged(CAM, online=True, what="born"), "device", {"device": "cam-7", "online": True, "what": "born"}),
         (ModelAdded(KWS, 2), "model", {"what": "added", "model": "kws", "version": 2}),
+        (VersionRetired(KWS, 2, retired=True), "model", {"what": "retired", "model": "kws", "version": 2}),
+        (VersionRetired(KWS, 2, retired=False), "model", {"what": "brought back", "model": "kws", "version": 2}),
+        (ArtifactsCollected(2, 300), "model", {"what": "artifacts collected", "count": 2, "size": 300}),
+        (
+            AliasMoved(KWS, Alias("stable"), None),
+            "model",
+            {"what": "alias removed", "model": "kws", "alias": "stable", "version": None},
+        ),
         (
             AliasMoved(KWS, Alias("stable"), 2),
             "model",

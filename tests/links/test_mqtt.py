@@ -16,8 +16,8 @@ from gatewayd.wire.manifest import sign_manifest
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
 from gatewayd.wire.topics import Topics
+from tests.api_values import CAPABILITIES, DEVICE, PUSH
 from tests.broker import Broker
-from tests.fakes_api import CAPABILITIES, DEVICE, PUSH
 from tests.mqtt_client import PATIENCE_S, Client, Inbox, Refusals, options, running
 from tests.signing import KEY, KEYS, manifest_of
 

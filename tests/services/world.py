@@ -6,7 +6,7 @@ The fakes keep their ports' contracts; `FakeDevice` answers as docs/device-proto
 import asyncio
 import hashlib
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +46,7 @@ from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference, Served
 from gatewayd.services.options import OptionFinder
+from gatewayd.services.ports import ModelReader, ReferenceRuns
 from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
@@ -122,6 +123,7 @@ class FakeTrial:
 
     verdicts: tuple[Verdict, ...] = (NODE_RUNS, DEVICE_RUNS)
     expected: bytes = EXPECTED
+    meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def describe(self, digest: Digest) -> Structure:
         assert digest
@@ -129,7 +131,9 @@ class FakeTrial:
 
     async def try_model(self, digest: Digest, structure: Structure) -> Trial:
         assert digest
-        assert structure is STRUCTURE
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        assert structure.inputs
         return Trial(self.verdicts, 4096, SelfTest(7, self.expected, 0))
 
 
@@ -327,6 +331,8 @@ async def world(
     *,
     open_join: bool = False,
     max_devices: int = 10,
+    read: ModelReader | None = None,
+    reference: ReferenceRuns | None = None,
     busy_timeout_s: float = 5.0,
     air: AirRules = AIR,
 ) -> AsyncIterator[World]:
@@ -337,7 +343,10 @@ async def world(
         open_store(folder / "db.sqlite", busy_timeout_s=busy_timeout_s) as store,
         open_artifacts(folder / "artifacts") as artifacts,
     ):
-        catalog = Catalog(CatalogPorts(store, artifacts, _read_model, trial, events.append, lambda: 1.7e9, runtime))
+        ports = CatalogPorts(
+            store, artifacts, read or _read_model, trial, events.append, lambda: 1.7e9, runtime, reference
+        )
+        catalog = Catalog(ports)
         tracking = Tracking(
             store=store, estimates=estimates, profiles={"board-a": PROFILE},
             options=TrackingOptions(open_join=open_join, max_devices=max_devices, ping_every_s=30),

@@ -72,6 +72,7 @@ capabilities = st.builds(
     texts, texts, st.integers(1, 10_000), st.integers(1, U32), st.integers(1, U32), texts, texts, u31, st.integers(1, U31),
     st.integers(1, U31), st.integers(1, 65_536), st.sampled_from(EnergySource),
     st.none() | st.frozensets(texts.filter(lambda text: len(text) < 12), max_size=20), sensors(), st.none() | st.integers(9, 15),
+    st.sampled_from(["", "ethos-u55-128"]),
 )  # fmt: skip
 reports = st.builds(Report, capabilities, slots(), st.none() | st.floats(0, 1))
 self_tests = st.builds(SelfTest, st.integers(1, U32), st.binary(min_size=1, max_size=300), st.integers(0, 65_535))
