@@ -168,7 +168,10 @@ class FakeTracking:
         return tuple(self.views)
 
     def device(self, device: DeviceId) -> DeviceView:
-        return next(view for view in self.views if view.id == device)
+        for view in self.views:
+            if view.id == device:
+                return view
+        raise UnknownDevice(f"no device {device!r}")
 
     async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
         for index, view in enumerate(self.views):
@@ -275,7 +278,9 @@ class FakeBuilding:
     """Has built everything already."""
 
     async def build(self, ref: ModelRef, wanted: str, *, who: str) -> Built:
-        assert (ref.name, who) == (KWS, "ann")
+        if ref.name != KWS:
+            raise UnknownModel(f"no model {ref.name!r}")
+        assert who == "ann"
         return Built(VERSION, wanted, is_new=False, is_cached=False, report="there already")
 
 
