@@ -212,7 +212,10 @@ class FakeTracking:
         return tuple(self.views)
 
     def device(self, device: DeviceId) -> DeviceView:
-        return next(view for view in self.views if view.id == device)
+        for view in self.views:
+            if view.id == device:
+                return view
+        raise UnknownDevice(f"no device {device!r} was ever seen here")
 
     async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
         for index, view in enumerate(self.views):
