@@ -1,6 +1,5 @@
 """One push with misfortunes: device, gateway and the air between them, in simulated time; and what may never be seen."""
 
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
 from prove.cuts import Counts, Cut, Kind
 from prove.device import Device, Geometry, ModelReset
-from prove.gateway import DEVICE, KEYS, Artifact, Gateway, Killed, artifact_of, open_journal
+from prove.gateway import DEVICE, KEYS, Artifact, Gateway, Killed, artifact_of, shared_journal
 
 MODEL_BYTES = 53_936
 """The keyword-spotting model of MLPerf Tiny."""
@@ -82,7 +81,7 @@ class World:
         self._base = base
         self._cuts = deque(cuts)
         self._air: deque[tuple[str, str, bytes]] = deque()
-        self._journal = _emptied(_journal())
+        self._journal = shared_journal()
         self._messages, self._commits = 0, 0
         self._retained = b""
         self._device_back_s: float | None = None
@@ -390,18 +389,6 @@ def _phase_of(payload: bytes) -> str:
 
 
 @cache
-def _journal() -> sqlite3.Connection:
-    return open_journal()
-
-
-def _emptied(journal: sqlite3.Connection) -> sqlite3.Connection:
-    """One database per process: making one takes longer than a push."""
-    if journal.in_transaction:
-        journal.rollback()
-    journal.execute("DELETE FROM pushes")
-    return journal
-
-
 def content_of(version: int, model_bytes: int) -> bytes:
     """Bytes that differ from version to version everywhere, none of them like erased flash."""
     return bytes((index * 7 + version * 31 + index // 251) % 255 for index in range(model_bytes))

@@ -5,6 +5,7 @@ Each rule is a function from a file to its findings. `test_the_house_keeps_its_r
 """
 
 import ast
+import gc
 import re
 import sys
 import tokenize
@@ -109,7 +110,12 @@ Rule = Callable[[Source], Iterator[Finding]]
 
 @cache
 def _parsed(text: str) -> ast.Module:
-    return ast.parse(text)
+    # A collection in mid-parse may run finalizers, which CPython 3.11 takes for a mistake of its own (gh-106905).
+    gc.disable()
+    try:
+        return ast.parse(text)
+    finally:
+        gc.enable()
 
 
 def imports(source: Source) -> Iterator[Finding]:

@@ -52,10 +52,10 @@ def test_a_port_in_use_names_its_option(tmp_path: Path, section: str, kind: sock
     assert f"{section}.port: {port} on 127.0.0.1 cannot be had (Address already in use): free it" in line
 
 
-@pytest.mark.parametrize("section", ["http", "coap"])
-def test_an_address_of_another_machine_names_its_option(tmp_path: Path, section: str) -> None:
+@pytest.mark.parametrize(("section", "extra"), [("http", "insecure: true, "), ("coap", "")])
+def test_an_address_of_another_machine_names_its_option(tmp_path: Path, section: str, extra: str) -> None:
     text = "node: {data_dir: data}\nhttp: {port: 0}\ncoap: {port: 0}\n"
-    config = config_in(tmp_path, text.replace(f"{section}: {{", f"{section}: {{host: 192.0.2.1, "))
+    config = config_in(tmp_path, text.replace(f"{section}: {{", f"{section}: {{host: 192.0.2.1, {extra}"))
     assert f"{section}.host: 192.0.2.1 cannot be listened on" in the_critical_line(config)
 
 
@@ -90,7 +90,10 @@ ABSENT = [
     ("mqtt: {tls: {cert_file: here, key_file: nope}}", "mqtt.tls.key_file: there is no file {folder}/nope"),
     ("devices: {profiles_dir: nope}", "devices.profiles_dir: there is no folder {folder}/nope"),
     ("devices: {profiles_dir: folder}", "devices.profiles_dir: {folder}/folder holds no *.yaml"),
-    ("engines: [{name: litert}, {name: litert, python: nope}]", "engines[1].python: there is no {folder}/nope"),
+    (
+        "engines: [{name: litert}, {name: litert, label: other, python: nope}]",
+        "engines[1].python: there is no {folder}/nope",
+    ),
     ("engines: [{name: litert, python: here}]", "engines[0].python: {folder}/here is no program"),
     (
         "{http: {port: 1900}, mqtt: {embedded: {enabled: true, port_v5: 1900}}}",
@@ -129,7 +132,7 @@ def test_what_a_config_names_has_to_be_there(
         "mqtt: {username: u, password_file: here, tls: {ca_file: here}}",
         "mqtt: {username: u, password_file: /run/credentials/gatewayd.service/mqtt-password}",
         "{http: {port: 1883}, mqtt: {embedded: {enabled: false}}}",
-        "{http: {port: 1883, host: 192.0.2.1}, mqtt: {embedded: {enabled: true}}}",
+        "{http: {port: 1883, host: 192.0.2.1, insecure: true}, mqtt: {embedded: {enabled: true}}}",
         "engines: [{name: litert, python: null}]",
     ],
 )

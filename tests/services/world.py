@@ -343,10 +343,8 @@ async def world(
         open_store(folder / "db.sqlite", busy_timeout_s=busy_timeout_s) as store,
         open_artifacts(folder / "artifacts") as artifacts,
     ):
-        ports = CatalogPorts(
-            store, artifacts, read or _read_model, trial, events.append, lambda: 1.7e9, runtime, reference
-        )
-        catalog = Catalog(ports)
+        files = (store, artifacts, read or _read_model)
+        catalog = Catalog(CatalogPorts(*files, trial, events.append, lambda: 1.7e9, runtime, reference))
         tracking = Tracking(
             store=store, estimates=estimates, profiles={"board-a": PROFILE},
             options=TrackingOptions(open_join=open_join, max_devices=max_devices, ping_every_s=30),
@@ -380,8 +378,7 @@ async def world(
         await pushes.load()
         yield World(
             clock, store, artifacts, runtime, trial, device, events, served, catalog, tracking, desires, pushes, signer,
-            inference, decisions,
-            estimates,
+            inference, decisions, estimates,
         )  # fmt: skip
 
 
