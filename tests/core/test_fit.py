@@ -97,6 +97,31 @@ def test_integer_is_preferred_even_when_it_is_larger() -> None:
     assert found.variant.name == "tflite-int8"
 
 
+@pytest.mark.parametrize("operators", [None, frozenset({"ethos-u"})])
+@pytest.mark.parametrize(
+    ("name", "accelerator", "fits"),
+    [
+        ("ethos-u55-128", "ethos-u55-128", True),
+        ("ethos-u55-128", "ethos-u55-256", False),
+        ("ethos-u55-128", "", False),
+        ("tflite-int8", "ethos-u55-128", True),  # a file from elsewhere does not say for which
+    ],
+)
+def test_what_was_built_for_an_npu_fits_that_one(
+    name: str,
+    accelerator: str,
+    operators: frozenset[str] | None,
+    fits: bool,  # noqa: FBT001 - a parametrised case
+) -> None:
+    built = variant(name, operators=("ethos-u",))
+    built = replace(built, structure=replace(built.structure, accelerator="ethos-u"))
+    found = fit(version(built), replace(DEVICE, operators=operators, accelerator=accelerator))
+    assert (found.variant is not None) is fits
+    had = accelerator or "none"
+    refusal = f"{name}: is compiled for the NPU {name}, the device has {had}"
+    assert found.reasons == (() if fits else (refusal,))
+
+
 def test_an_arena_that_nobody_measured_is_left_to_the_device() -> None:
     unknown = variant(arena_bytes=None)
     assert fit(version(unknown), DEVICE).variant == unknown
