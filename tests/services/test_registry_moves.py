@@ -1,13 +1,15 @@
 """Aliases that are moved by several hands, moved back and asked about later; versions that are retired and come back."""
 
 import asyncio
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gatewayd.core.errors import Conflict, UnknownModel
 from gatewayd.core.events import AliasMoved, VersionRetired
-from gatewayd.core.names import STABLE, Alias, ModelRef, parse_model_ref
+from gatewayd.core.names import STABLE, Alias, Digest, ModelRef, parse_model_ref
 from gatewayd.core.registry import AliasMove
 from tests.services.world import DEVICE, MODEL, World, world
 
@@ -75,6 +77,35 @@ async def test_a_removed_alias_names_nothing_and_keeps_its_history(tmp_path: Pat
         with pytest.raises(UnknownModel, match="to remove"):
             await w.catalog.move_alias(MODEL, CANARY, None, who="bob", why="again")
         assert [move.version for move in await w.catalog.alias_history(MODEL) if move.alias == CANARY] == [1, None]
+
+
+async def test_every_move_loads_what_comes_before_and_lets_go_what_no_alias_names(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        one, two = [(await w.add(content)).variants[0].digest[:8] for content in (b"one", b"two")]
+        await move(w, 2)
+        await w.catalog.move_back(MODEL, STABLE, who="ann", why="")
+        await move(w, None)
+        assert w.runtime.loaded == [f"+{one}", f"+{two}", f"-{one}", f"+{one}", f"-{two}", f"-{one}"]
+
+
+async def test_a_file_that_the_next_version_has_too_stays_loaded(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        base = await w.add(b"one")
+        built = replace(base.variants[0], name="tflite-other", digest=Digest(hashlib.sha256(b"more").hexdigest()))
+        extended = await w.catalog.extend(base, built, b"more", note="", who="ann")
+        await move(w, extended.number)
+        assert not [entry for entry in w.runtime.loaded if entry.startswith("-")]
+
+
+async def test_a_move_that_the_registry_refuses_loads_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(b"one")
+        await w.add(b"two")
+        await w.catalog.retire(MODEL, 2, who="ann", why="")
+        before = list(w.runtime.loaded)
+        with pytest.raises(Conflict):
+            await move(w, 2)
+        assert w.runtime.loaded == before
 
 
 async def test_a_retired_version_gets_no_alias_and_no_push_but_can_be_read(tmp_path: Path) -> None:
