@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from gatewayd.core.device import Capabilities
+from gatewayd.core.engine import Format
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.model import Structure, Variant, Version
 from gatewayd.core.names import Digest
@@ -77,6 +78,11 @@ def recipe(version: Version, target: str) -> Recipe:
     raise BadRequest(f"for: {target[:80]!r} is neither a known device nor a target; targets are {', '.join(TARGETS)}")
 
 
+def is_source(variant: Variant) -> bool:
+    """Tell whether plugins can read the variant: they take TFLite files that no plugin has compiled for an NPU yet."""
+    return not variant.name.startswith(f"{Format.ONNX.value}-") and not is_for_npu(variant.structure)
+
+
 def is_for_npu(structure: Structure) -> bool:
     """Tell whether an Ethos-U must be there to run it."""
     return any(operator.name == NPU_OPERATOR for operator in structure.operators)
@@ -86,7 +92,7 @@ def _source(version: Version, target: str, dtypes: Sequence[DType]) -> Variant:
     for dtype in dtypes:
         for variant in version.variants:
             is_kind = all(spec.dtype is dtype for spec in variant.structure.inputs)
-            if is_kind and not is_for_npu(variant.structure):
+            if is_kind and is_source(variant):
                 return variant
     wanted = "a float32" if DType.FP32 in dtypes else "an integer"
     remedy = "" if DType.FP32 in dtypes else f": build {version} for int8 first"

@@ -7,7 +7,18 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 
-from gatewayd.core.building import ETHOS_U, INT8, NPU_CONFIGS, TARGETS, Build, Recipe, build_key, recipe, target_of
+from gatewayd.core.building import (
+    ETHOS_U,
+    INT8,
+    NPU_CONFIGS,
+    TARGETS,
+    Build,
+    Recipe,
+    build_key,
+    is_source,
+    recipe,
+    target_of,
+)
 from gatewayd.core.errors import BadRequest, Conflict, UnknownDevice
 from gatewayd.core.fit import fit
 from gatewayd.core.model import Place, Variant, Verdict, Version
@@ -147,4 +158,5 @@ class Builder:
 
 def _has_integers(version: Version) -> bool:
     kinds = {DType.INT8, DType.INT16, DType.UINT8}
-    return any(spec.dtype in kinds for variant in version.variants for spec in variant.structure.inputs)
+    sources = filter(is_source, version.variants)
+    return any(spec.dtype in kinds for variant in sources for spec in variant.structure.inputs)

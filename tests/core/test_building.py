@@ -29,6 +29,13 @@ def test_an_npu_takes_integers_and_its_own_configuration(target: str) -> None:
     assert recipe(version(FLOAT, INT8), target) == Recipe(target, "ethos-u", INT8, (("accelerator-config", target),))
 
 
+def test_an_onnx_file_is_no_source() -> None:
+    onnx = variant("onnx-float32", DType.FP32)
+    assert recipe(version(onnx, FLOAT), "int8").source == FLOAT
+    with pytest.raises(BadRequest, match="no variant to build int8 from"):
+        recipe(version(onnx), "int8")
+
+
 def test_what_is_compiled_already_is_no_source() -> None:
     with pytest.raises(BadRequest, match="it takes an integer one: build kws@1 for int8 first"):
         recipe(version(FLOAT, variant("npu", DType.INT8, "ethos-u")), "ethos-u55-64")
