@@ -234,7 +234,7 @@ class Story:
     def _second_version(self) -> None:
         self._add_version(2)
         self.client.command(
-            "models.alias", {"model": MODEL, "alias": "stable", "version": 2, "why": "demo: more accurate"}
+            "models.alias", {"model": MODEL, "alias": "stable", "version": 2, "why": "demo: cross-validated higher, see the card"}
         )
         self.screen.good("stable now means version 2; the boards still run version 1")
         self._explain(f"this program, in the operator's place, now orders the push to {BIG.id} and to {MIDDLE.id}")
