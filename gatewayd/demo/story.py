@@ -131,7 +131,7 @@ class Story:
         self._unplugged()
 
     def _add_version(self, number: int) -> None:
-        part, what = (1, "A model") if number == 1 else (6, "A better model")
+        part, what = (1, "A model") if number == 1 else (6, "A second version")
         self.screen.section(part, f"{what}: {MODEL}@{number} is read, tried in child processes and admitted")
         files = sorted((self.models / f"v{number}").glob("*.tflite"))
         content = [base64.b64encode(path.read_bytes()).decode() for path in files]
@@ -234,7 +234,8 @@ class Story:
     def _second_version(self) -> None:
         self._add_version(2)
         self.client.command(
-            "models.alias", {"model": MODEL, "alias": "stable", "version": 2, "why": "demo: more accurate"}
+            "models.alias",
+            {"model": MODEL, "alias": "stable", "version": 2, "why": "demo: cross-validated higher, see the card"},
         )
         self.screen.good("stable now means version 2; the boards still run version 1")
         self._explain(f"this program, in the operator's place, now orders the push to {BIG.id} and to {MIDDLE.id}")

@@ -282,9 +282,9 @@ def test_place_is_sorted_and_does_not_depend_on_the_order(
     random.shuffle(shuffled)
     placement = place(question, node, given_order)
     assert place(question, node, shuffled) == placement
-    totals = [each.total for each in placement.feasible]
-    assert totals == sorted(totals)
-    assert placement.options[len(totals) :] == tuple(each for each in placement.options if each.refusal)
+    hoped = [each.hoped for each in placement.feasible]
+    assert hoped == sorted(hoped)
+    assert placement.options[len(hoped) :] == tuple(each for each in placement.options if each.refusal)
 
 
 def test_an_option_without_costs_is_never_chosen() -> None:
