@@ -96,8 +96,14 @@ def _whole(raw: object) -> int:
     return raw
 
 
+_LARGEST = 2**63
+
+
 def _number(raw: object) -> float:
-    if not isinstance(raw, int | float) or isinstance(raw, bool) or not math.isfinite(raw):
+    if not isinstance(raw, int | float) or isinstance(raw, bool):
+        raise _nonsense("number", raw)
+    # A whole number past the range of floats makes `isfinite` itself fail.
+    if (isinstance(raw, int) and abs(raw) > _LARGEST) or not math.isfinite(raw):
         raise _nonsense("number", raw)
     return float(raw)
 

@@ -28,6 +28,7 @@ def test_specs_are_read() -> None:
         {"shape": [1] * 17},
         {"scale": math.nan},
         {"scale": "half"},
+        {"scale": 10**400},
         {"zero_point": 0.5},
     ],
 )
