@@ -286,5 +286,5 @@ def summary(story: Story, *, started_s: float, stays: bool) -> None:
     for name, value in story.figures:
         story.screen.line(f"   {name:<42} {value}")
     url = f"http://127.0.0.1:{story.stage.ports.http}/metrics"
-    story.screen.line(f"   {'metrics':<42} {url if stays else 'gone with this; --stay keeps everything running'}")
+    story.screen.line(f"   {'metrics':<42} {url if stays else f'{url} (with --stay)'}")
     story.screen.line(f"   {'took':<42} {time.monotonic() - started_s:.0f} s")
