@@ -53,7 +53,7 @@ def is_older(base: Base) -> list[str]:
     """A signed offer of an old version, heard again, is refused."""
     world = World(base)
     world.run(NEW)
-    world.device.take(_offer(base.artifacts[OLD].signed), 10**6)
+    world.device.hand_in(_offer(base.artifacts[OLD].signed), 10**6)
     return _unless(world.phases[-1] == "rejected", "an older version was not rejected")
 
 
@@ -71,7 +71,7 @@ def has_a_flipped_bit(base: Base) -> list[str]:
         world = World(base)
         world.start()
         flipped = signed[:index] + bytes([signed[index] ^ 1]) + signed[index + 1 :]
-        world.device.take(_offer(flipped), 10**6)
+        world.device.hand_in(_offer(flipped), 10**6)
         if world.phases[-1:] != ["rejected"]:
             wrong.append(f"byte {index} of the manifest flipped: {world.phases[-1:]}")
     return wrong
@@ -93,7 +93,7 @@ def rots(base: Base) -> list[str]:
     """A model whose flash changed by itself is not shown as runnable."""
     world = World(base)
     world.device.cells.content[world.device.flash.layout.slot_address(_slot_of(base)) + 1000] ^= 1
-    world.device.boot(0)
+    world.device.power_on(0)
     return _unless(not world.device.models(), "a model that changed in flash is shown as runnable")
 
 
@@ -121,7 +121,7 @@ def _given_up(world: World) -> list[str]:
 
 def _slot_of(base: Base) -> int:
     world = World(base)
-    world.device.boot(0)
+    world.device.power_on(0)
     return next(iter(world.device.models()))
 
 

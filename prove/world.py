@@ -292,7 +292,7 @@ class World:
 
     def _on_device(self, event: terms.Event) -> None:
         try:
-            self.device.take(event, round(self.now_s * 1000))
+            self.device.hand_in(event, round(self.now_s * 1000))
         except PowerCut:
             self._next_cut()
             self._power_off()
@@ -349,7 +349,7 @@ class World:
         if self.faults:
             return 0
         before = self._look("at the end")
-        self.device.boot(round(self.now_s * 1000))
+        self.device.power_on(round(self.now_s * 1000))
         after = self._look("at the end, after a restart")
         if self.gateway.live is not None:
             self.faults.append("the gateway's push has not ended")
@@ -358,7 +358,7 @@ class World:
         if before != after:
             self.faults.append(f"runs {before}, after a restart {after}")
         self._agree(pushed, after)
-        self.device.take(terms.Connected(), round(self.now_s * 1000))
+        self.device.hand_in(terms.Connected(), round(self.now_s * 1000))
         while self._air:
             self._deliver()
         return after

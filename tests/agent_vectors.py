@@ -6,12 +6,12 @@ run them.
 """
 
 import json
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 
+from gatewayd.core.device import Capabilities
 from gatewayd.core.names import PushId
 from gatewayd.sim.flash import PowerCut, Tear
 from gatewayd.wire import agent_terms as terms
@@ -23,39 +23,34 @@ FOLDER = Path(__file__).parent / "vectors" / "agent"
 Json = dict[str, object]
 
 
-@dataclass
 class Recorder(Bench):
     """A bench that writes down what happens."""
 
-    steps: list[Json] = field(default_factory=list)
+    def __init__(self, *, capabilities: Capabilities | None = None, slot_count: int = 2) -> None:
+        super().__init__(capabilities=capabilities, slot_count=slot_count, takes_one_slot=slot_count == 1)
+        self.steps: list[Json] = []
 
-    def _take(self, event: terms.Event) -> None:
-        events = deque([event])
-        while events:
-            event = events.popleft()
-            commands = self.agent.handle(event, self.now_ms)
-            step: Json = {"now_ms": self.now_ms, "event": plain(event), "commands": [plain(each) for each in commands]}
-            self.steps.append(step)
-            before = self.flash.power.done
-            try:
-                events += [done for command in commands if (done := self._execute(command)) is not None]
-            except PowerCut:
-                step["power_cut"] = {
-                    "operation": self.flash.power.done - before - 1,
-                    "done": self.flash.power.tear.value,
-                }
-                raise
+    def carry_out(self, event: terms.Event, commands: Sequence[terms.Command]) -> list[terms.Event]:
+        step: Json = {"now_ms": self.now_ms, "event": plain(event), "commands": [plain(each) for each in commands]}
+        self.steps.append(step)
+        before = self.flash.power.done
+        try:
+            return super().carry_out(event, commands)
+        except PowerCut:
+            step["power_cut"] = {"operation": self.flash.power.done - before - 1, "done": self.flash.power.tear.value}
+            raise
 
     def vector(self, about: str) -> Json:
         """Return the whole file's content."""
         board = {
-            "slots": self.slot_count, "slot_bytes": SLOT_BYTES, "page_bytes": self.page_bytes,
+            "slots": self.slot_count, "slot_bytes": self.capabilities.slot_bytes, "takes_one_slot": self.board.takes_one_slot,
+            "deflate_bits": self.capabilities.deflate_bits, "page_bytes": self.page_bytes,
             "chunk_bytes": self.capabilities.chunk_bytes, "arena_bytes": self.capabilities.arena_bytes,
             "runtime_abi": self.capabilities.runtime_abi, "operators": sorted(self.capabilities.operators or ()),
             "public_keys": [PUBLIC.hex()],
         }  # fmt: skip
         first, second = self.flash.journals()
-        slots = [self.flash.read(slot, 0, SLOT_BYTES) for slot in range(self.slot_count)]
+        slots = [self.flash.read(slot, 0, self.capabilities.slot_bytes) for slot in range(self.slot_count)]
         flash = {"journals": [_trimmed(first), _trimmed(second)], "slots": [_trimmed(content) for content in slots]}
         return {"about": about, "board": board, "steps": self.steps, "flash": flash}
 

@@ -246,7 +246,7 @@ class Pushes:
             raise Overloaded(f"{len(self._live)} pushes are running (pushes.max_concurrent): try again later")
         with self._catalog.keeper.holding() as hold:
             module = await self._modules.make(
-                plan.version, plan.variant, hold, deflate_bits=plan.deflate_bits, replaces=plan.replaces
+                plan.version, plan.variant, hold, decoder=plan.decoder, replaces=plan.replaces
             )
             if is_wish:
                 model, version = plan.version.model, plan.version.number
