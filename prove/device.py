@@ -10,12 +10,13 @@ from gatewayd.core.names import Digest, ModelName
 from gatewayd.core.tensor import DType
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire.mqttdevice import FrameStatus, ResultFrame, SampleFrame
-from prove.shell import Shell
+from prove.shell import Asking, Shell
 
 MODEL = ModelName("kws")
 ANSWER_BYTES = 4
 _EXERCISED_BYTES = 256
-_DIGESTS_AT = (100, 200)
+_DIGEST_AT, _SLOT_BYTES = 100, 104
+"""Within a state record: a byte of the first slot's digest, and the way to the next slot's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +84,15 @@ class Device(Shell):
         }
 
     def rot_journal(self, copy: int) -> None:
-        """Flip bits in every state record of a copy: in the digests of both slots, which nothing but the checksum guards."""
+        """Flip bits in every state record of a copy: in the digests of all slots, which nothing but the checksum guards."""
         layout = self.flash.layout
         content = self.flash.journals()[copy]
         for found in re.finditer(b"GWJ3", content):
-            for at in _DIGESTS_AT:
-                self.cells.content[layout.journal_address(copy) + found.start() + at] ^= 1
+            for slot in range(layout.slot_count):
+                at = found.start() + _DIGEST_AT + slot * _SLOT_BYTES
+                self.cells.content[layout.journal_address(copy) + at] ^= 1
 
-    def _answer(self, command: terms.Command) -> terms.Event:
+    def _answer(self, command: Asking) -> terms.Event:
         self.unpackings += isinstance(command, terms.InflateSlot)
         return super()._answer(command)
 

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from prove.report import Figures, write_report
+from bench.common import Report
 
 ROOT = Path(__file__).parents[1]
 _JUDGE_S = 240.0
-_COPIED = ("gatewayd", "prove")
+_COPIED = ("gatewayd", "prove", "bench")
 _UNUSED = shutil.ignore_patterns("__pycache__", "demo", "edges", "links", "api", "cli", "worker", "services")
 
 
@@ -168,8 +168,10 @@ def main() -> int:
     found = judge(MUTANTS + (FILE_MUTANTS if shutil.which("gcc") else ()))
     for rule, how in found.items():
         print(f"{'caught' if how else 'ALIVE '}  without: {rule}\n        {how[:150]}")
-    figures: Figures = {"mutants": len(found), "caught": sum(map(bool, found.values()))}
-    return 0 if write_report("mutants", figures, {"mutants": (">=", 12), "caught": ("==", len(found))}) else 1
+    report = Report("mutants")
+    report.add("mutants", len(found), (">=", 12))
+    report.add("caught", sum(map(bool, found.values())), ("==", len(found)))
+    return 0 if report.finish() else 1
 
 
 if __name__ == "__main__":

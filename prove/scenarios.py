@@ -3,17 +3,20 @@
 Each scenario is a function from the starting point to what was wrong in it (nothing, when all is well).
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from gatewayd.core.compression import deflated
 from gatewayd.core.names import PushId
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
 from prove.cuts import Cut, Kind
-from prove.gateway import Artifact, artifact_of
-from prove.world import NEW, OLD, Base, World, run
+from prove.keys import KEY
+from prove.models import NEW, OLD, Artifact, artifact_of
+from prove.world import Base, World, run
 
 Scenario = Callable[[Base], list[str]]
 
@@ -24,14 +27,14 @@ _ACTIVATE_MESSAGES = 5
 
 def fails_its_self_test(base: Base) -> list[str]:
     """A model that answers wrongly is never let on trial."""
-    world = World(_with(base, artifact_of(NEW, base.artifacts[NEW].content, tested=_WRONG)))
+    world = World(_with(base, _remade(base, tested=_WRONG)))
     outcome = world.run(NEW)
     return outcome.faults + _unless(outcome.version == OLD and "trial" not in world.phases, "it was let on trial")
 
 
 def fails_its_trial(base: Base) -> list[str]:
     """A model that the gateway finds wrong is rolled back."""
-    outcome = World(_with(base, artifact_of(NEW, base.artifacts[NEW].content, expected=_WRONG))).run(NEW)
+    outcome = World(_with(base, _remade(base, expected=_WRONG))).run(NEW)
     return outcome.faults + _unless(outcome.version == OLD, "it was kept")
 
 
@@ -60,7 +63,7 @@ def is_older(base: Base) -> list[str]:
 def is_signed_by_a_stranger(base: Base) -> list[str]:
     """Only trusted keys sign what is installed."""
     stranger = Ed25519PrivateKey.from_private_bytes(bytes(32))
-    outcome = World(_with(base, artifact_of(NEW, base.artifacts[NEW].content, key=stranger))).run(NEW)
+    outcome = World(_with(base, _remade(base, key=stranger))).run(NEW)
     return outcome.faults + _unless(outcome.version == OLD, "a stranger's model was installed")
 
 
@@ -97,14 +100,62 @@ def rots(base: Base) -> list[str]:
     return _unless(not world.device.models(), "a model that changed in flash is shown as runnable")
 
 
+def has_flipped_bytes_on_the_way(base: Base) -> list[str]:
+    """Of a stream, a bit in each chunk in turn: it is dropped before a byte of it is decoded."""
+    if base.geometry.deflate_bits is None:
+        return []
+    wrong = []
+    for message in range(run(base, ()).counts.messages):
+        world = World(base, [Cut(Kind.CORRUPT, message)])
+        outcome = world.run(NEW)
+        wrong += outcome.faults
+        is_old = outcome.version == OLD
+        wrong += _unless(not (is_old and world.device.unpackings), f"message {message} flipped: it was decoded")
+    return wrong
+
+
+def decodes_to_something_else(base: Base) -> list[str]:
+    """Streams that are signed but not what they should be: longer, shorter, cut off, followed by more, reaching back too far."""
+    bits = base.geometry.deflate_bits
+    if bits is None:
+        return []
+    content = base.artifacts[NEW].content
+    far = zlib.compressobj(9, zlib.DEFLATED, -15)
+    bad = {
+        "a bomb": deflated(bytes(1_000_000), bits),
+        "a byte more": deflated(content + b"x", bits),
+        "a byte less": deflated(content[:-1], bits),
+        "another content": deflated(base.artifacts[OLD].content, bits),
+        "no end": deflated(content, bits)[:-3],
+        "bytes after the end": deflated(content, bits) + b"\0",
+        "a wider window": far.compress(content[:-100] + content[:100]) + far.flush(),
+        "nonsense": b"\xff" * 500,
+    }
+    wrong = []
+    for name, stream in bad.items():
+        world = World(_with(base, artifact_of(NEW, content, deflate_bits=bits, stream=stream)))
+        outcome = world.run(NEW)
+        wrong += outcome.faults + _unless(outcome.version == OLD, f"{name} was installed")
+        wrong += _unless("verified" not in world.phases, f"{name}: called verified")
+    return wrong
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     fails_its_self_test, fails_its_trial, resets_the_board_in_its_self_test, resets_the_board_in_its_trial, is_older,
-    is_signed_by_a_stranger, has_a_flipped_bit, is_left_on_trial, rots,
+    is_signed_by_a_stranger, has_a_flipped_bit, is_left_on_trial, rots, decodes_to_something_else,
+    has_flipped_bytes_on_the_way,
 )  # fmt: skip
 
 
 def _with(base: Base, artifact: Artifact) -> Base:
     return replace(base, artifacts=base.artifacts | {artifact.version: artifact})
+
+
+def _remade(
+    base: Base, *, tested: bytes | None = None, expected: bytes | None = None, key: Ed25519PrivateKey = KEY
+) -> Artifact:
+    content, bits = base.artifacts[NEW].content, base.geometry.deflate_bits
+    return artifact_of(NEW, content, tested=tested, expected=expected, key=key, deflate_bits=bits)
 
 
 def _offer(signed: bytes) -> terms.Event:

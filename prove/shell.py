@@ -13,6 +13,9 @@ from gatewayd.wire import agent_terms as terms
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_journal import WORD_BYTES, journal_bytes
 
+Asking = terms.HashSlot | terms.InflateSlot | terms.RunSelfTest | terms.RunModel | terms.ReadSensor
+"""The commands that give something back."""
+
 
 class Shell(ABC):
     """One board with power, its flash in memory. Flash operations raise PowerCut where `flash.power` says so."""
@@ -84,9 +87,7 @@ class Shell(ABC):
                 return self._answer(command)
         return None
 
-    def _answer(
-        self, command: terms.HashSlot | terms.InflateSlot | terms.RunSelfTest | terms.RunModel | terms.ReadSensor
-    ) -> terms.Event:
+    def _answer(self, command: Asking) -> terms.Event:
         match command:
             case terms.HashSlot(slot, size_bytes, offset):
                 return terms.SlotHashed(slot, self.flash.digest(slot, size_bytes, offset))

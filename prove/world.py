@@ -12,11 +12,8 @@ from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
 from prove.cuts import Counts, Cut, Kind
 from prove.device import Device, Geometry, ModelReset
-from prove.gateway import DEVICE, KEYS, Artifact, Gateway, Killed, artifact_of, shared_journal
-
-MODEL_BYTES = 53_936
-"""The keyword-spotting model of MLPerf Tiny."""
-OLD, NEW, NEXT = 1, 2, 3
+from prove.gateway import DEVICE, KEYS, Gateway, Killed, shared_journal
+from prove.models import MODEL_BYTES, NEW, NEXT, OLD, Artifact, artifact_of, content_of
 
 _BOOT_S = 1.0
 _RESTART_S = 2.0
@@ -41,14 +38,14 @@ class Base:
 class Outcome:
     """What a run came to. `faults` is empty when everything that must hold held.
 
-    `is_misjudged`: the device keeps the new model, the gateway called the push a failure when the device's word was lost.
+    `is_corrected`: the gateway had called the push a failure for want of the device's word, and took that back when it came.
     """
 
     counts: Counts
     fired: int = 0
     version: int = 0
     resent_chunks: int = 0
-    is_misjudged: bool = False
+    is_corrected: bool = False
     elapsed_s: float = 0.0
     faults: list[str] = field(default_factory=list)
 
@@ -56,7 +53,9 @@ class Outcome:
 @cache
 def base_of(geometry: Geometry, model_bytes: int = MODEL_BYTES) -> Base:
     """Make the versions, and install the old one by a push without a cut."""
-    artifacts = {version: artifact_of(version, content_of(version, model_bytes)) for version in (OLD, NEW, NEXT)}
+    bits = geometry.deflate_bits
+    contents = {version: content_of(version, model_bytes, is_dense=bits is None) for version in (OLD, NEW, NEXT)}
+    artifacts = {version: artifact_of(version, content, deflate_bits=bits) for version, content in contents.items()}
     empty = Device(geometry, KEYS, lambda _: None)
     world = World(Base(geometry, artifacts, bytes(empty.cells.content)), ())
     outcome = world.run(OLD)
@@ -92,7 +91,6 @@ class World:
         self.faults: list[str] = []
         self.fired = 0
         self.struck: set[Kind] = set()
-        self.is_misjudged = False
         self.restarts = 0
         self.is_gateway_mortal = False
         """Once killed it never comes back."""
@@ -115,7 +113,7 @@ class World:
         if outcome.resent_chunks > self.fired * self._chunks_per_page:
             self.faults.append(f"{outcome.resent_chunks} chunks sent again after {self.fired} cuts")
         outcome.version = self._final_version(version)
-        outcome.is_misjudged = self.is_misjudged
+        outcome.is_corrected = any(push.reason.startswith(_CORRECTED) for push in self.gateway.ended())
         return outcome
 
     def start(self) -> None:
@@ -209,8 +207,7 @@ class World:
         if not self._has_power:
             self._has_power = True
             self.restarts += 1
-            self.device.agent = type(self.device.agent)(self.device.board)
-            self._on_device(terms.Booted(self.device.flash.journals()))
+            self._restart_device()
             if not self._has_power:
                 return
             self._look("after a restart")
@@ -291,8 +288,14 @@ class World:
     # the two sides, and what may go wrong in them
 
     def _on_device(self, event: terms.Event) -> None:
+        self._act(lambda: self.device.hand_in(event, round(self.now_s * 1000)))
+
+    def _restart_device(self) -> None:
+        self._act(lambda: self.device.restart(round(self.now_s * 1000)))
+
+    def _act(self, act: Callable[[], None]) -> None:
         try:
-            self.device.hand_in(event, round(self.now_s * 1000))
+            act()
         except PowerCut:
             self._next_cut()
             self._power_off()
@@ -333,7 +336,7 @@ class World:
                 self.faults.append(f"{when}: slot {index} holds a mixed image")
             if state is SlotState.ACTIVE:
                 active = version
-        if active == 0 and self._has_old:
+        if active == 0 and self._has_old and self._base.geometry.slot_count > 1:
             self.faults.append(f"{when}: no runnable model")
         return active
 
@@ -357,10 +360,10 @@ class World:
             self.faults.append("a trial without end")
         if before != after:
             self.faults.append(f"runs {before}, after a restart {after}")
-        self._agree(pushed, after)
         self.device.hand_in(terms.Connected(), round(self.now_s * 1000))
         while self._air:
             self._deliver()
+        self._agree(pushed, after)
         return after
 
     def _agree(self, pushed: int, version: int) -> None:
@@ -368,10 +371,6 @@ class World:
         ended = [push for push in self.gateway.ended() if push.version == pushed]
         is_accepted = any(push.state is PushState.ACCEPTED for push in ended)
         if is_accepted != (version == pushed):
-            # A birth that is lost unnoticed leaves the gateway with silence, which is failure; the next birth corrects it.
-            self.is_misjudged = Kind.LOSS in self.struck and not is_accepted
-            if self.is_misjudged:
-                return
             how = ", ".join(f"{push.state.value} ({push.reason})" for push in ended) or "never begun"
             self.faults.append(f"the device runs {version}, the gateway says of {pushed}: {how}")
 
@@ -380,15 +379,10 @@ class World:
 
 
 _OFFLINE = wire.encode_offline()
+_CORRECTED = "the device reports that it kept"
 _COUNTED_ELSEWHERE = frozenset({Kind.FLASH, Kind.BEFORE_COMMIT, Kind.AFTER_COMMIT})
 
 
 def _phase_of(payload: bytes) -> str:
     heard = wire.decode_up("push", payload, DEVICE)
     return heard.phase.value if isinstance(heard, PushReport) else ""
-
-
-@cache
-def content_of(version: int, model_bytes: int) -> bytes:
-    """Bytes that differ from version to version everywhere, none of them like erased flash."""
-    return bytes((index * 7 + version * 31 + index // 251) % 255 for index in range(model_bytes))

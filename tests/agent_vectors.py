@@ -11,12 +11,16 @@ from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 
+from gatewayd.core.compression import deflated
 from gatewayd.core.device import Capabilities
+from gatewayd.core.module import Deflate
 from gatewayd.core.names import PushId
 from gatewayd.sim.flash import PowerCut, Tear
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
-from tests.agent_bench import BAD, FIRST, SECOND, SLOT_BYTES, V1, V2, Bench, content_of, offer_of
+from gatewayd.wire.mqttdevice import OfferMessage
+from prove.device import digest_of
+from tests.agent_bench import BAD, CHUNK, FIRST, SECOND, V1, V2, Bench, content_of, make_capabilities, offer_of
 from tests.signing import PUBLIC
 
 FOLDER = Path(__file__).parent / "vectors" / "agent"
@@ -183,6 +187,67 @@ def is_superseded_and_cancelled() -> Recorder:
     return bench
 
 
+LONG = (b"good" + b"".join(digest_of(bytes([number])).encode() for number in range(4)))[:200]
+"""A model that takes four chunks when it is compressed."""
+
+
+def deflated_offer(
+    push: int, content: bytes, *, version: int = 1, stream: bytes | None = None, encoding: Deflate | None = None
+) -> OfferMessage:
+    """Offer a version that travels compressed, by default as it should."""
+    sent = deflated(content, 9) if stream is None else stream
+    encoding = encoding or Deflate(9, len(sent), digest_of(sent))
+    return replace(offer_of(push, content, version=version), encoding=encoding)
+
+
+def decodes() -> Recorder:
+    """What is sent is a DEFLATE stream: it is received in the slot's last pages, hashed, decoded into the first, hashed again."""
+    bench = Recorder(capabilities=make_capabilities(slot_bytes=512, deflate_bits=9))
+    bench.start()
+    bench.push(deflated_offer(1, LONG), deflated(LONG, 9))
+    return bench
+
+
+def loses_power_while_it_decodes() -> Recorder:
+    """A page of the decoded artifact is torn: the first pages are erased, and it is decoded anew; nothing is sent again."""
+    bench = Recorder(capabilities=make_capabilities(slot_bytes=512, deflate_bits=9))
+    bench.start()
+    stream = deflated(LONG, 9)
+    bench.offer(deflated_offer(1, LONG))
+    while bench.reports()[-1].offset + CHUNK < len(stream):
+        bench.chunk(1, stream)
+    bench.cut_after(5, Tear.HALF)
+    bench.chunk(1, stream)
+    bench.start()
+    bench.push(deflated_offer(1, LONG), stream)
+    return bench
+
+
+def refuses_streams() -> Recorder:
+    """Streams that are not what the manifest says: a flipped bit, a bomb, one that ends early, one with bytes after its end."""
+    bench = Recorder(capabilities=make_capabilities(slot_bytes=512, deflate_bits=9))
+    bench.start()
+    stream = deflated(LONG, 9)
+    bench.transfer(deflated_offer(1, LONG), bytes([stream[0] ^ 1]) + stream[1:])
+    for push, bad in enumerate((deflated(bytes(100_000), 9), deflated(LONG[:-9], 9), stream + b"\0"), start=2):
+        bench.transfer(deflated_offer(push, LONG, stream=bad), bad)
+    bench.offer(deflated_offer(6, LONG, encoding=Deflate(9, 400, digest_of(stream))))
+    bench.offer(deflated_offer(7, LONG, encoding=Deflate(10, len(stream), digest_of(stream))))
+    return bench
+
+
+def has_one_slot() -> Recorder:
+    """A device with one slot that gives up its model for a newer version; that one is cancelled, and pushed again."""
+    bench = Recorder(slot_count=1)
+    bench.start()
+    bench.push(FIRST, V1)
+    bench.offer(SECOND)
+    bench.chunk(2, V2)
+    bench.send("cancel", wire.encode_cancel(PushId(2), "not today"))
+    bench.push(replace(SECOND, push=PushId(3)), V2)
+    return bench
+
+
 VECTORS: dict[str, Callable[[], Recorder]] = {
     "install": installs,
     "update": updates,
@@ -197,6 +262,10 @@ VECTORS: dict[str, Callable[[], Recorder]] = {
     "no-model-is-whole": holds_no_model_that_is_whole,
     "journal-copy-rots": loses_a_journal_copy,
     "superseded-and-cancelled": is_superseded_and_cancelled,
+    "deflate": decodes,
+    "deflate-power-cut": loses_power_while_it_decodes,
+    "deflate-refusals": refuses_streams,
+    "one-slot": has_one_slot,
 }
 
 

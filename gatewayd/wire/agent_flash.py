@@ -61,7 +61,7 @@ def transfer_bytes(state: AgentState) -> int:
 
 
 def received_at(board: Board, state: AgentState) -> int:
-    """Return where in the slot the received bytes go: a stream to the slot's last pages, so that it can be decoded before them."""
+    """Return where in the slot the received bytes go: a stream to its last pages, to be decoded into the first."""
     return stream_offset(board, state.encoded_bytes) if state.encoded_bytes else 0
 
 

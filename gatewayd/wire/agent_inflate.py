@@ -23,11 +23,8 @@ def inflated_pages(pieces: Iterable[bytes], *, window_bits: int, size_bytes: int
     """
     decoder, page, left = zlib.decompressobj(-window_bits), bytearray(), size_bytes
     for piece in pieces:
-        rest = piece
-        while True:
-            if decoder.eof:
-                _refuse_more(decoder.unused_data or rest)
-                break
+        rest, is_more = piece, True
+        while is_more:
             # past the artifact's size one byte is asked for: that there is one is the bomb
             got = _decoded(decoder, rest, min(page_bytes - len(page), left) or 1)
             if len(got) > left:
@@ -38,10 +35,7 @@ def inflated_pages(pieces: Iterable[bytes], *, window_bits: int, size_bytes: int
                 yield bytes(page)
                 page.clear()
             rest = decoder.unconsumed_tail
-            if not got and not rest and not decoder.eof:
-                break
-            if decoder.eof:
-                rest = b""
+            is_more = bool(got or rest)
     if not decoder.eof or left:
         raise BadRequest(f"{size_bytes - left} bytes, {size_bytes} were due")
     if page:
@@ -49,12 +43,12 @@ def inflated_pages(pieces: Iterable[bytes], *, window_bits: int, size_bytes: int
 
 
 def _decoded(decoder: "zlib._Decompress", piece: bytes, most_bytes: int) -> bytes:
+    if decoder.eof and piece:
+        raise BadRequest("bytes after the stream's end")
     try:
-        return decoder.decompress(piece, most_bytes)
+        got = decoder.decompress(piece, most_bytes)
     except zlib.error as error:
         raise BadRequest(str(error)) from error
-
-
-def _refuse_more(rest: bytes) -> None:
-    if rest:
-        raise BadRequest(f"{len(rest)} bytes after the stream's end")
+    if decoder.unused_data:
+        raise BadRequest("bytes after the stream's end")
+    return got

@@ -4,8 +4,8 @@ Everything has a fixed size, so that a C port needs no allocator: slots are at m
 chunk are held at a time, one event gives at most `MAX_COMMANDS` commands. No I/O here, and no clock: time comes with the event.
 
 The shell's contract: it carries out the commands of one event in order, each durable before the next; what they give back
-(`SlotHashed`, `SlotInflated`, `SelfTestDone`, `RunDone`, `SampleDone`) it hands in before the next outside event. A flash that fails to write is
-a reset: the shell restarts, and the journal says what is true.
+(`SlotHashed`, `SlotInflated`, `SelfTestDone`, `RunDone`, `SampleDone`) it hands in before the next outside event. A flash
+that fails to write is a reset: the shell restarts, and the journal says what is true.
 """
 
 from collections.abc import Mapping
@@ -292,8 +292,8 @@ class AgentState:
     offer again; `is_end_unsent` that nobody was connected to hear it. `is_erased` per slot: known to be erased, so that no erase
     is spent twice. `encoded_bytes` is the size of what is sent when that is a DEFLATE stream (0: the artifact itself),
     `encoded_mark` the first four bytes of its digest (kept in the journal), `encoded_digest` and `window_bits` came with the
-    offer and die with the RAM. `journal_ends` is where each copy's next record goes (-1: erase it first), `journal_newest` the copy
-    written last.
+    offer and die with the RAM. `journal_ends` is where each copy's next record goes (-1: erase it first),
+    `journal_newest` the copy written last.
     """
 
     slots: list[SlotRecord]

@@ -19,9 +19,9 @@ from tests.agent_bench import (
     V2,
     WHOLE_PUSH,
     Bench,
-    make_capabilities,
     content_of,
     installed,
+    make_capabilities,
     offer_of,
     on_trial,
 )
