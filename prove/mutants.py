@@ -51,12 +51,12 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a new model is staged in an empty slot", _PUSH,
-        "if slot.state is SlotState.EMPTY)\n    state.slots", "if slot.state is SlotState.ACTIVE)\n    state.slots",
+        "if slot.state is SlotState.EMPTY), 0)", "if slot.state is SlotState.ACTIVE), 0)",
     ),
     Mutant("attempts at a self-test are counted", _PUSH, "if state.attempts >= MAX_ATTEMPTS:", "if state.attempts >= 10**9:"),
     Mutant(
         "what may be torn is erased before it is written again", _PUSH,
-        "state.out.append(EraseSlot(state.staging, state.offset))", "pass",
+        "state.out.append(EraseSlot(state.staging, at + state.offset, slot_end))", "pass",
     ),
     Mutant(
         "the journal never says more than is in flash", _FLASH,
@@ -100,6 +100,34 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a device that is back is asked where it stands", _UPDATE,
         'return _resumed(replace(push, present=True, reason=""), turn)', 'return Step(replace(push, present=True, reason=""))',
+    ),
+)  # fmt: skip
+
+_INFLATE, _ENDED = "gatewayd/wire/agent_inflate.py", "gatewayd/core/ended.py"
+MUTANTS += (
+    Mutant("no more is decoded than the manifest says", _INFLATE, "if len(got) > left:", "if len(got) > left + 10**9:"),
+    Mutant("nothing stands after a stream's end", _INFLATE, "if decoder.unused_data:", "if decoder.unused_data is None:"),
+    Mutant(
+        "nothing is decoded that the manifest does not name", _PUSH,
+        "if event.digest != state.encoded_digest:", "if not event.digest:",
+    ),
+    Mutant(
+        "what may be half decoded is erased before it is decoded again", _PUSH,
+        "state.out.append(EraseSlot(state.staging, 0, at))", "pass",
+    ),
+    Mutant("a stream is within the declared window", _RULES, "bits is not None and window_bits <= bits:", "bits is not None:"),
+    Mutant(
+        "a slot holds a stream beside what it decodes to", _RULES,
+        'return is_too_much, f"no room', 'return False, f"no room',
+    ),
+    Mutant("a device that kept the model corrects the end", _ENDED, "return Step(_corrected(push))", "return Step(push)"),
+    Mutant(
+        "only a device that kept the model corrects the end", _ENDED,
+        "event.phase is PushPhase.ACCEPTED", "event.phase is not PushPhase.REJECTED",
+    ),
+    Mutant(
+        "a transfer does not go on for ever", _UPDATE,
+        "deadline_s = min(deadline_s, push.transfer_until_s)", "deadline_s = min(deadline_s, deadline_s)",
     ),
 )  # fmt: skip
 

@@ -10,10 +10,13 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatewayd.core.compression import deflated
+from gatewayd.core.device import PushPhase
 from gatewayd.core.names import PushId
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
 from prove.cuts import Cut, Kind
+from prove.device import Device
+from prove.gateway import KEYS
 from prove.keys import KEY
 from prove.models import NEW, OLD, Artifact, artifact_of
 from prove.world import Base, World, run
@@ -21,6 +24,7 @@ from prove.world import Base, World, run
 Scenario = Callable[[Base], list[str]]
 
 _WRONG = b"????"
+_TRICKLE_S, _A_DAY_S = 10.0, 86_400.0
 _ACTIVATE_MESSAGES = 5
 """Messages from the end of a push back to a point where the model is on trial."""
 
@@ -140,10 +144,56 @@ def decodes_to_something_else(base: Base) -> list[str]:
     return wrong
 
 
+def cannot_be_decoded_here(base: Base) -> list[str]:
+    """A stream of a wider window than declared, and one that the slot does not hold beside the artifact, are rejected."""
+    if base.geometry.deflate_bits is None:
+        return []
+    content, wrong = base.artifacts[NEW].content, []
+    full = -(-len(content) // base.geometry.page_bytes) * base.geometry.page_bytes
+    cramped = replace(base.geometry, slot_bytes=full + base.geometry.page_bytes)
+    wide = artifact_of(NEW, content, deflate_bits=base.geometry.deflate_bits + 1)
+    for name, geometry, artifact in (
+        ("a wider window", base.geometry, wide),
+        ("no room", cramped, base.artifacts[NEW]),
+    ):
+        said: list[terms.Publish] = []
+        device = Device(geometry, KEYS, said.append)
+        device.power_on(0)
+        device.hand_in(terms.Connected(), 0)
+        device.hand_in(_offer(artifact.signed), 0)
+        wrong += _unless(b"rejected" in said[-1].payload, f"{name}: the device took the offer")
+    return wrong
+
+
+def loses_its_last_words(base: Base) -> list[str]:
+    """The device kept the model and nobody heard it: the gateway calls that a failure, until the device is born again."""
+    counts = run(base, ()).counts
+    outcome = run(base, (Cut(Kind.LOSS, counts.messages - 2), Cut(Kind.LOSS, 0)))
+    is_well = outcome.version == NEW and outcome.is_corrected
+    return outcome.faults + _unless(is_well, "its end was not corrected")
+
+
+def trickles(base: Base) -> list[str]:
+    """A device that asks for a byte at a time does not hold its place for ever."""
+    world = World(base)
+    world.start()
+    world.gateway.push(NEW)
+    live = world.gateway.live
+    for offset in range(len(base.artifacts[NEW].stream)):
+        if live is None or world.gateway.live is None:
+            return []
+        world.gateway.now_s += _TRICKLE_S
+        world.gateway.tick()
+        world.gateway.hear("push", wire.encode_push_report(live.id, PushPhase.WANT, offset=offset, length=1))
+        if world.gateway.now_s > _A_DAY_S:
+            break
+    return ["it held its place for a day"]
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     fails_its_self_test, fails_its_trial, resets_the_board_in_its_self_test, resets_the_board_in_its_trial, is_older,
     is_signed_by_a_stranger, has_a_flipped_bit, is_left_on_trial, rots, decodes_to_something_else,
-    has_flipped_bytes_on_the_way,
+    has_flipped_bytes_on_the_way, cannot_be_decoded_here, loses_its_last_words, trickles,
 )  # fmt: skip
 
 
