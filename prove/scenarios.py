@@ -24,7 +24,7 @@ from prove.world import Base, World, run
 Scenario = Callable[[Base], list[str]]
 
 _WRONG = b"????"
-_TRICKLE_S, _A_DAY_S = 10.0, 86_400.0
+_TRICKLE_S, _A_DAY_S = 9.0, 86_400.0
 _ACTIVATE_MESSAGES = 5
 """Messages from the end of a push back to a point where the model is on trial."""
 
