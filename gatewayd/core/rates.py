@@ -10,7 +10,7 @@ from typing import Self
 # About so many gaps are remembered: a rate that halves is noticed within a few dozen requests.
 _MEMORY = 50.0
 _MOST_PRIOR_WORTH = 2.0  # gaps that a prior may stand for: the pair's own gaps outvote it at once
-_LONGEST_GAP_S = 1e9  # keeps squares finite
+_SHORTEST_GAP_S, _LONGEST_GAP_S = 1e-6, 1e9  # keep squares and rates finite, whatever a clock says
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Rate:
 
     def after_gap(self, gap_s: float, *, now_s: float | None = None) -> Self:
         """Return the rate after a gap of that length (also of another one of its kind, to pool them)."""
-        gap_s = max(0.0, min(gap_s, _LONGEST_GAP_S))
+        gap_s = max(_SHORTEST_GAP_S, min(gap_s, _LONGEST_GAP_S))
         kept = 1.0 - 1.0 / _MEMORY
         return type(self)(
             self.count * kept + 1.0, self.gaps_s * kept + gap_s, self.squares * kept + gap_s * gap_s, now_s
@@ -60,7 +60,7 @@ class Rate:
             return 0.0
         mean_s = self.gaps_s / self.count
         silence_s = max(0.0, now_s - self.last_s - mean_s) if self.last_s is not None else 0.0
-        return self.count / max(self.gaps_s + silence_s, 1e-9)
+        return self.count / (self.gaps_s + silence_s)
 
     def bounds(self, now_s: float, *, z: float = 1.0) -> tuple[float, float]:
         """Return the confidence bounds of `per_s`; with no gap seen, 0 and inf.
@@ -74,7 +74,7 @@ class Rate:
         if self.count <= 0.0:
             return 0.0, inf
         mean_s = self.gaps_s / self.count
-        spread = (self.squares / self.count) / (mean_s * mean_s) - 1.0 if mean_s > 0.0 else 0.0
+        spread = (self.squares / self.count) / (mean_s * mean_s) - 1.0
         worth = self.count / max(1.0, spread)
         middle, side = 1.0 - 1.0 / (9.0 * worth), z / (3.0 * sqrt(worth))
         return rate * max(0.0, middle - side) ** 3, rate * (middle + side) ** 3
