@@ -156,6 +156,7 @@ class _Daemon:
                 "mqtt connection": self.connection.run(),
                 "tracking": self.core.tracking.run(self.link),
                 "pushes": self.core.pushes.run(),
+                "standing orders": self.core.orders.run(),
                 "watchdog": _watchdog(),
                 "preloading": self.core.catalog.preload_stable(self.config.node_runtime.max_loaded),
                 **self.core.registry.loops(),
@@ -232,6 +233,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     await core.tracking.load()
     await core.desires.load()
     await core.pushes.load()
+    await core.orders.load()
     await core.registry.collecting.load()
     api = Api(core.services)
     edge = MqttEdge(
