@@ -38,7 +38,7 @@ async def test_a_device_over_a_restart_of_the_daemon(tmp_path: Path, broker: Bro
         device.tree = our_board()
         await device.register("cam-7", links=OUR_LINKS)
         shown = await device_of(gateway)
-        assert (shown["device"], shown["link"], shown["approved"]) == ("cam-7", "lwm2m", False)
+        assert (shown["device"], shown["link"]["kind"], shown["approved"]) == ("cam-7", "lwm2m", False)
         await asyncio.to_thread(gateway.end)
 
         gateway = await asyncio.to_thread(start)
