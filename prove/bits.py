@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from bench.common import Report
 from gatewayd.core.compression import Decoder, inflated
-from gatewayd.core.errors import BadRequest, NodeError
+from gatewayd.core.errors import BadRequest, NodeError, NotFound
 from gatewayd.core.model import Place, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.module import Manifest
 from gatewayd.core.names import Digest, PushId
@@ -59,6 +59,8 @@ class Disk:
 
     async def read(self, digest: Digest, offset: int, length: int) -> bytes:
         """See `Artifacts`."""
+        if digest not in self.held:
+            raise NotFound(f"no artifact {digest}")
         return self.held[digest][offset : offset + length]
 
 

@@ -81,8 +81,8 @@ class Gateway:
         self.live: Push | None = None
         self.now_s = 0.0
 
-    def push(self, version: int) -> None:
-        """Begin a push."""
+    def push(self, version: int) -> bool:
+        """Begin a push; there is nothing against it here."""
         artifact = self._artifacts[version]
         number = self._committed(lambda: rows.next_push_id(self._journal))
         first = new_push(
@@ -92,6 +92,7 @@ class Gateway:
         self.live = first.push
         self._committed(lambda: rows.save_push(self._journal, first.push))
         self._take(first)
+        return True
 
     def restart(self) -> None:
         """Come up again with nothing but the journal."""
@@ -230,5 +231,6 @@ def shared_journal() -> sqlite3.Connection:
     journal = _journal()
     if journal.in_transaction:
         journal.rollback()
-    journal.execute("DELETE FROM pushes")
+    for table in ("pushes", "desires", "push_terms", "devices", "variants", "versions"):
+        journal.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
     return journal

@@ -19,7 +19,7 @@ from bench.common import Report
 ROOT = Path(__file__).parents[1]
 _JUDGE_S = 240.0
 _COPIED = ("gatewayd", "prove", "bench")
-_UNUSED = shutil.ignore_patterns("__pycache__", "demo", "edges", "links", "api", "cli", "worker", "services")
+_UNUSED = shutil.ignore_patterns("__pycache__", "demo", "edges", "links", "api", "cli", "worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
 )  # fmt: skip
 
+_PUSHES = "gatewayd/services/pushes.py"
 _INFLATE, _ENDED = "gatewayd/wire/agent_inflate.py", "gatewayd/core/ended.py"
 MUTANTS += (
     Mutant("no more is decoded than the manifest says", _INFLATE, "if len(got) > left:", "if len(got) > left + 10**9:"),
@@ -128,6 +129,18 @@ MUTANTS += (
     Mutant(
         "a transfer does not go on for ever", _UPDATE,
         "deadline_s = min(deadline_s, push.transfer_until_s)", "deadline_s = min(deadline_s, deadline_s)",
+    ),
+    Mutant(
+        "the service journals a state before its commands leave", _PUSHES,
+        "if moved and not await self._journalled(moved, before):", "if not moved and not await self._journalled(moved, before):",
+    ),
+    Mutant(
+        "the service takes up what the journal holds", _PUSHES,
+        "            self._live.keep(resumed.push)\n", "            self._live.drop(resumed.push.id)\n",
+    ),
+    Mutant(
+        "the service looks at the deadlines", _PUSHES,
+        "due = [Given(push, TimePassed()) for push in self._due()]", "due: list[Given] = []",
     ),
 )  # fmt: skip
 

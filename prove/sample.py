@@ -29,6 +29,9 @@ def faults() -> Iterator[str]:
     try:
         yield from _on(SMALL)
         yield from _on(SMALL_DEFLATE)
+        base = base_of(SMALL_DEFLATE, MODEL_BYTES)
+        served = [(cut,) for cut in every_cut(run(base, (), service=True).counts) if cut.kind is not Kind.FLASH]
+        yield from tally(base, served, then_next=True, service=True).faults
         alone = base_of(SMALL_ONE_SLOT, MODEL_BYTES)
         counts = run(alone, ()).counts
         yield from tally(alone, singles(counts) + pairs(counts), then_next=True).faults

@@ -19,7 +19,8 @@ from prove.device import Device
 from prove.gateway import KEYS
 from prove.keys import KEY
 from prove.models import NEW, OLD, Artifact, artifact_of
-from prove.world import Base, World, run
+from prove.outcome import Base
+from prove.world import World, run
 
 Scenario = Callable[[Base], list[str]]
 

@@ -2,7 +2,8 @@
 
 Every flash operation torn in four ways, every message, every commit of the gateway: one cut each, exhaustively, on four
 boards, two of which are pushed to compressed; then seeded random pairs of cuts. A fifth board has one slot: it may be left
-without a model, but never with a mixed one, and never so that the next push does not get through. Writes
+without a model, but never with a mixed one, and never so that the next push does not get through. Two boards are pushed to
+by the real service, too. Writes
 build/bench/unbrickable.json; exits 0 when it ran, 1 when a goal is missed.
 """
 
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 from bench.common import Report
@@ -22,7 +24,8 @@ from gatewayd.sim.flash import Tear
 from prove.cuts import RESUMABLE, Counts, Cut, Kind, every_cut
 from prove.device import Geometry
 from prove.models import NEW
-from prove.world import Base, base_of, run
+from prove.outcome import Base
+from prove.world import base_of, run
 
 BOARDS = {
     "1 KB pages, 1 KB chunks": (Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=65_536), 0.1),
@@ -33,6 +36,8 @@ BOARDS = {
 """Each with its share of the pairs: a run with small pages takes four times as long."""
 ONE_SLOT = Geometry(page_bytes=4096, chunk_bytes=4096, slot_bytes=65_536, slot_count=1)
 _ONE_SLOT_SHARE = 0.02
+_SERVICE_BOARDS, _SERVICE_SHARE = ("4 KB pages, 4 KB chunks", "4 KB pages, deflate"), 0.01
+"""Driven by the real service as well: all single cuts, and a few of the pairs, as one takes ten times as long."""
 PAIRS = 100_000
 _BATCH = 250
 _SHOWN = 5_000
@@ -67,16 +72,16 @@ class Tally:
         self.faults += other.faults
 
 
-def tally_on(geometry: Geometry, plans: Sequence[Sequence[Cut]], *, then_next: bool) -> Tally:
+def tally_on(geometry: Geometry, plans: Sequence[Sequence[Cut]], *, then_next: bool, service: bool = False) -> Tally:
     """Run each plan on a board; what another process is told to do."""
-    return tally(base_of(geometry), plans, then_next=then_next)
+    return tally(base_of(geometry), plans, then_next=then_next, service=service)
 
 
-def tally(base: Base, plans: Sequence[Sequence[Cut]], *, then_next: bool) -> Tally:
-    """Run each plan of cuts from the same start."""
+def tally(base: Base, plans: Sequence[Sequence[Cut]], *, then_next: bool, service: bool = False) -> Tally:
+    """Run each plan of cuts from the same start; `service`: against the real service."""
     result = Tally()
     for cuts in plans:
-        outcome = run(base, cuts, then_next=then_next)
+        outcome = run(base, cuts, then_next=then_next, service=service)
         result.runs += 1
         result.ended_new += outcome.version == NEW
         result.ended_without += outcome.version == 0 and not outcome.faults
@@ -111,25 +116,27 @@ def batches(plans: Iterable[Sequence[Cut]]) -> Iterator[list[Sequence[Cut]]]:
         yield piece
 
 
-def on_board(pool: ProcessPoolExecutor, name: str, geometry: Geometry, *, pairs: int, seed: int) -> tuple[Tally, Tally]:
+def on_board(
+    pool: ProcessPoolExecutor, name: str, geometry: Geometry, *, pairs: int, seed: int, service: bool = False
+) -> tuple[Tally, Tally]:
     """Run all single cuts of a board, then its pairs; return both tallies."""
-    counts = run(base_of(geometry), ()).counts
+    counts = run(base_of(geometry), (), service=service).counts
     print(f"{name}: {counts.flash} flash operations, {counts.messages} messages, {counts.commits} commits", flush=True)
     singles = [(cut,) for cut in every_cut(counts)]
-    single = _tallied(pool, geometry, singles, then_next=True)
+    single = _tallied(pool, geometry, singles, then_next=True, service=service)
     print(f"  {single.runs} single cuts, each: {_said(single)}", flush=True)
     # Where a model may be lost, the next push has to follow every time.
     doubles = random_pairs(counts, random.Random(f"{seed}/{name}"), pairs)  # noqa: S311 - a replay
-    double = _tallied(pool, geometry, doubles, then_next=geometry.slot_count == 1)
+    double = _tallied(pool, geometry, doubles, then_next=geometry.slot_count == 1, service=service)
     print(f"  {double.runs} pairs of cuts, seed '{seed}/{name}': {_said(double)}", flush=True)
     return single, double
 
 
 def _tallied(
-    pool: ProcessPoolExecutor, geometry: Geometry, plans: Iterable[Sequence[Cut]], *, then_next: bool
+    pool: ProcessPoolExecutor, geometry: Geometry, plans: Iterable[Sequence[Cut]], *, then_next: bool, service: bool
 ) -> Tally:
-    found = Tally()
-    for future in [pool.submit(tally_on, geometry, batch, then_next=then_next) for batch in batches(plans)]:
+    found, work = Tally(), partial(tally_on, geometry, then_next=then_next, service=service)
+    for future in [pool.submit(work, batch) for batch in batches(plans)]:
         found.add(future.result())
         if found.runs % _SHOWN == 0:
             print(f"  … {found.runs}, {len(found.faults)} faults", flush=True)
@@ -152,11 +159,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             double.add(found[1])
         few = round(arguments.pairs * _ONE_SLOT_SHARE)
         alone, twice = on_board(pool, "one slot", ONE_SLOT, pairs=few, seed=arguments.seed)
+        service = Tally()
+        for name in _SERVICE_BOARDS:
+            few = round(arguments.pairs * _SERVICE_SHARE)
+            label, geometry = f"{name}, real service", BOARDS[name][0]
+            for part in on_board(pool, label, geometry, pairs=few, seed=arguments.seed, service=True):
+                service.add(part)
     alone.add(twice)
-    for fault in (single.faults + double.faults + alone.faults)[:20]:
+    for fault in (single.faults + double.faults + alone.faults + service.faults)[:20]:
         print(f"FAULT {fault}")
     report = Report("unbrickable")
     _add_figures(report, single, double, alone)
+    report.add("service_cuts", service.runs)
+    report.add("service_ended_on_new_or_old", service.ended_new + service.ended_old, ("==", service.runs))
+    report.add("service_most_chunks_resent_per_cut", service.most_resent, ("<=", 1))
+    report.add("service_faults", len(service.faults), ("==", 0))
     report.add("cpu_s", sum(os.times()[:4]))
     report.add("wall_s", time.monotonic() - start_s, ("<=", 900))
     return 0 if report.finish() else 1

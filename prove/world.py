@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 
 from gatewayd.core.device import PushReport, SlotState
@@ -10,10 +9,13 @@ from gatewayd.core.push import PushState
 from gatewayd.sim.flash import FlashFault, Power, PowerCut
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
+from prove.bits import Disk
 from prove.cuts import Counts, Cut, Kind
 from prove.device import Device, Geometry, ModelReset
 from prove.gateway import DEVICE, KEYS, Gateway, Killed, shared_journal
-from prove.models import MODEL_BYTES, NEW, NEXT, OLD, Artifact, artifact_of, content_of
+from prove.models import MODEL_BYTES, NEW, NEXT, OLD, artifact_of, content_of
+from prove.outcome import Base, Outcome
+from prove.service import ServiceGateway
 
 _BOOT_S = 1.0
 _RESTART_S = 2.0
@@ -23,31 +25,6 @@ _PATIENCE_S = 1800.0
 """Past this something waits for ever: every state's deadline together is under 200 s, and each cut may begin it anew."""
 _MAX_STEPS = 20_000
 _UP, _DOWN = "up", "down"
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """Where every run starts: a device that runs the old version."""
-
-    geometry: Geometry
-    artifacts: dict[int, Artifact]
-    image: bytes
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a run came to. `faults` is empty when everything that must hold held.
-
-    `is_corrected`: the gateway had called the push a failure for want of the device's word, and took that back when it came.
-    """
-
-    counts: Counts
-    fired: int = 0
-    version: int = 0
-    resent_chunks: int = 0
-    is_corrected: bool = False
-    elapsed_s: float = 0.0
-    faults: list[str] = field(default_factory=list)
 
 
 @cache
@@ -64,24 +41,26 @@ def base_of(geometry: Geometry, model_bytes: int = MODEL_BYTES) -> Base:
     return Base(geometry, artifacts, bytes(world.device.cells.content))
 
 
-def run(base: Base, cuts: Sequence[Cut], *, then_next: bool = False) -> Outcome:
+def run(base: Base, cuts: Sequence[Cut], *, then_next: bool = False, service: bool = False) -> Outcome:
     """Push the new version with these cuts, one after the other; `then_next`: a push after it has to succeed."""
-    world = World(base, cuts)
+    world = World(base, cuts, service=service)
     outcome = world.run(NEW)
     if then_next and not outcome.faults:
         world.run_next(outcome)
+    world.close()
     return outcome
 
 
 class World:
     """Everything there is, and the clock."""
 
-    def __init__(self, base: Base, cuts: Sequence[Cut] = ()) -> None:
-        self._base = base
+    def __init__(self, base: Base, cuts: Sequence[Cut] = (), *, service: bool = False) -> None:
+        """`service`: the gateway is the real service, not only its table and its rows."""
+        self._base, self._service, self._disk = base, service, Disk()
         self._cuts = deque(cuts)
         self._air: deque[tuple[str, str, bytes]] = deque()
         self._journal = shared_journal()
-        self._messages, self._commits = 0, 0
+        self._messages, self._commits, self._asked = 0, 0, 0
         self._retained = b""
         self._device_back_s: float | None = None
         self._gateway_back_s: float | None = None
@@ -103,7 +82,7 @@ class World:
         """Boot, push, let everything happen, look."""
         self.start()
         self._arm()
-        self._guarded(lambda: self.gateway.push(version))
+        self._ask(version)
         self._play()
         outcome = Outcome(self._counts(), self.fired, elapsed_s=self.now_s, faults=self.faults)
         outcome.resent_chunks = sum(self._sent.values()) - len(self._sent)
@@ -116,15 +95,22 @@ class World:
         outcome.is_corrected = any(push.reason.startswith(_CORRECTED) for push in self.gateway.ended())
         return outcome
 
+    def close(self) -> None:
+        """End what is running."""
+        if isinstance(self.gateway, ServiceGateway):
+            self.gateway.close()
+
     def start(self) -> None:
         """Boot and connect the device."""
+        if isinstance(self.gateway, ServiceGateway):
+            self.gateway.begin(self.now_s)
         self._on_device(terms.Booted(self.device.flash.journals()))
         self._settle()
 
     def run_next(self, outcome: Outcome) -> None:
         """Whatever happened, the next push gets through."""
         self._cuts.clear()
-        self._guarded(lambda: self.gateway.push(NEXT))
+        self._ask(NEXT)
         self._play()
         if self._final_version(NEXT) != NEXT:
             outcome.faults.append("the push after it did not get through")
@@ -172,6 +158,17 @@ class World:
     def _hear(self, kind: str, payload: bytes) -> None:
         self.gateway.now_s = self.now_s
         self.gateway.hear(kind, payload)
+        if self._asked:
+            self._ask_for(self._asked)
+
+    def _ask(self, version: int) -> None:
+        """An operator asks for a push, and again when the device was not there."""
+        self._guarded(lambda: self._ask_for(version))
+
+    def _ask_for(self, version: int) -> None:
+        self._asked = 0
+        self.gateway.now_s = self.now_s
+        self._asked = 0 if self.gateway.push(version) else version
 
     def _wait(self) -> bool:
         """Go on to what happens next by time alone; False: nothing will."""
@@ -246,6 +243,8 @@ class World:
                 return True
             case Kind.GATEWAY:
                 self._kill_gateway()
+                if message[:2] == (_UP, "status"):
+                    self._retained = message[2]  # the broker has it
                 return message[0] == _DOWN
             case _:
                 return False
@@ -264,6 +263,7 @@ class World:
     def _kill_gateway(self) -> None:
         if self._journal.in_transaction:
             self._journal.rollback()
+        self.close()
         self._gateway_back_s = self.now_s + (_NEVER_S if self.is_gateway_mortal else _RESTART_S)
 
     def _on_commit(self, is_before: bool) -> None:  # noqa: FBT001 - the two sides of a commit
@@ -322,8 +322,13 @@ class World:
             self._sent[offset] = self._sent.get(offset, 0) + 1
         self._air.append((_DOWN, kind, payload))
 
-    def _new_gateway(self) -> Gateway:
-        return Gateway(self._base.artifacts, journal=self._journal, send=self._send, on_commit=self._on_commit)
+    def _new_gateway(self) -> Gateway | ServiceGateway:
+        artifacts, journal = self._base.artifacts, self._journal
+        if self._service:
+            return ServiceGateway(
+                artifacts, journal=journal, send=self._send, on_commit=self._on_commit, disk=self._disk
+            )
+        return Gateway(artifacts, journal=journal, send=self._send, on_commit=self._on_commit)
 
     # what may never be seen
 
@@ -351,6 +356,7 @@ class World:
     def _final_version(self, pushed: int) -> int:
         if self.faults:
             return 0
+        self._asked = 0
         before = self._look("at the end")
         self.device.power_on(round(self.now_s * 1000))
         after = self._look("at the end, after a restart")
