@@ -95,11 +95,11 @@ def choose_software(
 
 
 def choose_model(slots: Sequence[ModelSlot], digest: Digest) -> int | None:
-    """Return the /26242 instance that a push goes to: the one that holds it, else an empty one, else one with leftovers.
+    """Return the /26242 instance that a push goes to: one that holds it, else the one that is staging, else the first empty one.
 
-    A device with one slot decides itself whether it gives that up. None: all run a model.
+    That is where the agent stages. A device with a single slot decides itself whether it gives that up. None: all run a model.
     """
-    order = {SlotState.EMPTY: 0, SlotState.STAGING: 1}
+    order = {SlotState.STAGING: 0, SlotState.EMPTY: 1}
     held = [each for each in slots if each.digest == digest and each.state is not SlotState.EMPTY]
     free = sorted((each for each in slots if each.state in order), key=lambda each: (order[each.state], each.instance))
     chosen = next(iter([*held, *free]), None) or (slots[0] if len(slots) == 1 else None)

@@ -126,6 +126,11 @@ def _wait(course: Course, _: Firmware, __: Now) -> Turn:
     return Turn(course)
 
 
+def _cleared(course: Course, values: Firmware, now: Now) -> Turn:
+    """A reset may be told as a result of its own."""
+    return _start(course, values, now) if values.state is FirmwareState.IDLE else Turn(course)
+
+
 def _downloaded(course: Course, _: Firmware, now: Now) -> Turn:
     phases = (PushPhase.WRITTEN, PushPhase.VERIFIED, PushPhase.TESTED)
     return told(entered(course, Stage.INSTALLED, now), *phases)
@@ -170,7 +175,7 @@ _ROWS: Mapping[Stage, tuple[_Rule, ...]] = {
     #                     idle          downloading  downloaded   updating  failure
     Stage.NEW:          (_wait,        _wait,       _wait,       _wait,    _wait),
     Stage.OFFERED:      (_start,       _start,      _start,      _start,   _start),
-    Stage.CLEARING:     (_start,       _wait,       _wait,       _wait,    _wait),
+    Stage.CLEARING:     (_start,       _wait,       _wait,       _wait,    _cleared),
     Stage.TRANSFERRING: (_wait,        _wait,       _downloaded, _wait,    _transfer_failed),
     Stage.WRITTEN:      (_wait,        _wait,       _downloaded, _wait,    _failure),
     Stage.INSTALLED:    (_gave_up,     _gave_up,    _wait,       _wait,    _failure),

@@ -23,7 +23,6 @@ from gatewayd.links.lwm2m.slot_terms import (
     Stage,
     StopTransfer,
     Turn,
-    Way,
     WriteOffer,
     also,
     code_text,
@@ -130,15 +129,8 @@ def _wait(course: Course, _: ModelSlot, __: Now) -> Turn:
 
 
 def _transfer(course: Course, values: ModelSlot, now: Now) -> Turn:
-    """From the first byte it has not got where it can fetch; a write begins at 0: a block in mid-air has no context there."""
-    ways = course.goal.ways
-    can_resume = course.way < len(ways) and (ways[course.way] is Way.PULL or Way.PULL in ways[course.way :])
-    if values.offset and can_resume:
-        way = ways.index(Way.PULL)
-        return transfer.begin(
-            replace(course, way=way), now, offset=values.offset, after_s=transfer.pause_s(course, now)
-        )
-    return transfer.begin(course, now, after_s=transfer.pause_s(course, now))
+    """From the first byte it has not got, on either way: boards of ours take a write that begins there."""
+    return transfer.begin(course, now, offset=values.offset, after_s=transfer.pause_s(course, now))
 
 
 def _forgotten(course: Course, _: ModelSlot, now: Now) -> Turn:
