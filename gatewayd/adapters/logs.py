@@ -24,6 +24,10 @@ from gatewayd.core.events import (
     InputRefused,
     ModelAdded,
     NodeEvent,
+    OrderAnswered,
+    OrderEnded,
+    OrderEvent,
+    OrderFailed,
     PushMoved,
     RegistryEvent,
     RequestFailed,
@@ -116,6 +120,8 @@ def log_event(event: GatewayEvent) -> None:
             _log_registry(event)
         case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
             _log_node(event)
+        case OrderAnswered() | OrderFailed() | OrderEnded():
+            _log_order(event)
         case InputRefused(where, code, message):
             _EVENTS.warning("input refused", extra=fields(where=where, code=code, reason=message))
         case _:
@@ -153,6 +159,18 @@ def _log_node(event: NodeEvent) -> None:
         case AcceleratorChanged(kind, present, detail, engines):
             line = fields(kind=kind, detail=detail, engines=",".join(engines) or None)
             _EVENTS.warning("accelerator came" if present else "accelerator went", extra=line)
+
+
+def _log_order(event: OrderEvent) -> None:
+    match event:
+        case OrderAnswered(order, result):
+            if _EVENTS.isEnabledFor(logging.DEBUG):
+                _EVENTS.debug("order answered", extra=fields(id=order.id, ran_on=result.ran_on))
+        case OrderFailed(order, code, message, failing):
+            _EVENTS.warning("order fails", extra=fields(id=order.id, code=code, failing=failing, reason=message))
+        case OrderEnded(order, progress, why):
+            line = fields(id=order.id, reason=why, answered=progress.answered, failed=progress.failed)
+            _EVENTS.info("order ended", extra=line)
 
 
 def _priority(level: int, *, journal: bool) -> str:
