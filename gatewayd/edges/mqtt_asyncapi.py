@@ -34,8 +34,8 @@ _ERROR: Json = {
 }
 _ABOUT = (
     "Actions are the gateway's: it receives commands and sends answers. docs/mqtt.md and docs/device-protocol-mqtt.md tell the "
-    "same in words. An answer goes, over MQTT 5, to the response topic of its request, with its correlation data; over MQTT 3.1.1 to "
-    "`reply_to` in the JSON object, where `id` may stand, too; otherwise below {prefix}/{node}/reply."
+    "same in words. An answer goes, over MQTT 5, to its request's response topic, with its correlation data; over MQTT 3.1.1 "
+    "to `reply_to` in the JSON object, where `id` may stand, too; otherwise below {prefix}/{node}/reply."
 )
 
 
