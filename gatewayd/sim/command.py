@@ -145,9 +145,7 @@ async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
         await runtime.close()
 
 
-def _device(
-    parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog
-) -> SimDevice | Lwm2mDevice:
+def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog) -> SimDevice | Lwm2mDevice:
     truth = true_board(parts.profile, LINKS[args.link], seed=args.seed, device=args.id)
     capabilities = capabilities_of(
         parts.profile,
@@ -161,7 +159,7 @@ def _device(
     log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", **_true_figures(truth))
     machine = Machine(parts.flash, args.state, runtime, parts.sensors, truth)
     if isinstance(parts.client, Lwm2mOptions):
-        return Lwm2mDevice(agent, machine, truth=truth, options=parts.client, log=log)
+        return Lwm2mDevice(agent, machine, radio=truth.link, options=parts.client, log=log)
     return SimDevice(agent, machine, truth=truth, options=parts.client, log=log)
 
 

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no types
 
-from gatewayd.sim.board import Truth
 from gatewayd.sim.coap_site import DeviceSite
-from gatewayd.sim.log import EventLog
-from gatewayd.sim.machine import Machine
+from gatewayd.sim.log import Log
 from gatewayd.sim.model_objects import PACKAGE, SOFTWARE, ModelObject, RuntimeObject, SoftwareObject
 from gatewayd.sim.model_slots import ModelSlots
 from gatewayd.sim.objects import ObjectTree
 from gatewayd.sim.pull import pull
+from gatewayd.sim.radio import LinkFigures
 from gatewayd.sim.registration import Registration, Terms
 from gatewayd.sim.relay import Link, Relay
-from gatewayd.sim.shell import AgentShell
+from gatewayd.sim.shell import AgentShell, Hardware
 from gatewayd.sim.standard_objects import DeviceObject, Hooks, ServerObject, connectivity
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_terms import Connected, MessageReceived, Publish
@@ -56,8 +55,8 @@ class Lwm2mOptions:
 class Lwm2mDevice:
     """One device. `run` ends after `stop`."""
 
-    def __init__(self, agent: Agent, machine: Machine, *, truth: Truth, options: Lwm2mOptions, log: EventLog) -> None:
-        self._log, self._options, self._truth = log, options, truth
+    def __init__(self, agent: Agent, machine: Hardware, *, radio: LinkFigures, options: Lwm2mOptions, log: Log) -> None:
+        self._log, self._options, self._radio = log, options, radio
         self._shell = AgentShell(agent, machine, log=log, publish=self._publish)
         self.slots = ModelSlots(agent.board.slot_count, self, self._changed)
         self._has = agent.board.capabilities
@@ -116,13 +115,11 @@ class Lwm2mDevice:
     async def _pulled(self, slot: int, uri: str) -> None:
         self._log("pulling", uri=uri, slot=slot, offset=self.slots.held_bytes(slot))
         exponent = min(self._options.block_exponent, max(0, self._has.chunk_bytes.bit_length() - 5))
-        await pull(
-            self._context, self._gateway, uri, slots=self.slots, instance=slot, exponent=exponent, log=self._log
-        )
+        await pull(self._context, self._gateway, uri, slots=self.slots, instance=slot, exponent=exponent, log=self._log)
 
     async def _attach(self) -> None:
         """Open the radio and the socket behind it."""
-        options, link = self._options, self._truth.link
+        options, link = self._options, self._radio
         radio = Link(options.link, link.rtt_s, link.goodput_bytes_per_s, 2 ** (options.block_exponent + 4), _HEAD_BYTES)
         upstream = (await asyncio.to_thread(socket.gethostbyname, options.host), options.port)
         self._relay = Relay(

@@ -250,7 +250,7 @@ class ModelSlots:
         self.attempt.phase, self.attempt.reason = report.phase, report.reason
         if report.phase is PushPhase.WANT:
             self.attempt.offset, self.attempt.wanted = report.offset, report.length
-        elif report.phase is not PushPhase.WANT and self._part:
+        else:
             self._part.clear()
 
     def _trying(self) -> int:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from aiocoap import Context, Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
 
-from gatewayd.sim.log import EventLog
+from gatewayd.sim.log import Log
 from gatewayd.sim.model_slots import ModelSlots
 from gatewayd.sim.objects import Refusal
 
@@ -27,7 +27,9 @@ def path_of_uri(uri: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     return tuple(parts.path.removeprefix("/").split("/")), query
 
 
-async def pull(context: Context, gateway: str, uri: str, *, slots: ModelSlots, instance: int, exponent: int, log: EventLog) -> None:
+async def pull(
+    context: Context, gateway: str, uri: str, *, slots: ModelSlots, instance: int, exponent: int, log: Log
+) -> None:
     """Pull until nothing more is wanted. The board reaches its gateway only, so only the URI's path and query count.
 
     `gateway` is `coap://host:port`; blocks are asked for with 2**(exponent + 4) bytes.
@@ -58,7 +60,7 @@ async def pull(context: Context, gateway: str, uri: str, *, slots: ModelSlots, i
             return
 
 
-async def _fed(slots: ModelSlots, instance: int, start: int, content: bytes, log: EventLog) -> bool:
+async def _fed(slots: ModelSlots, instance: int, start: int, content: bytes, log: Log) -> bool:
     try:
         await slots.feed(instance, start, content)
     except Refusal as refusal:

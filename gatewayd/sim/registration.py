@@ -6,13 +6,12 @@ Source: OMA LwM2M Core 1.1.1, section 6.2; retries as stock clients do, with gro
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from aiocoap import Context, Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
 from aiocoap.numbers.constants import TransportTuning  # type: ignore[import-untyped]  # as above
 
-from gatewayd.sim.log import EventLog
+from gatewayd.sim.log import Log
 
 _LINKS = 40
 _UPDATE_SHARE = 0.8
@@ -50,7 +49,7 @@ class Registration:
     """Keeps one device registered at `uri` (`coap://host:port`). `lifetime_s` may be changed by the server (/1/0/1)."""
 
     def __init__(
-        self, context: Context, uri: str, terms: Terms, *, links: Callable[[], str], log: EventLog, every_s: float | None
+        self, context: Context, uri: str, terms: Terms, *, links: Callable[[], str], log: Log, every_s: float | None
     ) -> None:
         self.lifetime_s = terms.lifetime_s
         self._context = context
@@ -117,7 +116,9 @@ class Registration:
         else:
             self._log("updated")
 
-    async def _tried(self, what: str, code: Any, path: tuple[str, ...], query: list[str], content: bytes) -> Message | None:  # noqa: ANN401 - aiocoap has no types
+    async def _tried(
+        self, what: str, code: int, path: tuple[str, ...], query: list[str], content: bytes
+    ) -> Message | None:
         try:
             answer = await self._ask(code, path=path, query=query, content=content)
         except (error.Error, OSError) as failure:
@@ -128,7 +129,12 @@ class Registration:
         return answer
 
     async def _ask(
-        self, code: Any, *, path: tuple[str, ...], query: list[str] | None = None, content: bytes = b""  # noqa: ANN401 - as above
+        self,
+        code: int,
+        *,
+        path: tuple[str, ...],
+        query: list[str] | None = None,
+        content: bytes = b"",
     ) -> Message:
         links = _LINKS if content else None
         message = Message(

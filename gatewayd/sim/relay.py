@@ -73,7 +73,7 @@ class _Outside:
 
     def __init__(self, upstream: Address, deliver: Callable[[bytes], None]) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
+        self._socket.setblocking(False)  # noqa: FBT003 - its only argument
         self._socket.bind(("127.0.0.1", 0))
         self._socket.connect(upstream)
         self._deliver = deliver
@@ -153,7 +153,8 @@ class Relay(asyncio.DatagramProtocol):
             return None
         keys = [f"{self._seed}/{self._number}/{way}" for way in ("up", "down")]
         self._number += 1
-        up, down = (_Lane(self._link, self._loss, random.Random(key)) for key in keys)
+        dice = [random.Random(key) for key in keys]  # noqa: S311 - a simulation has to repeat itself
+        up, down = (_Lane(self._link, self._loss, each) for each in dice)
         outside = _Outside(self._upstream, lambda data: self._from_gateway(down, data, device))
         flow = self._flows[device] = _Flow(up, down, outside)
         return flow

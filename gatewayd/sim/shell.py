@@ -8,10 +8,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from gatewayd.sim.board import BATTERY_UJ
-from gatewayd.sim.log import EventLog
-from gatewayd.sim.machine import Done, Machine
+from gatewayd.sim.log import Log
+from gatewayd.sim.machine import Done, Task
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_terms import (
     BatteryChanged,
@@ -38,10 +39,22 @@ class _Stop:
     """The process was asked to end."""
 
 
+class Hardware(Protocol):
+    """What the shell needs of a board: `sim.machine.Machine`, or one in memory. `spent_nj`: of the battery, since the start."""
+
+    spent_nj: int
+
+    async def journals(self) -> tuple[bytes, bytes]:
+        """Return both copies of the journal as they are in flash."""
+
+    async def execute(self, task: Task) -> Done | None:
+        """Carry out one command; return what it gives back. Raises: FlashFault, OSError: the board must reset."""
+
+
 class AgentShell:
     """One agent on its machine. `publish` gets what it says; `serve` ends after `stop`."""
 
-    def __init__(self, agent: Agent, machine: Machine, *, log: EventLog, publish: Callable[[Publish], None]) -> None:
+    def __init__(self, agent: Agent, machine: Hardware, *, log: Log, publish: Callable[[Publish], None]) -> None:
         self.agent, self.machine = agent, machine
         self._log = log
         self._publish = publish
@@ -51,11 +64,11 @@ class AgentShell:
 
     async def boot(self) -> None:
         """Power on: what is in flash counts. Raises: FlashFault, OSError."""
-        await self._take(Booted(await asyncio.to_thread(self.machine.flash.journals)))
+        await self._take(Booted(await self.machine.journals()))
 
     async def restart(self) -> None:
         """Hand in a power cycle, after what waits already."""
-        await self.submit(Booted(await asyncio.to_thread(self.machine.flash.journals)))
+        await self.submit(Booted(await self.machine.journals()))
 
     async def serve(self) -> None:
         """Take events until `stop`.
