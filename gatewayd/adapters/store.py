@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gatewayd.adapters import store_lwm2m_rows as lwm2m_rows
 from gatewayd.adapters import store_registry_rows as registry_rows
 from gatewayd.adapters import store_rows as rows
 from gatewayd.adapters.store_schema import broken, connect
@@ -21,6 +22,7 @@ from gatewayd.core.device import KnownDevice
 from gatewayd.core.errors import NodeError
 from gatewayd.core.model import Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
+from gatewayd.core.registration import StoredPackage, StoredRegistration
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.update import Push
@@ -140,6 +142,22 @@ class Store:
     async def save_terms(self, terms: Terms) -> None:
         """Insert or replace."""
         await self._transact(lambda connection: rows.save_terms(connection, terms))
+
+    async def load_registrations(self) -> Sequence[StoredRegistration]:
+        """Return the LwM2M registrations that had not ended."""
+        return await self._transact(lwm2m_rows.load_registrations)
+
+    async def save_registrations(self, saved: Sequence[StoredRegistration], ended: Sequence[DeviceId]) -> None:
+        """Insert or replace some and drop those of others, in one transaction."""
+        await self._transact(lambda connection: lwm2m_rows.save_registrations(connection, saved, ended))
+
+    async def load_packages(self) -> Sequence[StoredPackage]:
+        """Return what was installed on devices that do not tell."""
+        return await self._transact(lwm2m_rows.load_packages)
+
+    async def save_package(self, package: StoredPackage) -> None:
+        """Insert or replace."""
+        await self._transact(lambda connection: lwm2m_rows.save_package(connection, package))
 
     async def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()

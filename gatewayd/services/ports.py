@@ -241,6 +241,13 @@ class Signer(Protocol):
         """Read what a key signed that is trusted still. Raises: BadRequest."""
 
 
+class Pinger(Protocol):
+    """Asks devices whether they are there."""
+
+    async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
+        """Return the round trip in seconds. Raises: DeviceTimeout, DeviceUnreachable."""
+
+
 class DeviceLink(Protocol):
     """How devices of one kind are reached. Sends are fire-and-forget: what comes back arrives as `DeviceEvent`s."""
 

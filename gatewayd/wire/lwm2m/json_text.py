@@ -63,9 +63,9 @@ def name_of(path: Path, base: Path) -> str:
 
 def _readings(base: Path, base_name: str, name: str) -> tuple[str, ...]:
     joined = base_name + name
-    if base == ROOT:  # a name that could be anywhere is only what the standard says
+    if base == ROOT or base_name.startswith("/"):  # then a name that leads elsewhere is meant so
         return (joined, f"{base_name}/{name}")
-    return (joined, f"{base_name}/{name}", f"{base}/{joined}", f"{base}/{name}")
+    return (joined, f"{base}/{joined}", f"{base}/{base_name}/{name}")
 
 
 def _path(text: str) -> Path | None:

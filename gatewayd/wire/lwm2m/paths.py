@@ -81,8 +81,10 @@ def parse_path(text: str) -> Path:
     """
     if len(text) > MAX_PATH_CHARS + 1:
         raise BadRequest(f"{text[:MAX_PATH_CHARS]!r}…: no LwM2M path is so long")
+    if text in {"", "/"}:
+        return ROOT
     inner = text.removeprefix("/").removesuffix("/")
-    return path_of(*(_parse_id(part, text) for part in inner.split("/"))) if inner else ROOT
+    return path_of(*(_parse_id(part, text) for part in inner.split("/")))
 
 
 def _parse_id(part: str, text: str) -> int:

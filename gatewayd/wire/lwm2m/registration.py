@@ -23,7 +23,7 @@ _MAX_SMS_CHARS = 32
 _MAX_DIGITS = 10
 _MAX_VERSION_CHARS = 8
 _TRANSPORTS = frozenset("UTSNMH")  # UDP, TCP, SMS, non-IP, MQTT, HTTP
-_FORMATS_READ = {None, Format.LINKS, Format.TEXT}
+_FORMATS_READ = {Format.LINKS, Format.TEXT}
 
 
 class VersionRefused(BadRequest):
