@@ -38,7 +38,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Relay until standard input ends: print the port first, then the tally for every line read (`rebind`: forget all mappings)."""
+    """Relay until standard input ends; print the port, then the tally for every line read (`rebind`: forget all mappings)."""
     parser = argparse.ArgumentParser(prog="python -m bench.relay", description=main.__doc__)
     parser.add_argument("--link", choices=sorted(LINKS), default="loopback")
     parser.add_argument("--loss", type=float, default=0.0, help="share of datagrams lost, each way")

@@ -99,11 +99,7 @@ class DeviceSite(resource.ObservableResource):  # type: ignore[misc]  # aiocoap 
         self._on_request(request)
         try:
             path = _path(request)
-            if request.code == Code.GET:
-                return self._got(path, request)
-            if request.code in {Code.PUT, Code.POST}:
-                return await self._put(path, request)
-            raise Refusal(NOT_ALLOWED, f"{request.code} is not understood here")
+            return self._got(path, request) if request.code == Code.GET else await self._put(path, request)
         except Refusal as refusal:
             answer = Message(code=Code(refusal.code), payload=str(refusal).encode()[:200])
             answer.opt.block1 = request.opt.block1
@@ -114,6 +110,8 @@ class DeviceSite(resource.ObservableResource):  # type: ignore[misc]  # aiocoap 
         return _sliced(rendered, request, self._block_exponent)
 
     async def _put(self, path: Path, request: Message) -> Message:
+        if request.code not in {Code.PUT, Code.POST}:
+            raise Refusal(NOT_ALLOWED, f"{request.code} is not understood here")
         if request.code == Code.PUT and request.opt.uri_query and not request.payload:
             return Message(code=Code.CHANGED)  # notification attributes: taken, every change is notified anyway
         if self._is_package(path):

@@ -1,9 +1,10 @@
-"""The agent as LwM2M objects: what was written and executed becomes the agent's messages, what it says becomes resources. No sockets.
+"""The agent as LwM2M objects: what is written and executed becomes its messages, what it says becomes resources. No sockets.
 
 The agent is the one of `wire.agent`, unchanged: its messages are its own language, and this file is the only one that
 speaks both. A firmware that attaches over LwM2M has the same layer around the same agent. Source: docs/device-agent.md.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -27,7 +28,7 @@ from gatewayd.wire.mqttdevice import (
     encode_sample,
 )
 
-_SELF = DeviceId("self")
+_SELF, _NO_PUSH = DeviceId("self"), PushId(0)
 MAX_RUNS_WAITING = 4
 """Runs that wait for the one before: bounds the device's memory for inputs; one more is answered with 5.03."""
 RUNNABLE = (SlotState.TRIAL, SlotState.ACTIVE)
@@ -48,7 +49,7 @@ class Attempt:
     """The push that one instance is about: 13 to 15 of it, and what the agent said last."""
 
     instance: int = -1
-    push: PushId = PushId(0)
+    push: PushId = _NO_PUSH
     phase: PushPhase | None = None
     offset: int = 0
     wanted: int = 0
@@ -73,6 +74,14 @@ class Sampled:
     frame: SampleFrame = field(default_factory=lambda: SampleFrame(0, FrameStatus.OK, 0, 0))
 
 
+@dataclass(slots=True)
+class _Waiting:
+    """A run or a sample under way: of which slot or sensor, and who waits for its end."""
+
+    index: int
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class ModelSlots:
     """All slots of one device. `take` is told what the agent publishes; the rest is what the server asks for."""
 
@@ -86,8 +95,8 @@ class ModelSlots:
         self._on_change = on_change
         self._offered: dict[int, PushId] = {}
         self._part = bytearray()
-        self._runs: dict[int, int] = {}
-        self._reads: dict[int, int] = {}
+        self._runs: dict[int, _Waiting] = {}
+        self._reads: dict[int, _Waiting] = {}
         self._requests = 0
 
     def forget(self) -> None:
@@ -96,6 +105,8 @@ class ModelSlots:
         self.outcomes = [Outcome() for _ in self.outcomes]
         self._offered.clear()
         self._part.clear()
+        for waiting in (*self._runs.values(), *self._reads.values()):
+            waiting.over.set()
         self._runs.clear()
         self._reads.clear()
 
@@ -133,7 +144,7 @@ class ModelSlots:
     async def offer(self, instance: int, signed: bytes) -> None:
         """Hand the signed manifest (18) to the agent."""
         self._check_instance(instance)
-        push = self._offered.pop(instance, PushId(0)) or (self.attempt.push if self._is_about(instance) else PushId(0))
+        push = self._offered.pop(instance, _NO_PUSH) or (self.attempt.push if self._is_about(instance) else _NO_PUSH)
         if push == 0:
             raise Refusal(NOT_ALLOWED, "the push's number (13) comes before its manifest")
         self._part.clear()
@@ -201,7 +212,10 @@ class ModelSlots:
         await self._about_push(instance, "cancel", encode_cancel(self.attempt.push, reason))
 
     async def run(self, instance: int, sensor: int | None) -> None:
-        """Run the slot's model on the input written before, or on a sensor's sample. Raises: Refusal (4.05, 5.03)."""
+        """Run the slot's model on the input written before, or on a sensor's sample; return when it is done.
+
+        Raises: Refusal (4.05, 5.03).
+        """
         slot = self.slots[instance]
         if slot.state not in RUNNABLE or slot.version is None:
             raise Refusal(NOT_ALLOWED, f"slot {instance} holds no model")
@@ -209,9 +223,11 @@ class ModelSlots:
             raise Refusal(BUSY, f"{MAX_RUNS_WAITING} runs wait already")
         content = self.outcomes[instance].content if sensor is None else None
         self._requests += 1
-        self._runs[self._requests] = instance
-        frame = encode_run(self._requests, slot=instance, version=slot.version, sensor=sensor or 0, content=content)
+        request, waiting = self._requests, _Waiting(instance)
+        self._runs[request] = waiting
+        frame = encode_run(request, slot=instance, version=slot.version, sensor=sensor or 0, content=content)
         await self._commands.submit(MessageReceived("run", frame))
+        await waiting.over.wait()
 
     def write_input(self, instance: int, content: bytes) -> None:
         """Keep the input (4) for the next run."""
@@ -220,14 +236,16 @@ class ModelSlots:
         self.outcomes[instance].content = content
 
     async def read_sensor(self, sensor: int) -> None:
-        """Take a sample now. Raises: Refusal (4.00, 5.03)."""
+        """Take a sample now; return when it is there. Raises: Refusal (4.00, 5.03)."""
         if self.report is None or sensor >= len(self.report.capabilities.sensors):
             raise Refusal(BAD_REQUEST, f"there is no sensor {sensor}")
         if len(self._reads) >= MAX_RUNS_WAITING:
             raise Refusal(BUSY, f"{MAX_RUNS_WAITING} samples wait already")
         self._requests += 1
-        self._reads[self._requests] = sensor
-        await self._commands.submit(MessageReceived("sample", encode_sample(self._requests, sensor)))
+        request, waiting = self._requests, _Waiting(sensor)
+        self._reads[request] = waiting
+        await self._commands.submit(MessageReceived("sample", encode_sample(request, sensor)))
+        await waiting.over.wait()
 
     async def _flush(self) -> None:
         chunk = encode_chunk(self.attempt.push, self.attempt.offset, bytes(self._part))
@@ -258,16 +276,18 @@ class ModelSlots:
         return on_trial if on_trial is not None else self.staging_instance() or 0
 
     def _ran(self, frame: ResultFrame) -> None:
-        instance = self._runs.pop(frame.request, None)
-        if instance is not None:
-            outcome = self.outcomes[instance]
+        waiting = self._runs.pop(frame.request, None)
+        if waiting is not None:
+            outcome = self.outcomes[waiting.index]
             outcome.frame, outcome.runs = frame, outcome.runs + 1
+            waiting.over.set()
 
     def _sampled(self, frame: SampleFrame) -> None:
-        sensor = self._reads.pop(frame.request, None)
-        if sensor is not None:
+        waiting = self._reads.pop(frame.request, None)
+        if waiting is not None:
             self.sampled.frame = frame
-            self.sampled.contents[sensor] = frame.content
+            self.sampled.contents[waiting.index] = frame.content
+            waiting.over.set()
 
     def _is_about(self, instance: int) -> bool:
         return self.attempt.instance == instance
