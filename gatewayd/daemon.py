@@ -26,7 +26,7 @@ from gatewayd.adapters.keys import open_keys
 from gatewayd.adapters.logs import configure_logging, fields, log_event
 from gatewayd.adapters.metrics import Metrics
 from gatewayd.adapters.mqtt_connection import MqttConnection
-from gatewayd.adapters.store import open_store
+from gatewayd.adapters.store import Store, open_store
 from gatewayd.adapters.workers import Workers
 from gatewayd.api.table import Api
 from gatewayd.api.verb import Caller, Role
@@ -223,10 +223,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         connection, topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
     )
     links.of_kind[LinkKind.MQTT] = link
-    lwm2m = lwm2m_parts(config, store, core, notify=events, guard=_guarded) if config.lwm2m.enabled else None
-    if lwm2m is not None:
-        links.of_kind[LinkKind.LWM2M] = lwm2m.link
-        events.metrics.track("gatewayd_lwm2m_registrations", "Registered devices.", lwm2m.link.registered_count)
+    lwm2m = _lwm2m(config, store, core, links, events)
     await core.catalog.load()
     await core.tracking.load()
     await core.desires.load()
@@ -247,6 +244,15 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     ports = await open_coap(config, api, lwm2m, notify=events, stack=stack)
     ports |= await _open_http(config, api, events, stack)
     return _Daemon(config, core, connection, edge, links, lwm2m, events, ports, broker, watch)
+
+
+def _lwm2m(config: Config, store: Store, core: Core, links: Links, events: _Events) -> Lwm2m | None:
+    if not config.lwm2m.enabled:
+        return None
+    made = lwm2m_parts(config, store, core, notify=events, guard=_guarded)
+    links.of_kind[LinkKind.LWM2M] = made.link
+    events.metrics.track("gatewayd_lwm2m_registrations", "Registered devices.", made.link.registered_count)
+    return made
 
 
 async def _guarded(work: Coroutine[object, object, None]) -> None:

@@ -32,7 +32,7 @@ class Lwm2m:
 
     def resources(self) -> dict[str, Any]:
         """Return what is served to devices, as aiocoap resources by their first path segment."""
-        return {segment: Served(segment, serve) for segment, serve in self.link.resources().items()}
+        return {segment: Served(serve) for segment, serve in self.link.resources().items()}
 
 
 @dataclass(slots=True)

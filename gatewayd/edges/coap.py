@@ -185,6 +185,23 @@ class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[mi
             raise Refused(failure) from failure
 
 
+class _Site(resource.Site):  # type: ignore[misc]  # aiocoap ships no types
+    """aiocoap's site, which knows no resource for a path *and* what is below it; `whole` has those."""
+
+    def __init__(self, whole: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._whole = whole
+
+    async def render_to_pipe(self, request: Any) -> None:  # noqa: ANN401 - aiocoap ships no types
+        """Have the right resource answer."""
+        path: tuple[str, ...] = request.request.opt.uri_path
+        found = self._whole.get(path[0]) if path else None
+        if found is None:
+            await super().render_to_pipe(request)
+        else:
+            await found.render_to_pipe(request)
+
+
 Opener = Callable[[Any, str, int], AbstractAsyncContextManager[Any]]
 """Opens an aiocoap server context for a site, on a host and a port."""
 
@@ -218,22 +235,27 @@ async def serve_coap(
     Raises: OSError when the address cannot be bound.
     """
     infer = InferResource(api, max_payload_bytes=max_payload_bytes, max_running=max_running, notify=notify)
-    async with serve_resources({"infer": infer, **beside}, host=host, port=port, opener=opener) as bound:
+    async with serve_resources(beside, host=host, port=port, opener=opener, infer=infer) as bound:
         yield bound
 
 
 @asynccontextmanager
 async def serve_resources(
-    resources: Mapping[str, Any], *, host: str, port: int, opener: Opener = _open_context
+    whole: Mapping[str, Any],
+    *,
+    host: str,
+    port: int,
+    opener: Opener = _open_context,
+    infer: InferResource | None = None,
 ) -> AsyncIterator[int]:
-    """Serve aiocoap resources, by their first path segment, while the context lasts; gives the bound UDP port.
+    """Serve while the context lasts; gives the bound UDP port. `whole`: by first path segment, who serves all that begins so.
 
     Raises: OSError when the address cannot be bound.
     """
     bound = _free_port(host, port)
-    site = resource.Site()
-    for segment, each in resources.items():
-        site.add_resource([segment], each)
+    site = _Site(whole)
+    if infer is not None:
+        site.add_resource(["infer"], infer)
     site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, impl_info=None))
     async with opener(site, host, bound):
         yield bound

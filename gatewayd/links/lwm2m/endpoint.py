@@ -8,7 +8,7 @@ import functools
 import logging
 from typing import Any
 
-from aiocoap import Message, error, resource  # type: ignore[import-untyped]  # aiocoap ships no types
+from aiocoap import Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers.constants import TransportTuning  # type: ignore[import-untyped]  # as above
 from aiocoap.pipe import Pipe  # type: ignore[import-untyped]  # as above
 from aiocoap.transports.udp6 import UDP6EndpointAddress  # type: ignore[import-untyped]  # as above
@@ -157,25 +157,15 @@ class _Question:
         return not self.has_ended
 
 
-class Served(resource.Resource, resource.PathCapable):  # type: ignore[misc]  # aiocoap ships no types
-    """Hands every request below one path to `serve`, block by block."""
+class Served:
+    """Hands requests to `serve`, block by block, without aiocoap's own observations and assembly, which has no bounds."""
 
-    def __init__(self, base: str, serve: Serve) -> None:
-        super().__init__()
-        self._base = base
+    def __init__(self, serve: Serve) -> None:
         self._serve = serve
 
-    async def needs_blockwise_assembly(self, request: Message) -> bool:  # noqa: ARG002 - aiocoap's shape
-        """Assemble nothing: sizes are bounded where it is known what is sent."""
-        return False
-
-    def get_link_description(self) -> None:
-        """Stay out of /.well-known/core: devices know their paths."""
-        return
-
-    async def render(self, request: Message) -> Message:
+    async def render_to_pipe(self, pipe: Pipe) -> None:
         """Answer one request."""
-        reply = await self._serve(_incoming(request, self._base))
+        reply = await self._serve(_incoming(pipe.request))
         message = Message(code=reply.code, payload=reply.payload)
         for name, value in (
             ("content_format", reply.content_format), ("size2", reply.size2), ("etag", reply.etag),
@@ -185,11 +175,7 @@ class Served(resource.Resource, resource.PathCapable):  # type: ignore[misc]  # 
                 setattr(message.opt, name, value)
         if reply.location:
             message.opt.location_path = reply.location
-        return message
-
-    async def render_to_pipe(self, pipe: Pipe) -> None:
-        """Answer without aiocoap's own observation and block handling."""
-        pipe.add_response(await self.render(pipe.request), is_last=True)
+        pipe.add_response(message, is_last=True)
 
 
 @functools.lru_cache(maxsize=256)
@@ -229,12 +215,12 @@ def _answer(message: Message) -> Answer:
     )
 
 
-def _incoming(message: Message, base: str) -> Incoming:
+def _incoming(message: Message) -> Incoming:
     options = message.opt
     return Incoming(
         CoapPeer(message.remote),
         int(message.code),
-        (base, *options.uri_path),
+        tuple(options.uri_path),
         tuple(options.uri_query),
         bytes(message.payload),
         None if options.content_format is None else int(options.content_format),

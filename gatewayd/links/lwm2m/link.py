@@ -52,7 +52,7 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """`most`: devices at one time. `newcomers_per_s` and `newcomers_burst` bound registrations of devices that are not registered."""
+    """`most`: devices at one time. `newcomers_per_s` and `newcomers_burst` bound registrations of new ones."""
 
     most: int = 1000
     newcomers_per_s: float = 50.0
@@ -185,7 +185,7 @@ class Lwm2mDeviceLink:
         return await attachment.errands.do(errand, timeout_s=timeout_s)
 
     async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
-        """See `services.ports.DeviceLink`. A device that sleeps, or was just heard, is not asked: what was measured last counts."""
+        """See `services.ports.DeviceLink`. Who sleeps, or was just heard, is not asked: what was measured last counts."""
         line = self._of(device).line
         known_s = line.trips.mean_s
         if known_s is not None and (not line.listens or self._clock() - line.heard_s < _QUIET_S):
