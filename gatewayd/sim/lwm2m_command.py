@@ -15,7 +15,7 @@ _SMALLEST_BLOCK, _LARGEST_BLOCK = 16, 1024
 def add_lwm2m_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare them; they count with `--protocol lwm2m` only."""
     group = parser.add_argument_group("with --protocol lwm2m")
-    group.add_argument("--gateway", default="127.0.0.1:5783", help="host:port of the LwM2M server, plain CoAP")
+    group.add_argument("--gateway", default="127.0.0.1:5683", help="host:port of the LwM2M server, plain CoAP")
     group.add_argument("--lifetime", type=int, default=60, help="seconds of the registration's lifetime")
     group.add_argument("--update-every", type=float, help="seconds between updates (default: 0.8 of the lifetime)")
     group.add_argument("--lwm2m-version", choices=("1.0", "1.1", "1.2"), default="1.1")

@@ -11,7 +11,7 @@ import random
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Address = tuple[str, int]
 
@@ -52,19 +52,23 @@ class Tally:
 
 
 @dataclass(slots=True)
-class _Lane:
+class Lane:
     """One direction of one device's link."""
 
     link: Link
     loss: float
-    dice: random.Random
+    seed: str
     free_s: float = 0.0
     waiting: int = 0
+    _dice: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._dice = random.Random(self.seed)  # noqa: S311 - a simulation has to repeat itself
 
     def arrival_s(self, now_s: float, payload_bytes: int) -> float | None:
         """Return when a datagram arrives; None: it does not."""
         self.free_s = max(now_s, self.free_s) + self.link.air_s(payload_bytes)
-        is_lost = self.dice.random() < self.loss
+        is_lost = self._dice.random() < self.loss
         return None if is_lost or self.waiting >= MOST_WAITING else self.free_s + self.link.rtt_s / 2
 
 
@@ -100,8 +104,8 @@ class _Outside:
 class _Flow:
     """One device as the gateway sees it."""
 
-    up: _Lane
-    down: _Lane
+    up: Lane
+    down: Lane
     outside: _Outside
 
 
@@ -153,17 +157,16 @@ class Relay(asyncio.DatagramProtocol):
             return None
         keys = [f"{self._seed}/{self._number}/{way}" for way in ("up", "down")]
         self._number += 1
-        dice = [random.Random(key) for key in keys]  # noqa: S311 - a simulation has to repeat itself
-        up, down = (_Lane(self._link, self._loss, each) for each in dice)
+        up, down = (Lane(self._link, self._loss, key) for key in keys)
         outside = _Outside(self._upstream, lambda data: self._from_gateway(down, data, device))
         flow = self._flows[device] = _Flow(up, down, outside)
         return flow
 
-    def _from_gateway(self, lane: _Lane, data: bytes, device: Address) -> None:
+    def _from_gateway(self, lane: Lane, data: bytes, device: Address) -> None:
         self.tally.bytes_down += len(data) + self._link.head_bytes
         self._carry(lane, data, lambda content: self._to_device(content, device))
 
-    def _carry(self, lane: _Lane, data: bytes, deliver: Callable[[bytes], None]) -> None:
+    def _carry(self, lane: Lane, data: bytes, deliver: Callable[[bytes], None]) -> None:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         self.tally.datagrams += 1
@@ -177,7 +180,7 @@ class Relay(asyncio.DatagramProtocol):
             loop.call_at(arrival_s, self._arrive, lane, deliver, data)
 
     @staticmethod
-    def _arrive(lane: _Lane, deliver: Callable[[bytes], None], data: bytes) -> None:
+    def _arrive(lane: Lane, deliver: Callable[[bytes], None], data: bytes) -> None:
         lane.waiting -= 1
         deliver(data)
 
