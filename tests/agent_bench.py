@@ -162,9 +162,9 @@ class Bench:
             commands = self.agent.handle(events.popleft(), self.now_ms)
             assert len(commands) <= terms.MAX_COMMANDS
             self.commands += commands
-            events += [done for command in commands if (done := self._execute(command)) is not None]
+            events += [done for command in commands if (done := self.execute(command)) is not None]
 
-    def _execute(self, command: terms.Command) -> terms.Event | None:
+    def execute(self, command: terms.Command) -> terms.Event | None:
         match command:
             case terms.Publish():
                 self.said.append(command)

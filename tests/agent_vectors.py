@@ -38,7 +38,7 @@ class Recorder(Bench):
             self.steps.append(step)
             before = self.flash.power.done
             try:
-                events += [done for command in commands if (done := self._execute(command)) is not None]
+                events += [done for command in commands if (done := self.execute(command)) is not None]
             except PowerCut:
                 step["power_cut"] = {
                     "operation": self.flash.power.done - before - 1,
