@@ -22,6 +22,7 @@ from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
 from gatewayd.core.names import DeviceId
 from gatewayd.daemon_registry import RegistryParts, registry_parts
 from gatewayd.parts import engine_specs, load_profiles, tracking_options, trial_limits
+from gatewayd.services.candidates import Candidates
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
@@ -108,7 +109,7 @@ def assemble(config: Config, means: Means) -> Core:
         estimates=estimates,
         runtime=means.workers,
         classes=config.requests.weights,
-        fitter=preflight.fit,
+        candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
     )
     inference = Inference(
         catalog=catalog,

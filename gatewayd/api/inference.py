@@ -9,9 +9,10 @@ from pydantic import Field, JsonValue
 
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, FileContent, Name, Positional, RefText, Result, Role, Verb
+from gatewayd.core.decision import Decision
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, DeviceUnreachable, NoPlacement, NotFound, UnknownModel
 from gatewayd.core.names import RequestId
-from gatewayd.core.placement import Decision, Option
+from gatewayd.core.placement import Option
 from gatewayd.wire.tensors import (
     MAX_INPUTS,
     InferenceBody,

@@ -2,9 +2,9 @@
 
 from collections import OrderedDict
 
+from gatewayd.core.decision import Decision
 from gatewayd.core.errors import NotFound
 from gatewayd.core.names import RequestId
-from gatewayd.core.placement import Decision
 
 
 class Decisions:
