@@ -5,7 +5,7 @@ ranks, which takes microseconds; options with their costs, and the reason in wor
 somebody asks (`gatewayd.core.reasons`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gatewayd.core.cost import Costs, Weights
@@ -22,9 +22,11 @@ OPTIMISM_Z = 1.0
 # The place of the node in a ranking, where devices have their index.
 NODE_INDEX = -1
 _NO_BATTERY = float("inf")
+_REFUSED = float("-inf")
 
-Terms = tuple[float, float, float, float]
-"""Seconds without the queue, µJ, bytes over the link, P(failure)."""
+Terms = tuple[float, float, float, float, float]
+"""Seconds, µJ, bytes over the link, P(failure), and the charge (0..1) that the battery floor is held against: infinite on
+mains and where none is reported, below every floor where the device is refused anyway."""
 
 Rank = tuple[float, str, int]
 """Hoped-for total J, the device's id ("": the node), and its index among the devices (NODE_INDEX: the node)."""
@@ -87,7 +89,9 @@ class DeviceFacts:
         known = self._at_hand if is_at_hand else self._inline
         if known is not None:
             return known
-        terms = _device_terms(self, is_at_hand=is_at_hand, z=OPTIMISM_Z)
+        charge = _REFUSED if self.refusal else self.charge
+        costs = _device_costs(self, is_at_hand=is_at_hand, z=OPTIMISM_Z)
+        terms = (costs.latency_s, costs.energy_uj, costs.link_bytes, costs.failure, charge)
         object.__setattr__(self, "_at_hand" if is_at_hand else "_inline", terms)
         return terms
 
@@ -131,7 +135,7 @@ class Placement:
     @property
     def feasible(self) -> tuple[Option, ...]:
         """Options that no constraint refuses, the cheapest first."""
-        return tuple(self.option(index) for _, _, index in self.ranked)
+        return tuple(self.ranked_option(rank) for rank in self.ranked)
 
     @property
     def refused(self) -> tuple[Option, ...]:
@@ -156,6 +160,16 @@ class Placement:
         """Return how firm the first place is, and what would turn it over; None when there is no second."""
         return margin_of(self)
 
+    def ranked_option(self, rank: Rank) -> Option:
+        """Return the option of one of `ranked`."""
+        hoped, _, index = rank
+        if index == NODE_INDEX:
+            variant, target, costs = self.node.variant, NODE, node_costs(self.node, self.source)
+        else:
+            facts = self.devices[index]
+            variant, target, costs = facts.variant, Target(facts.device), device_costs(self.question, facts)
+        return Option(target, variant, costs, self.question.weights.total(costs), hoped)
+
     def option(self, index: int) -> Option:
         """Return the option of `devices[index]`, or (NODE_INDEX) of the node."""
         if index == NODE_INDEX:
@@ -170,12 +184,17 @@ def place(question: Question, node: NodeFacts, devices: Sequence[DeviceFacts]) -
     only that device may run it; data that came in the request is at the node already, so only the node may.
     """
     ranked: list[Rank] = []
-    if question.pin is None or question.pin == NODE:
-        source = _source(question, devices)
-        if not node.refusal and not _node_refusal(question, source):
-            _rank_node(ranked, question, node, source)
-    if question.by_reference or question.privacy is not Privacy.STAY_ON_DEVICE:
-        _rank_devices(ranked, question, devices)
+    pin = question.pin
+    if pin is None or pin == NODE:
+        _rank_node(ranked, question, node, devices)
+    if pin is not None:
+        _rank_devices(
+            ranked, question, ((index, each) for index, each in enumerate(devices) if each.device == pin.device)
+        )
+    elif question.by_reference:
+        _rank_devices(ranked, question, ((index, each) for index, each in enumerate(devices) if each.is_source))
+    else:
+        _rank_devices(ranked, question, enumerate(devices))
     ranked.sort()
     if question.prefer is not None:
         preferred = question.prefer.device or ""
@@ -183,31 +202,32 @@ def place(question: Question, node: NodeFacts, devices: Sequence[DeviceFacts]) -
     return Placement(question, node, tuple(devices), tuple(ranked))
 
 
-def _rank_node(ranked: list[Rank], question: Question, node: NodeFacts, source: DeviceFacts | None) -> None:
+def _rank_node(ranked: list[Rank], question: Question, node: NodeFacts, devices: Sequence[DeviceFacts]) -> None:
+    source = _source(question, devices)
+    if node.refusal or _node_refusal(question, source):
+        return
     hoped = node_costs(node, source, z=OPTIMISM_Z)
     if hoped.latency_s < question.time_left_s:
         ranked.append((question.weights.total(hoped), "", NODE_INDEX))
 
 
-def _rank_devices(ranked: list[Rank], question: Question, devices: Sequence[DeviceFacts]) -> None:
+def _rank_devices(ranked: list[Rank], question: Question, devices: Iterable[tuple[int, DeviceFacts]]) -> None:
     """Add each device that may run it. This loop is the decision's time: nothing is built in it but what is kept."""
-    pin = None if question.pin is None else question.pin.device or ""
     by_reference, floor, time_left_s = question.by_reference, question.battery_floor, question.time_left_s
+    if question.privacy is Privacy.STAY_ON_DEVICE and not by_reference:
+        return
     weights = question.weights
     per_s, per_uj = weights.latency_per_s, weights.energy_per_uj
     per_byte, per_failure = weights.bandwidth_per_byte, weights.risk_per_failure
-    for index, facts in enumerate(devices):
-        device = facts.device
-        if facts.refusal or (by_reference and not facts.is_source) or (pin is not None and device != pin):
+    for index, facts in devices:
+        if by_reference and not facts.is_source:
             continue
-        if facts.on_battery and facts.charge < floor:
-            continue
-        terms = (facts._at_hand if by_reference else facts._inline) or facts.hoped_terms(is_at_hand=by_reference)  # noqa: SLF001 - its own module, and a call costs as much as the rest
-        latency_s = terms[0] + facts.queue_s
-        if latency_s < time_left_s:
+        known = facts._at_hand if by_reference else facts._inline  # noqa: SLF001 - this module's own; a call costs as much as the rest
+        latency_s, energy_uj, link_bytes, failure, charge = known or facts.hoped_terms(is_at_hand=by_reference)
+        if charge >= floor and latency_s < time_left_s:
             # The same sum in the same order as `Weights.total`: equal to the last bit.
-            hoped = per_s * latency_s + per_uj * terms[1] + per_byte * terms[2] + per_failure * terms[3]
-            ranked.append((hoped, device, index))
+            total = per_s * latency_s + per_uj * energy_uj + per_byte * link_bytes + per_failure * failure
+            ranked.append((total, facts.device, index))
 
 
 def device_costs(question: Question, facts: DeviceFacts, *, z: float = 0.0) -> Costs:
@@ -215,8 +235,7 @@ def device_costs(question: Question, facts: DeviceFacts, *, z: float = 0.0) -> C
 
     Latency: round trip + what crosses the link + queue + compute. Energy counts only on a battery.
     """
-    terms = _device_terms(facts, is_at_hand=question.by_reference and facts.is_source, z=z)
-    return Costs(terms[0] + facts.queue_s, terms[1], terms[2], terms[3])
+    return _device_costs(facts, is_at_hand=question.by_reference and facts.is_source, z=z)
 
 
 def node_costs(node: NodeFacts, source: DeviceFacts | None, *, z: float = 0.0) -> Costs:
@@ -229,13 +248,13 @@ def node_costs(node: NodeFacts, source: DeviceFacts | None, *, z: float = 0.0) -
     return Costs(sending_s + here_s, energy_uj, source.sample_bytes, source.link.failures.optimistic(z))
 
 
-def _device_terms(facts: DeviceFacts, *, is_at_hand: bool, z: float) -> Terms:
+def _device_costs(facts: DeviceFacts, *, is_at_hand: bool, z: float) -> Costs:
     crossing = facts.output_bytes if is_at_hand else facts.input_bytes + facts.output_bytes
-    latency_s = facts.link.transfer_s(crossing, z=z) + facts.compute.optimistic(z)
+    latency_s = facts.link.transfer_s(crossing, z=z) + facts.queue_s + facts.compute.optimistic(z)
     energy_uj = facts.energy.optimistic(z) if facts.on_battery else 0.0
     if facts.on_battery and not is_at_hand:
         energy_uj += crossing * RADIO_UJ_PER_BYTE
-    return latency_s, energy_uj, crossing, facts.link.failures.optimistic(z)
+    return Costs(latency_s, energy_uj, crossing, facts.link.failures.optimistic(z))
 
 
 def _source(question: Question, devices: Sequence[DeviceFacts]) -> DeviceFacts | None:

@@ -20,14 +20,14 @@ def reason_of(placement: "Placement") -> str:
     if not placement.ranked:
         return f"nowhere to run: {_refusals(placement.refused)}"
     question = placement.question
-    best = placement.option(placement.ranked[0][2])
+    best = placement.ranked_option(placement.ranked[0])
     winner = place_name(best.target)
     if len(placement.ranked) == 1:
         refused = placement.refused
         return (
             f"{winner} is the only place: {_refusals(refused)}" if refused else f"{winner} is the only place there is"
         )
-    second = placement.option(placement.ranked[1][2])
+    second = placement.ranked_option(placement.ranked[1])
     if question.prefer is not None and best.target != question.prefer:
         wanted = next((each.refusal for each in placement.refused if each.target == question.prefer), "it is not known")
         return f"{winner} serves instead of {place_name(question.prefer)}: {wanted}"
@@ -65,9 +65,8 @@ def margin_of(placement: "Placement") -> Margin | None:
     """Hold the first place against the second; None when there is no second."""
     if len(placement.ranked) < 2:  # noqa: PLR2004 - two are compared
         return None
-    (mine, _, first), (other, _, second) = placement.ranked[:2]
-    best, runner_up = placement.option(first), placement.option(second)
-    gap = other - mine
+    best, runner_up = (placement.ranked_option(rank) for rank in placement.ranked[:2])
+    gap = runner_up.hoped - best.hoped
     if gap < 0 or best.costs is None or runner_up.costs is None:
         return Margin(str(best.target), str(runner_up.target), gap, ())
     weights = placement.question.weights

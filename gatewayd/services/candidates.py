@@ -13,7 +13,7 @@ from gatewayd.core.device import RUNNING, DeviceView, EnergySource, Report, Sens
 from gatewayd.core.estimate import Estimate
 from gatewayd.core.fit import Fitter, fit
 from gatewayd.core.model import Variant, Version
-from gatewayd.core.names import DeviceId, ModelName
+from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.placement import DeviceFacts
 from gatewayd.core.shortlist import Shortlist
 from gatewayd.services.estimates import Estimates
@@ -23,6 +23,7 @@ from gatewayd.services.tracking import Tracking
 MAX_LISTS = 256
 # Bounds memory: candidates kept per device beside the shortlists, for data at its sensors.
 _MAX_SINGLE = 16
+_MAX_SIZES = 4096  # bounds memory: variants whose sizes are remembered
 _NO_SAMPLE = Estimate.prior(0.0)
 
 _Key = tuple[ModelName, int]
@@ -70,9 +71,10 @@ class Candidates:
         self._estimates = estimates
         self._fit = fitter
         self._lists: OrderedDict[_Key, Holders] = OrderedDict()
-        self._listed: dict[DeviceId, tuple[_Key, ...]] = {}
+        self._listed: dict[DeviceId, set[_Key]] = {}
         self._single: dict[DeviceId, dict[tuple[int, int], tuple[Version, Candidate]]] = {}
         self._dirty: set[DeviceId] = set()
+        self._sizes: dict[Digest, tuple[int, int]] = {}
         tracking.watch(self.changed)
         estimates.watch(self.changed)
 
@@ -85,20 +87,18 @@ class Candidates:
     def settle(self) -> None:
         """Look anew at every device that changed."""
         while self._dirty:
-            device = self._dirty.pop()
-            self._single.pop(device, None)
-            self._look(device)
+            self._look(self._dirty.pop())
 
     def holders(self, version: Version) -> Holders:
         """Return who holds the version now."""
-        if self._dirty:
-            self.settle()
         key = (version.model, version.number)
         found = self._lists.get(key)
         if found is None or found.version is not version:
             found = self._indexed(key, version)
         elif len(self._lists) >= MAX_LISTS:
             self._lists.move_to_end(key)
+        for device in self._dirty:  # the other versions on these can wait until the end of the loop's turn
+            self._look_at(device, self._tracking.find(device), key, found)
         return found
 
     def single(self, device: DeviceId, version: Version, source: Source | None) -> Candidate | None:
@@ -106,8 +106,8 @@ class Candidates:
 
         Raises: UnknownDevice.
         """
-        if self._dirty:
-            self.settle()
+        if device in self._dirty:
+            self._single.pop(device, None)
         if source is None:
             return self._candidate(self._tracking.device(device), version, None)
         kept = self._single.setdefault(device, {})
@@ -126,47 +126,55 @@ class Candidates:
     def _indexed(self, key: _Key, version: Version) -> Holders:
         found = self._lists[key] = Holders(version)
         for view in self._tracking.holding(version.model, version.number):
-            self._put(found, view)
-            self._listed[view.id] = (*(each for each in self._listed.get(view.id, ()) if each != key), key)
+            self._look_at(view.id, view, key, found)
         if len(self._lists) > MAX_LISTS:
-            gone, _ = self._lists.popitem(last=False)
-            self._listed = {
-                device: tuple(each for each in keys if each != gone) for device, keys in self._listed.items()
-            }
+            gone, holders = self._lists.popitem(last=False)
+            for device in holders.holdings:
+                self._listed[device].discard(gone)
         return found
 
     def _look(self, device: DeviceId) -> None:
-        before = self._listed.get(device, ())
+        self._single.pop(device, None)
         view = self._tracking.find(device)
         runs = _runs(view.report.slots) if view is not None and view.report is not None else ()
-        now = tuple(key for key in runs if key in self._lists)
-        for key in before:
-            if key not in now:
-                holders = self._lists[key]
-                holders.shortlist.drop(device)
-                holders.holdings.pop(device, None)
-        if view is not None:
-            for key in now:
-                self._put(self._lists[key], view)
-        if now:
-            self._listed[device] = now
-        elif before:
-            del self._listed[device]
+        for key in {*self._listed.get(device, ()), *runs}:
+            if key in self._lists:
+                self._look_at(device, view, key, self._lists[key])
 
-    def _put(self, holders: Holders, view: DeviceView) -> None:
-        made = self._candidate(view, holders.version, None, is_named=False)
-        if made is not None:
+    def _look_at(self, device: DeviceId, view: DeviceView | None, key: _Key, holders: Holders) -> None:
+        """Bring one device up to date in one list; `_listed` is what takes it out of lists it is gone from."""
+        report = None if view is None else view.report
+        slot = None if report is None else holding(report, holders.version)
+        if view is not None and report is not None and slot is not None:
+            made = self._made(view, report, holders.version, slot=slot, source=None, is_named=False)
             holders.shortlist.put(made.facts)
-            holders.holdings[view.id] = made.holding
+            holders.holdings[device] = made.holding
+            self._listed.setdefault(device, set()).add(key)
+        elif device in holders.holdings:
+            holders.shortlist.drop(device)
+            del holders.holdings[device]
+            self._listed[device].discard(key)
+            if not self._listed[device]:
+                del self._listed[device]
 
-    def _candidate(
-        self, view: DeviceView, version: Version, source: Source | None, *, is_named: bool = True
-    ) -> Candidate | None:
-        """Put together what is known. One that a request names is not refused for coming and going: it was asked for."""
+    def _candidate(self, view: DeviceView, version: Version, source: Source | None) -> Candidate | None:
         report = view.report
         if report is None:
             return None
         slot = holding(report, version)
+        return self._made(view, report, version, slot=slot, source=source, is_named=True)
+
+    def _made(
+        self,
+        view: DeviceView,
+        report: Report,
+        version: Version,
+        *,
+        slot: Slot | None,
+        source: Source | None,
+        is_named: bool,
+    ) -> Candidate:
+        """Put together what is known. One that a request names is not refused for coming and going: it was asked for."""
         variant = next((v for v in version.variants if slot is not None and v.digest == slot.digest), None)
         refusal = self._refusal(view, report, version, source=source, held=variant)
         if not refusal and not is_named:
@@ -197,7 +205,8 @@ class Candidates:
     def _facts(
         self, view: DeviceView, report: Report, variant: Variant, *, source: Source | None, refusal: str
     ) -> DeviceFacts:
-        told, structure, estimates = report.capabilities, variant.structure, self._estimates
+        told, estimates = report.capabilities, self._estimates
+        input_bytes, output_bytes = self._sizes_of(variant)
         pair = estimates.on_device(view.id, variant, capabilities=told, profile=view.profile)
         sample_bytes, sample_energy = 0, _NO_SAMPLE
         if source is not None:
@@ -214,11 +223,22 @@ class Candidates:
             is_source=source is not None,
             on_battery=told.energy_source is EnergySource.BATTERY,
             battery=report.battery,
-            input_bytes=sum(spec.byte_count for spec in structure.inputs),
-            output_bytes=sum(spec.byte_count for spec in structure.outputs[:1]),
+            input_bytes=input_bytes,
+            output_bytes=output_bytes,
             sample_bytes=sample_bytes,
             sample_energy_uj=sample_energy,
         )
+
+    def _sizes_of(self, variant: Variant) -> tuple[int, int]:
+        """Return the bytes of the inputs and of the first output; they are asked for at every change of a device."""
+        known = self._sizes.get(variant.digest)
+        if known is None:
+            if len(self._sizes) >= _MAX_SIZES:
+                self._sizes.clear()
+            inputs = sum(spec.byte_count for spec in variant.structure.inputs)
+            outputs = sum(spec.byte_count for spec in variant.structure.outputs[:1])
+            known = self._sizes[variant.digest] = inputs, outputs
+        return known
 
 
 def holding(report: Report, version: Version) -> Slot | None:

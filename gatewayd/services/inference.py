@@ -142,13 +142,13 @@ class Inference:
     ) -> tuple[Option, Ran]:
         """Try the feasible options in turn; what failed is added to `attempts`."""
         failure: GatewayError | None = None
-        for _, _, index in placement.ranked:
+        for rank in placement.ranked:
             time_left_s = request.deadline_s - self._clock()
             if time_left_s <= 0:
                 break
-            option = placement.option(index)
+            option = placement.ranked_option(rank)
             try:
-                return option, await self._run(request, index, options, speech, timeout_s=time_left_s)
+                return option, await self._run(request, rank[2], options, speech, timeout_s=time_left_s)
             except (DeviceError, NodeError) as error:
                 attempts.append(f"{option.target}: {error}")
                 failure = error

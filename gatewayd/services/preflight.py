@@ -46,7 +46,7 @@ class Check:
         return self.chosen is not None and not self.room
 
 
-class _Fits:
+class Fits:
     """What was found with the same beliefs before: a request by reference asks twice, and versions and reports do not change."""
 
     def __init__(self, beliefs: Beliefs) -> None:
@@ -55,6 +55,7 @@ class _Fits:
         self._found: dict[tuple[int, int], tuple[Version, Capabilities, Fit]] = {}
 
     def fit(self, version: Version, capabilities: Capabilities) -> Fit:
+        """Return what was found before, or find out."""
         key = id(version), id(capabilities)
         known = self._found.get(key)
         if known is None:
@@ -71,12 +72,12 @@ class Preflight:
         self._catalog = catalog
         self._tracking = tracking
         self._beliefs = Beliefs()
-        self._fits = _Fits(self._beliefs)
+        self._fits = Fits(self._beliefs)
 
     def fit(self, version: Version, capabilities: Capabilities) -> Fit:
         """Choose the variant that suits the device best, with everything learned so far."""
         if self._fits.beliefs is not self._beliefs:
-            self._fits = _Fits(self._beliefs)
+            self._fits = Fits(self._beliefs)
         return self._fits.fit(version, capabilities)
 
     def check(self, ref: ModelRef, device: DeviceId | None) -> tuple[Version, tuple[Check, ...]]:
