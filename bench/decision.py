@@ -20,7 +20,6 @@ from statistics import median
 
 from bench.common import Report
 from gatewayd.core.arena_need import Beliefs
-from gatewayd.core.cost import Weights
 from gatewayd.core.device import (
     Born,
     Capabilities,
@@ -39,6 +38,7 @@ from gatewayd.core.device import (
 from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import DeviceId, Digest, ModelName, ModelRef, RequestId
 from gatewayd.core.placement import place
+from gatewayd.core.presets import PRESETS
 from gatewayd.core.request import InferenceRequest, SensorRef
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 from gatewayd.services.candidates import Candidates
@@ -50,7 +50,7 @@ from gatewayd.services.tracking import Tracking, TrackingOptions
 DEVICES, MODELS, HELD = 1000, 20, 3
 DECISIONS = 120_000
 ROUNDS = 10
-CLASSES = {"default": Weights(), "battery": Weights(latency_per_s=100.0, energy_per_uj=0.5)}
+CLASSES = {name: PRESETS[name] for name in ("default", "battery")}
 _INPUT = TensorSpec("x", DType.INT8, (1, 490), Quantization(0.5, 0))
 _OUTPUT = TensorSpec("y", DType.INT8, (1, 12), Quantization(0.25, -1))
 

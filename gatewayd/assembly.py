@@ -10,6 +10,7 @@ from typing import assert_never
 from gatewayd import __version__
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import Artifacts
+from gatewayd.adapters.decision_file import DecisionFile
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.reference_runs import EngineRuns
@@ -79,6 +80,7 @@ class Means:
     notify: Notify
     is_connected: Callable[[], bool]
     link_of: Callable[[DeviceId], DeviceLink]
+    log: DecisionFile | None = None
 
 
 def assemble(config: Config, means: Means) -> Core:
@@ -103,12 +105,12 @@ def assemble(config: Config, means: Means) -> Core:
         ),
     )
     renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
-    decisions = Decisions(config.requests.decisions_kept)
+    decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     finder = OptionFinder(
         tracking=tracking,
         estimates=estimates,
         runtime=means.workers,
-        classes=config.requests.weights,
+        classes=config.requests.settings,
         candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
     )
     inference = Inference(

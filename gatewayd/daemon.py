@@ -20,6 +20,7 @@ from gatewayd import __version__
 from gatewayd.adapters import systemd
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import open_artifacts
+from gatewayd.adapters.decision_file import DecisionFile
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import open_keys
@@ -41,6 +42,7 @@ from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.parts import (
+    decision_file,
     engine_specs,
     http_guard,
     http_listen,
@@ -140,6 +142,7 @@ class _Daemon:
     ports: dict[str, int]
     broker: EmbeddedBroker | None
     watch: AcceleratorWatch
+    log: DecisionFile | None
 
     async def live(self, stop: asyncio.Event) -> None:
         """Run every loop until `stop`, then drain. Raises: what a loop raised."""
@@ -157,6 +160,8 @@ class _Daemon:
                 loops["accelerators"] = self.watch.run()
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
+            if self.log is not None:
+                loops["decision log"] = self.log.run()
             if self.broker is not None:
                 loops["embedded broker"] = self.broker.keep()
             running = [tasks.create_task(loop, name=name) for name, loop in loops.items()]
@@ -167,6 +172,8 @@ class _Daemon:
             systemd.notify("STOPPING=1")
             logger.info("stopping")
             await self._drain(edge)
+            if self.log is not None:
+                await self.log.flush()
             for task in running:
                 task.cancel()
 
@@ -212,9 +219,8 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         set_gone=workers.set_gone,
         announce=events,
     )
-    means = Means(
-        store, artifacts, workers, keys, watch, events, lambda: connection.connected, link_of=lambda _: links[0]
-    )
+    log = decision_file(config)
+    means = Means(store, artifacts, workers, keys, watch, events, lambda: connection.connected, lambda _: links[0], log)
     core = assemble(config, means)
     trackers.append(core.tracking)
     link = MqttDeviceLink(
@@ -239,7 +245,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     )
     events.edge = edge
     ports = await _open_edges(config, api, events, stack)
-    return _Daemon(config, core, connection, edge, link, events, ports, broker, watch)
+    return _Daemon(config, core, connection, edge, link, events, ports, broker, watch, log)
 
 
 async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> dict[str, int]:

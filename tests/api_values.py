@@ -1,7 +1,7 @@
 """One of each value that the API speaks of."""
 
 from gatewayd.core.cost import Costs, Weights
-from gatewayd.core.decision import Decision
+from gatewayd.core.decision import Decision, Rent
 from gatewayd.core.device import (
     Capabilities,
     DeviceView,
@@ -113,4 +113,6 @@ DECISION = Decision(
     "served",
     Target(CAM),
     Measured(total_s=0.005),
+    decided_at=1_700_000_000.0,
+    rent=Rent(CAM, saved=12.5, requests=3, price=120.0, state="the rent paid is below the price of a push"),
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gatewayd.core.decision import Decision, Rent
-from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement
+from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement, Overloaded
 from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
 from gatewayd.core.placement import NODE_INDEX, Option, Placement, place
@@ -152,7 +152,7 @@ class Inference:
             except (DeviceError, NodeError) as error:
                 attempts.append(f"{option.target}: {error}")
                 failure = error
-        raise _nothing_served(placement, attempts, failure)
+        raise _nothing_served(placement, attempts, failure, is_overloaded=options.is_overloaded)
 
     async def _run(
         self, request: InferenceRequest, index: int, options: Options, speech: Speech, *, timeout_s: float
@@ -163,9 +163,11 @@ class Inference:
         return await self._runner.on_device(options, options.candidate(index), speech, timeout_s=timeout_s)
 
 
-def _nothing_served(placement: Placement, attempts: Sequence[str], failure: GatewayError | None) -> GatewayError:
+def _nothing_served(
+    placement: Placement, attempts: Sequence[str], failure: GatewayError | None, *, is_overloaded: bool
+) -> GatewayError:
     if not placement.ranked:
-        return NoPlacement(placement.reason)
+        return Overloaded(placement.reason) if is_overloaded else NoPlacement(placement.reason)
     tried = "; ".join(attempts)
     if failure is None:
         return DeadlineExceeded("the deadline passed before anything could be tried")

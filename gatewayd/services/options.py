@@ -10,8 +10,10 @@ from gatewayd.core.estimate import Estimate
 from gatewayd.core.model import Place, Variant, Version
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.placement import DeviceFacts, NodeFacts, Question
-from gatewayd.core.request import InferenceRequest
+from gatewayd.core.presets import RequestClass
+from gatewayd.core.request import InferenceRequest, Privacy
 from gatewayd.core.shortlist import MAX_CANDIDATES
+from gatewayd.core.wording import duration
 from gatewayd.services.candidates import Candidate, Candidates, Holding, Source, mismatch
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.ports import NodeRuntime
@@ -33,6 +35,13 @@ class Options:
     devices: Sequence[DeviceFacts]
     holdings: Mapping[DeviceId, Holding]
 
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether the node's queue, not the request, is why the node cannot: later the same request may be served."""
+        node = self.node
+        is_late = node.queue_s > 0 and node.compute.mean < self.question.time_left_s <= node.queue_s + node.compute.mean
+        return node.refusal.startswith("overloaded") or (not node.refusal and is_late)
+
     def candidate(self, index: int) -> Candidate:
         """Return one of `devices` with what runs there."""
         facts = self.devices[index]
@@ -48,7 +57,7 @@ class OptionFinder:
         tracking: Tracking,
         estimates: Estimates,
         runtime: NodeRuntime,
-        classes: Mapping[str, Weights],
+        classes: Mapping[str, RequestClass],
         candidates: Candidates,
     ) -> None:
         self._tracking = tracking
@@ -65,20 +74,21 @@ class OptionFinder:
         to data that cannot be had at all.
         """
         source = None if request.source is None else self._source(request)
-        variant, node = self._node(version, source)
+        settings = self._settings(request.request_class)
+        variant, node = self._node(version, source, settings)
         question = Question(
             source is not None,
             source.view.id if source else None,
-            request.privacy,
+            request.privacy if settings.privacy is Privacy.ANY else settings.privacy,
             request.deadline_s - now_s,
             request.pin,
-            self._weights(request.request_class),
+            settings.weights,
             prefer=request.prefer,
         )
         devices, holdings = self._devices(request, version, source, question.weights)
         return Options(question, source, variant, node, devices, holdings)
 
-    def _weights(self, request_class: str) -> Weights:
+    def _settings(self, request_class: str) -> RequestClass:
         found = self._classes.get(request_class)
         if found is None:
             raise BadRequest(
@@ -101,13 +111,18 @@ class OptionFinder:
         names = ", ".join(sensor.name for sensor in sensors) or "none"
         raise BadRequest(f"input: device {view.id} has no sensor {request.source.sensor!r}; it has {names}")
 
-    def _node(self, version: Version, source: Source | None) -> tuple[Variant | None, NodeFacts]:
+    def _node(
+        self, version: Version, source: Source | None, settings: RequestClass
+    ) -> tuple[Variant | None, NodeFacts]:
         variant = self._fastest(version)
         if variant is None:
             return None, NodeFacts(_nothing_runs(version), "", _NOWHERE, 0.0)
         refusal = mismatch(version, source.sensor) if source else ""
         compute = self._estimates.on_node(variant)
-        return variant, NodeFacts(refusal, variant.name, compute, self._runtime.expected_wait_s(variant))
+        wait_s = self._runtime.expected_wait_s(variant)
+        if settings.max_queue_s is not None and wait_s > settings.max_queue_s and not refusal:
+            refusal = f"overloaded: {duration(wait_s)} of requests wait, the class queues for {duration(settings.max_queue_s)}"
+        return variant, NodeFacts(refusal, variant.name, compute, wait_s)
 
     def _fastest(self, version: Version) -> Variant | None:
         """Return the variant that the node runs; a version never changes, so it is chosen once."""

@@ -1,6 +1,8 @@
-"""An option finder over given trackers, with one class of requests."""
+"""An option finder over given trackers, with one class of requests unless told."""
 
-from gatewayd.core.cost import Weights
+from collections.abc import Mapping
+
+from gatewayd.core.presets import RequestClass
 from gatewayd.services.candidates import Candidates
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.options import OptionFinder
@@ -8,12 +10,14 @@ from gatewayd.services.ports import NodeRuntime
 from gatewayd.services.tracking import Tracking
 
 
-def finder_of(tracking: Tracking, estimates: Estimates, runtime: NodeRuntime) -> OptionFinder:
+def finder_of(
+    tracking: Tracking, estimates: Estimates, runtime: NodeRuntime, classes: Mapping[str, RequestClass] | None = None
+) -> OptionFinder:
     """Wire a finder and the candidate index behind it."""
     return OptionFinder(
         tracking=tracking,
         estimates=estimates,
         runtime=runtime,
-        classes={"default": Weights()},
+        classes=classes or {"default": RequestClass()},
         candidates=Candidates(tracking=tracking, estimates=estimates),
     )
