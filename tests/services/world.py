@@ -87,6 +87,7 @@ class FakeRuntime:
     """Answers EXPECTED, or raises what it is told to."""
 
     failure: Exception | None = None
+    wait_s: float = 0.0
     inputs: list[bytes] = field(default_factory=list)
     streams: list[tuple[str, bool]] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
@@ -113,7 +114,7 @@ class FakeRuntime:
 
     def expected_wait_s(self, variant: Variant) -> float:
         assert variant.digest
-        return 0.0
+        return self.wait_s
 
 
 @dataclass(slots=True)
