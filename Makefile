@@ -135,6 +135,10 @@ prove-http: $(DEV) ## 10,000 connections, slow and lying clients, while requests
 test-triton: $(DEV) build/tritonclient-venv/.stamp ## an unmodified tritonclient against a running daemon
 	$(BIN)/python -m pytest -ra tests/edges/test_http_triton.py
 
+.PHONY: docs
+docs: $(DEV) ## write docs/asyncapi.yaml anew from the verb table
+	scripts/render-docs $(BIN)/python
+
 .PHONY: lock
 lock: $(DEV) ## pin the newest versions that requirements/*.in allow, with their hashes
 	scripts/lock-requirements $(BIN)/uv
