@@ -58,6 +58,15 @@ class Core:
     registry: RegistryParts
     orders: StandingOrders
 
+    async def load(self) -> None:
+        """Read what was there before; once, before anything arrives."""
+        await self.catalog.load()
+        await self.tracking.load()
+        await self.desires.load()
+        await self.pushes.load()
+        await self.orders.load()
+        await self.registry.collecting.load()
+
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
         self.preflight.handle(event, self.pushes.live())

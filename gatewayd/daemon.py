@@ -230,8 +230,8 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         set_gone=workers.set_gone,
         announce=events,
     )
-    log, is_connected = decision_file(config), lambda: connection.connected
-    means = Means(store, artifacts, workers, keys, watch, events, is_connected, links.of, log)
+    log = decision_file(config)
+    means = Means(store, artifacts, workers, keys, watch, events, lambda: connection.connected, links.of, log)
     core = assemble(config, means)
     trackers.append(core.tracking)
     links.kind_of = core.tracking.link_kind
@@ -240,12 +240,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     )
     links.of_kind[LinkKind.MQTT] = link
     lwm2m = _lwm2m(config, store, core, links, events)
-    await core.catalog.load()
-    await core.tracking.load()
-    await core.desires.load()
-    await core.pushes.load()
-    await core.orders.load()
-    await core.registry.collecting.load()
+    await core.load()
     api = Api(core.services)
     edge = MqttEdge(
         api,
