@@ -72,6 +72,10 @@ bench-preflight: $(DEV) $(BENCH_MODELS) ## does pre-flight tell the truth? (GATE
 fuzz-models: $(DEV) ## 10,000 broken and insane model files through admission (BENCH_ARGS='--count N --seed N')
 	$(BIN)/python -m bench.fuzz_models $(BENCH_ARGS)
 
+.PHONY: fuzz-lwm2m
+fuzz-lwm2m: $(DEV) ## 20,000 malformed LwM2M messages through every reader (BENCH_ARGS='--count N --seed N')
+	$(BIN)/python -m bench.fuzz_lwm2m $(BENCH_ARGS)
+
 .PHONY: bench-worker
 bench-worker: $(DEV) ## what a worker process costs beside a bare ping-pong and a call without one
 	$(BIN)/python -m bench.worker
@@ -93,16 +97,21 @@ bench-restart: $(DEV) ## a gateway killed beside 1,000 pushes in every state: ho
 	$(BIN)/python -m bench.restart $(BENCH_ARGS)
 
 .PHONY: prove-unbrickable
-prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about ten minutes (PROVE_ARGS=--pairs=1000 for less)
+prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about twelve minutes (PROVE_ARGS=--pairs=1000 for less)
 	$(BIN)/python -m prove.unbrickable $(PROVE_ARGS)
 
 .PHONY: prove-mutants
 prove-mutants: $(DEV) ## disable each safety rule in turn: the proof has to notice
 	$(BIN)/python -m prove.mutants
 
+.PHONY: prove-bits
+prove-bits: $(DEV) ## flip every bit of manifest, signature, artifact and stream: both ends refuse it
+	$(BIN)/python -m prove.bits
+
 .PHONY: prove-files
 prove-files: $(DEV) ## the gateway's files after a power cut at every write and sync, un-synced writes dropped (needs gcc)
 	$(BIN)/python -m prove.files
+
 .PHONY: bench-registry
 bench-registry: $(DEV) ## the registry with 1,000 versions: resolve, start, storage, two operators at once
 	$(BIN)/python -m bench.registry

@@ -251,7 +251,7 @@ class Tracking:
         if tracked is None or not tracked.connected:
             return
         tracked.connected = False
-        self._announce(tracked, f"offline: {event.reason}")
+        self._announce(tracked, "offline" if event.reason in {"", "offline"} else f"offline: {event.reason}")
 
     def release(self) -> None:
         """End what held devices off and is over."""
