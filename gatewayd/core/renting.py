@@ -13,7 +13,8 @@ from math import ceil, inf, isfinite
 from typing import Self
 
 from gatewayd.core.cost import Costs, Weights
-from gatewayd.core.estimate import LinkEstimate
+from gatewayd.core.estimate import Estimate, LinkEstimate
+from gatewayd.core.placement import DeviceFacts
 from gatewayd.core.rates import NEVER_ASKED, Rate
 
 # The saving per request follows about so many requests: a link that got worse counts before its old days are forgotten.
@@ -94,6 +95,15 @@ def after_node_request(
 def _saving(node_total: float, device_total: float) -> float:
     missed = node_total - device_total
     return max(0.0, missed) if isfinite(missed) else 0.0
+
+
+def hoped(facts: DeviceFacts) -> DeviceFacts:
+    """Return the device at its optimistic bounds of compute and energy; the link stays as measured, both places share it."""
+    return replace(
+        facts,
+        compute=Estimate(facts.compute.optimistic(), 0.0, 0.0),
+        energy=Estimate(facts.energy.optimistic(), 0.0, 0.0),
+    )
 
 
 def push_cost(
