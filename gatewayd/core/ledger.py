@@ -19,7 +19,6 @@ from gatewayd.core.renting import (
     after_node_request,
     break_even_s,
     is_due,
-    is_order_worth,
     with_retries,
 )
 
@@ -52,7 +51,10 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """A request that the node served although its device could have, with the model: totals in J, as `Weights.total` gives."""
+    """A request that the node served although its device could have, with the model: totals in J, as `Weights.total` gives.
+
+    `since_s` is from when on the pair could be asked (None: from this request on).
+    """
 
     pair: Pair
     node_total: float
@@ -60,18 +62,23 @@ class Missed:
     hoped_total: float
     price: PushPrice
     room: Room
+    since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A standing order for a model on a device: so many requests a second, for so many more seconds (inf: no end)."""
+    """A standing order for a model on a device: `per_s` requests a second until `until_s` (inf: no end).
+
+    `saving` and `price` are what is expected of each request and of the push, from estimates that may be priors still.
+    """
 
     pair: Pair
     per_s: float
-    left_s: float
+    until_s: float
     saving: float
     price: PushPrice
     room: Room
+    is_measured: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +130,7 @@ class Ledger:
 
     def missed(self, missed: Missed, *, now_s: float) -> Verdict:
         """Enter a request that the node served although the device could have; say whether that was enough for a push."""
-        before = self._known(missed.pair)
+        before = self._known(missed.pair, missed.since_s)
         balance = after_node_request(
             before,
             node_total=missed.node_total,
@@ -139,14 +146,18 @@ class Ledger:
         return self._admitted(missed.pair, missed.price, missed.room, cost=cost, now_s=now_s)
 
     def ordered(self, order: Order, *, now_s: float) -> Verdict:
-        """Decide on a standing order, whose rate is known: at once."""
-        cost = with_retries(order.price.cost, self.balance(order.pair).failures)
-        terms = self._rules.terms
-        if not is_order_worth(per_s=order.per_s, left_s=order.left_s, saving=order.saving, cost=cost, terms=terms):
+        """Take a standing order, whose rate is known, and decide at once; if nothing was measured yet, at its first answer."""
+        before = self.balance(order.pair)
+        balance = replace(before, rate=Rate.known(order.per_s), ordered_until_s=order.until_s, saving=order.saving)
+        self._keep(order.pair, balance)
+        cost = with_retries(order.price.cost, balance.failures)
+        if not order.is_measured or not is_due(balance, cost, self._rules.terms, now_s=now_s):
             return NOT_DUE
-        rate = Rate.known(order.per_s)
-        self._keep(order.pair, replace(self.balance(order.pair), rate=rate, saving=order.saving))
         return self._admitted(order.pair, order.price, order.room, cost=cost, now_s=now_s)
+
+    def order_ended(self, pair: Pair) -> None:
+        """Enter that a standing order was taken back: the rate is to be learned again."""
+        self._keep(pair, replace(self.balance(pair), rate=NEVER_ASKED, ordered_until_s=None))
 
     def served(self, pair: Pair, *, saving: float, now_s: float) -> None:
         """Enter a request for a model that its device holds; `saving` is against the node (0: the node ran it)."""
@@ -235,9 +246,12 @@ class Ledger:
         low, high = balance.rate.bounds(now_s, z=self._rules.terms.confidence_z)
         return Earning(low * balance.saving, high * balance.saving if balance.saving > 0.0 else 0.0)
 
-    def _known(self, pair: Pair) -> Balance:
+    def _known(self, pair: Pair, since_s: float | None = None) -> Balance:
         known = self._balances.get(pair)
-        return known if known is not None else Balance(rate=Rate.believed(self._pool.get(pair[1], NEVER_ASKED)))
+        if known is not None:
+            return known
+        rate = Rate.believed(self._pool.get(pair[1], NEVER_ASKED))
+        return Balance(rate=rate if since_s is None else rate.since(since_s))
 
     def _pooled(self, pair: Pair, rate: Rate, now_s: float) -> None:
         """Let the model's gaps on all devices be the prior of its next pair."""

@@ -1,6 +1,7 @@
 """The clock of the simulation: requests, queues, pushes, outages and batteries, in the order of simulated time."""
 
 import heapq
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,11 +98,11 @@ class Simulation:
         for load in self._world.scenario.load:
             if load.arrival != "periodic":
                 continue
-            end_s = load.until_s if load.until_s is not None else self._world.scenario.duration_s
+            left_s = load.until_s - load.from_s if load.until_s is not None else math.inf
             for station in self._world.stations:
                 model = MODELS[load.model]
                 if station.group.name == load.devices and station.can_run(model):
-                    order = Standing(station, model, load.per_s, end_s - load.from_s)
+                    order = Standing(station, model, load.per_s, left_s)
                     wish = self._policy.ordered(order, self._situation(station, 0.0))
                     self._start(station, wish, 0.0)
 

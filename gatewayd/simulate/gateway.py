@@ -37,10 +37,11 @@ class GatewayPolicy:
             Order(
                 pair,
                 order.per_s,
-                order.left_s,
-                node_total - device_total,
+                situation.now_s + order.left_s,
+                max(0.0, node_total - device_total),
                 self._price(order.station, order.model, situation.now_s),
                 self._room(order.station, situation),
+                is_measured=self._beliefs.link(order.station, situation.now_s).goodput.count > 0.0,
             ),
             now_s=situation.now_s,
         )
@@ -64,7 +65,7 @@ class GatewayPolicy:
         if not station.can_run(model):
             return None
         price, room = self._price(station, model, now_s), self._room(station, situation)
-        missed = Missed(pair, node_total, device_total, hoped_total, price, room)
+        missed = Missed(pair, node_total, device_total, hoped_total, price, room, since_s=0.0)
         verdict = self._ledger.missed(missed, now_s=now_s)
         return self._started(pair, station, model, verdict.evict, situation) if verdict.is_push else None
 

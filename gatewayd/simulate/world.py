@@ -21,7 +21,8 @@ _LINK_NOISE, _DEVICE_NOISE, _NODE_NOISE = 0.15, 0.02, 0.2
 # A lost message is noticed and sent again after this many round trips (assumed, as CoAP's and MQTT clients' do it).
 _RESEND_ROUND_TRIPS = 3.0
 _DAY_S = 86_400.0
-_ADVERSARIAL_PAUSE = 10.0
+# Every third burst is followed by a pause ten times as long; the others are shorter, so that the mean rate stays.
+_LONG_PAUSE, _PAUSES = 10.0, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,12 +192,22 @@ def _times(load: Load, per_s: float, chance: random.Random, factor: Callable[[fl
             case "periodic":
                 now_s += 1.0 / rate
             case "bursts" | "adversarial":
-                stops = load.arrival == "adversarial" and turn % (3 * load.burst) == 0
-                pause = load.burst * (_ADVERSARIAL_PAUSE if stops else 1.0)
-                now_s += chance.expovariate(rate / pause) if turn % load.burst == 0 else 0.05 / rate * chance.random()
+                now_s += (
+                    chance.expovariate(rate / _pause(load, turn))
+                    if turn % load.burst == 0
+                    else 0.05 / rate * chance.random()
+                )
             case "diurnal":
                 day = 1.0 + 0.9 * math.sin(2.0 * math.pi * now_s / _DAY_S)
                 now_s += chance.expovariate(rate * day)
             case _:
                 now_s += chance.expovariate(rate)
         yield now_s
+
+
+def _pause(load: Load, turn: int) -> float:
+    """Return the mean pause before a burst, in gaps of the mean rate."""
+    if load.arrival == "bursts":
+        return float(load.burst)
+    is_long = turn // load.burst % _PAUSES == 0
+    return load.burst * (_LONG_PAUSE if is_long else 1.0) * _PAUSES / (_LONG_PAUSE + _PAUSES - 1.0)
