@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument(
         "--worst", type=int, default=0, help="show so many of the scenarios farthest from the best online"
     )
-    for name, value in (("robustness", 0.05), ("patience", 0.2), ("confidence-z", 1.0)):
+    for name, value in (("robustness", 0.05), ("patience", 0.2), ("confidence-z", 0.6)):
         parser.add_argument(f"--{name}", type=float, default=value)
     given = parser.parse_args()
     terms = RentTerms(robustness=given.robustness, patience=given.patience, confidence_z=given.confidence_z)

@@ -10,6 +10,7 @@ from gatewayd import __version__
 from gatewayd.cli import command as client
 from gatewayd.demo import command as demo
 from gatewayd.sim import command as sim
+from gatewayd.simulate import command as simulate
 
 if TYPE_CHECKING:
     from gatewayd.config import Config
@@ -48,9 +49,12 @@ def _parser(*, has_client: bool) -> argparse.ArgumentParser:
     )
     doctor.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
     doctor.set_defaults(run=_run_doctor)
-    simulate = commands.add_parser("sim-device", help="run one simulated board")
-    sim.add_arguments(simulate)
-    simulate.set_defaults(run=sim.run)
+    device = commands.add_parser("sim-device", help="run one simulated board")
+    sim.add_arguments(device)
+    device.set_defaults(run=sim.run)
+    study = commands.add_parser("simulate", help="play a placement scenario: the daemon's policy beside others")
+    simulate.add_arguments(study)
+    study.set_defaults(run=simulate.run)
     show = commands.add_parser("demo", help="show the main job on simulated boards")
     demo.add_arguments(show)
     show.set_defaults(run=demo.run)

@@ -37,7 +37,7 @@ class RentTerms:
     robustness: float = 0.05
     horizon_s: float = 86_400.0
     patience: float = 0.2
-    confidence_z: float = 1.0
+    confidence_z: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)

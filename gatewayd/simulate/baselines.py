@@ -1,6 +1,7 @@
 # ruff: noqa: ARG002 - a policy need not use all that it is told
 """The policies that gatewayd's is measured against. All learn with the same estimators; they differ in what they decide on."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from gatewayd.core.cost import Weights
@@ -167,3 +168,9 @@ def _fitted(board: Board, model: Model, figures: object) -> float:
     spread = sum((x - mean_x) ** 2 for x, _ in points)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
     return max(0.0, mean_y + slope * (model.macs - mean_x))
+
+
+BASELINES: Mapping[str, type[Baseline]] = {
+    each.name: each for each in (Baseline, DeviceOnly, Threshold, Regression, BreakEven)
+}
+"""Every baseline by its name."""

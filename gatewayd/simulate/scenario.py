@@ -6,6 +6,7 @@ from typing import TypeVar, get_type_hints
 
 import yaml
 
+from gatewayd.core.budget import Allowance
 from gatewayd.core.cost import Weights
 from gatewayd.core.errors import BadRequest
 from gatewayd.simulate.boards import BOARDS, LINKS, MODELS
@@ -76,7 +77,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One study. `horizon_s` is what the policies take for the time that a pushed model is of use."""
+    """One study. `horizon_s` is what the policies take for the time that a pushed model is of use.
+
+    Per device, pushes may take `air_s_per_hour` and `push_j_per_day` (None: not limited); a share `push_failure` of them fails.
+    """
 
     name: str
     duration_s: float
@@ -88,8 +92,22 @@ class Scenario:
     horizon_s: float = 86_400.0
     node_servers: int = 2
     push_failure: float = 0.0
+    air_s_per_hour: float | None = None
+    push_j_per_day: float | None = None
     about: str = ""
     weights: Weights = field(default=PRESETS["default"])
+
+    @property
+    def air(self) -> Allowance:
+        """What pushes may take of a device's air."""
+        per_hour = self.air_s_per_hour
+        return Allowance() if per_hour is None else Allowance(per_hour / 3600.0, per_hour)
+
+    @property
+    def energy(self) -> Allowance:
+        """What pushes may take of a device's battery, in µJ."""
+        per_day = self.push_j_per_day
+        return Allowance() if per_day is None else Allowance(1e6 * per_day / 86_400.0, 1e6 * per_day)
 
 
 _Part = TypeVar("_Part", Group, Load, Change)
@@ -106,7 +124,7 @@ def parse_scenario(text: str, *, source: str) -> Scenario:
     if not isinstance(document, dict):
         raise BadRequest(f"{source}: a scenario is a mapping")
     plain = {key: value for key, value in document.items() if key not in {"devices", "load", "changes"}}
-    known = {"name", "duration_s", "seed", "request_class", "horizon_s", "node_servers", "push_failure", "about"}
+    known = {each.name for each in fields(Scenario)} - {"weights"}
     if unknown := sorted(set(map(str, plain)) - known):
         raise BadRequest(f"{source}: {unknown[0]}: no such field; there are {', '.join(sorted(known))}")
     request_class = _one_of(plain.get("request_class", "default"), PRESETS, f"{source}: request_class")
@@ -118,6 +136,8 @@ def parse_scenario(text: str, *, source: str) -> Scenario:
         seed=int(_number(plain, "seed", source, default=1.0)),
         node_servers=max(1, int(_number(plain, "node_servers", source, default=2.0))),
         push_failure=_number(plain, "push_failure", source, default=0.0),
+        air_s_per_hour=_limit(plain, "air_s_per_hour", source),
+        push_j_per_day=_limit(plain, "push_j_per_day", source),
         request_class=request_class,
         weights=PRESETS[request_class],
         devices=_parts(Group, document, "devices", source),
@@ -165,6 +185,10 @@ def _number(document: Mapping[str, object], name: str, source: str, *, default: 
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 <= value < 1e12:  # noqa: PLR2004 - keeps it finite
         raise BadRequest(f"{source}: {name}: {value!r} is no number from 0 up")
     return float(value)
+
+
+def _limit(document: Mapping[str, object], name: str, source: str) -> float | None:
+    return None if document.get(name) is None else _number(document, name, source, default=None)
 
 
 def _parts(kind: type[_Part], document: Mapping[str, object], name: str, source: str) -> tuple[_Part, ...]:
