@@ -5,6 +5,7 @@ relearned within a few requests after a restart.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gatewayd.core.device import Capabilities, LinkKind, Profile
@@ -45,6 +46,15 @@ class Estimates:
     _node: dict[Digest, Estimate] = field(default_factory=dict)
     _links: dict[DeviceId, LinkEstimate] = field(default_factory=dict)
     _samples: dict[tuple[DeviceId, int], Estimate] = field(default_factory=dict)
+    _watchers: list[Callable[[DeviceId], None]] = field(default_factory=list)
+
+    def watch(self, watcher: Callable[[DeviceId], None]) -> None:
+        """Have `watcher` called after every change of what is believed of a device; it must return at once."""
+        self._watchers.append(watcher)
+
+    def _changed(self, device: DeviceId) -> None:
+        for watcher in self._watchers:
+            watcher(device)
 
     def on_node(self, variant: Variant) -> Estimate:
         """Return the compute seconds of `variant` on the node; prior: what admission measured."""
@@ -83,15 +93,18 @@ class Estimates:
         self._pairs.move_to_end((device, variant.digest))
         if len(self._pairs) > MAX_PAIRS:
             self._pairs.popitem(last=False)
+        self._changed(device)
 
     def saw_sample(self, device: DeviceId, *, sensor: int, sample_bytes: int, energy_uj: float) -> None:
         """Learn what one sample cost the device."""
         before = self.sample_energy(device, sensor=sensor, sample_bytes=sample_bytes)
         self._samples[device, sensor] = before.observed(energy_uj)
+        self._changed(device)
 
     def saw_ping(self, device: DeviceId, rtt_s: float) -> None:
         """Learn the round trip of a small message."""
         self._links[device] = self.link(device).after_ping(rtt_s).after_outcome(ok=True)
+        self._changed(device)
 
     def saw_transfer(self, device: DeviceId, *, byte_count: int, elapsed_s: float) -> None:
         """Learn from `byte_count` bytes that took `elapsed_s`, one round trip included: the round trip from few, else goodput."""
@@ -99,10 +112,12 @@ class Estimates:
             self.saw_ping(device, elapsed_s)
             return
         self._links[device] = self.link(device).after_transfer(byte_count, elapsed_s).after_outcome(ok=True)
+        self._changed(device)
 
     def saw_failure(self, device: DeviceId) -> None:
         """Learn that an exchange got no answer."""
         self._links[device] = self.link(device).after_outcome(ok=False)
+        self._changed(device)
 
     def forget_device(self, device: DeviceId) -> None:
         """Drop what was learned of a device that is gone for good."""
