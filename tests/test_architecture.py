@@ -41,6 +41,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
         "gatewayd.adapters.worker_process",
         "gatewayd.adapters.mqtt_prompt",
     ),
+    "gatewayd.simulate": ("gatewayd.core",),
     "gatewayd.demo": ("gatewayd.adapters.mqtt_prompt", "gatewayd.places"),
     "gatewayd.places": (),
     "gatewayd.config": (
@@ -283,6 +284,7 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (direction, "gatewayd/worker/x.py", "from gatewayd.core.errors import GatewayError"),
     (direction, "gatewayd/sim/x.py", "from gatewayd.adapters.store import Store"),
     (direction, "gatewayd/sim/x.py", "from gatewayd.services.ports import Clock"),
+    (direction, "gatewayd/simulate/x.py", "from gatewayd.services.renting import Renting"),
     (direction, "gatewayd/demo/x.py", "from gatewayd.services.ports import Clock"),
     (direction, "gatewayd/config.py", "from gatewayd.daemon import run"),
     (direction, "gatewayd/newroom/x.py", "from gatewayd.core.errors import GatewayError"),
