@@ -26,12 +26,15 @@ class MqttOptions:
 
     `version` is `auto` (5, else 3.1.1), `5` or `3.1.1`. TLS is used when `tls` or `ca_file` is given (without a file the
     system's authorities count). `will` is what the broker says when we vanish, `online` what we say at each connect; both
-    are published as they are. A message with more than `max_payload_bytes` is refused in either direction.
+    are published as they are, None: nothing is said. A message with more than `max_payload_bytes` is refused in either
+    direction. `is_late`: messages are acknowledged when their handler says so, and the broker keeps the session for
+    `session_expiry_s` while we are away (0: not at all; on 3.1.1, which knows no time, for as long as the broker likes), so
+    that what was not acknowledged comes again. `websocket_path` None: plain TCP.
     """
 
     host: str
-    will: Message
-    online: Message
+    will: Message | None
+    online: Message | None
     port: int = 1883
     version: str = "auto"
     client_id: str = ""
@@ -43,6 +46,9 @@ class MqttOptions:
     key_file: str | None = None
     keepalive_s: int = 30
     max_payload_bytes: int = 16 * 2**20
+    is_late: bool = False
+    session_expiry_s: int = 0
+    websocket_path: str | None = None
 
 
 class BoundedClient(PromptClient):
@@ -79,15 +85,20 @@ def new_client(options: MqttOptions, protocol: MQTTProtocolVersion) -> BoundedCl
     client = BoundedClient(
         CallbackAPIVersion.VERSION2,
         client_id=options.client_id,
-        clean_session=None if is_v5 else True,
+        clean_session=None if is_v5 else options.session_expiry_s == 0,
         protocol=protocol,
+        transport="tcp" if options.websocket_path is None else "websockets",
+        manual_ack=options.is_late,
         reconnect_on_failure=False,  # otherwise paho itself falls back to MQTT 3.1 and blocks the loop to do so
     )
     client.max_inflight_messages = 0  # the window is `mqtt_connection`'s
     client.max_packet_bytes = min(options.max_payload_bytes + _OVERHEAD_BYTES, MAX_PACKET_BYTES)
+    if options.websocket_path is not None:
+        client.ws_set_options(path=options.websocket_path)
     will = options.will
-    will_properties = _will_properties(will) if is_v5 else None
-    client.will_set(will.topic, will.payload, will.qos, will.retain, will_properties)
+    if will is not None:
+        will_properties = _will_properties(will) if is_v5 else None
+        client.will_set(will.topic, will.payload, will.qos, will.retain, will_properties)
     if options.username is not None:
         client.username_pw_set(options.username, options.password)
     return client
@@ -104,7 +115,10 @@ def connect(client: BoundedClient, options: MqttOptions) -> None:
     if client.protocol is MQTTProtocolVersion.MQTTv5:
         properties = _properties(PacketTypes.CONNECT)
         properties.MaximumPacketSize = client.max_packet_bytes
-        client.connect(options.host, options.port, options.keepalive_s, clean_start=True, properties=properties)
+        if options.session_expiry_s:
+            properties.SessionExpiryInterval = options.session_expiry_s
+        is_clean = options.session_expiry_s == 0
+        client.connect(options.host, options.port, options.keepalive_s, clean_start=is_clean, properties=properties)
     else:
         client.connect(options.host, options.port, options.keepalive_s)
     client.send_at_once()
@@ -150,6 +164,7 @@ def read_message(raw: MQTTMessage) -> Message:
         response_topic=properties.get("ResponseTopic"),
         correlation=properties.get("CorrelationData"),
         expiry_s=properties.get("MessageExpiryInterval"),
+        is_redelivered=bool(raw.dup),
     )
 
 

@@ -17,6 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from gatewayd.adapters.mqtt_acks import AckLine, Acknowledge
 from gatewayd.adapters.mqtt_paho import (
     MAX_PACKET_BYTES,
     MqttOptions,
@@ -53,6 +54,9 @@ class Owner(Protocol):
     def received(self, message: Message) -> None:
         """Take a message."""
 
+    def received_late(self, message: Message, acknowledge: Acknowledge) -> None:
+        """Take a message and what acknowledges it."""
+
     def acknowledged(self, mid: int, refusal: str) -> None:
         """Note that the broker has (or, with a reason, refused) the QoS 1 message `mid`."""
 
@@ -84,6 +88,7 @@ class Session:
         self._socket: socket.socket | None = None
         self._is_writing = False
         self._client = new_client(options, protocol)
+        self._acks = AckLine(self._acknowledge)
 
     async def open(self, timeout_s: float) -> None:
         """Connect and wait for the broker's yes.
@@ -137,6 +142,7 @@ class Session:
     def abort(self) -> None:
         """Drop the connection at once; the broker publishes the will."""
         self._detach()
+        self._acks.close()
         self._client.on_disconnect = self._client.on_socket_close = None
         sock = self._client.socket()
         if sock is not None:
@@ -242,16 +248,34 @@ class Session:
         self._end(None if ours else BrokerRefused(f"the connection ended: {reason}"))
 
     def _on_message(self, _client: Client, _userdata: object, raw: MQTTMessage) -> None:
+        if not self._options.is_late:
+            message = self._read_message(raw)
+            if message is not None:
+                self._tell(self._owner.received, message)
+            return
+        acknowledge = self._acks.take(raw.mid) if raw.qos else _nothing
+        message = self._read_message(raw) if acknowledge is not None else None
+        if message is not None and acknowledge is not None:
+            self._tell(self._owner.received_late, message, acknowledge)
+        elif acknowledge is not None:
+            acknowledge()  # refused for good: it would come again for ever
+
+    def _read_message(self, raw: MQTTMessage) -> Message | None:
+        """Return the message, or None when it is not taken, which is counted."""
         try:
             message = read_message(raw)
         except UnicodeDecodeError:
             self._owner.refused("bad_request", "a message whose topic is not UTF-8")
-            return
+            return None
         size, limit = len(message.payload), self._options.max_payload_bytes
         if size > limit:
             self._owner.refused("too_large", f"{message.topic[:80]!r}: {size} bytes, at most {limit} are taken")
-            return
-        self._tell(self._owner.received, message)
+            return None
+        return message
+
+    def _acknowledge(self, mid: int) -> None:
+        if self._socket is not None:
+            self._client.ack(mid, 1)
 
     def _on_publish(
         self, _client: Client, _userdata: object, mid: int, reason: ReasonCode, _properties: Properties
@@ -271,3 +295,7 @@ class Session:
             failure = HandlerFailed(f"an MQTT callback raised {error!r}")
             failure.__cause__ = error
             self._end(failure)
+
+
+def _nothing() -> None:
+    """Acknowledge a message of QoS 0, of which nobody waits to hear."""

@@ -29,6 +29,7 @@ from gatewayd.core.errors import (
     DeviceTimeout,
     Forbidden,
     GatewayError,
+    Internal,
     NodeError,
     NoPlacement,
     NotFound,
@@ -57,6 +58,7 @@ STATUS: Mapping[type[GatewayError], Any] = {
     DeviceError: codes.BAD_GATEWAY,
     DeadlineExceeded: codes.GATEWAY_TIMEOUT,
     NodeError: codes.SERVICE_UNAVAILABLE,
+    Internal: codes.INTERNAL_SERVER_ERROR,
     GatewayError: codes.INTERNAL_SERVER_ERROR,
 }
 """The nearest ancestor of an error's class that stands here gives its response code (an aiocoap `Code`)."""
@@ -123,12 +125,6 @@ class Refused(error.RenderableError):  # type: ignore[misc]  # aiocoap ships no 
         return message
 
 
-class Internal(GatewayError):
-    """A defect of the program; the traceback is in the log."""
-
-    code = "internal"
-
-
 class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[misc]  # aiocoap ships no types
     """Everything below /infer: the rest of the path names the model."""
 
@@ -156,7 +152,7 @@ class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[mi
             raise
         except Exception as failure:
             logger.exception("unexpected error in POST /infer/%s", "/".join(request.opt.uri_path))
-            raise Refused(Internal("something unexpected happened; the log of gatewayd has the traceback")) from failure
+            raise Refused(Internal()) from failure
 
     async def _bounded(self, request: Message) -> Message:
         if self._running >= self._max_running:
