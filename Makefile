@@ -92,6 +92,11 @@ models: $(MODELS) ## train the project's own models again and compare them with 
 bench-restart: $(DEV) ## a gateway killed beside 1,000 pushes in every state: how soon it serves again, how they end (5 minutes)
 	$(BIN)/python -m bench.restart $(BENCH_ARGS)
 
+.PHONY: chaos-mqtt
+chaos-mqtt: $(DEV) ## 105,000 MQTT commands through a proxy that duplicates, drops and resets, restarts and SIGKILLs: each obeyed once
+	$(BIN)/python -m bench.chaos_mqtt $(CHAOS_ARGS)
+	$(BIN)/python -m bench.chaos_mqtt --forget --commands 1000
+
 .PHONY: prove-unbrickable
 prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about ten minutes (PROVE_ARGS=--pairs=1000 for less)
 	$(BIN)/python -m prove.unbrickable $(PROVE_ARGS)

@@ -213,6 +213,8 @@ class MqttConnection:
     async def _open_in(self, version: MQTTProtocolVersion) -> Session:
         session = Session(self._options, self, protocol=version)
         await session.open(self._timing.connect_s)
+        # A broker that has spoken it once still does: one that hangs up on us is going down, not older than we thought.
+        self._versions = tuple(each for each in self._versions if each >= version)
         return session
 
     def _begin(self, session: Session) -> None:

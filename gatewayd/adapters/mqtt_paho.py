@@ -16,6 +16,9 @@ from gatewayd.adapters.mqtt_prompt import PromptClient
 from gatewayd.wire.mqtt import Message
 
 MAX_PACKET_BYTES = 268_435_455  # Source: MQTT 5.0 §2.1.4
+LATE_WINDOW = 32
+"""Messages the broker may send before it sees an acknowledgement, where those come late: it keeps the rest, and nothing is
+refused for want of room. On 3.1.1 the broker decides alone (mosquitto: 20)."""
 # What a PUBLISH carries besides its payload: topic and properties are at most 64 KiB each.
 _OVERHEAD_BYTES = 2 * 65536
 
@@ -115,6 +118,8 @@ def connect(client: BoundedClient, options: MqttOptions) -> None:
     if client.protocol is MQTTProtocolVersion.MQTTv5:
         properties = _properties(PacketTypes.CONNECT)
         properties.MaximumPacketSize = client.max_packet_bytes
+        if options.is_late:
+            properties.ReceiveMaximum = LATE_WINDOW
         if options.session_expiry_s:
             properties.SessionExpiryInterval = options.session_expiry_s
         is_clean = options.session_expiry_s == 0

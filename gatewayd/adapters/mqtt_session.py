@@ -19,6 +19,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from gatewayd.adapters.mqtt_acks import AckLine, Acknowledge
 from gatewayd.adapters.mqtt_paho import (
+    LATE_WINDOW,
     MAX_PACKET_BYTES,
     MqttOptions,
     connect,
@@ -87,6 +88,7 @@ class Session:
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._socket: socket.socket | None = None
         self._is_writing = False
+        self._is_paused = False
         self._client = new_client(options, protocol)
         self._acks = AckLine(self._acknowledge)
 
@@ -185,14 +187,26 @@ class Session:
     def _read(self) -> None:
         for _ in range(_TLS_READS):
             self._client.loop_read()
-            if not self._decrypted_bytes():
+            if self._is_paused or not self._decrypted_bytes():
                 return
         # What OpenSSL has already decrypted does not make the socket readable again.
         self._loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        if self._socket is not None:
+        if self._socket is not None and not self._is_paused:
             self._read()
+
+    def _pause(self) -> None:
+        """Read no further: who sends faster than commands are carried out is held up by TCP, not refused."""
+        if self._socket is not None and not self._is_paused:
+            self._is_paused = True
+            self._loop.remove_reader(self._socket)
+
+    def _resume(self) -> None:
+        if self._socket is not None and self._is_paused:
+            self._is_paused = False
+            self._loop.add_reader(self._socket, self._read)
+            self._loop.call_soon(self._read_on)
 
     def _decrypted_bytes(self) -> int:
         return self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
@@ -254,6 +268,8 @@ class Session:
                 self._tell(self._owner.received, message)
             return
         acknowledge = self._acks.take(raw.mid) if raw.qos else _nothing
+        if len(self._acks) >= LATE_WINDOW:
+            self._pause()  # mosquitto 2.0 sends more than the window it was told
         message = self._read_message(raw) if acknowledge is not None else None
         if message is not None and acknowledge is not None:
             self._tell(self._owner.received_late, message, acknowledge)
@@ -274,8 +290,11 @@ class Session:
         return message
 
     def _acknowledge(self, mid: int) -> None:
-        if self._socket is not None:
-            self._client.ack(mid, 1)
+        if self._socket is None:
+            return
+        self._client.ack(mid, 1)
+        if len(self._acks) < LATE_WINDOW:
+            self._resume()
 
     def _on_publish(
         self, _client: Client, _userdata: object, mid: int, reason: ReasonCode, _properties: Properties

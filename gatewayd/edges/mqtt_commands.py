@@ -54,7 +54,7 @@ class CommandLimits:
     max_payload_bytes: int = 12 * 2**20
     max_queued_bytes: int = 48 * 2**20
     in_flight: int = 8
-    waiting: int = 56
+    waiting: int = 120
 
 
 @dataclass(slots=True)
