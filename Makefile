@@ -112,6 +112,10 @@ prove-files: $(DEV) ## the gateway's files after a power cut at every write and 
 bench-registry: $(DEV) ## the registry with 1,000 versions: resolve, start, storage, two operators at once
 	$(BIN)/python -m bench.registry
 
+.PHONY: bench-mqtt
+bench-mqtt: $(DEV) ## small inferences over MQTT beside an echo, a loop with LiteRT and the bare bones (GATEWAYD_BENCH_MODELS=FOLDER)
+	$(BIN)/python -m bench.mqtt $(BENCH_ARGS)
+
 .PHONY: prove-registry
 prove-registry: $(DEV) ## power cuts over admission, alias moves and garbage collection, at every step of their disk work
 	$(BIN)/python -m bench.registry_cuts

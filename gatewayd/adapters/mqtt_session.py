@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, Protocol
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -24,14 +24,13 @@ from gatewayd.adapters.mqtt_paho import (
     MqttOptions,
     connect,
     new_client,
-    publish_properties,
-    read_message,
 )
 from gatewayd.wire.mqtt import Message
 
 P = ParamSpec("P")
 
 _TLS_READS = 64  # packets decrypted in one go before other callbacks get their turn
+_FAILURE = 0x80  # Source: MQTT 5.0 §3.4.2.1: reason codes from here on are errors
 _UNSUPPORTED = 0x84  # Source: MQTT 5.0 §3.2.2.2; paho turns 3.1.1's code 1 into it
 _DO_NOT_SEND_RETAINED = 2  # Source: MQTT 5.0 §3.8.3.1, retain handling
 
@@ -112,10 +111,8 @@ class Session:
 
     def publish(self, message: Message) -> int:
         """Write a message; return its number, by which `acknowledged` names it (QoS 1)."""
-        properties = publish_properties(message) if self.is_v5 else None
         self.unsent_bytes += len(message.payload)
-        sent = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
-        return sent.mid
+        return self._client.send(message)
 
     def subscribe(self, topic_filter: str, *, qos: int, retained: bool) -> int:
         """Ask for messages; return the number by which `subscribed` names the answer."""
@@ -168,8 +165,8 @@ class Session:
         client = self._client
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
+        client.on_received = self._on_received
+        client.on_acknowledged = self._on_acknowledged
         client.on_subscribe = self._on_subscribe
         client.on_socket_register_write = self._on_wants_write
         client.on_socket_close = self._on_socket_close
@@ -261,33 +258,32 @@ class Session:
         ours = not flags.is_disconnect_packet_from_server and not reason.is_failure
         self._end(None if ours else BrokerRefused(f"the connection ended: {reason}"))
 
-    def _on_message(self, _client: Client, _userdata: object, raw: MQTTMessage) -> None:
+    def _on_received(self, message: Message | None, mid: int) -> None:
+        """Take a message; None: one whose texts are not UTF-8."""
         if not self._options.is_late:
-            message = self._read_message(raw)
-            if message is not None:
+            if message is not None and self._is_taken(message):
                 self._tell(self._owner.received, message)
+            elif message is None:
+                self._owner.refused("bad_request", "a message whose topic is not UTF-8")
             return
-        acknowledge = self._acks.take(raw.mid) if raw.qos else _nothing
+        acknowledge = self._acks.take(mid) if mid else _nothing
         if len(self._acks) >= LATE_WINDOW:
             self._pause()  # mosquitto 2.0 sends more than the window it was told
-        message = self._read_message(raw) if acknowledge is not None else None
-        if message is not None and acknowledge is not None:
+        if acknowledge is None:
+            return
+        if message is not None and self._is_taken(message):
             self._tell(self._owner.received_late, message, acknowledge)
-        elif acknowledge is not None:
-            acknowledge()  # refused for good: it would come again for ever
-
-    def _read_message(self, raw: MQTTMessage) -> Message | None:
-        """Return the message, or None when it is not taken, which is counted."""
-        try:
-            message = read_message(raw)
-        except UnicodeDecodeError:
+            return
+        if message is None:
             self._owner.refused("bad_request", "a message whose topic is not UTF-8")
-            return None
+        acknowledge()  # refused for good: it would come again for ever
+
+    def _is_taken(self, message: Message) -> bool:
         size, limit = len(message.payload), self._options.max_payload_bytes
-        if size > limit:
-            self._owner.refused("too_large", f"{message.topic[:80]!r}: {size} bytes, at most {limit} are taken")
-            return None
-        return message
+        if size <= limit:
+            return True
+        self._owner.refused("too_large", f"{message.topic[:80]!r}: {size} bytes, at most {limit} are taken")
+        return False
 
     def _acknowledge(self, mid: int) -> None:
         if self._socket is None:
@@ -296,10 +292,8 @@ class Session:
         if len(self._acks) < LATE_WINDOW:
             self._resume()
 
-    def _on_publish(
-        self, _client: Client, _userdata: object, mid: int, reason: ReasonCode, _properties: Properties
-    ) -> None:
-        self._tell(self._owner.acknowledged, mid, str(reason) if reason.is_failure else "")
+    def _on_acknowledged(self, mid: int, reason: int) -> None:
+        self._tell(self._owner.acknowledged, mid, f"reason code {reason:#x}" if reason >= _FAILURE else "")
 
     def _on_subscribe(
         self, _client: Client, _userdata: object, mid: int, reasons: list[ReasonCode], _properties: Properties
