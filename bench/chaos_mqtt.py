@@ -69,8 +69,8 @@ class Plan:
 
     commands: int
     version: str = "5"
-    kill_every_s: float = 20.0
-    restart_every_s: float = 30.0
+    kill_every_s: float = 10.0
+    restart_every_s: float = 20.0
     seed: int = 1
     forget: bool = False
     calm_s: float = 12.0

@@ -74,6 +74,13 @@ class BoundedClient(PromptClient):
             self.on_refused_packet(bufsize)
         raise ConnectionError("a packet over the size limit")
 
+    def _sock_send(self, buf: bytes | bytearray) -> int:
+        sent = super()._sock_send(buf)
+        if sent == 0 and buf:
+            # A WebSocket has sent a part of its frame: paho would take the packet for sent, and lose its place in the stream.
+            raise BlockingIOError
+        return sent
+
     # What every request passes by goes round paho's own way, which costs more than all the rest (see wire/mqtt_publish.py).
     # These are paho's private methods: its version is pinned, and the tests of the connection fail if it moves them.
 
