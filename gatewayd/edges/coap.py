@@ -1,4 +1,4 @@
-"""The CoAP edge: POST /infer/<model> with JSON (content-format 50) or raw tensor bytes (42), answered in JSON.
+"""The CoAP edge: POST /infer/<model> with JSON (content-format 50), CBOR (60) or raw tensor bytes (42), answered in JSON or CBOR.
 
 It decodes, calls the API and encodes; meaning is elsewhere. For plain asyncio: on uvloop aiocoap's udp6 goes deaf.
 Sources: RFC 7252 (CoAP), RFC 7959 (block-wise transfers), RFC 6690 (`/.well-known/core`).
@@ -37,11 +37,12 @@ from gatewayd.core.errors import (
     TooLarge,
 )
 from gatewayd.core.events import GatewayEvent, InputRefused
-from gatewayd.wire.tensors import JSON, OCTETS, InferenceBody, decode_body, encode_error, encode_result
+from gatewayd.wire.tensor_answers import encode_reply
+from gatewayd.wire.tensors import CBOR, JSON, OCTETS, InferenceBody, decode_body, encode_error
 
 logger = logging.getLogger(__name__)
 
-CONTENT_TYPES: Mapping[int, str] = {50: JSON, 42: OCTETS}  # Source: IANA, CoAP Content-Formats
+CONTENT_TYPES: Mapping[int, str] = {50: JSON, 60: CBOR, 42: OCTETS}  # Source: IANA, CoAP Content-Formats
 MAX_PAYLOAD_BYTES = 2**18  # aiocoap has no limit of its own
 MAX_ASSEMBLIES = 16  # protects memory: uploads in parts that are kept at one time
 MAX_RUNNING = 64  # protects the loop: requests served at one time
@@ -142,7 +143,7 @@ class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[mi
 
     def get_resources_as_linkheader(self) -> LinkFormat:
         """Return one link per model, for /.well-known/core."""
-        return LinkFormat([Link(f"/{name}", rt="gatewayd.infer", ct="50 42") for name in self._api.model_names()])
+        return LinkFormat([Link(f"/{name}", rt="gatewayd.infer", ct="50 60 42") for name in self._api.model_names()])
 
     async def render_post(self, request: Message) -> Message:
         """Serve one inference. Raises: Refused; what nobody expected is logged and answered with 5.00."""
@@ -169,7 +170,8 @@ class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[mi
             result = await self._api.infer("/".join(request.opt.uri_path), body)
         except GatewayError as failure:
             raise Refused(failure, request_id=body.id) from failure
-        return Message(code=codes.CONTENT, payload=encode_result(result), content_format=50)
+        payload, kind = encode_reply(result, body)
+        return Message(code=codes.CONTENT, payload=payload, content_format=60 if kind == CBOR else 50)
 
     def _decoded(self, request: Message) -> InferenceBody:
         try:

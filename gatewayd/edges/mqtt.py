@@ -18,7 +18,8 @@ from gatewayd.edges.lane import Lane
 from gatewayd.edges.mqtt_announcements import event_message, offline_message, online_message
 from gatewayd.edges.mqtt_answers import LONG_BYTES, Answers, Exchange, compact, parsed_object
 from gatewayd.wire.mqtt import Connection, Message
-from gatewayd.wire.tensors import InferenceBody, decode_body, encode_error, encode_result
+from gatewayd.wire.tensor_answers import encode_reply
+from gatewayd.wire.tensors import JSON, InferenceBody, decode_body, encode_error
 from gatewayd.wire.topics import InferTopic, Topics
 
 __all__ = ["Limits", "MqttEdge", "offline_message", "online_message"]
@@ -119,16 +120,17 @@ class MqttEdge:
             self._answers.send(exchange, self._answers.refusal(exchange, error))
 
     async def _serve(self, exchange: Exchange) -> None:
+        content_type = JSON
         try:
-            answer = await self._infer(exchange)
+            answer, content_type = await self._infer(exchange)
         except GatewayError as error:
             answer = self._answers.refusal(exchange, error)
         except Exception:  # noqa: BLE001 - an edge: the defect is told and logged, the daemon goes on
             _LOG.exception("mqtt request failed topic=%s", exchange.message.topic)
             answer = encode_error(Internal(), id=exchange.id)
-        self._answers.send(exchange, answer)
+        self._answers.send(exchange, answer, content_type=content_type)
 
-    async def _infer(self, exchange: Exchange) -> bytes:
+    async def _infer(self, exchange: Exchange) -> tuple[bytes, str]:
         if not isinstance(exchange.topic, InferTopic):
             raise TypeError(exchange.topic)
         payload = exchange.message.payload
@@ -138,7 +140,7 @@ class MqttEdge:
         exchange.id = body.id
         exchange.is_admitted = True
         model = exchange.topic.model_ref_text
-        return encode_result(await self._api.infer(model, body, arrived_s=exchange.arrived_s))
+        return encode_reply(await self._api.infer(model, body, arrived_s=exchange.arrived_s), body)
 
     async def _without_envelope(self, exchange: Exchange) -> bytes:
         """Take `reply_to`, by which a 3.1.1 client asks for its answer, out of a JSON payload. Raises: BadRequest, Forbidden."""

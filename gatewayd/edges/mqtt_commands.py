@@ -18,8 +18,9 @@ from gatewayd.core.command import CommandId, Effect, Obeyed, Receipt, Work, comm
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, GatewayError, Internal, NodeError, Overloaded
 from gatewayd.edges.mqtt_answers import LONG_BYTES, Answers, Exchange, compact, parsed_object
 from gatewayd.edges.subject_lane import SubjectLane
+from gatewayd.wire.cbor import decode_cbor
 from gatewayd.wire.mqtt import Connection, Message
-from gatewayd.wire.tensors import encode_error
+from gatewayd.wire.tensors import CBOR, encode_error
 from gatewayd.wire.topics import CommandTopic, Topics
 
 _LOG = logging.getLogger(__name__)
@@ -165,16 +166,18 @@ class MqttCommands:
         """Take the envelope off the payload; return what the command is about. Raises: any CallerError."""
         exchange = command.exchange
         verb, payload = self._api.verb(command.verb), exchange.message.payload
-        document = (
-            await asyncio.to_thread(parsed_object, payload) if len(payload) > LONG_BYTES else parsed_object(payload)
-        )
+        is_cbor = exchange.message.content_type == CBOR
+        read = _cbor_object if is_cbor else parsed_object
+        document = await asyncio.to_thread(read, payload) if len(payload) > LONG_BYTES else read(payload)
         command.arguments, command.name = payload, exchange.message.correlation
         if document is None:
             return _subjects(verb, {})
         before = len(document)
         self._answers.take_envelope(exchange, document, keeps_id="id" in verb.arguments.model_fields)
         command.expires_at = _moment(document.pop("expires_at", None))
-        if len(document) != before:
+        if is_cbor:
+            command.arguments = document
+        elif len(document) != before:
             command.arguments = compact(document)
         if exchange.id is not None:
             command.name = exchange.id.encode()
@@ -232,6 +235,14 @@ class MqttCommands:
         command.acknowledge()
         self._answers.send(command.exchange, answer)
         self._on_answered(command.verb, outcome)
+
+
+def _cbor_object(payload: bytes) -> dict[str, object] | None:
+    """Read arguments in CBOR, where files are bytes. Raises: BadRequest."""
+    document = decode_cbor(payload)
+    if not isinstance(document, dict):
+        raise BadRequest("arguments: must be a map")
+    return document
 
 
 def _subjects(verb: AnyVerb, arguments: Mapping[str, object]) -> frozenset[str]:

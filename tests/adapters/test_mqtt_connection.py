@@ -1,11 +1,8 @@
 import asyncio
-import json
 import logging
-import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +10,11 @@ from pathlib import Path
 import pytest
 
 from gatewayd.adapters.mqtt_outbox import Outbox
-from gatewayd.adapters.mqtt_paho import LATE_WINDOW
 from gatewayd.adapters.mqtt_session import HandlerFailed
 from gatewayd.core.errors import Overloaded, TooLarge
 from gatewayd.wire.mqtt import Message
 from tests.broker import Broker, free_port
-from tests.mqtt_client import PATIENCE_S, QUICK, Client, late_options, options, running
+from tests.mqtt_client import PATIENCE_S, QUICK, Client, options, running
 
 VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
 
@@ -293,146 +289,3 @@ async def test_cancelling_while_nobody_listens_is_quick() -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(one.run(), 0.1)
     assert not one.connected
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key in `key.pem` beside it."""
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=broker "
-        "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
-    )
-    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
-    return tmp_path / "cert.pem"
-
-
-@VERSIONS
-async def test_over_tls_a_burst_arrives_whole(tmp_path: Path, certificate: Path, version: str) -> None:
-    key = tmp_path / "key.pem"
-    broker = Broker(tmp_path, lines=[f"certfile {certificate}", f"keyfile {key}"])
-    broker.start()
-    one = Client(replace(options(broker.port, version=version), ca_file=str(certificate)))
-    box = one.inbox("t")
-    async with running(one):
-        for number in range(300):
-            one.publish(Message("t", json.dumps(number).encode(), qos=number % 2))
-        assert sorted(map(int, await box.payloads(300))) == list(range(300))
-    broker.stop()
-
-
-async def test_a_certificate_that_is_not_trusted_is_an_error_in_the_log(
-    tmp_path: Path, certificate: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    broker = Broker(tmp_path, lines=[f"certfile {certificate}", f"keyfile {tmp_path / 'key.pem'}"])
-    broker.start()
-    one = Client(replace(options(broker.port), tls=True))
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(one.run(), 0.5)
-    broker.stop()
-    assert "certificate verify failed" in caplog.text
-
-
-@VERSIONS
-@pytest.mark.parametrize("tls", [False, True], ids=["ws", "wss"])
-async def test_over_a_websocket_everything_passes_too(
-    tmp_path: Path, certificate: Path, version: str, *, tls: bool
-) -> None:
-    port = free_port()
-    secure = [f"certfile {certificate}", f"keyfile {tmp_path / 'key.pem'}"] if tls else []
-    broker = Broker(tmp_path, lines=[f"listener {port} 127.0.0.1", "protocol websockets", *secure])
-    broker.start()
-    over = replace(options(port, version=version), websocket_path="/mqtt", ca_file=str(certificate) if tls else None)
-    one = Client(over)
-    box = one.inbox("t")
-    async with running(one):
-        assert one.protocol == version
-        for number in range(200):
-            one.publish(Message("t", json.dumps(number).encode(), qos=number % 2))
-        # mosquitto 2.0 holds larger ones back towards a WebSocket until something else happens on it.
-        one.publish(Message("t", b"1" * 90_000, qos=1))
-        one.publish(Message("big", b"1" * 900_000, qos=1))
-        assert sorted(map(len, await box.payloads(201)))[-1] == 90_000
-    broker.stop()
-
-
-async def test_a_client_certificate_is_shown_where_the_broker_asks_for_one(
-    tmp_path: Path, certificate: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    key = tmp_path / "key.pem"
-    lines = [f"cafile {certificate}", f"certfile {certificate}", f"keyfile {key}", "require_certificate true"]
-    broker = Broker(tmp_path, lines=lines)
-    broker.start()
-    with_one = replace(options(broker.port), ca_file=str(certificate), cert_file=str(certificate), key_file=str(key))
-    async with running(Client(with_one)):
-        pass
-    without = Client(replace(options(broker.port), ca_file=str(certificate)))
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(without.run(), 0.5)
-    broker.stop()
-    assert "not connected" in caplog.text
-
-
-@pytest.fixture
-def passwords(tmp_path: Path) -> Path:
-    """A password file of mosquitto's with the user `gw`, whose password is `gw`."""
-    if shutil.which("mosquitto_passwd") is None:
-        pytest.skip("mosquitto_passwd is not installed (Debian: apt install mosquitto)")
-    path = tmp_path / "passwords"
-    subprocess.run(["mosquitto_passwd", "-c", "-b", path, "gw", "gw"], check=True, capture_output=True)
-    return path
-
-
-async def test_user_and_password_open_a_broker_that_asks_for_them(tmp_path: Path, passwords: Path) -> None:
-    broker = Broker(tmp_path, lines=["allow_anonymous false", f"password_file {passwords}"])
-    broker.start()
-    user = "gw"
-    async with running(Client(replace(options(broker.port), username=user, password=user))):
-        pass
-    broker.stop()
-
-
-@VERSIONS
-async def test_what_was_not_acknowledged_comes_again_on_the_next_connection(broker: Broker, version: str) -> None:
-    sender = client(broker, "sender")
-    got: asyncio.Queue[tuple[Message, Callable[[], None]]] = asyncio.Queue()
-    first = Client(late_options(broker.port, version=version))
-    first.subscribe_late("t", lambda message, done: got.put_nowait((message, done)))
-    async with running(sender):
-        async with running(first):
-            for text in (b"one", b"two", b"three"):
-                sender.publish(Message("t", text, qos=1))
-            taken = [await got.get() for _ in range(3)]
-            taken[0][1]()
-            taken[2][1]()  # later than the second, which is not acknowledged: it has to wait for it
-            sender.publish(Message("t", b"mark", qos=1))
-            await got.get()
-        sender.publish(Message("t", b"meanwhile", qos=1))
-        second = Client(late_options(broker.port, version=version))
-        second.subscribe_late("t", lambda message, done: got.put_nowait((message, done)))
-        async with running(second):
-            again = [await got.get() for _ in range(4)]
-    assert [(each.payload, each.is_redelivered) for each, _ in again] == [
-        (b"two", True), (b"three", True), (b"mark", True), (b"meanwhile", False)
-    ]  # fmt: skip
-
-
-async def test_who_sends_more_than_is_carried_out_is_held_up(broker: Broker) -> None:
-    sender, late = client(broker, "sender"), Client(late_options(broker.port))
-    waiting: list[Callable[[], None]] = []
-    marks = asyncio.Queue[int]()
-
-    def take(_: Message, acknowledge: Callable[[], None]) -> None:
-        waiting.append(acknowledge)
-        marks.put_nowait(len(waiting))
-
-    late.subscribe_late("t", take)
-    async with running(sender, late):
-        for _ in range(3 * LATE_WINDOW):
-            sender.publish(Message("t", b"x", qos=1))
-        while await marks.get() < LATE_WINDOW:
-            pass
-        assert len(waiting) == LATE_WINDOW
-        for number in range(3 * LATE_WINDOW):
-            while len(waiting) <= number:
-                await asyncio.wait_for(marks.get(), PATIENCE_S)
-            waiting[number]()
