@@ -19,6 +19,7 @@ from pydantic import (
 from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
 from gatewayd.config_http import AnyPort, Host, Http
+from gatewayd.config_lwm2m import Lwm2m
 from gatewayd.config_sources import Plugins, Registry, Sources
 from gatewayd.config_types import FilePath, Seconds, Section, one_level, within
 from gatewayd.config_values import NodeName, Port, Version, Weight, host_name, reply_prefix, topic
@@ -213,6 +214,7 @@ class Pushes(Section):
     self_test_s: Seconds = Limits().self_test_s
     trial_s: Seconds = Limits().trial_s
     absence_s: Seconds = Limits().absence_s
+    transfer_s: Seconds = Limits().transfer_s
     max_concurrent: Annotated[int, within(1, 1000)] = 8
     tries: Annotated[int, within(1, 100)] = Retry().tries
     retry_s: Seconds = Retry().first_s
@@ -236,7 +238,8 @@ class Pushes(Section):
     @property
     def limits(self) -> Limits:
         """The deadlines of the push state machine."""
-        return Limits(self.offer_s, self.stall_s, self.verify_s, self.self_test_s, self.trial_s, self.absence_s)
+        waits_s = self.offer_s, self.stall_s, self.verify_s, self.self_test_s, self.trial_s, self.absence_s
+        return Limits(*waits_s, transfer_s=self.transfer_s)
 
 
 class Bounds(Section):
@@ -258,6 +261,7 @@ class Config(Section):
     mqtt: Mqtt = Mqtt()
     http: Http = Http()
     coap: Coap = Coap()
+    lwm2m: Lwm2m = Lwm2m()
     engines: Annotated[tuple[Engine, ...], AfterValidator(differ)] = Field((), max_length=8, strict=False)
     accelerators: Accelerators = Accelerators()
     node_runtime: NodeRuntime = NodeRuntime()

@@ -1,10 +1,10 @@
 """Where answers over MQTT go, and what is taken off a request before it is read: shared by inferences and commands."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from gatewayd.core.errors import BadRequest, Forbidden, GatewayError, Overloaded, TooLarge
+from gatewayd.wire.json_text import parse_json, render_json
 from gatewayd.wire.mqtt import Connection, Message
 from gatewayd.wire.tensors import JSON, encode_error
 from gatewayd.wire.topics import ClientTopic, Topics, check_topic
@@ -108,8 +108,8 @@ class Answers:
 def parsed_object(payload: bytes) -> dict[str, object] | None:
     """Return the JSON object, None when it is none: whoever reads the payload next says what is wrong with it."""
     try:
-        document = json.loads(payload)
-    except (ValueError, RecursionError):
+        document = parse_json(payload)
+    except BadRequest:
         return None
     return document if isinstance(document, dict) else None
 
@@ -128,4 +128,4 @@ def read_short(value: object, name: str, *, most: int) -> str | None:
 
 def compact(document: dict[str, object]) -> bytes:
     """Return the document as JSON."""
-    return json.dumps(document, separators=(",", ":")).encode()
+    return render_json(document)

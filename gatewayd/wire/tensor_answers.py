@@ -6,8 +6,9 @@ Source: Triton Inference Server, "Binary tensor data extension"; RFC 8746 (typed
 from gatewayd.core.request import InferenceResult
 from gatewayd.core.tensor import Tensor
 from gatewayd.wire.cbor import encode_cbor, typed_array
+from gatewayd.wire.json_text import render_json
 from gatewayd.wire.tensor_json import write_tensor
-from gatewayd.wire.tensors import CBOR, JSON, InferenceBody, document_with, encode_json, encode_result
+from gatewayd.wire.tensors import CBOR, JSON, InferenceBody, document_with, encode_result
 
 
 def encode_reply(result: InferenceResult, body: InferenceBody) -> tuple[bytes, str]:
@@ -27,7 +28,7 @@ def encode_answer(result: InferenceResult, body: InferenceBody) -> tuple[bytes, 
     if not as_bytes:
         return encode_result(result), None
     outputs = [_announced(tensor) if body.is_binary(tensor.name) else write_tensor(tensor) for tensor in result.outputs]
-    head = encode_json(document_with(result, outputs))
+    head = render_json(document_with(result, outputs))
     return b"".join((head, *(tensor.content for tensor in as_bytes))), len(head)
 
 
