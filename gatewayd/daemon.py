@@ -14,6 +14,7 @@ import time
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gatewayd import __version__
@@ -234,16 +235,8 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         set_gone=workers.set_gone,
         announce=events,
     )
-    means = Means(
-        store,
-        artifacts,
-        workers,
-        keys,
-        watch,
-        events,
-        lambda: connection.connected and command_connection.connected,
-        link_of=links.of,
-    )
+    is_connected = partial(_all_connected, connection, command_connection)
+    means = Means(store, artifacts, workers, keys, watch, events, is_connected, link_of=links.of)
     core = assemble(config, means)
     trackers.append(core.tracking)
     links.kind_of = core.tracking.link_kind
@@ -252,12 +245,8 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     )
     links.of_kind[LinkKind.MQTT] = link
     lwm2m = _lwm2m(config, store, core, links, events)
-    await core.catalog.load()
-    await core.tracking.load()
-    await core.desires.load()
-    await core.pushes.load()
-    await core.orders.load()
-    await core.registry.collecting.load()
+    for part in (core.catalog, core.tracking, core.desires, core.pushes, core.orders, core.registry.collecting):
+        await part.load()
     api = Api(core.services)
     edge = MqttEdge(
         api,
@@ -273,6 +262,10 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     return _Daemon(
         config, core, connection, command_connection, edge, commands, links, lwm2m, events, ports, broker, watch
     )
+
+
+def _all_connected(*connections: MqttConnection) -> bool:
+    return all(each.connected for each in connections)
 
 
 def _commands(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from gatewayd.core.command import Note
 from gatewayd.core.errors import BadRequest, NotFound
 from gatewayd.core.standing import Progress, StandingOrder
+from tests.fake_notes import noted
 
 
 @dataclass
@@ -20,8 +21,7 @@ class FakeOrders:
         return tuple((order, self.progress) for order in self.running.values())
 
     async def start(self, order: StandingOrder, *, note_of: Note[StandingOrder] | None = None) -> StandingOrder:
-        if note_of is not None:
-            note_of(order)
+        noted(note_of, order)
         return self.running.setdefault(order.id, order)
 
     async def stop(
@@ -31,8 +31,7 @@ class FakeOrders:
             raise NotFound(f"no standing order {order_id!r}")
         self.why = why
         ended = self.running.pop(order_id), self.progress
-        if note_of is not None:
-            note_of(ended)
+        noted(note_of, ended)
         return ended
 
 

@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.api.table import Api
@@ -28,15 +27,8 @@ from gatewayd.services.preflight import Check
 from gatewayd.services.uploads import Uploads
 from tests.api_values import COSTS, DECISION, DEVICE, KWS, PUSH, VERSION
 from tests.fake_keys import FakeKeys
+from tests.fake_notes import noted
 from tests.fake_orders import FakeOrders, refuse_plus
-
-T = TypeVar("T")
-
-
-def _noted(note_of: Note[T] | None, outcome: T) -> None:
-    """Do with a command's note what the store does: make the record."""
-    if note_of is not None:
-        note_of(outcome)
 
 
 @dataclass
@@ -99,7 +91,7 @@ class FakeCatalog:
         version = replace(VERSION, model=model, number=number, signature=signature, note=f"{note} ({who})", about=about)
         assert len(samples) % 16 == 0
         self.kept.append(version)
-        _noted(note_of, version)
+        noted(note_of, version)
         return version
 
     def versions(self) -> tuple[Version, ...]:
@@ -126,7 +118,7 @@ class FakeCatalog:
             raise Conflict(f"{model}:{alias} points at {now} now")
         move = AliasMove(model, alias, version, 1_700_000_001.0, who, why)
         self.moves.append(move)
-        _noted(note_of, move)
+        noted(note_of, move)
         return move
 
     async def move_back(
@@ -145,13 +137,13 @@ class FakeCatalog:
     ) -> Version:
         version = self.resolve(ModelRef(model, version=number))
         self.retired[number] = Retirement(model, number, 1_700_000_002.0, who, why)
-        _noted(note_of, self.retired[number])
+        noted(note_of, self.retired[number])
         return version
 
     async def bring_back(self, model: ModelName, number: int, *, note_of: Note[Version] | None = None) -> Version:
         del self.retired[number]
         version = self.resolve(ModelRef(model, version=number))
-        _noted(note_of, version)
+        noted(note_of, version)
         return version
 
     def retirement(self, version: Version) -> Retirement | None:
@@ -207,7 +199,7 @@ class FakeTracking:
         for index, view in enumerate(self.views):
             if view.id == device:
                 self.views[index] = replace(view, approved=True, note=f"approved by {who}")
-                _noted(note_of, self.views[index])
+                noted(note_of, self.views[index])
                 return self.views[index]
         raise UnknownDevice(f"no device {device!r}")
 
@@ -259,7 +251,7 @@ class FakePushes:
         newer = 9 if downgrade else 0
         push = replace(PUSH, device=device, model=ref.name, state=PushState.OFFERED, offset=0, who=who, replaces=newer)
         self.current = [] if self.forgets else [push]
-        _noted(note_of, push)
+        noted(note_of, push)
         return push
 
     async def cancel(self, push: PushId, *, why: str, note_of: Note[Push] | None = None) -> Push:
@@ -268,7 +260,7 @@ class FakePushes:
             raise NotFound(f"no push {push}")
         ended = replace(running, state=PushState.CANCELLED, reason=why, ended_at=1_700_000_060.0)
         self.current, self.ended = [], [ended, *self.ended]
-        _noted(note_of, ended)
+        noted(note_of, ended)
         return ended
 
     async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
@@ -288,7 +280,7 @@ class FakePushes:
 
     def _set(self, terms: Terms, note_of: Note[Wishes] | None) -> Terms:
         self.kept_terms[terms.device] = terms
-        _noted(note_of, (terms, self.desired(terms.device)))
+        noted(note_of, (terms, self.desired(terms.device)))
         return terms
 
     def live(self) -> tuple[Push, ...]:
