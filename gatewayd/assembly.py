@@ -10,6 +10,8 @@ from typing import assert_never
 from gatewayd import __version__
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import Artifacts
+from gatewayd.adapters.broker_reload import MosquittoReload
+from gatewayd.adapters.credentials import CredentialFiles
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.reference_runs import EngineRuns
@@ -21,12 +23,13 @@ from gatewayd.core.airtime import AirRules
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
 from gatewayd.core.names import DeviceId
 from gatewayd.daemon_registry import RegistryParts, registry_parts
-from gatewayd.parts import engine_specs, load_profiles, tracking_options, trial_limits
+from gatewayd.parts import broker_address, engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
+from gatewayd.services.joining import Joining, JoiningPorts
 from gatewayd.services.loading import Loading
 from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink, Notify
@@ -35,6 +38,7 @@ from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking
+from gatewayd.wire.mosquitto import SALT_BYTES, hash_for
 from gatewayd.wire.tflite import read_model
 
 
@@ -78,6 +82,8 @@ class Means:
     notify: Notify
     is_connected: Callable[[], bool]
     link_of: Callable[[DeviceId], DeviceLink]
+    credentials: CredentialFiles
+    clear: Callable[[DeviceId], None]
 
 
 def assemble(config: Config, means: Means) -> Core:
@@ -137,6 +143,14 @@ def assemble(config: Config, means: Means) -> Core:
         registry.uploads,
         registry.fetching,
         registry.building,
+        Joining(
+            _joining_ports(config, means),
+            tracking=tracking,
+            desires=desires,
+            pushes=pushes,
+            collecting=registry.collecting,
+        ),
+        broker_address(config),
     )
     return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry)
 
@@ -148,6 +162,18 @@ def _catalog(config: Config, means: Means) -> Catalog:
         CatalogPorts(
             means.store, means.artifacts, read_model, trials, means.notify, time.time, means.workers, references
         )
+    )
+
+
+def _joining_ports(config: Config, means: Means) -> JoiningPorts:
+    return JoiningPorts(
+        means.credentials,
+        secrets.token_bytes,
+        lambda user, password: hash_for(user, password, secrets.token_bytes(SALT_BYTES)),
+        MosquittoReload(config.joining.mosquitto_pid_file),
+        means.clear,
+        means.notify,
+        time.time,
     )
 
 

@@ -19,6 +19,7 @@ from pydantic import (
 from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
 from gatewayd.config_http import AnyPort, Host, Http
+from gatewayd.config_joining import Joining
 from gatewayd.config_sources import Plugins, Registry, Sources
 from gatewayd.config_types import FilePath, Seconds, Section, one_level, within
 from gatewayd.config_values import NodeName, Port, Version, Weight, host_name, reply_prefix, topic
@@ -257,6 +258,7 @@ class Config(Section):
     accelerators: Accelerators = Accelerators()
     node_runtime: NodeRuntime = NodeRuntime()
     devices: Devices = Devices()
+    joining: Joining = Joining()
     requests: Requests = Field(default_factory=Requests)
     pushes: Pushes = Pushes()
     registry: Registry = Registry()

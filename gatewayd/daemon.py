@@ -20,6 +20,7 @@ from gatewayd import __version__
 from gatewayd.adapters import systemd
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import open_artifacts
+from gatewayd.adapters.credentials import open_credentials
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import open_keys
@@ -47,7 +48,6 @@ from gatewayd.parts import (
     mqtt_options,
     worker_limits,
 )
-from gatewayd.services.ports import DeviceLink
 from gatewayd.services.tracking import Tracking
 from gatewayd.startup import listening, made_folder
 from gatewayd.wire.topics import Topics
@@ -194,7 +194,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     events = _Events(Metrics(version=__version__, devices_online=lambda: sum(each.online_count() for each in trackers)))
     topics = Topics(config.mqtt.prefix, config.node.name)
     connection = MqttConnection(mqtt_options(config, topics), on_refused=events.refused)
-    links: list[DeviceLink] = []
+    links: list[MqttDeviceLink] = []
     workers = await stack.enter_async_context(
         Workers(
             artifacts.path,
@@ -213,7 +213,16 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         announce=events,
     )
     means = Means(
-        store, artifacts, workers, keys, watch, events, lambda: connection.connected, link_of=lambda _: links[0]
+        store,
+        artifacts,
+        workers,
+        keys,
+        watch,
+        events,
+        lambda: connection.connected,
+        link_of=lambda _: links[0],
+        credentials=open_credentials(config.joining.folder or data_dir / "credentials", topics),
+        clear=lambda device: links[0].forget(device),  # noqa: PLW0108 - there is no link yet
     )
     core = assemble(config, means)
     trackers.append(core.tracking)

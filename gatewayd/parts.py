@@ -2,6 +2,7 @@
 
 import importlib.util
 import resource
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from gatewayd import __version__
 from gatewayd.adapters.model_trial import TrialLimits
 from gatewayd.adapters.mqtt_connection import MqttOptions
 from gatewayd.adapters.worker_seat import WorkerLimits
+from gatewayd.api.services import Broker
 from gatewayd.config import Config, Engine
 from gatewayd.core.device import Profile
 from gatewayd.core.engine import EngineSpec
@@ -20,7 +22,7 @@ from gatewayd.edges.http_server import HttpListen, tls_context
 from gatewayd.edges.mqtt_announcements import offline_message, online_message
 from gatewayd.places import profiles_folder
 from gatewayd.services.tracking import TrackingOptions
-from gatewayd.startup import first_line
+from gatewayd.startup import first_line, whole_text
 from gatewayd.wire.access_tokens import parse_tokens
 from gatewayd.wire.profiles import parse_profile
 from gatewayd.wire.topics import Topics
@@ -122,6 +124,15 @@ def http_guard(config: Config) -> Guard:
     if path is not None and not tokens:
         raise BadRequest(f"{path}: holds no token, so nobody could come in: gatewayd token NAME --role admin makes one")
     return Guard(time.monotonic, tokens, frozenset(map(str.lower, http.hosts)), http.max_requests_per_s)
+
+
+def broker_address(config: Config) -> Broker:
+    """Return what devices are told of the broker. Raises: StartRefused (the authority's certificate)."""
+    joining = config.joining
+    if config.mqtt.embedded.enabled:
+        return Broker(config.mqtt.prefix, "127.0.0.1", config.mqtt.embedded.port)
+    ca = whole_text(joining.ca_file, option="joining.ca_file") if joining.ca_file else ""
+    return Broker(config.mqtt.prefix, joining.host or f"{socket.gethostname()}.local", joining.port, ca)
 
 
 def tracking_options(config: Config) -> TrackingOptions:

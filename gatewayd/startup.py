@@ -30,8 +30,13 @@ def made_folder(path: Path, *, option: str) -> Path:
 
 def first_line(path: Path, *, option: str) -> str:
     """Return what a secret's file holds in its first line. Raises: StartRefused."""
+    return whole_text(path, option=option).partition("\n")[0].strip()
+
+
+def whole_text(path: Path, *, option: str) -> str:
+    """Return what a small file holds. Raises: StartRefused."""
     try:
-        return path.read_text().partition("\n")[0].strip()
+        return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise StartRefused(f"{option}: {path} cannot be read ({reason}): make it readable, or set {option}") from None

@@ -25,6 +25,7 @@ from gatewayd.services.collecting import Collected
 from gatewayd.services.preflight import Check
 from gatewayd.services.uploads import Uploads
 from tests.api_values import COSTS, DECISION, DEVICE, KWS, PUSH, VERSION
+from tests.fakes_joining import FakeJoining
 
 
 @dataclass
@@ -355,6 +356,7 @@ class World:
     collecting: FakeCollecting = field(default_factory=FakeCollecting)
     fetching: FakeFetching = field(default_factory=FakeFetching)
     building: FakeBuilding = field(default_factory=FakeBuilding)
+    joining: FakeJoining = field(default_factory=FakeJoining)
     connected: bool = True
     ids: int = 0
 
@@ -381,6 +383,7 @@ class World:
             uploads=self.uploads,
             fetching=self.fetching,
             building=self.building,
+            joining=self.joining,
         )
 
     def api(self) -> Api:

@@ -22,6 +22,7 @@ from gatewayd.core.events import (
     DeviceChanged,
     GatewayEvent,
     InputRefused,
+    JoiningChanged,
     ModelAdded,
     NodeEvent,
     PushMoved,
@@ -110,6 +111,8 @@ def log_event(event: GatewayEvent) -> None:
             _EVENTS.log(level, "push", extra=_push_fields(push))
         case DeviceChanged(device, online, what):
             _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
+        case JoiningChanged(what, seconds, admitted, who):
+            _EVENTS.info("joining", extra=fields(what=what, seconds=f"{seconds:g}", admitted=admitted, who=who))
         case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
             _log_registry(event)
         case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():

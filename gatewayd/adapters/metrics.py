@@ -26,6 +26,7 @@ from gatewayd.core.events import (
     DeviceChanged,
     GatewayEvent,
     InputRefused,
+    JoiningChanged,
     ModelAdded,
     NodeEvent,
     PushMoved,
@@ -95,6 +96,11 @@ class Metrics:
             "Devices that came, went or changed what they hold.",
             registry=self._registry,
         )
+        self._join_window = Gauge(
+            "gatewayd_join_window_seconds",
+            "For how long newcomers were last allowed to come in by themselves; 0 when they are not.",
+            registry=self._registry,
+        )
         self._node = _NodeMetrics(self._registry)
         self.track("gatewayd_devices_online", "Devices connected now.", devices_online)
         build = Gauge("gatewayd_build_info", "Version of gatewayd.", ["version"], registry=self._registry)
@@ -127,6 +133,8 @@ class Metrics:
                 self._collected.inc(event.size_bytes)
             case DeviceChanged():
                 self._device_changes.inc()
+            case JoiningChanged():
+                self._join_window.set(event.seconds)
             case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
                 self._node.observe(event)
             case _:

@@ -6,7 +6,20 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from gatewayd.api import building, devices, fit, inference, keys, loading, models, node, pushes, registry, sources
+from gatewayd.api import (
+    building,
+    devices,
+    fit,
+    inference,
+    joining,
+    keys,
+    loading,
+    models,
+    node,
+    pushes,
+    registry,
+    sources,
+)
 from gatewayd.api.loading import RepositoryRow, repository_rows
 from gatewayd.api.models import ModelMetadata, metadata
 from gatewayd.api.services import Services
@@ -26,6 +39,7 @@ VERBS: Mapping[str, AnyVerb] = {
         *loading.VERBS,
         *fit.VERBS,
         *devices.VERBS,
+        *joining.VERBS,
         *pushes.VERBS,
         *inference.VERBS,
         *keys.VERBS,

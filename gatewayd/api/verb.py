@@ -109,7 +109,10 @@ R = TypeVar("R", bound=Result)
 
 @dataclass(frozen=True, slots=True)
 class Verb(Generic[A, R]):
-    """One verb. `is_read` changes nothing and may be repeated; `errors` are those its caller should expect."""
+    """One verb. `is_read` changes nothing and may be repeated; `errors` are those its caller should expect.
+
+    `has_secret`: the result holds a secret that is shown once, so nobody may keep it to answer a repetition.
+    """
 
     name: str
     summary: str
@@ -120,6 +123,7 @@ class Verb(Generic[A, R]):
     errors: tuple[type[GatewayError], ...] = ()
     is_read: bool = False
     max_bytes: int = MAX_ARGUMENTS_BYTES
+    has_secret: bool = False
 
     def parse(self, arguments: bytes | Mapping[str, object]) -> A:
         """Check the arguments; no bytes at all mean none.

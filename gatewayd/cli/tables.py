@@ -9,6 +9,7 @@ from gatewayd.api.building import BuildRow
 from gatewayd.api.devices import DeviceList, DeviceRow, SlotRow
 from gatewayd.api.fit import FitReport
 from gatewayd.api.inference import Answer, CostsRow, Explanation, MeasuredRow, OptionRow
+from gatewayd.api.joining import CredentialList, JoiningRow, NewCredentials, RemovedRow
 from gatewayd.api.keys import ExportedKeys, KeyList
 from gatewayd.api.models import ModelList, ModelRow, VariantRow, VersionRow
 from gatewayd.api.node import Status, WorkerRow
@@ -199,7 +200,7 @@ def _device_cells(device: DeviceRow) -> tuple[str, ...]:
     state = "online" if device.online else "offline"
     return (
         device.device,
-        state if device.approved else f"{state}, waits for approval",
+        state if device.approved else f"{state}, {'revoked' if device.revoked else 'waits for approval'}",
         device.board.board if device.board else "-",
         device.link.kind,
         f"{device.link.rtt_ms:.1f} ms",
@@ -221,6 +222,38 @@ def _device_notes(device: DeviceRow) -> Iterable[str]:
 
 def _slot(slot: SlotRow) -> str:
     return f"{slot.slot}: {slot.state}" + (f" {slot.model}@{slot.version}" if slot.model else "")
+
+
+@text_of.register
+def _joining(result: JoiningRow) -> str:
+    door = f"newcomers are let in for {result.left_s:.0f} s more" if result.open else "newcomers wait for approval"
+    lines = [door, f"admitted: {', '.join(result.admitted) or 'none'}"]
+    return "\n".join([*lines, *(f"waits: {each} (gatewayd devices approve {each})" for each in result.waiting)])
+
+
+@text_of.register
+def _new_credentials(result: NewCredentials) -> str:
+    lines = [f"{result.device}: shown this once, and kept nowhere as it is but for the key"]
+    lines += [f"user {result.username}, password {result.password}"] if result.password else []
+    lines += [f"DTLS identity {result.psk_identity}, key {result.psk_key}"] if result.psk_key else []
+    lines += [f"speaks for {', '.join(result.devices)}"] if len(result.devices) > 1 else []
+    lines += [f"\n--- {each.name} ---\n{each.text.rstrip()}" for each in result.snippets]
+    return "\n".join([*lines, *([f"\nNOTE: {result.broker}"] if result.broker else [])])
+
+
+@text_of.register
+def _credentials(result: CredentialList) -> str:
+    if not result.credentials:
+        return "nobody has credentials: gatewayd devices credentials new DEVICE"
+    rows = [(row.kind, row.name, ", ".join(row.devices), row.made_at, row.who) for row in result.credentials]
+    return _table(("KIND", "NAME", "SPEAKS FOR", "MADE", "BY"), rows)
+
+
+@text_of.register
+def _removed(result: RemovedRow) -> str:
+    had = "its credentials are void" if result.credentials else "it had no credentials here"
+    pushes = f", {result.pushes_ended} pushes ended" if result.pushes_ended else ""
+    return f"{result.device}: {had}{pushes}" + (f"\nNOTE: {result.broker}" if result.broker else "")
 
 
 @text_of.register

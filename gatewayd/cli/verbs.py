@@ -3,6 +3,7 @@
 import argparse
 import base64
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -31,9 +32,13 @@ _DEST = "argument_"
 # The verb whose command shows progress until the end.
 _WAITS = "push"
 
+# The verb whose result is better kept in a file than on a screen.
+_SAVES = "devices.credentials.new"
+
 _NOUNS: Mapping[str, str] = {
     "models": "the model registry",
     "devices": "the devices",
+    "devices.credentials": "what devices prove themselves with",
     "pushes": "pushes to devices",
     "keys": "the keys that sign what devices install",
     "upload": "model files in parts",
@@ -42,14 +47,20 @@ _NOUNS: Mapping[str, str] = {
 
 def add_verbs(subparsers: "Subparsers") -> None:
     """Add one command per verb; `run` carries out what the parser then returns."""
-    nouns: dict[str, Subparsers] = {}
+    nouns: dict[str, Subparsers] = {"": subparsers}
     for verb in VERBS.values():
         noun, _, action = verb.name.rpartition(".")
-        if noun and noun not in nouns:
-            parser = subparsers.add_parser(noun, help=_NOUNS.get(noun, f"verbs about {noun}"))
-            nouns[noun] = parser.add_subparsers(metavar="verb", required=True)
-        group = nouns[noun] if noun else subparsers
+        group = _group(nouns, noun)
         _add_verb(group.add_parser(action, help=verb.summary, description=verb.summary), verb)
+
+
+def _group(nouns: dict[str, "Subparsers"], noun: str) -> "Subparsers":
+    """Return the commands of a noun, made when it is met first: `devices.credentials` stands within `devices`."""
+    if noun not in nouns:
+        outer, _, name = noun.rpartition(".")
+        parser = _group(nouns, outer).add_parser(name, help=_NOUNS.get(noun, f"verbs about {name}"))
+        nouns[noun] = parser.add_subparsers(metavar="verb", required=True)
+    return nouns[noun]
 
 
 def run(
@@ -66,6 +77,8 @@ def run(
     verb = VERBS[args.verb]
     try:
         client = access_of(args).client()
+        if verb.name == _SAVES and args.save is not None:
+            return _saved(client, args, out=out)
         body = client.call(verb.name, _arguments(args, verb))
         if verb.name == _WAITS and not args.no_wait:
             return _pushed(client, body, args, out=out, err=err, sleep=sleep)
@@ -87,6 +100,23 @@ def _pushed(
     if args.json:
         out.write(ended.model_dump_json() + "\n")
     return OK if ended.state == DONE else FAILED
+
+
+def _saved(client: Client, args: argparse.Namespace, *, out: TextIO) -> int:
+    """Write secrets to a file of their own; nothing is asked for before the file is there to take them."""
+    verb, path = VERBS[args.verb], args.save
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageError(f"--save {path}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(client.call(verb.name, _arguments(args, verb)))
+    except (NotReachable, Refused, UsageError):
+        path.unlink()
+        raise
+    out.write(f"written to {path}, which only you may read\n")
+    return OK
 
 
 def _rendered(verb: AnyVerb, body: bytes, *, is_json: bool) -> str:
@@ -125,6 +155,8 @@ def _add_verb(parser: argparse.ArgumentParser, verb: AnyVerb) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if verb.name == _WAITS:
         parser.add_argument("--no-wait", action="store_true", help="return once the push has started")
+    if verb.name == _SAVES:
+        parser.add_argument("--save", type=Path, metavar="FILE", help="write all to a new file instead of the screen")
     for option in _options(verb):
         _add_option(parser, option)
 

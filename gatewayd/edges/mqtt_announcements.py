@@ -14,6 +14,7 @@ from gatewayd.core.events import (
     DeviceChanged,
     GatewayEvent,
     InputRefused,
+    JoiningChanged,
     ModelAdded,
     NodeEvent,
     PushMoved,
@@ -28,7 +29,7 @@ from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import measured_document
 from gatewayd.wire.topics import Topics
 
-_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | RegistryEvent | NodeEvent
+_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | JoiningChanged | RegistryEvent | NodeEvent
 
 
 def online_message(topics: Topics, *, version: str, since: float) -> Message:
@@ -42,7 +43,7 @@ def offline_message(topics: Topics) -> Message:
 
 
 def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
-    """Return what to publish of an event (QoS 0), under `event/push`, `device`, `model`, `node` or `request`.
+    """Return what to publish of an event (QoS 0), under `event/push`, `device`, `joining`, `model`, `node` or `request`.
 
     None for refused input: who sends it must not be able to make the node talk.
     """
@@ -53,12 +54,12 @@ def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
 
 
 def event_document(event: _Told) -> tuple[str, dict[str, object]]:
-    """Return the kind of an event (`push`, `device`, `model`, `node`, `request`) and what is told of it, as JSON values."""
+    """Return the kind of an event (`push`, `device`, `joining`, `model`, …) and what is told of it, as JSON values."""
     match event:
         case PushMoved():
             return "push", _push(event)
-        case DeviceChanged(device, online, what):
-            return "device", {"device": device, "online": online, "what": what}
+        case DeviceChanged() | JoiningChanged():
+            return _device(event)
         case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
             return "node", _node(event)
         case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
@@ -69,6 +70,14 @@ def event_document(event: _Told) -> tuple[str, dict[str, object]]:
             return "request", _failed(event)
         case _:
             assert_never(event)
+
+
+def _device(event: DeviceChanged | JoiningChanged) -> tuple[str, dict[str, object]]:
+    match event:
+        case DeviceChanged(device, online, what):
+            return "device", {"device": device, "online": online, "what": what}
+        case JoiningChanged(what, seconds, admitted, who):
+            return "joining", {"what": what, "seconds": seconds, "admitted": admitted, "who": who}
 
 
 def _node(event: NodeEvent) -> dict[str, object]:

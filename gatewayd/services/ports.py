@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gatewayd.core.building import Build, Compiled, Recipe
+from gatewayd.core.credentials import Credentials
 from gatewayd.core.device import KnownDevice, RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
@@ -191,6 +192,22 @@ class DeviceStore(Protocol):
 
     async def save_device(self, device: KnownDevice) -> None:
         """Insert or replace."""
+
+    async def forget_device(self, device: DeviceId) -> None:
+        """Remove the device, and every row about it that is no history; durable before returning."""
+
+
+class CredentialStore(Protocol):
+    """The devices' credentials."""
+
+    def known(self) -> Credentials:
+        """Return all there are."""
+
+    async def change(self, change: Callable[[Credentials], Credentials]) -> Credentials:
+        """Replace what is known by what `change` makes of it; durable before returning.
+
+        Raises: what `change` raises, NotStored.
+        """
 
 
 class PushStore(Protocol):

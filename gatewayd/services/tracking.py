@@ -8,13 +8,14 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatewayd.core.device import RUNNING, Born, DeviceView, KnownDevice, LinkKind, Lost, Profile, Report, Slot
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.services.estimates import Estimates
+from gatewayd.services.join_window import JoinWindow
 from gatewayd.services.ports import Clock, DeviceLink, DeviceStore, Notify
 
 # Pings in flight at once: a thousand silent devices must not fill the outgoing queue of a link.
@@ -46,6 +47,7 @@ class _Tracked:
     id: DeviceId
     approved: bool
     first_seen_at: float
+    revoked: bool = False
     connected: bool = False
     silent: bool = False
     heard_s: float = 0.0
@@ -61,6 +63,11 @@ class _Tracked:
     def online(self) -> bool:
         """Whether it can be expected to answer."""
         return self.connected and not self.silent
+
+    @property
+    def known(self) -> KnownDevice:
+        """What the store keeps of it."""
+        return KnownDevice(self.id, self.approved, self.first_seen_at, self.revoked)
 
 
 class Tracking:
@@ -84,6 +91,9 @@ class Tracking:
         self._notify = notify
         self._clock = clock
         self._wall_clock = wall_clock
+        self.window = JoinWindow(clock=clock, notify=notify)
+        # Approving, revoking and forgetting write a row each: in turn, so that the last one is what holds.
+        self._deciding = asyncio.Lock()
         self._devices: dict[DeviceId, _Tracked] = {}
         self._holders: dict[tuple[ModelName, int], set[DeviceId]] = {}
         self._unsaved: asyncio.Queue[DeviceId] = asyncio.Queue()
@@ -93,7 +103,7 @@ class Tracking:
     async def load(self) -> None:
         """Read who was seen before; call once before links start."""
         for known in await self._store.load_devices():
-            self._devices[known.device] = _Tracked(known.device, known.approved, known.first_seen_at)
+            self._devices[known.device] = _Tracked(known.device, known.approved, known.first_seen_at, known.revoked)
 
     def devices(self) -> tuple[DeviceView, ...]:
         """Return a snapshot of every device ever seen, by id."""
@@ -121,22 +131,43 @@ class Tracking:
 
     async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
         """Let a device in; durable before returning. Raises: UnknownDevice, NotStored."""
-        tracked = self._tracked(device)
-        await self._store.save_device(KnownDevice(device, approved=True, first_seen_at=tracked.first_seen_at))
-        tracked.approved = True
-        tracked.note = f"approved by {who}"
+        async with self._deciding:
+            tracked = self._tracked(device)
+            await self._store.save_device(replace(tracked.known, approved=True, revoked=False))
+            tracked.approved, tracked.revoked = True, False
+            tracked.note = f"approved by {who}"
         self._announce(tracked, "approved")
         return self._view(tracked)
+
+    async def revoke(self, device: DeviceId, *, who: str) -> DeviceView:
+        """Take a device out until somebody approves it again; durable before returning. Raises: UnknownDevice, NotStored."""
+        async with self._deciding:
+            tracked = self._tracked(device)
+            await self._store.save_device(replace(tracked.known, approved=False, revoked=True))
+            tracked.approved, tracked.revoked = False, True
+            tracked.note = f"revoked by {who}"
+        self._announce(tracked, "revoked")
+        return self._view(tracked)
+
+    async def forget(self, device: DeviceId, *, who: str) -> None:
+        """Remove a device as if it had never been seen; durable before returning. Raises: UnknownDevice, NotStored."""
+        async with self._deciding:
+            tracked = self._tracked(device)
+            await self._store.forget_device(device)
+            self._drop(tracked)
+        tracked.connected = False
+        self._announce(tracked, f"forgotten by {who}")
 
     def began(self, device: DeviceId) -> None:
         """Count one more request on the device."""
         self._tracked(device).running += 1
 
     def ended(self, device: DeviceId) -> None:
-        """Count one less."""
-        tracked = self._tracked(device)
-        tracked.running -= 1
-        tracked.used_at_s = self._clock()
+        """Count one less; of a device that was forgotten meanwhile there is nothing to count."""
+        tracked = self._devices.get(device)
+        if tracked is not None:
+            tracked.running -= 1
+            tracked.used_at_s = self._clock()
 
     def inference_at_s(self, device: DeviceId) -> float | None:
         """Return when a request used the device's link last, on the monotonic clock; None when none did or nobody knows it."""
@@ -160,8 +191,9 @@ class Tracking:
         return frozenset(item for tracked in self._devices.values() for item in tracked.desired.items())
 
     async def run(self, link: DeviceLink) -> None:
-        """Save new devices and ping those online until cancelled."""
+        """Save new devices, ping those online and close the door in time, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.window.run(), name="tracking: join window")
             tasks.create_task(self._save_new(), name="tracking: save")
             tasks.create_task(self._ping_all(link, tasks), name="tracking: ping")
 
@@ -174,11 +206,14 @@ class Tracking:
         tracked.connected, tracked.silent, tracked.heard_s = True, False, self._clock()
         tracked.link, tracked.report = event.link, event.report
         self._hold(tracked, event.report.slots)
+        if came and not tracked.approved:
+            self._admit(tracked)
         if event.device not in self._pinged:
             self._pinged.add(event.device)
             heapq.heappush(self._ping_due, (self._clock(), event.device))
         if came or changed:
-            came_as = "online" if tracked.approved else "online, waits for approval"
+            waits = "revoked" if tracked.revoked else "waits for approval"
+            came_as = "online" if tracked.approved else f"online, {waits}"
             self._announce(tracked, came_as if came else "report")
 
     def _joined(self, device: DeviceId) -> _Tracked | None:
@@ -186,22 +221,33 @@ class Tracking:
             limit = f"devices.max_devices is {self._options.max_devices}"
             self._notify(InputRefused("devices", "too_many", f"{device} is not let in: {limit}"))
             return None
-        tracked = self._devices[device] = _Tracked(device, self._options.open_join, self._wall_clock())
-        if tracked.approved:
-            self._unsaved.put_nowait(device)
+        tracked = self._devices[device] = _Tracked(device, approved=False, first_seen_at=self._wall_clock())
+        return tracked
+
+    def _admit(self, tracked: _Tracked) -> None:
+        """Let a newcomer in where that goes by itself; who was taken out waits for the operator."""
+        if tracked.revoked:
+            tracked.note = tracked.note or "revoked"
+        elif self._options.open_join or self.window.admits(tracked.id):
+            tracked.approved = True
+            tracked.note = "" if self._options.open_join else "joined while joining was permitted"
+            self._unsaved.put_nowait(tracked.id)
         else:
             tracked.note = "waits for approval"
-        return tracked
 
     def _made_room(self) -> bool:
         """Forget the oldest device that nobody let in, an absent one first: strangers must not keep others out."""
-        strangers = [each for each in self._devices.values() if not each.approved]
+        strangers = [each for each in self._devices.values() if not each.approved and not each.revoked]
         if not strangers:
             return False
         gone = next((each for each in strangers if not each.connected), strangers[0])
+        self._drop(gone)
+        return True
+
+    def _drop(self, gone: _Tracked) -> None:
         self._hold(gone, ())
         del self._devices[gone.id]
-        return True
+        self._estimates.forget_device(gone.id)
 
     def _hold(self, tracked: _Tracked, slots: Sequence[Slot]) -> None:
         """Keep the index of who runs what in step with the device's report."""
@@ -226,15 +272,18 @@ class Tracking:
 
     async def _save_new(self) -> None:
         while True:
-            tracked = self._devices[await self._unsaved.get()]
-            while not await self._saved(tracked):  # noqa: ASYNC110 - a disk tells nobody when it has room again
+            device = await self._unsaved.get()
+            while not await self._saved(device):  # noqa: ASYNC110 - a disk tells nobody when it has room again
                 await asyncio.sleep(_STORE_RETRY_S)
 
-    async def _saved(self, tracked: _Tracked) -> bool:
+    async def _saved(self, device: DeviceId) -> bool:
         try:
-            await self._store.save_device(KnownDevice(tracked.id, tracked.approved, tracked.first_seen_at))
+            async with self._deciding:
+                tracked = self._devices.get(device)
+                if tracked is not None:  # it may have been forgotten meanwhile
+                    await self._store.save_device(tracked.known)
         except NotStored as error:
-            logger.error("device not stored yet device=%s reason=%r", tracked.id, str(error))  # noqa: TRY400 - the message says all
+            logger.error("device not stored yet device=%s reason=%r", device, str(error))  # noqa: TRY400 - the message says all
             return False
         return True
 
@@ -301,4 +350,5 @@ class Tracking:
             desired=tuple(tracked.desired.items()),
             running=tracked.running,
             note=tracked.note,
+            revoked=tracked.revoked,
         )

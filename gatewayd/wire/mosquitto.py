@@ -29,6 +29,13 @@ def hash_password(password: str, salt: bytes) -> str:
     return f"$7${ITERATIONS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
+def hash_for(user: str, password: str, salt: bytes) -> str:
+    """As `hash_password`, for a user that can stand in the file. Raises: BadRequest."""
+    hashed = hash_password(password, salt)
+    password_line(user, hashed)
+    return hashed
+
+
 def is_hash(text: str) -> bool:
     """Whether a text is such a hash."""
     return _HASH.fullmatch(text) is not None
