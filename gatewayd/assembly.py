@@ -11,7 +11,7 @@ from gatewayd import __version__
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import Artifacts
 from gatewayd.adapters.broker_reload import MosquittoReload
-from gatewayd.adapters.credentials import CredentialFiles
+from gatewayd.adapters.credentials import CredentialFiles, open_credentials
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.reference_runs import EngineRuns
@@ -25,6 +25,7 @@ from gatewayd.core.names import DeviceId
 from gatewayd.daemon_registry import RegistryParts, registry_parts
 from gatewayd.parts import broker_address, engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.catalog import Catalog, CatalogPorts
+from gatewayd.services.collecting import Collector
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
@@ -40,6 +41,7 @@ from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking
 from gatewayd.wire.mosquitto import SALT_BYTES, hash_for
 from gatewayd.wire.tflite import read_model
+from gatewayd.wire.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Core:
     preflight: Preflight
     services: Services
     registry: RegistryParts
+    credentials: CredentialFiles
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
@@ -82,13 +85,12 @@ class Means:
     notify: Notify
     is_connected: Callable[[], bool]
     link_of: Callable[[DeviceId], DeviceLink]
-    credentials: CredentialFiles
-    clear: Callable[[DeviceId], None]
 
 
 def assemble(config: Config, means: Means) -> Core:
     """Make the services and wire them."""
     estimates = Estimates()
+    credentials = _credentials(config)
     catalog = _catalog(config, means)
     tracking = _tracking(config, means, estimates)
     desires = Desires(
@@ -143,8 +145,10 @@ def assemble(config: Config, means: Means) -> Core:
         registry.uploads,
         registry.fetching,
         registry.building,
-        Joining(
-            _joining_ports(config, means),
+        _joining(
+            config,
+            means,
+            credentials,
             tracking=tracking,
             desires=desires,
             pushes=pushes,
@@ -152,7 +156,7 @@ def assemble(config: Config, means: Means) -> Core:
         ),
         broker_address(config),
     )
-    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry)
+    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, credentials)
 
 
 def _catalog(config: Config, means: Means) -> Catalog:
@@ -165,16 +169,31 @@ def _catalog(config: Config, means: Means) -> Catalog:
     )
 
 
-def _joining_ports(config: Config, means: Means) -> JoiningPorts:
-    return JoiningPorts(
-        means.credentials,
+def _credentials(config: Config) -> CredentialFiles:
+    folder = config.joining.folder or config.node.data_dir / "credentials"
+    return open_credentials(folder, Topics(config.mqtt.prefix, config.node.name))
+
+
+def _joining(
+    config: Config,
+    means: Means,
+    credentials: CredentialFiles,
+    *,
+    tracking: Tracking,
+    desires: Desires,
+    pushes: Pushes,
+    collecting: Collector,
+) -> Joining:
+    ports = JoiningPorts(
+        credentials,
         secrets.token_bytes,
         lambda user, password: hash_for(user, password, secrets.token_bytes(SALT_BYTES)),
         MosquittoReload(config.joining.mosquitto_pid_file),
-        means.clear,
+        means.link_of,
         means.notify,
         time.time,
     )
+    return Joining(ports, tracking=tracking, desires=desires, pushes=pushes, collecting=collecting)
 
 
 def _tracking(config: Config, means: Means, estimates: Estimates) -> Tracking:

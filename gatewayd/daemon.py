@@ -20,7 +20,6 @@ from gatewayd import __version__
 from gatewayd.adapters import systemd
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import open_artifacts
-from gatewayd.adapters.credentials import open_credentials
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import open_keys
@@ -34,7 +33,7 @@ from gatewayd.api.verb import Caller, Role
 from gatewayd.assembly import Core, Means, assemble
 from gatewayd.config import Config
 from gatewayd.core.errors import GatewayError
-from gatewayd.core.events import GatewayEvent, InputRefused
+from gatewayd.core.events import GatewayEvent, InputRefused, RequestServed
 from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.coap import serve_coap
 from gatewayd.edges.http_events import EventStreams
@@ -48,6 +47,7 @@ from gatewayd.parts import (
     mqtt_options,
     worker_limits,
 )
+from gatewayd.services.ports import DeviceLink
 from gatewayd.services.tracking import Tracking
 from gatewayd.startup import listening, made_folder
 from gatewayd.wire.topics import Topics
@@ -116,6 +116,13 @@ class _Events:
         return self.edge is not None and not self.is_draining
 
     def __call__(self, event: GatewayEvent) -> None:
+        """Tell everybody. Of an answered request only after its answer has left: nobody waits for what is counted."""
+        if isinstance(event, RequestServed):
+            asyncio.get_running_loop().call_soon(self._tell, event)
+        else:
+            self._tell(event)
+
+    def _tell(self, event: GatewayEvent) -> None:
         log_event(event)
         self.metrics.observe(event)
         self.streams.publish(event)
@@ -194,7 +201,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     events = _Events(Metrics(version=__version__, devices_online=lambda: sum(each.online_count() for each in trackers)))
     topics = Topics(config.mqtt.prefix, config.node.name)
     connection = MqttConnection(mqtt_options(config, topics), on_refused=events.refused)
-    links: list[MqttDeviceLink] = []
+    links: list[DeviceLink] = []
     workers = await stack.enter_async_context(
         Workers(
             artifacts.path,
@@ -213,16 +220,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         announce=events,
     )
     means = Means(
-        store,
-        artifacts,
-        workers,
-        keys,
-        watch,
-        events,
-        lambda: connection.connected,
-        link_of=lambda _: links[0],
-        credentials=open_credentials(config.joining.folder or data_dir / "credentials", topics),
-        clear=lambda device: links[0].forget(device),  # noqa: PLW0108 - there is no link yet
+        store, artifacts, workers, keys, watch, events, lambda: connection.connected, link_of=lambda _: links[0]
     )
     core = assemble(config, means)
     trackers.append(core.tracking)

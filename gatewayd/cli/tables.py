@@ -9,7 +9,6 @@ from gatewayd.api.building import BuildRow
 from gatewayd.api.devices import DeviceList, DeviceRow, SlotRow
 from gatewayd.api.fit import FitReport
 from gatewayd.api.inference import Answer, CostsRow, Explanation, MeasuredRow, OptionRow
-from gatewayd.api.joining import CredentialList, JoiningRow, NewCredentials, RemovedRow
 from gatewayd.api.keys import ExportedKeys, KeyList
 from gatewayd.api.models import ModelList, ModelRow, VariantRow, VersionRow
 from gatewayd.api.node import Status, WorkerRow
@@ -49,8 +48,8 @@ def _models(result: ModelList) -> str:
         for model in result.models
         for move in model.moves
     ]
-    history = "\n\n" + _table(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else ""
-    return _table(_VERSION_HEAD, rows) + history + _verdicts(result)
+    history = "\n\n" + table(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else ""
+    return table(_VERSION_HEAD, rows) + history + _verdicts(result)
 
 
 def _verdicts(result: ModelList) -> str:
@@ -69,12 +68,12 @@ def _verdicts(result: ModelList) -> str:
         for variant in version.variants
         for verdict in variant.verdicts
     ]
-    return "\n\n" + _table(("VERSION", "VARIANT", "TRIED ON", "LATENCY", "FOUND"), rows) if rows else ""
+    return "\n\n" + table(("VERSION", "VARIANT", "TRIED ON", "LATENCY", "FOUND"), rows) if rows else ""
 
 
 @text_of.register
 def _version(version: VersionRow) -> str:
-    return _table(_VERSION_HEAD, [_version_cells(version, aliases=[])])
+    return table(_VERSION_HEAD, [_version_cells(version, aliases=[])])
 
 
 @text_of.register
@@ -96,10 +95,10 @@ def _shown(version: ShownVersion) -> str:
     ]
     return "\n".join(
         [
-            _table(_VERSION_HEAD, [_version_cells(version, aliases=version.aliases)]),
+            table(_VERSION_HEAD, [_version_cells(version, aliases=version.aliases)]),
             *lines,
             "",
-            _table(("VARIANT", "PLACE", "ENGINE", "VERDICT", "REASON"), verdicts),
+            table(("VARIANT", "PLACE", "ENGINE", "VERDICT", "REASON"), verdicts),
             *(["", version.card] if version.card else []),
         ]
     )
@@ -111,7 +110,7 @@ def _history(result: History) -> str:
         (move.moved_at, f"{move.model}:{move.alias}", str(move.version or "removed"), move.who, move.why)
         for move in result.moves
     ]
-    return _table(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else "never moved"
+    return table(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else "never moved"
 
 
 @text_of.register
@@ -172,7 +171,7 @@ def _fits(result: FitReport) -> str:
         for each in result.devices
     ]
     head = ("DEVICE", f"{result.model}@{result.version}", "VARIANT", "ARENA", "WHY")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _arena(arena_bytes: int | None) -> str:
@@ -193,7 +192,7 @@ def _devices(devices: Sequence[DeviceRow]) -> str:
     if not devices:
         return "no device was ever seen"
     head = ("DEVICE", "STATE", "BOARD", "LINK", "ROUND TRIP", "BATTERY", "SLOTS", "NOTE")
-    return _table(head, [_device_cells(device) for device in devices])
+    return table(head, [_device_cells(device) for device in devices])
 
 
 def _device_cells(device: DeviceRow) -> tuple[str, ...]:
@@ -225,38 +224,6 @@ def _slot(slot: SlotRow) -> str:
 
 
 @text_of.register
-def _joining(result: JoiningRow) -> str:
-    door = f"newcomers are let in for {result.left_s:.0f} s more" if result.open else "newcomers wait for approval"
-    lines = [door, f"admitted: {', '.join(result.admitted) or 'none'}"]
-    return "\n".join([*lines, *(f"waits: {each} (gatewayd devices approve {each})" for each in result.waiting)])
-
-
-@text_of.register
-def _new_credentials(result: NewCredentials) -> str:
-    lines = [f"{result.device}: shown this once, and kept nowhere as it is but for the key"]
-    lines += [f"user {result.username}, password {result.password}"] if result.password else []
-    lines += [f"DTLS identity {result.psk_identity}, key {result.psk_key}"] if result.psk_key else []
-    lines += [f"speaks for {', '.join(result.devices)}"] if len(result.devices) > 1 else []
-    lines += [f"\n--- {each.name} ---\n{each.text.rstrip()}" for each in result.snippets]
-    return "\n".join([*lines, *([f"\nNOTE: {result.broker}"] if result.broker else [])])
-
-
-@text_of.register
-def _credentials(result: CredentialList) -> str:
-    if not result.credentials:
-        return "nobody has credentials: gatewayd devices credentials new DEVICE"
-    rows = [(row.kind, row.name, ", ".join(row.devices), row.made_at, row.who) for row in result.credentials]
-    return _table(("KIND", "NAME", "SPEAKS FOR", "MADE", "BY"), rows)
-
-
-@text_of.register
-def _removed(result: RemovedRow) -> str:
-    had = "its credentials are void" if result.credentials else "it had no credentials here"
-    pushes = f", {result.pushes_ended} pushes ended" if result.pushes_ended else ""
-    return f"{result.device}: {had}{pushes}" + (f"\nNOTE: {result.broker}" if result.broker else "")
-
-
-@text_of.register
 def _status(status: Status) -> str:
     broker = "connected" if status.mqtt_connected else "not connected"
     lines = [
@@ -277,7 +244,7 @@ def _status(status: Status) -> str:
 
 def _workers(rows: Sequence[WorkerRow]) -> str:
     head = ("LOADED", "DIGEST", "ENGINE", "PROCESS", "WAITING", "COMPUTE")
-    return _table(
+    return table(
         head,
         [
             (
@@ -301,7 +268,7 @@ def _push_list(result: PushList) -> str:
 @text_of.register
 def _keys(result: KeyList) -> str:
     head = ("KEY", "STATE", "MADE", "PUBLIC KEY")
-    return _table(head, [(key.key, key.state, key.made_at, key.public_key) for key in result.keys])
+    return table(head, [(key.key, key.state, key.made_at, key.public_key) for key in result.keys])
 
 
 @text_of.register
@@ -316,7 +283,7 @@ def _push(push: PushRow) -> str:
 
 def _pushes(pushes: Sequence[PushRow]) -> str:
     head = ("PUSH", "DEVICE", "MODEL", "VARIANT", "STATE", "SENT", "REASON")
-    return _table(head, [_push_cells(push) for push in pushes])
+    return table(head, [_push_cells(push) for push in pushes])
 
 
 def _push_cells(push: PushRow) -> tuple[str, ...]:
@@ -371,7 +338,7 @@ def _explanation(told: Explanation) -> str:
         *(f"tried {attempt}" for attempt in told.attempts),
         *([f"measured {_measured(told.measured)}"] if told.measured else []),
         "",
-        _table(("OPTION", "VARIANT", "COST", "PREDICTED"), [_option_cells(option) for option in told.options]),
+        table(("OPTION", "VARIANT", "COST", "PREDICTED"), [_option_cells(option) for option in told.options]),
     ]
     return "\n".join(lines)
 
@@ -381,7 +348,8 @@ def _option_cells(option: OptionRow) -> tuple[str, ...]:
     return (option.target, option.variant or "-", _quantity(option.total, ""), option.refusal or predicted)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows under their head, in columns."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -17,7 +17,7 @@ from gatewayd.core.names import DeviceId
 from gatewayd.services.collecting import Collector
 from gatewayd.services.desires import Desires
 from gatewayd.services.join_window import WindowState
-from gatewayd.services.ports import Clock, CredentialStore, Notify
+from gatewayd.services.ports import Clock, CredentialStore, DeviceLink, Notify
 from gatewayd.services.pushes import Pushes
 from gatewayd.services.tracking import Tracking
 
@@ -29,15 +29,14 @@ class JoiningPorts:
     """What this service needs from outside.
 
     `random` gives unguessable bytes; `hash_password(user, password)` what the broker keeps of one (raises BadRequest for a
-    user's name that the broker cannot have); `tell_broker` makes it read its files again and returns "" or what is left to do;
-    `clear` removes what the link's broker retains of a device (raises Overloaded).
+    user's name that the broker cannot have); `tell_broker` makes it read its files again and returns "" or what is left to do.
     """
 
     credentials: CredentialStore
     random: Callable[[int], bytes]
     hash_password: Callable[[str, str], str]
     tell_broker: Callable[[], str]
-    clear: Callable[[DeviceId], None]
+    link_of: Callable[[DeviceId], DeviceLink]
     notify: Notify
     wall_clock: Clock
 
@@ -153,7 +152,7 @@ class Joining:
         self._desires.forget(device)
         self._collecting.forget(device)
         with suppress(Overloaded):  # a retained status that stays brings the device back, waiting for approval
-            self._ports.clear(device)
+            self._ports.link_of(device).forget(device)
         return Removed(device, had and not keep_credentials, ended, broker)
 
     async def _end_pushes(self, device: DeviceId, *, why: str) -> int:

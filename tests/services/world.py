@@ -234,6 +234,11 @@ class FakeDevice:
             raise self.send_fails
         self.sent.append(f"cancel: {reason}")
 
+    def forget(self, device: DeviceId) -> None:
+        if self.send_fails is not None:
+            raise self.send_fails
+        self.sent.append(f"forget {device}")
+
     def _hold(self, state: SlotState) -> None:
         if self.silent_at is PushPhase.TRIAL or self.offered is None:
             return
