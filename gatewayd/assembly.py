@@ -1,5 +1,6 @@
 """The services and how they hang together: the composition root's larger half. Nothing runs or listens here."""
 
+import itertools
 import random
 import secrets
 import time
@@ -211,10 +212,16 @@ def _tracking(config: Config, means: Means, estimates: Estimates) -> Tracking:
 def _requests(config: Config) -> Requests:
     return Requests(
         time.monotonic,
-        lambda: secrets.token_hex(8),
+        _request_ids(),
         config.requests.default_deadline_ms / 1000,
         config.requests.max_deadline_ms / 1000,
     )
+
+
+def _request_ids() -> Callable[[], str]:
+    """Return a source of names: 8 random hex digits of this run, then a count. A random name each would cost a system call."""
+    run, count = secrets.token_hex(4), itertools.count(1)
+    return lambda: f"{run}{next(count):08x}"
 
 
 def _node(config: Config, means: Means) -> Node:

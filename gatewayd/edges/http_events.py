@@ -5,7 +5,6 @@ Source: HTML Living Standard, "Server-sent events".
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ from gatewayd.core.errors import BadRequest, Overloaded
 from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.edges.http_routes import Call
 from gatewayd.edges.mqtt_announcements import event_document
+from gatewayd.wire.json_text import render_json
 
 KINDS = ("push", "device", "joining", "model", "request")
 MAX_LISTENERS = 32  # protects memory and the loop: every event is written to each
@@ -62,7 +62,7 @@ class EventStreams:
             return
         kind, document = event_document(event)
         self._number += 1
-        content = _event(kind, json.dumps(document, separators=(",", ":")), number=self._number)
+        content = _event(kind, render_json(document), number=self._number)
         for listener in self._listeners:
             if kind in listener.kinds:
                 listener.offer(content)
@@ -109,5 +109,5 @@ def _kinds(request: web.BaseRequest) -> frozenset[str]:
     return wanted
 
 
-def _event(kind: str, text: str, *, number: int) -> bytes:
-    return f"id: {number}\nevent: {kind}\ndata: {text}\n\n".encode()
+def _event(kind: str, document: bytes, *, number: int) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), document)

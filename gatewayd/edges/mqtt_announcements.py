@@ -4,7 +4,6 @@ No message bears an MQTT 5 property: anybody may listen, over 3.1.1 too, and the
 3.1.1 listener when it has to deliver one there.
 """
 
-import json
 from typing import assert_never
 
 from gatewayd.core.events import (
@@ -25,6 +24,7 @@ from gatewayd.core.events import (
     VersionRetired,
     WorkerEnded,
 )
+from gatewayd.wire.json_text import render_json
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import measured_document
 from gatewayd.wire.topics import Topics
@@ -147,4 +147,4 @@ def _status(topics: Topics, document: dict[str, object]) -> Message:
 
 
 def _json(document: dict[str, object]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+    return render_json(document)

@@ -43,7 +43,7 @@ def encode_status(report: Report) -> bytes:
         members["operators"] = sorted(has.operators)
     if has.accelerator:
         members["accelerator"] = has.accelerator
-    members["sensors"] = [_sensor_members(sensor) for sensor in has.sensors]
+    members["sensors"] = [sensor_members(sensor) for sensor in has.sensors]
     members["slots"] = [_slot_members(slot) for slot in report.slots]
     return write_object(members, where="status", most_bytes=MAX_STATUS_BYTES)
 
@@ -96,12 +96,13 @@ def _capabilities(fields: Fields) -> Capabilities:
 
 
 def _sensors(fields: Fields) -> tuple[Sensor, ...]:
-    sensors = tuple(_sensor(each) for each in fields.objects("sensors", MAX_SENSORS))
+    sensors = tuple(read_sensor(each) for each in fields.objects("sensors", MAX_SENSORS))
     _refuse_twins(fields, "sensors", [sensor.name for sensor in sensors])
     return sensors
 
 
-def _sensor(fields: Fields) -> Sensor:
+def read_sensor(fields: Fields) -> Sensor:
+    """Read a sensor's members, which travel in the birth message and (as CBOR) in LwM2M. Raises: BadRequest."""
     name = fields.text("name")
     if not name:
         fields.refuse("name", "must not be empty")
@@ -151,7 +152,8 @@ def _refuse_twins(fields: Fields, key: str, names: Sequence[str]) -> None:
         fields.refuse(key, "one of them stands twice")
 
 
-def _sensor_members(sensor: Sensor) -> dict[str, object]:
+def sensor_members(sensor: Sensor) -> dict[str, object]:
+    """Return what `read_sensor` reads."""
     members: dict[str, object] = {"name": sensor.name, "dtype": sensor.spec.dtype.value, "shape": sensor.spec.shape}
     if sensor.spec.quantization is not None:
         members |= {"scale": sensor.spec.quantization.scale, "zero": sensor.spec.quantization.zero_point}
