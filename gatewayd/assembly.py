@@ -22,11 +22,11 @@ from gatewayd.api.services import Node, Requests, Services
 from gatewayd.config import Config
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
+from gatewayd.core.fit import Fitter
 from gatewayd.core.names import DeviceId
 from gatewayd.daemon_registry import RegistryParts, registry_parts
 from gatewayd.parts import broker_address, engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.catalog import Catalog, CatalogPorts
-from gatewayd.services.collecting import Collector
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
@@ -91,24 +91,13 @@ class Means:
 def assemble(config: Config, means: Means) -> Core:
     """Make the services and wire them."""
     estimates = Estimates()
-    credentials = _credentials(config)
     catalog = _catalog(config, means)
     tracking = _tracking(config, means, estimates)
-    desires = Desires(
-        DesirePorts(means.store, means.notify, time.monotonic, time.time, random.random),
-        tracking=tracking,
-        retry=config.pushes.retry,
-    )
+    desire_ports = DesirePorts(means.store, means.notify, time.monotonic, time.time, random.random)
+    desires = Desires(desire_ports, tracking=tracking, retry=config.pushes.retry)
     preflight = Preflight(catalog=catalog, tracking=tracking)
-    pushes = Pushes(
-        PushPorts(means.store, means.artifacts, means.keys, means.link_of, means.notify, time.monotonic, time.time),
-        catalog=catalog,
-        tracking=tracking,
-        estimates=estimates,
-        desires=desires,
-        options=PushOptions(
-            config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), preflight.fit
-        ),
+    pushes = _pushes(
+        config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
     renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
     decisions = Decisions(config.requests.decisions_kept)
@@ -119,10 +108,11 @@ def assemble(config: Config, means: Means) -> Core:
         classes=config.requests.weights,
         fitter=preflight.fit,
     )
+    runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
     inference = Inference(
         catalog=catalog,
         finder=finder,
-        runner=Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates),
+        runner=runner,
         decisions=decisions,
         notify=means.notify,
         clock=time.monotonic,
@@ -131,6 +121,9 @@ def assemble(config: Config, means: Means) -> Core:
     registry = registry_parts(
         config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
     )
+    credentials = _credentials(config)
+    ports = _joining_ports(config, means, credentials)
+    joining = Joining(ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting)
     services = Services(
         inference,
         catalog,
@@ -146,18 +139,32 @@ def assemble(config: Config, means: Means) -> Core:
         registry.uploads,
         registry.fetching,
         registry.building,
-        _joining(
-            config,
-            means,
-            credentials,
-            tracking=tracking,
-            desires=desires,
-            pushes=pushes,
-            collecting=registry.collecting,
-        ),
+        joining,
         broker_address(config),
     )
     return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, credentials)
+
+
+def _pushes(
+    config: Config,
+    means: Means,
+    *,
+    catalog: Catalog,
+    tracking: Tracking,
+    estimates: Estimates,
+    desires: Desires,
+    fitter: Fitter,
+) -> Pushes:
+    return Pushes(
+        PushPorts(means.store, means.artifacts, means.keys, means.link_of, means.notify, time.monotonic, time.time),
+        catalog=catalog,
+        tracking=tracking,
+        estimates=estimates,
+        desires=desires,
+        options=PushOptions(
+            config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), fitter
+        ),
+    )
 
 
 def _catalog(config: Config, means: Means) -> Catalog:
@@ -175,17 +182,8 @@ def _credentials(config: Config) -> CredentialFiles:
     return open_credentials(folder, Topics(config.mqtt.prefix, config.node.name))
 
 
-def _joining(
-    config: Config,
-    means: Means,
-    credentials: CredentialFiles,
-    *,
-    tracking: Tracking,
-    desires: Desires,
-    pushes: Pushes,
-    collecting: Collector,
-) -> Joining:
-    ports = JoiningPorts(
+def _joining_ports(config: Config, means: Means, credentials: CredentialFiles) -> JoiningPorts:
+    return JoiningPorts(
         credentials,
         secrets.token_bytes,
         lambda user, password: hash_for(user, password, secrets.token_bytes(SALT_BYTES)),
@@ -194,7 +192,6 @@ def _joining(
         means.notify,
         time.time,
     )
-    return Joining(ports, tracking=tracking, desires=desires, pushes=pushes, collecting=collecting)
 
 
 def _tracking(config: Config, means: Means, estimates: Estimates) -> Tracking:
