@@ -43,6 +43,11 @@ def _parser(*, has_client: bool) -> argparse.ArgumentParser:
     daemon = commands.add_parser("run", help="run the daemon in the foreground")
     daemon.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
     daemon.set_defaults(run=_run_daemon)
+    commands_init = commands.add_parser(
+        "init", help="write a config and a broker's configuration that let devices join safely"
+    )
+    if has_client:
+        _add_init(commands_init)
     doctor = commands.add_parser(
         "doctor", help="tell which engines work, which accelerators are there, what is missing"
     )
@@ -58,6 +63,13 @@ def _parser(*, has_client: bool) -> argparse.ArgumentParser:
         client.add_commands(commands)
         client.add_completion(commands, parser)
     return parser
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.init_command import add_arguments, run  # noqa: PLC0415 - the daemon and boards do without it
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
 
 
 def _check_config(path: Path) -> int:

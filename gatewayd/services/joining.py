@@ -135,7 +135,10 @@ class Joining:
             if not had:
                 raise
         broker = await self._without_credentials(device, who)
-        return Removed(device, had, await self._end_pushes(device, why=f"revoked by {who}"), broker)
+        ended = await self._end_pushes(device, why=f"revoked by {who}")
+        # Its last will is not heard: by now the broker takes nothing of it any more.
+        self._let_go(device)
+        return Removed(device, had, ended, broker)
 
     async def forget(self, device: DeviceId, *, force: bool, keep_credentials: bool, who: str) -> Removed:
         """Remove every row about a device but the journal of its pushes, and its credentials unless they are to be kept.
@@ -151,9 +154,13 @@ class Joining:
         await self._tracking.forget(device, who=who)
         self._desires.forget(device)
         self._collecting.forget(device)
-        with suppress(Overloaded):  # a retained status that stays brings the device back, waiting for approval
-            self._ports.link_of(device).forget(device)
+        self._let_go(device)
         return Removed(device, had and not keep_credentials, ended, broker)
+
+    def _let_go(self, device: DeviceId) -> None:
+        """Clear what the broker retains of it: with the next connection it would be back."""
+        with suppress(Overloaded):  # then it is back, and waits for approval
+            self._ports.link_of(device).forget(device)
 
     async def _end_pushes(self, device: DeviceId, *, why: str) -> int:
         """Want nothing there any more, then end what is pushed there; one that the device is told to keep ends by itself."""
