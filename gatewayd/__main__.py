@@ -2,14 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatewayd import __version__
 from gatewayd.cli import command as client
-from gatewayd.demo import command as demo
-from gatewayd.sim import command as sim
 
 if TYPE_CHECKING:
     from gatewayd.config import Config
@@ -20,8 +18,7 @@ DEFAULT_CONFIG = Path("/etc/gatewayd/gatewayd.yaml")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 1 failed, 2 usage)."""
     given = sys.argv[1:] if argv is None else list(argv)
-    # These two run for months, or on small machines: they do without the packages of the client commands.
-    parser = _parser(has_client=given[:1] not in (["run"], ["sim-device"]))
+    parser = _parser(given)
     arguments = parser.parse_args(given)
     if arguments.check_config is not None:
         return _check_config(arguments.check_config)
@@ -33,7 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser(*, has_client: bool) -> argparse.ArgumentParser:
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of all commands, with the arguments of those that `given` can mean.
+
+    The others' packages stay out: most of what a short command takes is importing.
+    """
     parser = argparse.ArgumentParser(prog="gatewayd", description="TinyML as a Service on an edge node.")
     parser.add_argument("--version", action="version", version=f"gatewayd {__version__}")
     parser.add_argument(
@@ -43,33 +44,47 @@ def _parser(*, has_client: bool) -> argparse.ArgumentParser:
     daemon = commands.add_parser("run", help="run the daemon in the foreground")
     daemon.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
     daemon.set_defaults(run=_run_daemon)
-    commands_init = commands.add_parser(
-        "init", help="write a config and a broker's configuration that let devices join safely"
-    )
-    if has_client:
-        _add_init(commands_init)
     doctor = commands.add_parser(
         "doctor", help="tell which engines work, which accelerators are there, what is missing"
     )
     doctor.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
     doctor.set_defaults(run=_run_doctor)
-    simulate = commands.add_parser("sim-device", help="run one simulated board")
-    sim.add_arguments(simulate)
-    simulate.set_defaults(run=sim.run)
-    show = commands.add_parser("demo", help="show the main job on simulated boards")
-    demo.add_arguments(show)
-    show.set_defaults(run=demo.run)
-    if has_client:
-        client.add_commands(commands)
+    for name, (summary, add) in _PROGRAMS.items():
+        added = commands.add_parser(name, help=summary)
+        if given[:1] in ([name], ["completion"]):
+            add(added)
+    if not given or given[0] not in ("run", "doctor", *_PROGRAMS):
+        client.add_commands(commands, given)
         client.add_completion(commands, parser)
     return parser
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:
-    from gatewayd.init_command import add_arguments, run  # noqa: PLC0415 - the daemon and boards do without it
+    from gatewayd.init_command import add_arguments, run  # noqa: PLC0415 - other commands do without it
 
     add_arguments(parser)
     parser.set_defaults(run=run)
+
+
+def _add_simulator(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.sim.command import add_arguments, run  # noqa: PLC0415 - other commands do without it
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.demo.command import add_arguments, run  # noqa: PLC0415 - as above
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+_PROGRAMS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "init": ("write a config and a broker's configuration that let devices join safely", _add_init),
+    "sim-device": ("run one simulated board", _add_simulator),
+    "demo": ("show the main job on simulated boards", _add_demo),
+}
 
 
 def _check_config(path: Path) -> int:

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 from gatewayd import __version__
@@ -18,7 +19,7 @@ from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.reference_runs import EngineRuns
 from gatewayd.adapters.store import Store
 from gatewayd.adapters.workers import Workers
-from gatewayd.api.services import Node, Requests, Services
+from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.config import Config
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
@@ -39,6 +40,7 @@ from gatewayd.services.preflight import Preflight
 from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
+from gatewayd.services.standing import OrderPorts, StandingOrders
 from gatewayd.services.tracking import Tracking
 from gatewayd.wire.mosquitto import SALT_BYTES, hash_for
 from gatewayd.wire.tflite import read_model
@@ -57,6 +59,7 @@ class Core:
     preflight: Preflight
     services: Services
     registry: RegistryParts
+    orders: StandingOrders
     credentials: CredentialFiles
 
     def device_event(self, event: DeviceEvent) -> None:
@@ -93,8 +96,7 @@ def assemble(config: Config, means: Means) -> Core:
     estimates = Estimates()
     catalog = _catalog(config, means)
     tracking = _tracking(config, means, estimates)
-    desire_ports = DesirePorts(means.store, means.notify, time.monotonic, time.time, random.random)
-    desires = Desires(desire_ports, tracking=tracking, retry=config.pushes.retry)
+    desires = _desires(config, means, tracking)
     preflight = Preflight(catalog=catalog, tracking=tracking)
     pushes = _pushes(
         config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
@@ -121,6 +123,8 @@ def assemble(config: Config, means: Means) -> Core:
     registry = registry_parts(
         config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
     )
+    requests = _requests(config)
+    orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
     credentials = _credentials(config)
     ports = _joining_ports(config, means, credentials)
     joining = Joining(ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting)
@@ -131,7 +135,7 @@ def assemble(config: Config, means: Means) -> Core:
         tracking,
         pushes,
         decisions,
-        _requests(config),
+        requests,
         _node(config, means),
         means.keys,
         preflight,
@@ -139,10 +143,11 @@ def assemble(config: Config, means: Means) -> Core:
         registry.uploads,
         registry.fetching,
         registry.building,
+        _streams(config, orders),
         joining,
         broker_address(config),
     )
-    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, credentials)
+    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, credentials)
 
 
 def _pushes(
@@ -194,6 +199,11 @@ def _joining_ports(config: Config, means: Means, credentials: CredentialFiles) -
     )
 
 
+def _desires(config: Config, means: Means, tracking: Tracking) -> Desires:
+    ports = DesirePorts(means.store, means.notify, time.monotonic, time.time, random.random)
+    return Desires(ports, tracking=tracking, retry=config.pushes.retry)
+
+
 def _tracking(config: Config, means: Means, estimates: Estimates) -> Tracking:
     return Tracking(
         store=means.store,
@@ -213,6 +223,18 @@ def _requests(config: Config) -> Requests:
         config.requests.default_deadline_ms / 1000,
         config.requests.max_deadline_ms / 1000,
     )
+
+
+def _order_ports(
+    means: Means, inference: Inference, catalog: Catalog, tracking: Tracking, requests: Requests
+) -> OrderPorts:
+    clocks = (time.monotonic, time.time)
+    return OrderPorts(means.store, inference, catalog, tracking, means.notify, *clocks, requests.new_id)
+
+
+def _streams(config: Config, orders: StandingOrders) -> Streams:
+    topics = Topics(config.mqtt.prefix, config.node.name)
+    return Streams(orders, time.time, partial(topics.check_reply, allowed=config.mqtt.reply_prefixes), topics.stream)
 
 
 def _request_ids() -> Callable[[], str]:

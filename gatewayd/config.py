@@ -20,6 +20,7 @@ from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
 from gatewayd.config_http import AnyPort, Host, Http
 from gatewayd.config_joining import Joining
+from gatewayd.config_lwm2m import Lwm2m
 from gatewayd.config_sources import Plugins, Registry, Sources
 from gatewayd.config_types import FilePath, Seconds, Section, one_level, within
 from gatewayd.config_values import NodeName, Port, Version, Weight, host_name, reply_prefix, topic
@@ -254,6 +255,7 @@ class Config(Section):
     mqtt: Mqtt = Mqtt()
     http: Http = Http()
     coap: Coap = Coap()
+    lwm2m: Lwm2m = Lwm2m()
     engines: Annotated[tuple[Engine, ...], AfterValidator(differ)] = Field((), max_length=8, strict=False)
     accelerators: Accelerators = Accelerators()
     node_runtime: NodeRuntime = NodeRuntime()

@@ -19,7 +19,8 @@ def _address(text: str) -> str:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -62,7 +63,7 @@ class Http(Section):
     def _is_said_beyond_loopback(cls, insecure: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's shape
         host = info.data.get("host", "127.0.0.1")
         is_guarded = info.data.get("tls") is not None and cls.tokens_path(info.data.get("tokens_file")) is not None
-        if not insecure and not is_guarded and not _is_loopback(host):
+        if not insecure and not is_guarded and not is_loopback(host):
             raise ValueError(
                 f"http.host {host} opens the API to the network: give http.tls and http.tokens_file, or write true here"
             )

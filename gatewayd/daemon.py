@@ -26,16 +26,17 @@ from gatewayd.adapters.keys import open_keys
 from gatewayd.adapters.logs import configure_logging, fields, log_event
 from gatewayd.adapters.metrics import Metrics
 from gatewayd.adapters.mqtt_connection import MqttConnection
-from gatewayd.adapters.store import open_store
+from gatewayd.adapters.store import Store, open_store
 from gatewayd.adapters.workers import Workers
 from gatewayd.api.table import Api
 from gatewayd.api.verb import Caller, Role
 from gatewayd.assembly import Core, Means, assemble
 from gatewayd.config import Config
+from gatewayd.core.device import LinkKind
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused, RequestServed
+from gatewayd.daemon_lwm2m import Links, Lwm2m, lwm2m_parts, open_coap
 from gatewayd.edges import mqtt as mqtt_edge
-from gatewayd.edges.coap import serve_coap
 from gatewayd.edges.http_events import EventStreams
 from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
@@ -47,7 +48,6 @@ from gatewayd.parts import (
     mqtt_options,
     worker_limits,
 )
-from gatewayd.services.ports import DeviceLink
 from gatewayd.services.tracking import Tracking
 from gatewayd.startup import listening, made_folder
 from gatewayd.wire.topics import Topics
@@ -142,7 +142,8 @@ class _Daemon:
     core: Core
     connection: MqttConnection
     edge: MqttEdge
-    link: MqttDeviceLink
+    links: Links
+    lwm2m: Lwm2m | None
     events: _Events
     ports: dict[str, int]
     broker: EmbeddedBroker | None
@@ -154,8 +155,9 @@ class _Daemon:
             edge = tasks.create_task(self.edge.run(), name="mqtt edge")
             loops: dict[str, Coroutine[object, object, None]] = {
                 "mqtt connection": self.connection.run(),
-                "tracking": self.core.tracking.run(self.link),
+                "tracking": self.core.tracking.run(self.links),
                 "pushes": self.core.pushes.run(),
+                "standing orders": self.core.orders.run(),
                 "watchdog": _watchdog(),
                 "preloading": self.core.catalog.preload_stable(self.config.node_runtime.max_loaded),
                 **self.core.registry.loops(),
@@ -164,6 +166,8 @@ class _Daemon:
                 loops["accelerators"] = self.watch.run()
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
+            if self.lwm2m is not None:
+                loops["lwm2m"] = self.lwm2m.link.run()
             if self.broker is not None:
                 loops["embedded broker"] = self.broker.keep()
             running = [tasks.create_task(loop, name=name) for name, loop in loops.items()]
@@ -201,7 +205,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     events = _Events(Metrics(version=__version__, devices_online=lambda: sum(each.online_count() for each in trackers)))
     topics = Topics(config.mqtt.prefix, config.node.name)
     connection = MqttConnection(mqtt_options(config, topics), on_refused=events.refused)
-    links: list[DeviceLink] = []
+    links = Links()
     workers = await stack.enter_async_context(
         Workers(
             artifacts.path,
@@ -219,19 +223,20 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         set_gone=workers.set_gone,
         announce=events,
     )
-    means = Means(
-        store, artifacts, workers, keys, watch, events, lambda: connection.connected, link_of=lambda _: links[0]
-    )
+    means = Means(store, artifacts, workers, keys, watch, events, lambda: connection.connected, link_of=links.of)
     core = assemble(config, means)
     trackers.append(core.tracking)
+    links.kind_of = core.tracking.link_kind
     link = MqttDeviceLink(
         connection, topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
     )
-    links.append(link)
+    links.of_kind[LinkKind.MQTT] = link
+    lwm2m = _lwm2m(config, store, core, links, events)
     await core.catalog.load()
     await core.tracking.load()
     await core.desires.load()
     await core.pushes.load()
+    await core.orders.load()
     await core.registry.collecting.load()
     api = Api(core.services)
     edge = MqttEdge(
@@ -245,19 +250,31 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         limits=mqtt_edge.Limits(max_payload_bytes=config.mqtt.max_payload_bytes),
     )
     events.edge = edge
-    ports = await _open_edges(config, api, events, stack)
-    return _Daemon(config, core, connection, edge, link, events, ports, broker, watch)
+    ports = await open_coap(config, api, lwm2m, notify=events, stack=stack)
+    ports |= await _open_http(config, api, events, stack)
+    return _Daemon(config, core, connection, edge, links, lwm2m, events, ports, broker, watch)
 
 
-async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> dict[str, int]:
-    """Start listening; return the ports by what the ready line calls them."""
-    ports: dict[str, int] = {}
-    coap, http = config.coap, config.http
-    if coap.enabled:
-        server = serve_coap(
-            api, host=coap.host, port=coap.port, max_payload_bytes=coap.max_payload_bytes, notify=events
-        )
-        ports["coap_port"] = await listening(stack, server, section="coap", host=coap.host, port=coap.port)
+def _lwm2m(config: Config, store: Store, core: Core, links: Links, events: _Events) -> Lwm2m | None:
+    if not config.lwm2m.enabled:
+        return None
+    made = lwm2m_parts(config, store, core, notify=events, guard=_guarded)
+    links.of_kind[LinkKind.LWM2M] = made.link
+    events.metrics.track("gatewayd_lwm2m_registrations", "Registered devices.", made.link.registered_count)
+    return made
+
+
+async def _guarded(work: Coroutine[object, object, None]) -> None:
+    """Run a task of one device: a mistake in it is told with its traceback, and ends nobody else's."""
+    try:
+        await work
+    except Exception:
+        logger.exception("a device's task failed")
+
+
+async def _open_http(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> dict[str, int]:
+    """Start listening; return the port by what the ready line calls it."""
+    http = config.http
     server = serve_http(
         api,
         http_listen(config),
@@ -269,8 +286,7 @@ async def _open_edges(config: Config, api: Api, events: _Events, stack: AsyncExi
         notify=events,
         timeouts=HttpTimeouts(head_s=config.http.idle_s, body_s=config.http.body_s),
     )
-    ports["http_port"] = await listening(stack, server, section="http", host=http.host, port=http.port)
-    return ports
+    return {"http_port": await listening(stack, server, section="http", host=http.host, port=http.port)}
 
 
 async def _with_broker(config: Config, stack: AsyncExitStack) -> tuple[Config, EmbeddedBroker | None]:

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gatewayd.api.services import Node, Requests, Services
+from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.api.table import Api
 from gatewayd.core.device import (
     DeviceView,
@@ -25,6 +25,7 @@ from gatewayd.services.collecting import Collected
 from gatewayd.services.preflight import Check
 from gatewayd.services.uploads import Uploads
 from tests.api_values import COSTS, DECISION, DEVICE, KWS, PUSH, VERSION
+from tests.fake_orders import FakeOrders, refuse_plus
 from tests.fakes_joining import FakeJoining
 
 
@@ -357,6 +358,7 @@ class World:
     fetching: FakeFetching = field(default_factory=FakeFetching)
     building: FakeBuilding = field(default_factory=FakeBuilding)
     joining: FakeJoining = field(default_factory=FakeJoining)
+    orders: FakeOrders = field(default_factory=FakeOrders)
     connected: bool = True
     ids: int = 0
 
@@ -384,6 +386,9 @@ class World:
             fetching=self.fetching,
             building=self.building,
             joining=self.joining,
+            streams=Streams(
+                self.orders, lambda: 1_700_000_000.0, refuse_plus, lambda order: f"gatewayd/edge-1/stream/{order}"
+            ),
         )
 
     def api(self) -> Api:

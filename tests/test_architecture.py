@@ -33,6 +33,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.worker": (),
     "gatewayd.plugins": (),
     "gatewayd.daemon_registry": ("gatewayd",),
+    "gatewayd.daemon_lwm2m": ("gatewayd",),
     "gatewayd.sim": (
         "gatewayd.core",
         "gatewayd.wire",
@@ -48,6 +49,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
         "gatewayd.config_engines",
         "gatewayd.config_http",
         "gatewayd.config_joining",
+        "gatewayd.config_lwm2m",
         "gatewayd.config_sources",
         "gatewayd.config_values",
         "gatewayd.core",
@@ -57,6 +59,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.config_engines": ("gatewayd.config_types",),
     "gatewayd.config_http": ("gatewayd.config_types",),
     "gatewayd.config_joining": ("gatewayd.config_types", "gatewayd.config_http", "gatewayd.config_values"),
+    "gatewayd.config_lwm2m": ("gatewayd.config_http", "gatewayd.config_types"),
     "gatewayd.config_sources": ("gatewayd.config_types",),
     "gatewayd.config_values": ("gatewayd.config_types",),
     "gatewayd.config_errors": ("gatewayd.core",),

@@ -25,6 +25,10 @@ from gatewayd.core.events import (
     JoiningChanged,
     ModelAdded,
     NodeEvent,
+    OrderAnswered,
+    OrderEnded,
+    OrderEvent,
+    OrderFailed,
     PushMoved,
     RegistryEvent,
     RequestFailed,
@@ -111,18 +115,26 @@ def log_event(event: GatewayEvent) -> None:
         case PushMoved(push):
             level = logging.INFO if push.state.is_end else logging.DEBUG
             _EVENTS.log(level, "push", extra=_push_fields(push))
-        case DeviceChanged(device, online, what):
-            _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
-        case JoiningChanged(what, seconds, admitted, who):
-            _EVENTS.info("joining", extra=fields(what=what, seconds=f"{seconds:g}", admitted=admitted, who=who))
+        case DeviceChanged() | JoiningChanged():
+            _log_device(event)
         case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
             _log_registry(event)
         case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
             _log_node(event)
+        case OrderAnswered() | OrderFailed() | OrderEnded():
+            _log_order(event)
         case InputRefused(where, code, message):
             _EVENTS.warning("input refused", extra=fields(where=where, code=code, reason=message))
         case _:
             assert_never(event)
+
+
+def _log_device(event: DeviceChanged | JoiningChanged) -> None:
+    match event:
+        case DeviceChanged(device, online, what):
+            _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
+        case JoiningChanged(what, seconds, admitted, who):
+            _EVENTS.info("joining", extra=fields(what=what, seconds=f"{seconds:g}", admitted=admitted, who=who))
 
 
 def _push_fields(push: Push) -> dict[str, dict[str, object]]:
@@ -156,6 +168,18 @@ def _log_node(event: NodeEvent) -> None:
         case AcceleratorChanged(kind, present, detail, engines):
             line = fields(kind=kind, detail=detail, engines=",".join(engines) or None)
             _EVENTS.warning("accelerator came" if present else "accelerator went", extra=line)
+
+
+def _log_order(event: OrderEvent) -> None:
+    match event:
+        case OrderAnswered(order, result):
+            if _EVENTS.isEnabledFor(logging.DEBUG):
+                _EVENTS.debug("order answered", extra=fields(id=order.id, ran_on=result.ran_on))
+        case OrderFailed(order, code, message, failing):
+            _EVENTS.warning("order fails", extra=fields(id=order.id, code=code, failing=failing, reason=message))
+        case OrderEnded(order, progress, why):
+            line = fields(id=order.id, reason=why, answered=progress.answered, failed=progress.failed)
+            _EVENTS.info("order ended", extra=line)
 
 
 def _priority(level: int, *, journal: bool) -> str:

@@ -13,16 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gatewayd.adapters import store_lwm2m_rows as lwm2m_rows
 from gatewayd.adapters import store_registry_rows as registry_rows
 from gatewayd.adapters import store_rows as rows
+from gatewayd.adapters import store_standing as standing_rows
 from gatewayd.adapters.store_schema import broken, connect
 from gatewayd.core.building import Build
 from gatewayd.core.device import KnownDevice
 from gatewayd.core.errors import NodeError
 from gatewayd.core.model import Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
+from gatewayd.core.registration import StoredPackage, StoredRegistration
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.retry import Desire, Terms
+from gatewayd.core.standing import StandingOrder
 from gatewayd.core.update import Push
 
 T = TypeVar("T")
@@ -137,6 +141,18 @@ class Store:
         """Want nothing of that model there any more."""
         await self._transact(lambda connection: rows.drop_desire(connection, device, model))
 
+    async def load_orders(self) -> Sequence[StandingOrder]:
+        """Return the standing orders, the oldest first."""
+        return await self._transact(standing_rows.load_orders)
+
+    async def save_order(self, order: StandingOrder) -> None:
+        """Insert or replace."""
+        await self._transact(lambda connection: standing_rows.save_order(connection, order))
+
+    async def drop_order(self, order_id: str) -> None:
+        """Remove a standing order; none is no error."""
+        await self._transact(lambda connection: standing_rows.drop_order(connection, order_id))
+
     async def load_terms(self) -> Sequence[Terms]:
         """Return the terms of devices that are not the usual ones."""
         return await self._transact(rows.load_terms)
@@ -144,6 +160,22 @@ class Store:
     async def save_terms(self, terms: Terms) -> None:
         """Insert or replace."""
         await self._transact(lambda connection: rows.save_terms(connection, terms))
+
+    async def load_registrations(self) -> Sequence[StoredRegistration]:
+        """Return the LwM2M registrations that had not ended."""
+        return await self._transact(lwm2m_rows.load_registrations)
+
+    async def save_registrations(self, saved: Sequence[StoredRegistration], ended: Sequence[DeviceId]) -> None:
+        """Insert or replace some and drop those of others, in one transaction."""
+        await self._transact(lambda connection: lwm2m_rows.save_registrations(connection, saved, ended))
+
+    async def load_packages(self) -> Sequence[StoredPackage]:
+        """Return what was installed on devices that do not tell."""
+        return await self._transact(lwm2m_rows.load_packages)
+
+    async def save_package(self, package: StoredPackage) -> None:
+        """Insert or replace."""
+        await self._transact(lambda connection: lwm2m_rows.save_package(connection, package))
 
     async def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()

@@ -104,7 +104,7 @@ def save_device(connection: sqlite3.Connection, device: KnownDevice) -> None:
 
 def forget_device(connection: sqlite3.Connection, device: DeviceId) -> None:
     """Remove the device with all that was wanted there and known of it; its ended pushes stay in the journal."""
-    for table in ("devices", "desires", "push_terms", "holdings"):
+    for table in ("devices", "desires", "push_terms", "holdings", "lwm2m_packages"):
         connection.execute(f"DELETE FROM {table} WHERE device = ?", (device,))  # noqa: S608 - constants
 
 

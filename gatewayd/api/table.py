@@ -19,6 +19,7 @@ from gatewayd.api import (
     pushes,
     registry,
     sources,
+    streams,
 )
 from gatewayd.api.loading import RepositoryRow, repository_rows
 from gatewayd.api.models import ModelMetadata, metadata
@@ -42,6 +43,7 @@ VERBS: Mapping[str, AnyVerb] = {
         *joining.VERBS,
         *pushes.VERBS,
         *inference.VERBS,
+        *streams.VERBS,
         *keys.VERBS,
         *node.VERBS,
     )

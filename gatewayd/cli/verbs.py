@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -46,13 +46,19 @@ _NOUNS: Mapping[str, str] = {
 }
 
 
-def add_verbs(subparsers: "Subparsers") -> None:
-    """Add one command per verb; `run` carries out what the parser then returns."""
+def add_verbs(subparsers: "Subparsers", given: Sequence[str] | None = None) -> None:
+    """Add one command per verb; `run` carries out what the parser then returns.
+
+    Only verbs that the words of `given` can mean get their arguments, whose schemas take time; None or a completion: all.
+    """
     nouns: dict[str, Subparsers] = {"": subparsers}
     for verb in VERBS.values():
         noun, _, action = verb.name.rpartition(".")
         group = _group(nouns, noun)
-        _add_verb(group.add_parser(action, help=verb.summary, description=verb.summary), verb)
+        parser = group.add_parser(action, help=verb.summary, description=verb.summary)
+        words = verb.name.split(".")
+        if given is None or given[:1] == ["completion"] or given[: len(words)] == words:
+            _add_verb(parser, verb)
 
 
 def _group(nouns: dict[str, "Subparsers"], noun: str) -> "Subparsers":

@@ -10,7 +10,8 @@ import logging
 import socket
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 from aiocoap import Context, Message, error, resource  # type: ignore[import-untyped]  # aiocoap ships no types
@@ -184,6 +185,36 @@ class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[mi
             raise Refused(failure) from failure
 
 
+class _Site(resource.Site):  # type: ignore[misc]  # aiocoap ships no types
+    """aiocoap's site, which knows no resource for a path *and* what is below it; `whole` has those."""
+
+    def __init__(self, whole: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._whole = whole
+
+    async def render_to_pipe(self, request: Any) -> None:  # noqa: ANN401 - aiocoap ships no types
+        """Have the right resource answer."""
+        path: tuple[str, ...] = request.request.opt.uri_path
+        found = self._whole.get(path[0]) if path else None
+        if found is None:
+            await super().render_to_pipe(request)
+        else:
+            await found.render_to_pipe(request)
+
+
+Opener = Callable[[Any, str, int], AbstractAsyncContextManager[Any]]
+"""Opens an aiocoap server context for a site, on a host and a port."""
+
+
+@asynccontextmanager
+async def _open_context(site: resource.Site, host: str, port: int) -> AsyncIterator[Context]:
+    context = await Context.create_server_context(site, bind=(host, port), transports=["udp6"])
+    try:
+        yield context
+    finally:
+        await asyncio.shield(context.shutdown())
+
+
 @asynccontextmanager
 async def serve_coap(
     api: Api,
@@ -193,23 +224,41 @@ async def serve_coap(
     max_payload_bytes: int = MAX_PAYLOAD_BYTES,
     max_running: int = MAX_RUNNING,
     notify: Callable[[GatewayEvent], None] = _ignore,
+    beside: Mapping[str, Any] = MappingProxyType({}),
+    opener: Opener = _open_context,
 ) -> AsyncIterator[int]:
     """Serve while the context lasts; gives the bound UDP port (for `port` 0 a free one).
 
-    `max_payload_bytes` bounds a whole upload, `max_running` the requests served at one time (5.03 beyond).
+    `max_payload_bytes` bounds a whole upload, `max_running` the requests served at one time (5.03 beyond). `beside` are resources
+    of others on the same port, by their first path segment; `opener` opens the context.
+
+    Raises: OSError when the address cannot be bound.
+    """
+    infer = InferResource(api, max_payload_bytes=max_payload_bytes, max_running=max_running, notify=notify)
+    async with serve_resources(beside, host=host, port=port, opener=opener, infer=infer) as bound:
+        yield bound
+
+
+@asynccontextmanager
+async def serve_resources(
+    whole: Mapping[str, Any],
+    *,
+    host: str,
+    port: int,
+    opener: Opener = _open_context,
+    infer: InferResource | None = None,
+) -> AsyncIterator[int]:
+    """Serve while the context lasts; gives the bound UDP port. `whole`: by first path segment, who serves all that begins so.
 
     Raises: OSError when the address cannot be bound.
     """
     bound = _free_port(host, port)
-    site = resource.Site()
-    infer = InferResource(api, max_payload_bytes=max_payload_bytes, max_running=max_running, notify=notify)
-    site.add_resource(["infer"], infer)
+    site = _Site(whole)
+    if infer is not None:
+        site.add_resource(["infer"], infer)
     site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, impl_info=None))
-    context = await Context.create_server_context(site, bind=(host, bound), transports=["udp6"])
-    try:
+    async with opener(site, host, bound):
         yield bound
-    finally:
-        await asyncio.shield(context.shutdown())
 
 
 def _free_port(host: str, port: int) -> int:

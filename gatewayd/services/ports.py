@@ -14,6 +14,7 @@ from gatewayd.core.push import Offer, Push
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.source import FolderModel
+from gatewayd.core.standing import StandingOrder
 from gatewayd.core.tensor import Tensor
 
 Clock = Callable[[], float]
@@ -248,6 +249,19 @@ class DesireStore(Protocol):
         """Insert or replace."""
 
 
+class StandingStore(Protocol):
+    """Durable rows of standing orders."""
+
+    async def load_orders(self) -> Sequence[StandingOrder]:
+        """Return all, the oldest first."""
+
+    async def save_order(self, order: StandingOrder) -> None:
+        """Insert or replace."""
+
+    async def drop_order(self, order_id: str) -> None:
+        """Remove; none is no error."""
+
+
 class Signer(Protocol):
     """Signs manifests with the gateway's key."""
 
@@ -256,6 +270,13 @@ class Signer(Protocol):
 
     def read(self, signed: bytes) -> Manifest:
         """Read what a key signed that is trusted still. Raises: BadRequest."""
+
+
+class Pinger(Protocol):
+    """Asks devices whether they are there."""
+
+    async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
+        """Return the round trip in seconds. Raises: DeviceTimeout, DeviceUnreachable."""
 
 
 class DeviceLink(Protocol):

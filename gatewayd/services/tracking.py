@@ -16,7 +16,7 @@ from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.join_window import JoinWindow
-from gatewayd.services.ports import Clock, DeviceLink, DeviceStore, Notify
+from gatewayd.services.ports import Clock, DeviceStore, Notify, Pinger
 
 # Pings in flight at once: a thousand silent devices must not fill the outgoing queue of a link.
 MAX_PINGS = 32
@@ -117,6 +117,11 @@ class Tracking:
         """Return one snapshot. Raises: UnknownDevice."""
         return self._view(self._tracked(device))
 
+    def link_kind(self, device: DeviceId) -> LinkKind:
+        """Return how the device was reached last; MQTT for one that was never seen."""
+        tracked = self._devices.get(device)
+        return LinkKind.MQTT if tracked is None else tracked.link
+
     def holding(self, model: ModelName, version: int) -> tuple[DeviceView, ...]:
         """Return a snapshot of the devices that run that version, by id."""
         return tuple(self._view(self._devices[key]) for key in sorted(self._holders.get((model, version), ())))
@@ -190,7 +195,7 @@ class Tracking:
         """Return every version that some device is to hold."""
         return frozenset(item for tracked in self._devices.values() for item in tracked.desired.items())
 
-    async def run(self, link: DeviceLink) -> None:
+    async def run(self, link: Pinger) -> None:
         """Save new devices, ping those online and close the door in time, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.window.run(), name="tracking: join window")
@@ -287,7 +292,7 @@ class Tracking:
             return False
         return True
 
-    async def _ping_all(self, link: DeviceLink, tasks: asyncio.TaskGroup) -> None:
+    async def _ping_all(self, link: Pinger, tasks: asyncio.TaskGroup) -> None:
         free = asyncio.Semaphore(MAX_PINGS)
         while True:
             while self._ping_due and self._ping_due[0][0] <= self._clock():
@@ -299,7 +304,7 @@ class Tracking:
                 tasks.create_task(self._ping(link, device, free), name=f"ping {device}")
             await asyncio.sleep(_TICK_S)
 
-    async def _ping(self, link: DeviceLink, device: DeviceId, free: asyncio.Semaphore) -> None:
+    async def _ping(self, link: Pinger, device: DeviceId, free: asyncio.Semaphore) -> None:
         try:
             self._estimates.saw_ping(device, await link.ping(device, timeout_s=_PING_TIMEOUT_S))
             self._heard(device)

@@ -184,6 +184,7 @@ async def test_a_device_that_never_came_can_be_revoked_by_its_credentials(tmp_pa
     async with stage(tmp_path) as s:
         with pytest.raises(UnknownDevice):
             await s.joining.revoke(OTHER, who="ann")
+        s.w.device.id = OTHER
         await s.joining.issue(OTHER, kinds=BOTH, who="ann")
         assert (await s.joining.revoke(OTHER, who="ann")).had_credentials
         assert s.files.known().users == ()

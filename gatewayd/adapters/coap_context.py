@@ -1,0 +1,159 @@
+"""An aiocoap server context on one UDP port, with bounds where aiocoap has none. Who serves and who asks is handed it.
+
+aiocoap keeps each message it received for 247 s (RFC 7252's EXCHANGE_LIFETIME) with the whole response and a timer: at 1,000
+registration updates a second that would be half a gigabyte. Here the memory has a limit and holds a response as its bytes.
+A question that nobody waits for any more is dropped with its retransmissions; in aiocoap it would hold back, for 93 s, all that
+is to be sent to the same device. Tokens are drawn at random: who did not see a question cannot make up its answer.
+"""
+
+import asyncio
+import secrets
+import socket
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiocoap import Context, Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
+from aiocoap.message import Direction  # type: ignore[import-untyped]  # as above
+from aiocoap.messagemanager import MessageManager  # type: ignore[import-untyped]  # as above
+from aiocoap.numbers.types import ACK, CON, RST  # type: ignore[import-untyped]  # as above
+from aiocoap.tokenmanager import TokenManager  # type: ignore[import-untyped]  # as above
+from aiocoap.transports.udp6 import (  # type: ignore[import-untyped]  # as above
+    MessageInterfaceUDP6,
+    UDP6EndpointAddress,
+)
+
+EXCHANGE_LIFETIME_S = 247.0
+"""How long a repeated message is known again. Source: RFC 7252, section 4.8.2."""
+MAX_RECENT = 16_384
+"""Protects memory: messages remembered to answer their repetition. 16,384 with small answers take about 10 MB; past that the
+oldest is forgotten. At 1,000 messages a second that is 16 s: four retransmissions come within 45 s, the first two within 9 s."""
+RECEIVE_BUFFER_BYTES = 4 * 2**20
+"""What the kernel holds while the loop is busy: 1,000 devices that register at once after a power cut. It may give less."""
+_TOKEN_BYTES = 4  # 2**32 guesses for each answer; constrained clients copy tokens, so short ones are kind
+_MAX_DATAGRAM = 8192  # larger ones are no CoAP: RFC 7252 assumes 1,152 bytes
+
+
+def _ignore(where: str, code: str, message: str) -> None:
+    """Nobody counts."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    """An answer as it went out: what aiocoap's transports need of a message."""
+
+    content: bytes
+    remote: Any
+
+    def encode(self) -> bytes:
+        return self.content
+
+
+class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no types
+    """aiocoap's message layer with a bounded memory of what was received, and questions that can be taken back."""
+
+    def __init__(self, tokens: Any, *, max_recent: int = MAX_RECENT) -> None:  # noqa: ANN401 - aiocoap ships no types
+        super().__init__(tokens)
+        self._max_recent = max_recent
+        # (remote, message id) -> [when it may be forgotten, the answer]; insertion order is order of time
+        self._recent: OrderedDict[tuple[Any, int], list[Any]] = OrderedDict()
+
+    def give_up(self, message: Message) -> None:
+        """Send no more of `message` (a confirmable one that was sent); what waits behind it goes next."""
+        key = (message.remote, message.mid)
+        found = self._active_exchanges and self._active_exchanges.pop(key, None)
+        if found:
+            found[1].cancel()
+            self._continue_backlog(message.remote)
+            return
+        waiting = self._backlogs.get(message.remote)
+        if waiting:
+            waiting[:] = [each for each in waiting if each[0] is not message]
+
+    @property
+    def remembered(self) -> int:
+        """How many messages are kept to know them again."""
+        return len(self._recent)
+
+    def _deduplicate_message(self, message: Message) -> bool:
+        key, now_s = (message.remote, message.mid), self.loop.time()
+        found = self._recent.get(key)
+        if found is not None and found[0] > now_s:
+            if message.mtype is CON and found[1] is not None:
+                self._send_via_transport(found[1])
+            return True
+        self._recent.pop(key, None)
+        self._recent[key] = [now_s + EXCHANGE_LIFETIME_S, None]
+        while len(self._recent) > self._max_recent or next(iter(self._recent.values()))[0] <= now_s:
+            self._recent.popitem(last=False)
+        return False
+
+    def _store_response_for_duplicates(self, message: Message) -> None:
+        found = self._recent.get((message.remote, message.mid))
+        if found is not None and message.mtype in (ACK, RST):  # a separate answer has a number of its own
+            found[1] = _Sent(message.encode(), message.remote)
+
+
+class RandomTokens(TokenManager):  # type: ignore[misc]  # aiocoap ships no types
+    """aiocoap's token layer with tokens that cannot be foreseen."""
+
+    def next_token(self) -> bytes:
+        """Return a token; two of the same to one device at one time would need some 65,000 observations of it."""
+        return secrets.token_bytes(_TOKEN_BYTES)
+
+
+class CountingUdp(MessageInterfaceUDP6):  # type: ignore[misc]  # aiocoap ships no types
+    """aiocoap's UDP transport; what is not CoAP is counted, not logged line by line."""
+
+    on_refused: Callable[[str, str, str], None] = staticmethod(_ignore)
+
+    def datagram_msg_received(self, data: bytes, ancdata: Any, flags: int, address: Any) -> None:  # noqa: ANN401, ARG002 - its shape
+        """Decode a datagram and hand it on. What cannot be read is answered with silence (RFC 7252, section 4.2)."""
+        pktinfo = next(
+            (each for level, kind, each in ancdata if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)), None
+        )
+        remote = UDP6EndpointAddress(address, self, pktinfo=pktinfo)
+        message = _decoded(data, remote)
+        if message is None:
+            self.on_refused("coap", "malformed", f"{len(data)} bytes from {address[0]} are no CoAP message")
+            return
+        message.direction = Direction.INCOMING
+        self._ctx.dispatch_message(message)
+
+
+def _decoded(data: bytes, remote: UDP6EndpointAddress) -> Message | None:
+    """Return the message of a datagram, None when it is none."""
+    if len(data) > _MAX_DATAGRAM:
+        return None
+    try:
+        return Message.decode(data, remote)
+    except (error.UnparsableMessage, ValueError, IndexError, KeyError, AttributeError, TypeError):
+        return None
+
+
+@asynccontextmanager
+async def open_context(
+    site: Any,  # noqa: ANN401 - aiocoap ships no types
+    *,
+    host: str,
+    port: int,
+    max_recent: int = MAX_RECENT,
+    on_refused: Callable[[str, str, str], None] = _ignore,
+) -> AsyncIterator[Context]:
+    """Serve `site` on a UDP port while the context lasts. Raises: OSError when the address cannot be bound."""
+    context = Context(loop=asyncio.get_running_loop(), serversite=site, loggername="coap-server")
+    tokens = RandomTokens(context)
+    messages = BoundedMessages(tokens, max_recent=max_recent)
+    transport = await CountingUdp.create_server_transport_endpoint(
+        messages, log=context.log, loop=context.loop, bind=(host, port), multicast=[]
+    )
+    transport.on_refused = on_refused
+    transport.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    messages.message_interface, tokens.token_interface = transport, messages
+    context.request_interfaces.append(tokens)
+    try:
+        yield context
+    finally:
+        await asyncio.shield(context.shutdown())

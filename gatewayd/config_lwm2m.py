@@ -1,0 +1,28 @@
+"""The section `lwm2m` of the config: the server that devices attach to over CoAP."""
+
+from typing import Annotated
+
+from gatewayd.config_http import AnyPort, Host, is_loopback
+from gatewayd.config_types import FilePath, Seconds, Section, within
+
+
+class Lwm2m(Section):
+    """The LwM2M server. `host` and `port` null: those of the CoAP edge, whose port it shares.
+
+    `plain`: devices may register without DTLS; on loopback they always may. `credentials_file` null: no DTLS.
+    """
+
+    enabled: bool = True
+    host: Host | None = None
+    port: AnyPort | None = None
+    plain: bool = False
+    credentials_file: FilePath | None = None
+    dtls_port: AnyPort = 5684
+    max_registrations: Annotated[int, within(1, 10_000)] = 1000
+    newcomers_per_s: Annotated[float, within(1, 10_000)] = 50.0
+    awake_s: Seconds = 20.0
+    ack_timeout_s: Annotated[float, within(0.1, 60)] = 2.0
+
+    def allows_plain(self, host: str) -> bool:
+        """Whether a device may register without DTLS at this address."""
+        return self.plain or is_loopback(host)

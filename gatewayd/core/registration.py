@@ -1,0 +1,31 @@
+"""What survives a restart of a device's LwM2M registration: who it is, where it was, and what it said when it registered."""
+
+from dataclasses import dataclass
+
+from gatewayd.core.names import DeviceId
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRegistration:
+    """`query` and `links` as the device sent them (its latest words); `address` is where it was heard last when that was stored.
+
+    `location` names the registration in the device's updates; `identity` is the credential it came with, "" without one.
+    """
+
+    device: DeviceId
+    location: str
+    address: str
+    identity: str
+    query: str
+    links: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPackage:
+    """What a device without our objects was given: its /9 instance tells neither digest nor version for certain."""
+
+    device: DeviceId
+    instance: int
+    model: str
+    version: int
+    digest: str

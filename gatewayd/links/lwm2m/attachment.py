@@ -1,0 +1,134 @@
+"""One attached device: its registration with the line, the errands and the memory that go with it, and its births.
+
+A birth is wanted after a registration, after its objects changed, and after a push moved its slots; it is read when the device
+listens, and again with growing pauses while that fails.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gatewayd.core.device import Born, DeviceEvent, LinkKind, Report
+from gatewayd.core.errors import BadRequest, DeviceError, GatewayError, NodeError
+from gatewayd.core.names import DeviceId
+from gatewayd.links.lwm2m.births import has_our_objects, read_birth
+from gatewayd.links.lwm2m.errands import Errands
+from gatewayd.links.lwm2m.line import Line, Spawn, Urgency
+from gatewayd.links.lwm2m.operations import Operations
+from gatewayd.links.lwm2m.registrations import Registered
+from gatewayd.links.lwm2m.runs import Runs
+
+logger = logging.getLogger(__name__)
+
+_BIRTH_S = 60.0
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 2.0, 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every attachment is given. `births` bounds how many are read at once: a fleet registers after a power cut."""
+
+    spawn: Spawn
+    clock: Callable[[], float]
+    births: asyncio.Semaphore
+    on_event: Callable[[DeviceEvent], None]
+    on_refused: Callable[[str, str, str], None]
+
+
+@dataclass(slots=True)
+class Attachment:
+    """See the module."""
+
+    registered: Registered
+    line: Line
+    operations: Operations
+    around: Surroundings
+    errands: Errands = field(init=False)
+    runs: Runs = field(init=False)
+    report: Report | None = None
+    has_left: bool = False
+    _is_wanted: bool = False
+    _carer: "asyncio.Task[None] | None" = None
+    _waker: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.errands = Errands(self.device, self.around.spawn)
+        self.runs = Runs(self.operations)
+
+    @property
+    def device(self) -> DeviceId:
+        """Its id, which is its endpoint name."""
+        return self.registered.device
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it has our two objects."""
+        return has_our_objects(self.registered.registration)
+
+    def want_birth(self) -> None:
+        """Have the device read soon."""
+        self._is_wanted = True
+        self._waker.set()
+        if self._carer is None:
+            self._carer = self.around.spawn(self._care(), f"lwm2m birth {self.device}")
+
+    def heard(self) -> None:
+        """The device spoke: a birth that waits for a better moment has it now."""
+        self._waker.set()
+
+    def leave(self) -> None:
+        """End what runs for the device."""
+        self.has_left = True
+        self._is_wanted = False
+        self._waker.set()
+
+    async def renew(self) -> Report:
+        """Read the device now, and tell it to all. Raises: GatewayError."""
+        report = await self.errands.do(self._read, timeout_s=_BIRTH_S, urgency=Urgency.CONTROL)
+        if not self.has_left:
+            self.report = report
+            self.around.on_event(Born(self.device, LinkKind.LWM2M, report))
+        return report
+
+    async def _care(self) -> None:
+        """Read the device until that was done once since it was wanted."""
+        pause_s = _FIRST_PAUSE_S
+        try:
+            while self._is_wanted and not self.has_left:
+                self._is_wanted = False
+                if await self._tried():
+                    pause_s = _FIRST_PAUSE_S
+                    continue
+                self._is_wanted = True
+                await self._pause(pause_s)
+                pause_s = min(_MOST_PAUSE_S, 2 * pause_s)
+        finally:
+            self._carer = None
+
+    async def _tried(self) -> bool:
+        async with self.around.births:
+            if not self.line.listens:
+                return False
+            try:
+                await self.renew()
+            except BadRequest as error:
+                self.around.on_refused("lwm2m", error.code, f"{self.device}: {error}")
+                return True  # asking again gives the same; its next registration may say something else
+            except (DeviceError, NodeError, GatewayError) as error:
+                logger.info("device not read device=%s reason=%r", self.device, str(error))
+                return False
+        return True
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait, but no longer than until the device speaks."""
+        self._waker.clear()
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._waker.wait()
+        except TimeoutError:
+            return
+
+    async def _read(self) -> Report:
+        self.runs.forget()
+        return await read_birth(self.operations, self.registered.registration)

@@ -1,0 +1,76 @@
+"""What takes several questions and must not mix with its like on one device: an inference, a sample, a birth.
+
+One consumer and one bounded queue per device, as for single questions; the blocks of a push go between an errand's questions.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from gatewayd.core.errors import DeviceTimeout, GatewayError, Overloaded
+from gatewayd.core.names import DeviceId
+from gatewayd.links.lwm2m.line import Spawn, Urgency
+
+T = TypeVar("T")
+
+MAX_WAITING = 32
+"""Protects memory; one more is refused. The services have at most 16 requests on a device."""
+
+Errand = Callable[[], Awaitable[T]]
+
+
+@dataclass(slots=True)
+class Errands:
+    """Runs the errands of one device in turn, inferences first."""
+
+    device: DeviceId
+    spawn: Spawn
+    _queue: "asyncio.PriorityQueue[tuple[Urgency, int, Errand[Any], asyncio.Future[Any]]]" = field(
+        default_factory=lambda: asyncio.PriorityQueue(MAX_WAITING)
+    )
+    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    _is_consumed: bool = False
+
+    async def do(self, errand: Errand[T], *, timeout_s: float, urgency: Urgency = Urgency.INFERENCE) -> T:
+        """Wait for its turn, run it, return what it returns.
+
+        Raises: Overloaded, DeviceTimeout, and what the errand raises.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait((urgency, next(self._numbers), errand, done))
+        except asyncio.QueueFull:
+            raise Overloaded(f"device {self.device}: {MAX_WAITING} errands wait for it already") from None
+        if not self._is_consumed:
+            self._is_consumed = True
+            self.spawn(self._consume(), f"lwm2m errands {self.device}")
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await done
+        except TimeoutError:
+            raise DeviceTimeout(f"device {self.device}: not done within {timeout_s:g} s") from None
+        finally:
+            done.cancel()
+
+    async def _consume(self) -> None:
+        try:
+            while not self._queue.empty():
+                _, _, errand, done = self._queue.get_nowait()
+                if not done.done():
+                    await _run(errand, done)
+        finally:
+            self._is_consumed = False
+
+
+async def _run(errand: Errand[T], done: "asyncio.Future[T]") -> None:
+    """Run one. An errand whose caller gave up goes on to its own deadline: its questions have theirs."""
+    try:
+        result = await errand()
+    except GatewayError as error:
+        if not done.done():
+            done.set_exception(error)
+    else:
+        if not done.done():
+            done.set_result(result)

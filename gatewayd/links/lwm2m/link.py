@@ -1,0 +1,304 @@
+"""Devices reached over LwM2M, as the services see them: satisfies `services.ports.DeviceLink`.
+
+Registrations come in through `Interface`; here each becomes an attachment, its end a `Lost`, and its rows are written behind it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gatewayd.core.device import DeviceEvent, Lost, RunResult, SampleResult
+from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, NotStored, Overloaded
+from gatewayd.core.names import DeviceId, PushId
+from gatewayd.core.push import Offer
+from gatewayd.core.registration import StoredPackage, StoredRegistration
+from gatewayd.links.lwm2m.attachment import Attachment, Surroundings
+from gatewayd.links.lwm2m.coap import Ask, Code, Exchange, Incoming, Method, Peer, Reply, Serve
+from gatewayd.links.lwm2m.interface import Bucket, Interface
+from gatewayd.links.lwm2m.line import Line, LineLimits
+from gatewayd.links.lwm2m.operations import Operations
+from gatewayd.links.lwm2m.registrations import Access, Came, Registered, Registrations
+from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
+from gatewayd.wire.lwm2m.objects import STANDARD
+from gatewayd.wire.lwm2m.registration import parse_registration
+from gatewayd.wire.lwm2m.values import Record
+
+logger = logging.getLogger(__name__)
+
+_MAX_BIRTHS = 32  # devices read at once; protects the loop while a fleet registers
+_TICK_S = 0.5
+_STORE_RETRY_S = 5.0
+_QUIET_S = 20.0  # a device heard of so lately is not pinged: its battery pays for every answer
+_COME_LATER_S = 5
+
+
+class Rows(Protocol):
+    """What survives a restart."""
+
+    async def load_registrations(self) -> Sequence[StoredRegistration]:
+        """Return the registrations that had not ended."""
+
+    async def save_registrations(self, saved: Sequence[StoredRegistration], ended: Sequence[DeviceId]) -> None:
+        """Insert or replace some and drop those of others. Raises: NotStored."""
+
+    async def load_packages(self) -> Sequence[StoredPackage]:
+        """Return what was installed on devices that do not tell."""
+
+    async def save_package(self, package: StoredPackage) -> None:
+        """Insert or replace."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOptions:
+    """`most`: devices at one time. `newcomers_per_s` and `newcomers_burst` bound registrations of new ones."""
+
+    most: int = 1000
+    newcomers_per_s: float = 50.0
+    newcomers_burst: float = 1000.0
+    line: LineLimits = field(default_factory=LineLimits)
+    access: Access = field(default_factory=Access)
+
+
+Guard = Callable[[Coroutine[object, object, None]], Coroutine[object, object, None]]
+"""Wraps a task of one device: what it raises by mistake is logged, and ends nothing else."""
+
+
+class Lwm2mDeviceLink:
+    """See the module. `on_event` and `on_refused(where, code, message)` must return at once; `clock` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        rows: Rows,
+        *,
+        options: LinkOptions,
+        on_event: Callable[[DeviceEvent], None],
+        on_refused: Callable[[str, str, str], None],
+        clock: Callable[[], float],
+        guard: Guard,
+    ) -> None:
+        self._exchange = exchange
+        self._rows = rows
+        self._options = options
+        self._on_event = on_event
+        self._clock = clock
+        self._guard = guard
+        self._tasks: asyncio.TaskGroup | None = None
+        self._around = Surroundings(self._spawn, clock, asyncio.Semaphore(_MAX_BIRTHS), on_event, on_refused)
+        self._attached: dict[DeviceId, Attachment] = {}
+        self._unsaved: dict[DeviceId, Registered | None] = {}
+        self._to_save = asyncio.Event()
+        self._registrations = Registrations(most=options.most, access=options.access)
+        self._interface = Interface(
+            self._registrations,
+            self,
+            definitions=STANDARD,
+            newcomers=Bucket(options.newcomers_per_s, options.newcomers_burst, clock),
+            on_refused=on_refused,
+            clock=clock,
+        )
+
+    def resources(self) -> Mapping[str, Serve]:
+        """Return what is served to devices, by the first segment of its path."""
+        return {"rd": self._when_running(self._interface.serve_rd), "dp": self._when_running(self._interface.serve_dp)}
+
+    def registered_count(self) -> int:
+        """Return how many devices are registered."""
+        return len(self._registrations)
+
+    async def run(self) -> None:
+        """Take up the registrations of an earlier process, then watch lifetimes and save, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                await self._restore()
+                tasks.create_task(self._save(), name="lwm2m: save")
+                await self._expire()
+        finally:
+            self._tasks = None
+
+    # what devices did: `interface.Listener`
+
+    def registered(self, device: Registered, came: Came) -> None:
+        """See `interface.Listener`."""
+        attachment = self._attached.get(device.device)
+        if attachment is None:
+            attachment = self._attach(device)
+        else:
+            attachment.registered = device
+            attachment.operations.negotiation = renewed(attachment.operations.negotiation, device.registration)
+        self._follow(attachment)
+        if came is not Came.AGAIN:
+            self._store(device)
+        logger.info(
+            "device registered device=%s how=%s lwm2m=%s", device.device, came.value, device.registration.version.value
+        )
+        self._heard(attachment, device)
+        attachment.want_birth()
+
+    def updated(self, device: Registered, *, changed: bool, objects: bool) -> None:
+        """See `interface.Listener`."""
+        attachment = self._attached[device.device]
+        if changed:
+            self._follow(attachment)
+            self._store(device)
+        self._heard(attachment, device)
+        if objects or attachment.report is None:
+            attachment.want_birth()
+
+    def deregistered(self, device: Registered) -> None:
+        """See `interface.Listener`."""
+        self._detach(device, "it said that it leaves")
+
+    def sent(self, device: Registered, records: tuple[Record, ...]) -> None:
+        """See `interface.Listener`."""
+        self._attached[device.device].runs.saw(records)
+
+    def heard(self, device: Registered, peer: Peer) -> None:
+        """See `interface.Listener`."""
+        self._attached[device.device].line.heard(peer)
+
+    # what the services want: `services.ports.DeviceLink`
+
+    async def run_model(
+        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+    ) -> RunResult:
+        """See `services.ports.DeviceLink`."""
+        attachment, until_s = self._of(device), self._clock() + timeout_s
+        if not attachment.is_ours:
+            raise DeviceRefused(f"device {device} has no ML Model object (/26242): it runs nothing on request")
+
+        async def errand() -> RunResult:
+            return await attachment.runs.run(slot, version=version, content=content, sensor=sensor, until_s=until_s)
+
+        return await attachment.errands.do(errand, timeout_s=timeout_s)
+
+    async def read_sensor(self, device: DeviceId, *, sensor: int, timeout_s: float) -> SampleResult:
+        """See `services.ports.DeviceLink`."""
+        attachment, until_s = self._of(device), self._clock() + timeout_s
+
+        async def errand() -> SampleResult:
+            return await attachment.runs.sample(sensor, until_s=until_s)
+
+        return await attachment.errands.do(errand, timeout_s=timeout_s)
+
+    async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
+        """See `services.ports.DeviceLink`. Who sleeps, or was just heard, is not asked: what was measured last counts."""
+        line = self._of(device).line
+        known_s = line.trips.mean_s
+        if known_s is not None and (not line.listens or self._clock() - line.heard_s < _QUIET_S):
+            return known_s
+        asked_s = self._clock()
+        await line.ask(Ask(Method.GET, ("3", "0", "0")), timeout_s=timeout_s)  # any answer is one
+        return self._clock() - asked_s
+
+    def send_offer(self, device: DeviceId, offer: Offer) -> None:
+        """See `services.ports.DeviceLink`."""
+
+    def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
+        """See `services.ports.DeviceLink`."""
+
+    def send_activate(self, device: DeviceId, push: PushId) -> None:
+        """See `services.ports.DeviceLink`."""
+
+    def send_accept(self, device: DeviceId, push: PushId) -> None:
+        """See `services.ports.DeviceLink`."""
+
+    def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
+        """See `services.ports.DeviceLink`."""
+
+    def forget(self, device: DeviceId) -> None:
+        """See `services.ports.DeviceLink`. Its registration ends; when it comes with its next update it has to register anew."""
+        registered = self._registrations.of(device)
+        if registered is not None:
+            self._registrations.remove(registered)
+            self._detach(registered, "it was taken out")
+
+    def _of(self, device: DeviceId) -> Attachment:
+        found = self._attached.get(device)
+        if found is None:
+            raise DeviceUnreachable(f"device {device} is not registered")
+        return found
+
+    def _attach(self, device: Registered) -> Attachment:
+        line = Line(device.device, self._exchange, self._clock, self._options.line, self._spawn)
+        root = tuple(each for each in device.registration.root.split("/") if each)
+        operations = Operations(line, STANDARD, negotiation_of(device.registration), root)
+        attachment = self._attached[device.device] = Attachment(device, line, operations, self._around)
+        return attachment
+
+    def _follow(self, attachment: Attachment) -> None:
+        """Have the line do as the registration says now."""
+        registration = attachment.registered.registration
+        attachment.line.queue_mode = registration.binding.is_queued
+        attachment.operations.root = tuple(each for each in registration.root.split("/") if each)
+
+    def _heard(self, attachment: Attachment, device: Registered) -> None:
+        if device.peer is not None:
+            attachment.line.heard(device.peer)
+        attachment.heard()
+
+    def _detach(self, device: Registered, reason: str) -> None:
+        attachment = self._attached.pop(device.device, None)
+        if attachment is not None:
+            attachment.leave()
+        self._unsaved[device.device] = None
+        self._to_save.set()
+        self._on_event(Lost(device.device, reason))
+
+    def _store(self, device: Registered) -> None:
+        self._unsaved[device.device] = device
+        self._to_save.set()
+
+    def _spawn(self, work: Coroutine[object, object, None], name: str) -> "asyncio.Task[None]":
+        if self._tasks is None:
+            work.close()
+            raise Overloaded("the LwM2M server is not running")
+        return self._tasks.create_task(self._guard(work), name=name)
+
+    def _when_running(self, serve: Serve) -> Serve:
+        async def served(request: Incoming) -> Reply:
+            if self._tasks is None:
+                return Reply(Code.UNAVAILABLE, max_age_s=_COME_LATER_S)
+            return await serve(request)
+
+        return served
+
+    async def _restore(self) -> None:
+        for stored in await self._rows.load_registrations():
+            links = stored.links.encode()
+            try:
+                registration = parse_registration(stored.query.split("&"), links)
+            except BadRequest as error:  # written by another version of this program: the device registers again
+                logger.warning("registration dropped device=%s reason=%r", stored.device, str(error))
+                continue
+            peer = self._exchange.peer(stored.address) if stored.address and not stored.identity else None
+            device = self._registrations.restore(stored, registration, peer, self._clock())
+            attachment = self._attach(device)
+            self._follow(attachment)
+            attachment.line.peer = peer
+            attachment.want_birth()
+
+    async def _expire(self) -> None:
+        while True:
+            for device in self._registrations.expired(self._clock()):
+                self._detach(device, "its lifetime is over")
+            await asyncio.sleep(_TICK_S)
+
+    async def _save(self) -> None:
+        """Write what changed, all that came together in one transaction; what the disk does not take now is kept for later."""
+        while True:
+            await self._to_save.wait()
+            self._to_save.clear()
+            unsaved, self._unsaved = self._unsaved, {}
+            saved = [each.stored() for each in unsaved.values() if each is not None]
+            ended = [device for device, each in unsaved.items() if each is None]
+            try:
+                await self._rows.save_registrations(saved, ended)
+            except NotStored as error:
+                logger.error("registrations not stored count=%d reason=%r", len(unsaved), str(error))  # noqa: TRY400 - says all
+                self._unsaved = {**unsaved, **self._unsaved}
+                self._to_save.set()
+                await asyncio.sleep(_STORE_RETRY_S)

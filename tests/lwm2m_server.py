@@ -1,0 +1,125 @@
+"""The LwM2M link on a real UDP port of loopback, without a daemon around it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from gatewayd.adapters.coap_context import open_context
+from gatewayd.core.device import Born, DeviceEvent
+from gatewayd.core.names import DeviceId
+from gatewayd.core.registration import StoredPackage, StoredRegistration
+from gatewayd.edges.coap import serve_resources
+from gatewayd.links.lwm2m.endpoint import CoapEndpoint, Served
+from gatewayd.links.lwm2m.link import LinkOptions, Lwm2mDeviceLink
+
+PATIENCE_S = 10.0
+
+
+@dataclass
+class FakeRows:
+    """Keeps the contract of `link.Rows` in memory."""
+
+    registrations: dict[DeviceId, StoredRegistration] = field(default_factory=dict)
+    packages: dict[tuple[DeviceId, int], StoredPackage] = field(default_factory=dict)
+    saves: int = 0
+
+    async def load_registrations(self) -> Sequence[StoredRegistration]:
+        return list(self.registrations.values())
+
+    async def save_registrations(self, saved: Sequence[StoredRegistration], ended: Sequence[DeviceId]) -> None:
+        self.saves += 1
+        for device in ended:
+            self.registrations.pop(device, None)
+        self.registrations.update({each.device: each for each in saved})
+
+    async def load_packages(self) -> Sequence[StoredPackage]:
+        return list(self.packages.values())
+
+    async def save_package(self, package: StoredPackage) -> None:
+        self.packages[package.device, package.instance] = package
+
+
+@dataclass
+class Server:
+    """What a test sees."""
+
+    link: Lwm2mDeviceLink
+    port: int
+    rows: FakeRows
+    events: list[DeviceEvent] = field(default_factory=list)
+    refused: list[tuple[str, str, str]] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
+
+    def told(self, event: DeviceEvent) -> None:
+        self.events.append(event)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until an event makes `condition` true."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def born(self, count: int = 1) -> Born:
+        """Wait for the n-th birth."""
+
+        def births() -> list[Born]:
+            return [each for each in self.events if isinstance(each, Born)]
+
+        await self.until(lambda: len(births()) >= count)
+        return births()[count - 1]
+
+    def codes(self) -> list[str]:
+        return [code for _, code, _ in self.refused]
+
+
+async def unguarded(work: Coroutine[object, object, None]) -> None:
+    """Let a mistake in a device's task fail the test."""
+    await work
+
+
+@asynccontextmanager
+async def running_server(
+    options: LinkOptions | None = None,
+    *,
+    rows: FakeRows | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Server]:
+    endpoint = CoapEndpoint()
+    kept = FakeRows() if rows is None else rows
+    servers: list[Server] = []
+    link = Lwm2mDeviceLink(
+        endpoint,
+        kept,
+        options=options or LinkOptions(),
+        on_event=lambda event: servers[0].told(event),  # noqa: PLW0108 - it is made below
+        on_refused=lambda *what: servers[0].refused.append(what),
+        clock=clock,
+        guard=unguarded,
+    )
+
+    @asynccontextmanager
+    async def opener(site: object, host: str, port: int) -> AsyncIterator[object]:
+        async with open_context(
+            site, host=host, port=port, on_refused=lambda *what: servers[0].refused.append(what)
+        ) as context:
+            endpoint.opened(context)
+            yield context
+
+    resources = {segment: Served(serve) for segment, serve in link.resources().items()}
+    async with serve_resources(resources, host="127.0.0.1", port=0, opener=opener) as port:
+        servers.append(Server(link, port, kept))
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(link.run(), name="link")
+            await asyncio.sleep(0)
+            try:
+                yield servers[0]
+            finally:
+                running.cancel()
