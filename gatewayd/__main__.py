@@ -98,7 +98,7 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     from gatewayd.daemon import run  # noqa: PLC0415 - clients start without the daemon's packages
 
     config = _loaded(arguments.config)
-    return 1 if config is None else run(config)
+    return 1 if config is None else run(config, arguments.config)
 
 
 def _loaded(path: Path) -> "Config | None":

@@ -22,6 +22,7 @@ from gatewayd.adapters.workers import Workers
 from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.config import Config
 from gatewayd.core.airtime import AirRules
+from gatewayd.core.cost import Weights
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
 from gatewayd.core.fit import Fitter
 from gatewayd.core.names import DeviceId
@@ -61,6 +62,7 @@ class Core:
     registry: RegistryParts
     orders: StandingOrders
     credentials: CredentialFiles
+    classes: dict[str, Weights]
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
@@ -102,12 +104,13 @@ def assemble(config: Config, means: Means) -> Core:
         config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
     renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
+    classes = dict(config.requests.weights)
     decisions = Decisions(config.requests.decisions_kept)
     finder = OptionFinder(
         tracking=tracking,
         estimates=estimates,
         runtime=means.workers,
-        classes=config.requests.weights,
+        classes=classes,
         fitter=preflight.fit,
     )
     runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
@@ -147,7 +150,9 @@ def assemble(config: Config, means: Means) -> Core:
         joining,
         broker_address(config),
     )
-    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, credentials)
+    return Core(
+        catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, credentials, classes
+    )
 
 
 def _pushes(

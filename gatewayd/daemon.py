@@ -43,11 +43,11 @@ from gatewayd.edges.mqtt import MqttEdge
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.parts import (
     engine_specs,
-    http_guard,
     http_listen,
     mqtt_options,
     worker_limits,
 )
+from gatewayd.reloading import Reload
 from gatewayd.services.tracking import Tracking
 from gatewayd.startup import listening, made_folder
 from gatewayd.wire.topics import Topics
@@ -58,11 +58,14 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 10.0
 
 
-def run(config: Config) -> int:
-    """Run the daemon until it is told to stop. Returns the exit code: 0 stopped, 1 a part failed."""
+def run(config: Config, path: Path | None = None) -> int:
+    """Run the daemon until it is told to stop. Returns the exit code: 0 stopped, 1 a part failed.
+
+    SIGHUP reads the config again from `path`; None: there is nothing to read.
+    """
     configure_logging(config.log.level)
     try:
-        asyncio.run(_serve(config))
+        asyncio.run(_serve(config, path))
     except (GatewayError, OSError) as error:
         logger.critical("cannot start: %s", error)
         return 1
@@ -92,13 +95,14 @@ def _leaves(group: ExceptionGroup[GatewayError]) -> Iterator[GatewayError]:
             yield each
 
 
-async def _serve(config: Config) -> None:
-    stop = asyncio.Event()
+async def _serve(config: Config, path: Path | None) -> None:
+    stop, reload = asyncio.Event(), Reload(config, path)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.ask)
     async with AsyncExitStack() as stack:
-        daemon = await _build(config, stack)
+        daemon = await _build(config, reload, stack)
         await daemon.live(stop)
 
 
@@ -139,6 +143,7 @@ class _Daemon:
     """The running parts."""
 
     config: Config
+    reload: Reload
     core: Core
     connection: MqttConnection
     edge: MqttEdge
@@ -159,6 +164,7 @@ class _Daemon:
                 "pushes": self.core.pushes.run(),
                 "standing orders": self.core.orders.run(),
                 "watchdog": _watchdog(),
+                "reloading": self.reload.run(self.core),
                 "preloading": self.core.catalog.preload_stable(self.config.node_runtime.max_loaded),
                 **self.core.registry.loops(),
             }
@@ -193,7 +199,7 @@ class _Daemon:
         edge.cancel()
 
 
-async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
+async def _build(config: Config, reload: Reload, stack: AsyncExitStack) -> _Daemon:
     data_dir = made_folder(config.node.data_dir, option="node.data_dir")
     stack.enter_context(only_user_of(data_dir))
     store = await stack.enter_async_context(open_store(data_dir / "gatewayd.sqlite"))
@@ -251,8 +257,8 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     )
     events.edge = edge
     ports = await open_coap(config, api, lwm2m, notify=events, stack=stack)
-    ports |= await _open_http(config, api, events, stack)
-    return _Daemon(config, core, connection, edge, links, lwm2m, events, ports, broker, watch)
+    ports |= await _open_http(config, api, events, reload, stack)
+    return _Daemon(config, reload, core, connection, edge, links, lwm2m, events, ports, broker, watch)
 
 
 def _lwm2m(config: Config, store: Store, core: Core, links: Links, events: _Events) -> Lwm2m | None:
@@ -272,16 +278,21 @@ async def _guarded(work: Coroutine[object, object, None]) -> None:
         logger.exception("a device's task failed")
 
 
-async def _open_http(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> dict[str, int]:
+async def _open_http(
+    config: Config, api: Api, events: _Events, reload: Reload, stack: AsyncExitStack
+) -> dict[str, int]:
     """Start listening; return the port by what the ready line calls it."""
     http = config.http
+    events.metrics.track(
+        "gatewayd_config_reload_success", "Whether the last reload of the config was taken over.", reload.is_good
+    )
     server = serve_http(
         api,
         http_listen(config),
         max_body_bytes=config.http.max_body_bytes,
         metrics_text=events.metrics.text,
         ready=events.is_serving,
-        guard=http_guard(config),
+        guard=reload.guard,
         events=events.streams,
         notify=events,
         timeouts=HttpTimeouts(head_s=config.http.idle_s, body_s=config.http.body_s),

@@ -23,7 +23,7 @@ from gatewayd.edges.mqtt_announcements import offline_message, online_message
 from gatewayd.places import profiles_folder
 from gatewayd.services.tracking import TrackingOptions
 from gatewayd.startup import first_line, whole_text
-from gatewayd.wire.access_tokens import parse_tokens
+from gatewayd.wire.access_tokens import AccessToken, parse_tokens
 from gatewayd.wire.profiles import parse_profile
 from gatewayd.wire.topics import Topics
 
@@ -119,11 +119,7 @@ def _affordable(connections: int) -> int:
 def http_guard(config: Config) -> Guard:
     """Return who may come in over HTTP. Raises: OSError, BadRequest (the file of tokens)."""
     http = config.http
-    path = http.tokens_path(http.tokens_file)
-    tokens = parse_tokens(path.read_text()) if path is not None else ()
-    if path is not None and not tokens:
-        raise BadRequest(f"{path}: holds no token, so nobody could come in: gatewayd token NAME --role admin makes one")
-    return Guard(time.monotonic, tokens, frozenset(map(str.lower, http.hosts)), http.max_requests_per_s)
+    return Guard(time.monotonic, tokens_of(config), frozenset(map(str.lower, http.hosts)), http.max_requests_per_s)
 
 
 def broker_address(config: Config) -> Broker:
@@ -133,6 +129,15 @@ def broker_address(config: Config) -> Broker:
         return Broker(config.mqtt.prefix, "127.0.0.1", config.mqtt.embedded.port)
     ca = whole_text(joining.ca_file, option="joining.ca_file") if joining.ca_file else ""
     return Broker(config.mqtt.prefix, joining.host or f"{socket.gethostname()}.local", joining.port, ca)
+
+
+def tokens_of(config: Config) -> tuple[AccessToken, ...]:
+    """Return the tokens of the config's file. Raises: OSError, BadRequest."""
+    path = config.http.tokens_path(config.http.tokens_file)
+    tokens = parse_tokens(path.read_text()) if path is not None else ()
+    if path is not None and not tokens:
+        raise BadRequest(f"{path}: holds no token, so nobody could come in: gatewayd token NAME --role admin makes one")
+    return tokens
 
 
 def tracking_options(config: Config) -> TrackingOptions:

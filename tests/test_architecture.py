@@ -68,6 +68,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.__main__": ("gatewayd",),
     "gatewayd.daemon": ("gatewayd",),
     "gatewayd.parts": ("gatewayd",),
+    "gatewayd.reloading": ("gatewayd",),
     "gatewayd.init_command": ("gatewayd.adapters", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.assembly": ("gatewayd",),
     "gatewayd": (),

@@ -163,6 +163,10 @@ class Tracking:
         tracked.connected = False
         self._announce(tracked, f"forgotten by {who}")
 
+    def open_join(self, *, allowed: bool) -> None:
+        """Let newcomers in at once from now on, or no longer; who is in stays."""
+        self._options = replace(self._options, open_join=allowed)
+
     def began(self, device: DeviceId) -> None:
         """Count one more request on the device."""
         self._tracked(device).running += 1
