@@ -80,8 +80,16 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_mqtt_user(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.mqtt_user_command import add_arguments, run  # noqa: PLC0415 - as above
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
 _PROGRAMS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "init": ("write a config and a broker's configuration that let devices join safely", _add_init),
+    "mqtt-user": ("add or remove a user of the broker that is no device", _add_mqtt_user),
     "sim-device": ("run one simulated board", _add_simulator),
     "demo": ("show the main job on simulated boards", _add_demo),
 }

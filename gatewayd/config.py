@@ -19,7 +19,7 @@ from pydantic import (
 from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
 from gatewayd.config_http import AnyPort, Host, Http
-from gatewayd.config_joining import Joining
+from gatewayd.config_joining import Joining, Mdns
 from gatewayd.config_lwm2m import Lwm2m
 from gatewayd.config_sources import Plugins, Registry, Sources
 from gatewayd.config_types import FilePath, Seconds, Section, one_level, within
@@ -261,6 +261,7 @@ class Config(Section):
     node_runtime: NodeRuntime = NodeRuntime()
     devices: Devices = Devices()
     joining: Joining = Joining()
+    mdns: Mdns = Mdns()
     requests: Requests = Field(default_factory=Requests)
     pushes: Pushes = Pushes()
     registry: Registry = Registry()

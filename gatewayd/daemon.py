@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
@@ -24,6 +25,7 @@ from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import open_keys
 from gatewayd.adapters.logs import configure_logging, fields, log_event
+from gatewayd.adapters.mdns import advertise, check_available
 from gatewayd.adapters.metrics import Metrics
 from gatewayd.adapters.mqtt_connection import MqttConnection
 from gatewayd.adapters.store import Store, open_store
@@ -42,6 +44,7 @@ from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.parts import (
+    announced,
     engine_specs,
     http_listen,
     mqtt_options,
@@ -101,6 +104,8 @@ async def _serve(config: Config, path: Path | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.ask)
+    if config.mdns.enabled:
+        check_available()
     async with AsyncExitStack() as stack:
         daemon = await _build(config, reload, stack)
         await daemon.live(stop)
@@ -170,6 +175,9 @@ class _Daemon:
             }
             if self.config.accelerators.enabled:
                 loops["accelerators"] = self.watch.run()
+            if self.config.mdns.enabled:
+                host, addresses = socket.gethostname(), self.config.mdns.addresses
+                loops["mdns"] = advertise(announced(self.config, self.ports), host=host, addresses=addresses)
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
             if self.lwm2m is not None:

@@ -18,10 +18,24 @@ from typing import TextIO
 
 from gatewayd.adapters.certificates import Pair, new_authority, new_server, utc_now
 from gatewayd.adapters.credentials import open_credentials
-from gatewayd.adapters.private_files import PRIVATE_FILE, PRIVATE_FOLDER, PUBLIC_FILE, made_private_folder, replace_file
+from gatewayd.adapters.private_files import (
+    PRIVATE_FILE,
+    PRIVATE_FOLDER,
+    PUBLIC_FILE,
+    made_private_folder,
+    replace_file,
+    replace_if_changed,
+)
 from gatewayd.core.errors import BadRequest, GatewayError
 from gatewayd.wire.access_tokens import PREFIX, token_of
-from gatewayd.wire.broker_clients import BrokerClient, clients_access, clients_passwords, clients_text, parse_clients
+from gatewayd.wire.broker_clients import (
+    BrokerClient,
+    checked_client,
+    clients_access,
+    clients_passwords,
+    clients_text,
+    parse_clients,
+)
 from gatewayd.wire.init_files import Plan, broker_text, config_text, drop_in_text, listeners_text
 from gatewayd.wire.mosquitto import SALT_BYTES, hash_for
 from gatewayd.wire.topics import Topics
@@ -31,6 +45,7 @@ SERVICE_DATA = Path("/var/lib/gatewayd")
 OPERATOR, ADMIN = "operator", "admin"
 TOKEN_BYTES = 32
 REPLY_PREFIXES = ("gatewayd-reply/", "reply/")
+_SHARED_FOLDER = 0o755
 _MAX_PORT = 65535
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
@@ -172,6 +187,7 @@ class _Asker:
 def _write(plan: Plan, args: argparse.Namespace, writer: Writer) -> None:
     if plan.is_service:  # the daemon is another user: it reads the config there, and nothing secret
         (plan.folder / "gatewayd.service.d").mkdir(parents=True, exist_ok=True)
+        plan.folder.chmod(_SHARED_FOLDER)
     made_private_folder(plan.folder)
     made_private_folder(plan.broker / "conf.d")
     plan.broker.chmod(PRIVATE_FOLDER)
@@ -257,13 +273,22 @@ def new_password() -> str:
 
 def new_client(name: str, role: str, password: str) -> BrokerClient:
     """Return a user of the broker. Raises: BadRequest (the name)."""
-    return BrokerClient(name, role, hash_for(name, password, secrets.token_bytes(SALT_BYTES)))
+    return checked_client(BrokerClient(name, role, hash_for(name, password, secrets.token_bytes(SALT_BYTES))))
 
 
-def write_clients(folder: Path, clients: tuple[BrokerClient, ...], topics: Topics) -> None:
-    """Write what mosquitto reads of them. Raises: OSError."""
-    replace_file(folder / "clients.acl", clients_access(clients, topics, REPLY_PREFIXES).encode())
-    replace_file(folder / "clients.passwd", clients_passwords(clients).encode())
+def write_clients(
+    folder: Path,
+    clients: tuple[BrokerClient, ...],
+    topics: Topics,
+    reply_prefixes: tuple[str, ...] = REPLY_PREFIXES,
+) -> None:
+    """Write what mosquitto reads of them; who owned the files (root hands them to mosquitto) owns them still. Raises: OSError."""
+    texts = {
+        "clients.acl": clients_access(clients, topics, reply_prefixes),
+        "clients.passwd": clients_passwords(clients),
+    }
+    for name, text in texts.items():
+        replace_if_changed(folder / name, text.encode())
 
 
 def _own_names() -> list[str]:

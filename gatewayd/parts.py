@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from gatewayd import __version__
+from gatewayd.adapters.mdns import Service
 from gatewayd.adapters.model_trial import TrialLimits
 from gatewayd.adapters.mqtt_connection import MqttOptions
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.api.services import Broker
 from gatewayd.config import Config, Engine
+from gatewayd.config_http import is_loopback
 from gatewayd.core.device import Profile
 from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import BadRequest
@@ -129,6 +131,21 @@ def broker_address(config: Config) -> Broker:
         return Broker(config.mqtt.prefix, "127.0.0.1", config.mqtt.embedded.port)
     ca = whole_text(joining.ca_file, option="joining.ca_file") if joining.ca_file else ""
     return Broker(config.mqtt.prefix, joining.host or f"{socket.gethostname()}.local", joining.port, ca)
+
+
+def announced(config: Config, ports: Mapping[str, int]) -> list[Service]:
+    """Return what multicast DNS tells: the devices' listener of the broker, and of our own what others can reach."""
+    name, told = config.node.name, {"node": config.node.name, "prefix": config.mqtt.prefix, "version": __version__}
+    services = [Service("_mqtt._tcp", name, config.joining.port, {**told, "tls": _flag(config.joining.ca_file)})]
+    if not is_loopback(config.http.host):
+        services.append(Service("_gatewayd._tcp", name, ports["http_port"], {**told, "tls": _flag(config.http.tls)}))
+    if "coap_port" in ports and not is_loopback(config.coap.host):
+        services.append(Service("_coap._udp", name, ports["coap_port"], told))
+    return services
+
+
+def _flag(value: object) -> str:
+    return "0" if value is None else "1"
 
 
 def tokens_of(config: Config) -> tuple[AccessToken, ...]:

@@ -69,6 +69,13 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.daemon": ("gatewayd",),
     "gatewayd.parts": ("gatewayd",),
     "gatewayd.reloading": ("gatewayd",),
+    "gatewayd.mqtt_user_command": (
+        "gatewayd.adapters",
+        "gatewayd.config",
+        "gatewayd.core",
+        "gatewayd.init_command",
+        "gatewayd.wire",
+    ),
     "gatewayd.init_command": ("gatewayd.adapters", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.assembly": ("gatewayd",),
     "gatewayd": (),
