@@ -93,16 +93,21 @@ bench-restart: $(DEV) ## a gateway killed beside 1,000 pushes in every state: ho
 	$(BIN)/python -m bench.restart $(BENCH_ARGS)
 
 .PHONY: prove-unbrickable
-prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about ten minutes (PROVE_ARGS=--pairs=1000 for less)
+prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about twelve minutes (PROVE_ARGS=--pairs=1000 for less)
 	$(BIN)/python -m prove.unbrickable $(PROVE_ARGS)
 
 .PHONY: prove-mutants
 prove-mutants: $(DEV) ## disable each safety rule in turn: the proof has to notice
 	$(BIN)/python -m prove.mutants
 
+.PHONY: prove-bits
+prove-bits: $(DEV) ## flip every bit of manifest, signature, artifact and stream: both ends refuse it
+	$(BIN)/python -m prove.bits
+
 .PHONY: prove-files
 prove-files: $(DEV) ## the gateway's files after a power cut at every write and sync, un-synced writes dropped (needs gcc)
 	$(BIN)/python -m prove.files
+
 .PHONY: bench-registry
 bench-registry: $(DEV) ## the registry with 1,000 versions: resolve, start, storage, two operators at once
 	$(BIN)/python -m bench.registry
@@ -126,6 +131,10 @@ prove-http: $(DEV) ## 10,000 connections, slow and lying clients, while requests
 .PHONY: test-triton
 test-triton: $(DEV) build/tritonclient-venv/.stamp ## an unmodified tritonclient against a running daemon
 	$(BIN)/python -m pytest -ra tests/edges/test_http_triton.py
+
+.PHONY: docs
+docs: $(DEV) ## write docs/asyncapi.yaml anew from the verb table
+	scripts/render-docs $(BIN)/python
 
 .PHONY: lock
 lock: $(DEV) ## pin the newest versions that requirements/*.in allow, with their hashes
