@@ -21,15 +21,16 @@ IpAddress = Annotated[str, AfterValidator(_ip_address)]
 
 
 class Joining(Section):
-    """How devices join. `folder` null: `credentials` in the data folder. `host` null: this machine's name in `.local`.
+    """How devices join. `folder` null: `credentials` in the data folder.
 
+    `host` and `port` null: those of the broker as others see it.
     `mosquitto_pid_file` null: telling mosquitto of new credentials is somebody else's task.
     """
 
     folder: FilePath | None = None
     mosquitto_pid_file: FilePath | None = None
     host: Host | None = None
-    port: Port = 8883
+    port: Port | None = None
     ca_file: FilePath | None = None
 
 

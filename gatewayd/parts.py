@@ -24,11 +24,12 @@ from gatewayd.edges.http_server import HttpListen, tls_context
 from gatewayd.edges.mqtt_announcements import offline_message, online_message
 from gatewayd.places import profiles_folder
 from gatewayd.services.tracking import TrackingOptions
-from gatewayd.startup import first_line, whole_text
+from gatewayd.startup import certificates_in, first_line, whole_text
 from gatewayd.wire.access_tokens import AccessToken, parse_tokens
 from gatewayd.wire.profiles import parse_profile
 from gatewayd.wire.topics import Topics
 
+MQTTS_PORT = 8883  # Source: IANA, secure-mqtt
 _OTHER_FILES = 256  # workers, stores, links, logs
 
 
@@ -126,17 +127,20 @@ def http_guard(config: Config) -> Guard:
 
 def broker_address(config: Config) -> Broker:
     """Return what devices are told of the broker. Raises: StartRefused (the authority's certificate)."""
-    joining = config.joining
-    if config.mqtt.embedded.enabled:
-        return Broker(config.mqtt.prefix, "127.0.0.1", config.mqtt.embedded.port)
-    ca = whole_text(joining.ca_file, option="joining.ca_file") if joining.ca_file else ""
-    return Broker(config.mqtt.prefix, joining.host or f"{socket.gethostname()}.local", joining.port, ca)
+    mqtt, joining = config.mqtt, config.joining
+    if mqtt.embedded.enabled:
+        return Broker(mqtt.prefix, "127.0.0.1", mqtt.embedded.port)
+    ca = certificates_in(whole_text(joining.ca_file, option="joining.ca_file")) if joining.ca_file else ""
+    own = f"{socket.gethostname()}.local" if is_loopback(mqtt.host) else mqtt.host
+    return Broker(mqtt.prefix, joining.host or own, joining.port or (MQTTS_PORT if ca else mqtt.port), ca)
 
 
 def announced(config: Config, ports: Mapping[str, int]) -> list[Service]:
     """Return what multicast DNS tells: the devices' listener of the broker, and of our own what others can reach."""
     name, told = config.node.name, {"node": config.node.name, "prefix": config.mqtt.prefix, "version": __version__}
-    services = [Service("_mqtt._tcp", name, config.joining.port, {**told, "tls": _flag(config.joining.ca_file)})]
+    services = [
+        Service("_mqtt._tcp", name, broker_address(config).port, {**told, "tls": _flag(config.joining.ca_file)})
+    ]
     if not is_loopback(config.http.host):
         services.append(Service("_gatewayd._tcp", name, ports["http_port"], {**told, "tls": _flag(config.http.tls)}))
     if "coap_port" in ports and not is_loopback(config.coap.host):
@@ -149,9 +153,9 @@ def _flag(value: object) -> str:
 
 
 def tokens_of(config: Config) -> tuple[AccessToken, ...]:
-    """Return the tokens of the config's file. Raises: OSError, BadRequest."""
+    """Return the tokens of the config's file. Raises: StartRefused, BadRequest."""
     path = config.http.tokens_path(config.http.tokens_file)
-    tokens = parse_tokens(path.read_text()) if path is not None else ()
+    tokens = parse_tokens(whole_text(path, option="http.tokens_file")) if path is not None else ()
     if path is not None and not tokens:
         raise BadRequest(f"{path}: holds no token, so nobody could come in: gatewayd token NAME --role admin makes one")
     return tokens

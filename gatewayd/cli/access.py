@@ -76,7 +76,7 @@ def make_token(args: argparse.Namespace, *, out: TextIO = sys.stdout, err: TextI
         err.write(f"gatewayd: {args.name!r}: a name is 1 to 63 letters, digits, '_', '.', '@' or '-'\n")
         return 2
     out.write(f"{token}\n")
-    err.write(f"add this line to http.tokens_file and restart gatewayd:\n{kept.line()}\n")
+    err.write(f"add this line to http.tokens_file, then reload gatewayd (SIGHUP):\n{kept.line()}\n")
     return 0
 
 

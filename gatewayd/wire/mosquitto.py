@@ -92,7 +92,7 @@ def _rights(topics: Topics, prefixes: tuple[str, ...], *, name: str, role: str) 
         case "gateway":
             rights = [f"readwrite {base}/#", *(f"readwrite {prefix}#" for prefix in prefixes)]
         case "operator":
-            told = (f"read {base}/{part}" for part in ("status", "event/#", "reply/#", "device/#"))
+            told = (f"read {base}/{part}" for part in ("status", "event/#", "reply/#", "stream/#", "device/#"))
             asks = (f"write {base}/{part}" for part in ("cmd/#", "infer/#"))
             rights = [*told, *asks, *(f"readwrite {prefix}#" for prefix in prefixes)]
         case "client":
