@@ -2,7 +2,9 @@
 
 import argparse
 import io
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from gatewayd.config_files import check_files
 from gatewayd.wire.access_tokens import matching_token, parse_tokens
 from gatewayd.wire.broker_clients import parse_clients
 from gatewayd.wire.mosquitto import is_password
+
+UNITS = Path(__file__).parents[1] / "systemd"
 
 
 def initialised(folder: Path, *more: str, code: int = 0) -> str:
@@ -167,6 +171,17 @@ def test_for_systemd_secrets_come_as_credentials(tmp_path: Path) -> None:
     assert f"LoadCredential=http-key:{tmp_path}/gw/http-key" in text
     assert "gatewayd-mosquitto.path" in said
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("name", ["gatewayd-mosquitto.path", "gatewayd-mosquitto.service"])
+def test_the_units_are_valid(tmp_path: Path, name: str) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed (Debian: apt install systemd)")
+    for unit in UNITS.glob("gatewayd-mosquitto.*"):
+        (tmp_path / unit.name).write_text(unit.read_text())
+    command = ["systemd-analyze", "verify", str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_users_of_the_broker_come_and_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

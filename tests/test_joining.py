@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from gatewayd.cli.client import Refused
+from gatewayd.core.device import Report
 from gatewayd.wire import mqttdevice
 from gatewayd.wire.device_credentials import DeviceCredentials
 from tests.gateway import REPOSITORY, SPEAKER, Process
 from tests.joining_stage import Peer, Stage, free_ports, has_mosquitto, program, stage
+from tests.services.world import CAPABILITIES, EMPTY
 
 NEEDED = pytest.mark.skipif(
     not has_mosquitto(),
@@ -114,10 +116,23 @@ def test_a_concentrator_speaks_for_its_devices_and_no_others(gateway: Stage) -> 
         peer.connected.get(timeout=30)
         said = {device: peer.say(_topic(hub, "pong", device=device), PONG) for device in ("hub", "d-1", "d-2", "d-3")}
         assert said == {"hub": "Success", "d-1": "Success", "d-2": "Success", "d-3": "Not authorized"}
+        birth = mqttdevice.encode_status(Report(CAPABILITIES, EMPTY))
+        gateway.call("devices.permit-join", seconds=60)
+        for device in ("d-1", "d-2"):
+            peer.say(_topic(hub, "status", device=device), birth)
+            gateway.daemon.until(f"id={device} what=online")
+        assert gateway.call("devices.permit-join", seconds=0)["admitted"] == ["d-1", "d-2"]
         gateway.call("devices.revoke", device="d-1")
         until_refused(peer, _topic(hub, "pong", device="d-1"))
         assert peer.say(_topic(hub, "pong", device="d-2"), PONG) == "Success"
         assert peer.lost.empty()
+    rows = {row["device"]: row for row in gateway.call("devices.list")["devices"]}
+    assert [(rows[each]["approved"], rows[each]["revoked"]) for each in ("d-1", "d-2")] == [
+        (False, True),
+        (True, False),
+    ]
+    gateway.call("devices.forget", device="d-1")
+    gateway.call("devices.forget", device="d-2", force=True)
 
 
 def until_refused(peer: Peer, topic: str) -> None:
