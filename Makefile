@@ -72,6 +72,10 @@ bench-preflight: $(DEV) $(BENCH_MODELS) ## does pre-flight tell the truth? (GATE
 fuzz-models: $(DEV) ## 10,000 broken and insane model files through admission (BENCH_ARGS='--count N --seed N')
 	$(BIN)/python -m bench.fuzz_models $(BENCH_ARGS)
 
+.PHONY: fuzz-lwm2m
+fuzz-lwm2m: $(DEV) ## 20,000 malformed LwM2M messages through every reader (BENCH_ARGS='--count N --seed N')
+	$(BIN)/python -m bench.fuzz_lwm2m $(BENCH_ARGS)
+
 .PHONY: bench-worker
 bench-worker: $(DEV) ## what a worker process costs beside a bare ping-pong and a call without one
 	$(BIN)/python -m bench.worker
