@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from gatewayd.adapters import systemd
+from gatewayd.adapters.broker_reload import MosquittoReload
 from gatewayd.adapters.certificates import days_left, utc_now
 from gatewayd.adapters.logs import configure_logging
 from gatewayd.assembly import Core
@@ -69,6 +70,7 @@ class Reload:
         try:
             config = await asyncio.to_thread(_read, self._path)
             tokens = await asyncio.to_thread(tokens_of, config)
+            before = core.credentials.known()
             await core.credentials.reload()
         except (GatewayError, OSError) as error:
             logger.error("config not reloaded, the old one holds reason=%r", str(error))  # noqa: TRY400 - the message says all
@@ -76,6 +78,8 @@ class Reload:
         has_tokens = bool(tokens)
         if has_tokens == bool(self.guard.tokens):  # closing or opening the whole API is a restart's business
             self.guard.replace_tokens(tokens)
+        if core.credentials.known() != before:
+            MosquittoReload(config.joining.mosquitto_pid_file)()
         self._take_over(config, core)
         logger.info("config reloaded path=%s tokens=%d", self._path, len(tokens))
         waiting = [each for each in differing(self._started_with, config) if not each.startswith(TAKEN_OVER)]

@@ -50,7 +50,7 @@ def test_ten_devices_join_from_nothing_by_the_documented_steps(tmp_path: Path) -
             env=environment, cwd=tmp_path, stdout=said, stderr=said, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         try:
-            code = shell.wait(120)
+            code = shell.wait(300)
         finally:
             os.killpg(shell.pid, signal.SIGTERM)
     text = (tmp_path / "said").read_text()
@@ -212,3 +212,21 @@ def test_over_mqtt_an_operator_commands_and_a_device_does_not(gateway: Stage) ->
     command += ["-t", "gatewayd/gw/cmd/devices.joining", "-e", "reply/op", "-m", "{}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert '"open":false' in done.stdout.replace(" ", ""), done.stderr
+
+
+@NEEDED
+def test_restored_credentials_hold_after_a_reload(gateway: Stage) -> None:
+    given, file = gateway.credentials("g-1"), gateway.folder / "data" / "credentials" / "credentials.json"
+    backup = file.read_bytes()
+    with Peer(given) as peer:
+        peer.connected.get(timeout=30)
+        gateway.call("devices.revoke", device="g-1")
+        peer.lost.get(timeout=30)
+    file.write_bytes(backup)
+    gateway.daemon.tell(signal.SIGHUP)
+    gateway.daemon.until("config reloaded")
+    for _ in range(200):  # mosquitto reads its files between two turns of its loop
+        with Peer(given) as peer:
+            if peer.connected.get(timeout=30) == "Success":
+                return
+    raise AssertionError("the restored credentials are refused")

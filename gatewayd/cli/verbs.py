@@ -122,6 +122,9 @@ def _saved(client: Client, args: argparse.Namespace, *, out: TextIO) -> int:
     except (NotReachable, Refused, UsageError):
         path.unlink()
         raise
+    except OSError as error:
+        path.unlink()
+        raise UsageError(f"--save {path}: {error.strerror}; they were made, so make others with --replace") from error
     out.write(f"written to {path}, which only you may read\n")
     return OK
 
