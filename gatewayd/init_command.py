@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from gatewayd.adapters.certificates import Pair, new_authority, new_server, utc_now
+from gatewayd.adapters.certificates import Pair, names_in, new_authority, new_server, utc_now
 from gatewayd.adapters.credentials import open_credentials
 from gatewayd.adapters.private_files import (
     PRIVATE_FILE,
@@ -56,6 +56,7 @@ class Writer:
     """Writes what is not there, or (`force`) configuration that is; remembers what it did for the person who asked."""
 
     force: bool
+    renew: bool = False
     told: list[str] = field(default_factory=list)
 
     def config(self, path: Path, content: bytes, *, mode: int = PUBLIC_FILE) -> None:
@@ -79,8 +80,8 @@ class Writer:
         return content
 
     def server(self, certificate: Path, key: Path, make: Callable[[], Pair]) -> None:
-        """Write a server's certificate with its key: made anew only with `force`."""
-        if certificate.exists() and key.exists() and not self.force:
+        """Write a server's certificate with its key: made anew only with `force` or `renew`."""
+        if certificate.exists() and key.exists() and not (self.force or self.renew):
             self.told.append(f"kept     {certificate}")
             return
         self.told.append(f"{'replaced' if certificate.exists() else 'wrote   '} {certificate}, {key.name}")
@@ -113,6 +114,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, default in (("http", 8443), ("mqtt", 1883), ("devices", 8883), ("clients", 8884), ("coap", 5683)):
         parser.add_argument(f"--{option}-port", type=int, default=default, help="default: %(default)s")
     parser.add_argument(
+        "--renew", action="store_true", help="make the servers' certificates anew, for the same names and more"
+    )
+    parser.add_argument(
         "--force", action="store_true", help="replace configuration and server certificates that are there"
     )
 
@@ -122,7 +126,7 @@ def run(args: argparse.Namespace, *, stdin: TextIO | None = None, out: TextIO | 
     stdin, out = stdin or sys.stdin, out or sys.stdout
     try:
         plan = planned(args, stdin=stdin, out=out)
-        writer = Writer(args.force)
+        writer = Writer(args.force, args.renew)
         _write(plan, args, writer)
     except BadRequest as error:
         sys.stderr.write(f"gatewayd init: {error}\n")
@@ -220,7 +224,8 @@ def _certificates(plan: Plan, args: argparse.Namespace, writer: Writer) -> None:
             writer.server(certificate, key, lambda: (args.cert.read_bytes(), args.key.read_bytes()))
         return
     authority = _authority(plan, writer)
-    names = tuple(dict.fromkeys((plan.host, *args.name, *_own_names())))
+    known = names_in(servers[0][0])
+    names = tuple(dict.fromkeys((*known, plan.host, *args.name, *_own_names())))
     for certificate, key in servers:
         writer.server(certificate, key, lambda: new_server(names, authority, now=utc_now()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd import init_command, mqtt_user_command
+from gatewayd.adapters.certificates import names_in
 from gatewayd.config import load_config
 from gatewayd.config_files import check_files
 from gatewayd.wire.access_tokens import matching_token, parse_tokens
@@ -99,6 +100,15 @@ def test_what_differs_is_kept_unless_forced_and_secrets_even_then(tmp_path: Path
         "mosquitto/conf.d/gatewayd.conf",
     }
     assert "replaced" in said
+
+
+def test_certificates_are_renewed_for_the_same_names(tmp_path: Path) -> None:
+    initialised(tmp_path, "--yes", "--host", "gw.lan", "--name", "192.0.2.7")
+    before = contents(tmp_path)
+    initialised(tmp_path, "--yes", "--renew")
+    changed = {name for name, content in contents(tmp_path).items() if before[name] != content}
+    assert changed == {"http.pem", "http-key", "mosquitto/broker.pem", "mosquitto/broker.key"}
+    assert {"gw.lan", "192.0.2.7", "localhost"} <= set(names_in(tmp_path / "mosquitto" / "broker.pem"))
 
 
 @pytest.mark.parametrize("missing", ["http-tokens", "mqtt-clients"])

@@ -70,6 +70,16 @@ def days_left(certificate: Path, *, now: datetime) -> float | None:
     return (found.not_valid_after_utc - now).total_seconds() / 86_400
 
 
+def names_in(certificate: Path) -> list[str]:
+    """Return the host names and addresses of the first certificate of a PEM file; none when it cannot be read."""
+    try:
+        found = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return []
+    return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
+
+
 def utc_now() -> datetime:
     """Return the wall clock's time."""
     return datetime.now(UTC)
