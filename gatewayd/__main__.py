@@ -81,6 +81,13 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
 
 
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.simulate.command import add_arguments, run  # noqa: PLC0415 - as above
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
 def _add_mqtt_user(parser: argparse.ArgumentParser) -> None:
     from gatewayd.mqtt_user_command import add_arguments, run  # noqa: PLC0415 - as above
 
@@ -92,6 +99,7 @@ _PROGRAMS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
     "init": ("write a config and a broker's configuration that let devices join safely", _add_init),
     "mqtt-user": ("add or remove a user of the broker that is no device", _add_mqtt_user),
     "sim-device": ("run one simulated board", _add_simulator),
+    "simulate": ("play a placement scenario: the daemon's policy beside others", _add_study),
     "demo": ("show the main job on simulated boards", _add_demo),
 }
 

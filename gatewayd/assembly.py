@@ -13,7 +13,9 @@ from gatewayd import __version__
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import Artifacts
 from gatewayd.adapters.broker_reload import MosquittoReload
+from gatewayd.adapters.checkpoint_file import CheckpointFile
 from gatewayd.adapters.credentials import CredentialFiles, open_credentials
+from gatewayd.adapters.decision_file import DecisionFile
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.reference_runs import EngineRuns
@@ -22,13 +24,15 @@ from gatewayd.adapters.workers import Workers
 from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.config import Config
 from gatewayd.core.airtime import AirRules
-from gatewayd.core.cost import Weights
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
 from gatewayd.core.fit import Fitter
 from gatewayd.core.names import DeviceId
+from gatewayd.core.presets import RequestClass
 from gatewayd.daemon_registry import RegistryParts, registry_parts
 from gatewayd.parts import broker_address, engine_specs, load_profiles, tracking_options, trial_limits
+from gatewayd.services.candidates import Candidates
 from gatewayd.services.catalog import Catalog, CatalogPorts
+from gatewayd.services.checkpoints import Checkpoints
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
@@ -61,8 +65,19 @@ class Core:
     services: Services
     registry: RegistryParts
     orders: StandingOrders
+    checkpoints: Checkpoints
     credentials: CredentialFiles
-    classes: dict[str, Weights]
+    classes: dict[str, RequestClass]
+
+    async def load(self) -> None:
+        """Read what was there before; once, before anything arrives."""
+        await self.catalog.load()
+        await self.tracking.load()
+        await self.desires.load()
+        await self.pushes.load()
+        await self.orders.load()
+        await self.registry.collecting.load()
+        await self.checkpoints.load()
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
@@ -91,6 +106,7 @@ class Means:
     notify: Notify
     is_connected: Callable[[], bool]
     link_of: Callable[[DeviceId], DeviceLink]
+    log: DecisionFile | None = None
 
 
 def assemble(config: Config, means: Means) -> Core:
@@ -104,14 +120,14 @@ def assemble(config: Config, means: Means) -> Core:
         config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
     renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
-    classes = dict(config.requests.weights)
-    decisions = Decisions(config.requests.decisions_kept)
+    classes = config.requests.settings
+    decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     finder = OptionFinder(
         tracking=tracking,
         estimates=estimates,
         runtime=means.workers,
         classes=classes,
-        fitter=preflight.fit,
+        candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
     )
     runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
     inference = Inference(
@@ -131,27 +147,26 @@ def assemble(config: Config, means: Means) -> Core:
     credentials = _credentials(config)
     ports = _joining_ports(config, means, credentials)
     joining = Joining(ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting)
+    requested = (inference, catalog, Loading(catalog, means.workers), tracking, pushes, decisions, requests)
+    first = (*requested, _node(config, means), means.keys, preflight)
+    streams, broker = _streams(config, orders), broker_address(config)
     services = Services(
-        inference,
-        catalog,
-        Loading(catalog, means.workers),
-        tracking,
-        pushes,
-        decisions,
-        requests,
-        _node(config, means),
-        means.keys,
-        preflight,
-        registry.collecting,
-        registry.uploads,
-        registry.fetching,
-        registry.building,
-        _streams(config, orders),
-        joining,
-        broker_address(config),
+        *first, registry.collecting, registry.uploads, registry.fetching, registry.building, streams, joining, broker
     )
+    checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
     return Core(
-        catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, credentials, classes
+        catalog,
+        tracking,
+        desires,
+        pushes,
+        renting,
+        preflight,
+        services,
+        registry,
+        orders,
+        checkpoints,
+        credentials,
+        classes,
     )
 
 

@@ -93,7 +93,7 @@ class Reload:
         configure_logging(config.log.level)
         core.tracking.open_join(allowed=config.devices.join == "open")
         core.classes.clear()
-        core.classes.update(config.requests.weights)
+        core.classes.update(config.requests.settings)
 
 
 def tell_ends(config: Config) -> None:

@@ -15,10 +15,14 @@ def add_commands(subparsers: "Subparsers", given: Sequence[str] | None = None) -
     Only what `given` can mean gets its arguments; None: everything.
     """
     from gatewayd.cli.access import add_token_command  # noqa: PLC0415 - see the module's docstring
+    from gatewayd.cli.replay import add_replay_command  # noqa: PLC0415 - as above
     from gatewayd.cli.verbs import add_verbs  # noqa: PLC0415 - as above
 
     add_verbs(subparsers, given)
     add_token_command(subparsers.add_parser("token", help="make an access token for the HTTP API"))
+    add_replay_command(
+        subparsers.add_parser("replay", help="decide again what a decision log holds, or try another policy")
+    )
 
 
 def add_completion(subparsers: "Subparsers", parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """Results of the joining verbs as text for people."""
 
 from gatewayd.api.joining import CredentialList, JoiningRow, NewCredentials, RemovedRow
-from gatewayd.cli.tables import table, text_of
+from gatewayd.cli.tables import table_text, text_of
 
 
 @text_of.register
@@ -26,7 +26,7 @@ def _credentials(result: CredentialList) -> str:
     if not result.credentials:
         return "nobody has credentials: gatewayd devices credentials new DEVICE"
     rows = [(row.kind, row.name, ", ".join(row.devices), row.made_at, row.who) for row in result.credentials]
-    return table(("KIND", "NAME", "SPEAKS FOR", "MADE", "BY"), rows)
+    return table_text(("KIND", "NAME", "SPEAKS FOR", "MADE", "BY"), rows)
 
 
 @text_of.register

@@ -7,16 +7,18 @@ store; what devices say of themselves is told again by them.
 import asyncio
 import heapq
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from gatewayd.core.device import RUNNING, Born, DeviceView, KnownDevice, LinkKind, Lost, Profile, Report, Slot
+from gatewayd.core.damping import USUAL, DampingRules
+from gatewayd.core.device import RUNNING, Born, DeviceView, LinkKind, Lost, Profile, Slot
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.join_window import JoinWindow
 from gatewayd.services.ports import Clock, DeviceStore, Notify, Pinger
+from gatewayd.services.tracked import Tracked
 
 # Pings in flight at once: a thousand silent devices must not fill the outgoing queue of a link.
 MAX_PINGS = 32
@@ -38,36 +40,7 @@ class TrackingOptions:
     max_devices: int = 1000
     ping_every_s: float = 30.0
     absent_after_s: float = 90.0
-
-
-@dataclass(slots=True)
-class _Tracked:
-    """The mutable record behind a `DeviceView`. `heard_s`: when it last answered, on the monotonic clock."""
-
-    id: DeviceId
-    approved: bool
-    first_seen_at: float
-    revoked: bool = False
-    connected: bool = False
-    silent: bool = False
-    heard_s: float = 0.0
-    link: LinkKind = LinkKind.MQTT
-    report: Report | None = None
-    running: int = 0
-    note: str = ""
-    used_at_s: float | None = None
-    runs: tuple[tuple[ModelName, int], ...] = ()
-    desired: dict[ModelName, int] = field(default_factory=dict)
-
-    @property
-    def online(self) -> bool:
-        """Whether it can be expected to answer."""
-        return self.connected and not self.silent
-
-    @property
-    def known(self) -> KnownDevice:
-        """What the store keeps of it."""
-        return KnownDevice(self.id, self.approved, self.first_seen_at, self.revoked)
+    damping: DampingRules = USUAL
 
 
 class Tracking:
@@ -94,16 +67,22 @@ class Tracking:
         self.window = JoinWindow(clock=clock, notify=notify)
         # Approving, revoking and forgetting write a row each: in turn, so that the last one is what holds.
         self._deciding = asyncio.Lock()
-        self._devices: dict[DeviceId, _Tracked] = {}
+        self._devices: dict[DeviceId, Tracked] = {}
         self._holders: dict[tuple[ModelName, int], set[DeviceId]] = {}
         self._unsaved: asyncio.Queue[DeviceId] = asyncio.Queue()
         self._ping_due: list[tuple[float, DeviceId]] = []
         self._pinged: set[DeviceId] = set()
+        self._watchers: list[Callable[[DeviceId], None]] = []
+        self._held_off: list[tuple[float, DeviceId]] = []
+
+    def watch(self, watcher: Callable[[DeviceId], None]) -> None:
+        """Have `watcher` called after every change of a device; it must return at once."""
+        self._watchers.append(watcher)
 
     async def load(self) -> None:
         """Read who was seen before; call once before links start."""
         for known in await self._store.load_devices():
-            self._devices[known.device] = _Tracked(known.device, known.approved, known.first_seen_at, known.revoked)
+            self._devices[known.device] = Tracked(known.device, known.approved, known.first_seen_at, known.revoked)
 
     def devices(self) -> tuple[DeviceView, ...]:
         """Return a snapshot of every device ever seen, by id."""
@@ -116,6 +95,15 @@ class Tracking:
     def device(self, device: DeviceId) -> DeviceView:
         """Return one snapshot. Raises: UnknownDevice."""
         return self._view(self._tracked(device))
+
+    def find(self, device: DeviceId) -> DeviceView | None:
+        """Return one snapshot; None when nobody knows the device (any more)."""
+        tracked = self._devices.get(device)
+        return None if tracked is None else self._view(tracked)
+
+    def running(self, device: DeviceId) -> int:
+        """Return how many requests are on the device now. Raises: UnknownDevice."""
+        return self._tracked(device).running
 
     def link_kind(self, device: DeviceId) -> LinkKind:
         """Return how the device was reached last; MQTT for one that was never seen."""
@@ -170,6 +158,7 @@ class Tracking:
     def began(self, device: DeviceId) -> None:
         """Count one more request on the device."""
         self._tracked(device).running += 1
+        self._changed(device)
 
     def ended(self, device: DeviceId) -> None:
         """Count one less; of a device that was forgotten meanwhile there is nothing to count."""
@@ -177,6 +166,7 @@ class Tracking:
         if tracked is not None:
             tracked.running -= 1
             tracked.used_at_s = self._clock()
+            self._changed(device)
 
     def inference_at_s(self, device: DeviceId) -> float | None:
         """Return when a request used the device's link last, on the monotonic clock; None when none did or nobody knows it."""
@@ -205,6 +195,7 @@ class Tracking:
             tasks.create_task(self.window.run(), name="tracking: join window")
             tasks.create_task(self._save_new(), name="tracking: save")
             tasks.create_task(self._ping_all(link, tasks), name="tracking: ping")
+            tasks.create_task(self._release_all(), name="tracking: damping")
 
     def _born(self, event: Born) -> None:
         tracked = self._devices.get(event.device) or self._joined(event.device)
@@ -220,20 +211,23 @@ class Tracking:
         if event.device not in self._pinged:
             self._pinged.add(event.device)
             heapq.heappush(self._ping_due, (self._clock(), event.device))
+        if came:
+            self._dampen(tracked)
+        self._changed(event.device)
         if came or changed:
             waits = "revoked" if tracked.revoked else "waits for approval"
             came_as = "online" if tracked.approved else f"online, {waits}"
             self._announce(tracked, came_as if came else "report")
 
-    def _joined(self, device: DeviceId) -> _Tracked | None:
+    def _joined(self, device: DeviceId) -> Tracked | None:
         if len(self._devices) >= self._options.max_devices and not self._made_room():
             limit = f"devices.max_devices is {self._options.max_devices}"
             self._notify(InputRefused("devices", "too_many", f"{device} is not let in: {limit}"))
             return None
-        tracked = self._devices[device] = _Tracked(device, approved=False, first_seen_at=self._wall_clock())
+        tracked = self._devices[device] = Tracked(device, approved=False, first_seen_at=self._wall_clock())
         return tracked
 
-    def _admit(self, tracked: _Tracked) -> None:
+    def _admit(self, tracked: Tracked) -> None:
         """Let a newcomer in where that goes by itself; who was taken out waits for the operator."""
         if tracked.revoked:
             tracked.note = tracked.note or "revoked"
@@ -253,12 +247,13 @@ class Tracking:
         self._drop(gone)
         return True
 
-    def _drop(self, gone: _Tracked) -> None:
+    def _drop(self, gone: Tracked) -> None:
         self._hold(gone, ())
         del self._devices[gone.id]
         self._estimates.forget_device(gone.id)
+        self._changed(gone.id)
 
-    def _hold(self, tracked: _Tracked, slots: Sequence[Slot]) -> None:
+    def _hold(self, tracked: Tracked, slots: Sequence[Slot]) -> None:
         """Keep the index of who runs what in step with the device's report."""
         for held in tracked.runs:
             self._holders[held].discard(tracked.id)
@@ -276,7 +271,35 @@ class Tracking:
         tracked.connected = False
         self._announce(tracked, "offline" if event.reason in {"", "offline"} else f"offline: {event.reason}")
 
-    def _announce(self, tracked: _Tracked, what: str) -> None:
+    def release(self) -> None:
+        """End what held devices off and is over."""
+        while self._held_off and self._held_off[0][0] <= self._clock():
+            _, device = heapq.heappop(self._held_off)
+            tracked = self._devices.get(device)
+            if tracked is not None and tracked.held_off and not tracked.damping.holds(self._clock()):
+                tracked.held_off = ""
+                self._announce(tracked, "no longer held off")
+
+    async def _release_all(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.release()
+
+    def _dampen(self, tracked: Tracked) -> None:
+        """Count a coming; hold the device off when it comes and goes too often."""
+        rules, before = self._options.damping, tracked.damping
+        tracked.damping = before.came(self._clock(), rules)
+        if tracked.damping.until_s > before.until_s:
+            tracked.held_off = tracked.damping.words(rules)
+            heapq.heappush(self._held_off, (tracked.damping.until_s, tracked.id))
+            self._announce(tracked, tracked.held_off)
+
+    def _changed(self, device: DeviceId) -> None:
+        for watcher in self._watchers:
+            watcher(device)
+
+    def _announce(self, tracked: Tracked, what: str) -> None:
+        self._changed(tracked.id)
         self._notify(DeviceChanged(tracked.id, tracked.online, what))
 
     async def _save_new(self) -> None:
@@ -340,13 +363,13 @@ class Tracking:
             tracked.silent = True
             self._announce(tracked, f"offline: no answer for {quiet_s:.0f} s")
 
-    def _tracked(self, device: DeviceId) -> _Tracked:
+    def _tracked(self, device: DeviceId) -> Tracked:
         found = self._devices.get(device)
         if found is None:
             raise UnknownDevice(f"no device {device!r} was ever seen here")
         return found
 
-    def _view(self, tracked: _Tracked) -> DeviceView:
+    def _view(self, tracked: Tracked) -> DeviceView:
         board = tracked.report.capabilities.board if tracked.report else ""
         return DeviceView(
             id=tracked.id,
@@ -360,4 +383,5 @@ class Tracking:
             running=tracked.running,
             note=tracked.note,
             revoked=tracked.revoked,
+            held_off=tracked.held_off,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gatewayd.core.errors import BadRequest
-from gatewayd.core.names import parse_device_id
+from gatewayd.core.names import DeviceId, parse_device_id
 from gatewayd.sim.client import ClientOptions
 from gatewayd.wire.device_credentials import MAX_BYTES, DeviceCredentials, decode_device_credentials
 from gatewayd.wire.topics import Topics
@@ -28,14 +28,23 @@ def given_credentials(args: argparse.Namespace) -> DeviceCredentials | None:
         raise BadRequest(f"--credentials {args.credentials}: {error}") from None
 
 
+def device_id(args: argparse.Namespace, given: DeviceCredentials | None) -> DeviceId:
+    """Return who the board is. Raises: BadRequest."""
+    device = args.id or (given.device if given else None)
+    if device is None:
+        raise BadRequest(
+            "--id: name the device, or give the file that `devices credentials new --save` wrote (--credentials)"
+        )
+    return parse_device_id(device)
+
+
 def client_options(args: argparse.Namespace, given: DeviceCredentials | None) -> ClientOptions:
     """Return where the broker is and who the board is there; an option counts more than the file. Raises: BadRequest."""
     host, port = _broker(args.broker, given)
-    device = args.id or (given.device if given else None)
     node = args.node or (given.topics.node if given else None)
-    if device is None or node is None:
+    if node is None:
         raise BadRequest(
-            "--id and --node: name them, or give the file that `devices credentials new --save` wrote (--credentials)"
+            "--node: must name the gateway, whose boards are below it on the broker; or give --credentials"
         )
     prefix = args.prefix or (given.topics.prefix if given else _PREFIX)
     username = args.username or (given.username if given else None) or None
@@ -43,7 +52,7 @@ def client_options(args: argparse.Namespace, given: DeviceCredentials | None) ->
     gateway = Topics(prefix, node).base
     tls = _tls(args.ca, given)
     return ClientOptions(
-        host, port, parse_device_id(device), gateway, args.mqtt_version, username, password or None, tls
+        host, port, device_id(args, given), gateway, args.mqtt_version, username, password or None, tls
     )
 
 

@@ -13,13 +13,16 @@ from pathlib import Path
 
 from gatewayd.core.device import EnergySource, Profile
 from gatewayd.core.errors import BadRequest, GatewayError
+from gatewayd.core.names import DeviceId
 from gatewayd.places import profiles_folder
-from gatewayd.sim.attach import client_options, given_credentials, trusted_texts
+from gatewayd.sim.attach import client_options, device_id, given_credentials, trusted_texts
 from gatewayd.sim.board import Room, Truth, capabilities_of, true_board
 from gatewayd.sim.client import ClientOptions
 from gatewayd.sim.device import SimDevice
 from gatewayd.sim.flash import FileCells, Flash, FlashFault, Layout, Power, Tear
 from gatewayd.sim.log import EventLog
+from gatewayd.sim.lwm2m_command import add_lwm2m_arguments, lwm2m_options
+from gatewayd.sim.lwm2m_device import Lwm2mDevice, Lwm2mOptions
 from gatewayd.sim.machine import Machine
 from gatewayd.sim.radio import LINKS
 from gatewayd.sim.runtime import BoardRuntime
@@ -41,10 +44,11 @@ _KEY = r"[0-9a-f]{64}"
 class _Parts:
     """What the arguments come to, checked."""
 
+    device: DeviceId
     profile: Profile
     room: Room
     sensors: tuple[ReplaySensor, ...]
-    client: ClientOptions
+    client: ClientOptions | Lwm2mOptions
     flash: Flash
     cells: FileCells
     keys: Mapping[bytes, bytes]
@@ -55,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id", help="the device's id")
     parser.add_argument("--board", required=True, help="a profile's name, e.g. nucleo-l4r5zi")
     parser.add_argument("--profiles", type=Path, default=profiles_folder(), help="directory of board profiles (*.yaml)")
-    parser.add_argument("--link", choices=sorted(LINKS), default="wifi")
+    parser.add_argument("--protocol", choices=("mqtt", "lwm2m"), default="mqtt", help="how it attaches to its gateway")
+    parser.add_argument("--link", choices=sorted(LINKS), default="wifi", help="its radio: delay and rate are simulated")
     parser.add_argument(
         "--credentials",
         type=Path,
@@ -68,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--username")
     parser.add_argument("--password-file", type=Path, help="a file whose first line is the password")
     parser.add_argument("--prefix", help="first topic level(s) (default: gatewayd)")
-    parser.add_argument("--node", help="the gateway's node name")
+    parser.add_argument("--node", help="the gateway's node name (with MQTT it must be given)")
     parser.add_argument(
         "--state", type=Path, required=True, help="directory that is the board's flash; made when missing"
     )
@@ -102,6 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tear", choices=[tear.value for tear in Tear], default="n/2", help="what it does of that page"
     )
     parser.add_argument("--mains", action="store_true", help="runs on mains, not on a battery")
+    add_lwm2m_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -116,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lived(parts: _Parts, args: argparse.Namespace) -> int:
-    log, code = EventLog(parts.client.device), 0
+    log, code = EventLog(parts.device), 0
     try:
         asyncio.run(_live(parts, args, log))
     except* (GatewayError, FlashFault, OSError) as group:
@@ -156,8 +162,8 @@ async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
         await runtime.close()
 
 
-def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog) -> SimDevice:
-    truth = true_board(parts.profile, LINKS[args.link], seed=args.seed, device=parts.client.device)
+def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog) -> SimDevice | Lwm2mDevice:
+    truth = true_board(parts.profile, LINKS[args.link], seed=args.seed, device=parts.device)
     capabilities = capabilities_of(
         parts.profile,
         parts.room,
@@ -171,6 +177,8 @@ def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log:
     agent = Agent(board, battery_percent=None if args.mains else round(args.battery * 100))
     log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", **_true_figures(truth))
     machine = Machine(parts.flash, args.state, runtime, parts.sensors, truth)
+    if isinstance(parts.client, Lwm2mOptions):
+        return Lwm2mDevice(agent, machine, radio=truth.link, options=parts.client, log=log)
     return SimDevice(agent, machine, truth=truth, options=parts.client, log=log)
 
 
@@ -196,8 +204,10 @@ def _checked(args: argparse.Namespace) -> _Parts:
     cells = FileCells(args.state, layout)
     flash = Flash(layout, cells, Power(args.cut_power_at, Tear(args.tear)))
     given = given_credentials(args)
+    device = device_id(args, given)
+    client = lwm2m_options(args, device) if args.protocol == "lwm2m" else client_options(args, given)
     keys = key_ring(trusted_keys(list(trusted_texts(args, given))))
-    return _Parts(profile, room, sensors, client_options(args, given), flash, cells, keys)
+    return _Parts(device, profile, room, sensors, client, flash, cells, keys)
 
 
 def _check_room(profile: Profile, room: Room, *, slots: int) -> None:
