@@ -45,6 +45,7 @@ SERVICE_DATA = Path("/var/lib/gatewayd")
 OPERATOR, ADMIN = "operator", "admin"
 TOKEN_BYTES = 32
 REPLY_PREFIXES = ("gatewayd-reply/", "reply/")
+_AS_ROOT = "Both daemons would run as root like this: run init as a user of their own, or with --systemd."
 _SHARED_FOLDER = 0o755
 _MAX_PORT = 65535
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -162,7 +163,7 @@ def planned(args: argparse.Namespace, *, stdin: TextIO, out: TextIO) -> Plan:
     ports = (args.http_port, args.mqtt_port, args.devices_port, args.clients_port)
     if len(set(ports)) < len(ports) or not all(1 <= port <= _MAX_PORT for port in (*ports, args.coap_port)):
         raise BadRequest(f"--…-port: different ones of 1..{_MAX_PORT}")
-    return Plan(folder, data_dir, node, host, getpass.getuser(), is_open, args.systemd, *ports, args.coap_port)
+    return Plan(folder, data_dir, node, host, _user(), is_open, args.systemd, *ports, args.coap_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +312,14 @@ def _addresses() -> list[str]:
         return []
 
 
+def _user() -> str:
+    """Return who runs this, and so is to run mosquitto; a container's user may have no name, and then no say in it either."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "mosquitto"
+
+
 def _as_node(hostname: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", hostname.lower()).strip("-_")[:63] or "gateway"
 
@@ -332,6 +341,7 @@ def next_steps(plan: Plan) -> list[str]:
         "    gatewayd devices credentials new door-1 --save door-1.json",
         "    gatewayd devices permit-join 120",
         f"MQTT by hand: user {OPERATOR}, password in {folder}/operator-password, {ports}.",
+        *([_AS_ROOT] if plan.user == "root" and not plan.is_service else []),
         f"Keep {folder}/ca.key to yourself: whoever has it can pose as this gateway.",
     ]
 
