@@ -114,7 +114,13 @@ def assemble(config: Config, means: Means) -> Core:
             config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), preflight.fit
         ),
     )
-    renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
+    renting = Renting(
+        pushes=pushes,
+        estimates=estimates,
+        clock=time.monotonic,
+        fitter=preflight.fit,
+        rules=config.placement.rules,
+    )
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     finder = OptionFinder(
         tracking=tracking,
