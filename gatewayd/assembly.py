@@ -114,13 +114,7 @@ def assemble(config: Config, means: Means) -> Core:
             config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), preflight.fit
         ),
     )
-    renting = Renting(
-        pushes=pushes,
-        estimates=estimates,
-        clock=time.monotonic,
-        fitter=preflight.fit,
-        rules=config.placement.rules,
-    )
+    renting = _renting(config, pushes, estimates, preflight)
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     finder = OptionFinder(
         tracking=tracking,
@@ -161,6 +155,16 @@ def assemble(config: Config, means: Means) -> Core:
         _streams(config, orders),
     )
     return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
+
+
+def _renting(config: Config, pushes: Pushes, estimates: Estimates, preflight: Preflight) -> Renting:
+    return Renting(
+        pushes=pushes,
+        estimates=estimates,
+        clock=time.monotonic,
+        fitter=preflight.fit,
+        rules=config.placement.rules,
+    )
 
 
 def _catalog(config: Config, means: Means) -> Catalog:
