@@ -33,7 +33,7 @@ PLUGINS := build/plugins-venv/.stamp
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 18
 
 .PHONY: demo
 demo: $(DEMO) ## the main job on three simulated boards, in the terminal (DEMO_ARGS=--stay keeps it running)
@@ -71,6 +71,10 @@ bench-preflight: $(DEV) $(BENCH_MODELS) ## does pre-flight tell the truth? (GATE
 .PHONY: fuzz-models
 fuzz-models: $(DEV) ## 10,000 broken and insane model files through admission (BENCH_ARGS='--count N --seed N')
 	$(BIN)/python -m bench.fuzz_models $(BENCH_ARGS)
+
+.PHONY: fuzz-lwm2m
+fuzz-lwm2m: $(DEV) ## 20,000 malformed LwM2M messages through every reader (BENCH_ARGS='--count N --seed N')
+	$(BIN)/python -m bench.fuzz_lwm2m $(BENCH_ARGS)
 
 .PHONY: bench-worker
 bench-worker: $(DEV) ## what a worker process costs beside a bare ping-pong and a call without one

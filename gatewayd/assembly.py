@@ -12,6 +12,7 @@ from typing import assert_never
 from gatewayd import __version__
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import Artifacts
+from gatewayd.adapters.checkpoint_file import CheckpointFile
 from gatewayd.adapters.decision_file import DecisionFile
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
@@ -27,6 +28,7 @@ from gatewayd.daemon_registry import RegistryParts, registry_parts
 from gatewayd.parts import engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.candidates import Candidates
 from gatewayd.services.catalog import Catalog, CatalogPorts
+from gatewayd.services.checkpoints import Checkpoints
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
@@ -57,6 +59,7 @@ class Core:
     services: Services
     registry: RegistryParts
     orders: StandingOrders
+    checkpoints: Checkpoints
 
     async def load(self) -> None:
         """Read what was there before; once, before anything arrives."""
@@ -66,6 +69,7 @@ class Core:
         await self.pushes.load()
         await self.orders.load()
         await self.registry.collecting.load()
+        await self.checkpoints.load()
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
@@ -154,7 +158,8 @@ def assemble(config: Config, means: Means) -> Core:
         registry.building,
         _streams(config, orders),
     )
-    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
+    checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
+    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, checkpoints)
 
 
 def _renting(config: Config, pushes: Pushes, estimates: Estimates, preflight: Preflight) -> Renting:

@@ -162,6 +162,7 @@ class _Daemon:
                 "pushes": self.core.pushes.run(),
                 "standing orders": self.core.orders.run(),
                 "watchdog": _watchdog(),
+                "checkpoints": self.core.checkpoints.run(),
                 "preloading": self.core.catalog.preload_stable(self.config.node_runtime.max_loaded),
                 **self.core.registry.loops(),
             }
@@ -169,8 +170,9 @@ class _Daemon:
                 loops["accelerators"] = self.watch.run()
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
-            if self.log is not None:
-                loops["decision log"] = self.log.run()
+            if (log := self.log) is not None:
+                self.events.metrics.track("gatewayd_decisions_left_out", "Not logged.", lambda: log.left_out)
+                loops["decision log"] = log.run()
             if self.lwm2m is not None:
                 loops["lwm2m"] = self.lwm2m.link.run()
             if self.broker is not None:
@@ -183,6 +185,7 @@ class _Daemon:
             systemd.notify("STOPPING=1")
             logger.info("stopping")
             await self._drain(edge)
+            await self.core.checkpoints.save()
             if self.log is not None:
                 await self.log.flush()
             for task in running:

@@ -1,7 +1,7 @@
 """What things cost, learned from what was measured: compute per (place, artifact) and the link of each device.
 
-Starts from profile priors, so that a first decision is possible; every served request sharpens it. Memory only: it is
-relearned within a few requests after a restart.
+Starts from profile priors, so that a first decision is possible; every served request sharpens it. What was learned survives
+a restart in a checkpoint (`gatewayd.services.checkpoints`).
 """
 
 from collections import OrderedDict
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gatewayd.core.device import Capabilities, LinkKind, Profile
 from gatewayd.core.estimate import Estimate, LinkEstimate, default_link
+from gatewayd.core.learned import Learned
 from gatewayd.core.model import Place, Variant
 from gatewayd.core.names import DeviceId, Digest
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
@@ -46,6 +47,24 @@ class Estimates:
     def watch(self, watcher: Callable[[DeviceId], None]) -> None:
         """Have `watcher` called after every change of what is believed of a device; it must return at once."""
         self._watchers.append(watcher)
+
+    def learned(self) -> Learned:
+        """Return everything that was learned, for a checkpoint."""
+        return Learned(
+            tuple((device, digest, pair.compute, pair.energy) for (device, digest), pair in self._pairs.items()),
+            tuple(self._node.items()),
+            tuple(self._links.items()),
+            tuple((device, sensor, energy) for (device, sensor), energy in self._samples.items()),
+        )
+
+    def recall(self, learned: Learned) -> None:
+        """Take over what was learned before a restart, as far as there is room; once, before anything is measured."""
+        recalled = learned.recalled()
+        for device, digest, compute, energy in recalled.pairs[-MAX_PAIRS:]:
+            self._pairs[device, digest] = DevicePair(compute, energy)
+        self._node.update(recalled.node)
+        self._links.update(recalled.links)
+        self._samples.update(((device, sensor), energy) for device, sensor, energy in recalled.samples)
 
     def _changed(self, device: DeviceId) -> None:
         for watcher in self._watchers:

@@ -231,6 +231,7 @@ class Tracking:
         gone = next((each for each in strangers if not each.connected), strangers[0])
         self._hold(gone, ())
         del self._devices[gone.id]
+        self._estimates.forget_device(gone.id)
         self._changed(gone.id)
         return True
 
