@@ -1,7 +1,7 @@
 """How near the optimum does placement come? At least 200 seeded scenarios against a clairvoyant and five other policies.
 
-The optimum is `gatewayd.simulate.optimum`: exact dynamic programming for pushes that take no time, a proven lower bound for
-real ones. Everything was tuned on other seeds (`--tune`); the seed of the figures was not looked at meanwhile.
+The optimum is `gatewayd.simulate.optimum`, exact here (each device is asked for one model), but for queues, which are empty in
+it. Everything was tuned on other seeds (`--tune`); the seed of the figures was not looked at meanwhile.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from gatewayd.simulate.optimum import optimum
 from gatewayd.simulate.policy import Policy
 from gatewayd.simulate.world import World
 
-TEST_SEED, TUNING_SEED = 8, 1_000_003
+TEST_SEED, TUNING_SEED = 20_011, 1_000_003
 OURS = "gatewayd"
 # Policies that decide while requests come. Node-only and device-only are no deciders: "best static" takes the better one.
 ONLINE = ("threshold", "regression", "break-even")
@@ -103,7 +103,7 @@ def fill(report: Report, outcomes: Sequence[Outcome]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=240)
+    parser.add_argument("--count", type=int, default=216)
     parser.add_argument("--tune", action="store_true", help="other seeds: for trying things out")
     parser.add_argument(
         "--worst", type=int, default=0, help="show so many of the scenarios farthest from the best online"
