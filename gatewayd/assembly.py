@@ -4,7 +4,7 @@ import itertools
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
@@ -118,18 +118,12 @@ def assemble(config: Config, means: Means) -> Core:
             config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), preflight.fit
         ),
     )
-    renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
+    standing: list[StandingOrders] = []
+    renting = _renting(pushes, preflight, standing)
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
-    finder = OptionFinder(
-        tracking=tracking,
-        estimates=estimates,
-        runtime=means.workers,
-        classes=config.requests.settings,
-        candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
-    )
     inference = Inference(
         catalog=catalog,
-        finder=finder,
+        finder=_finder(config, means, tracking=tracking, estimates=estimates, preflight=preflight),
         runner=Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates),
         decisions=decisions,
         notify=means.notify,
@@ -141,6 +135,7 @@ def assemble(config: Config, means: Means) -> Core:
     )
     requests = _requests(config)
     orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
+    standing.append(orders)
     services = Services(
         inference,
         catalog,
@@ -160,6 +155,28 @@ def assemble(config: Config, means: Means) -> Core:
     )
     checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
     return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, checkpoints)
+
+
+def _finder(
+    config: Config, means: Means, *, tracking: Tracking, estimates: Estimates, preflight: Preflight
+) -> OptionFinder:
+    return OptionFinder(
+        tracking=tracking,
+        estimates=estimates,
+        runtime=means.workers,
+        classes=config.requests.settings,
+        candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
+    )
+
+
+def _renting(pushes: Pushes, preflight: Preflight, standing: Sequence[StandingOrders]) -> Renting:
+    return Renting(
+        pushes=pushes,
+        clock=time.monotonic,
+        wall_clock=time.time,
+        fitter=preflight.fit,
+        orders=lambda: [order for each in standing for order, _ in each.orders()],
+    )
 
 
 def _catalog(config: Config, means: Means) -> Catalog:
