@@ -121,7 +121,9 @@ def main() -> None:
         print(f"{each.case.scenario.name}; {each.case.ratio:g} {each.case.drift}: {figures}")
     report = Report("placement-tuning" if given.tune else "placement")
     fill(report, outcomes)
-    report.add("seconds", time.perf_counter() - start_s, ("<=", 600))
+    # On one core, whoever else works on it.
+    report.add("processor_seconds", time.process_time(), ("<=", 600))
+    report.add("seconds", time.perf_counter() - start_s)
     report.finish()
 
 

@@ -4,7 +4,7 @@ import itertools
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
@@ -118,8 +118,7 @@ def assemble(config: Config, means: Means) -> Core:
             config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), preflight.fit
         ),
     )
-    standing: list[StandingOrders] = []
-    renting = _renting(pushes, preflight, standing)
+    renting = _renting(config, pushes, estimates, preflight)
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     inference = Inference(
         catalog=catalog,
@@ -135,7 +134,6 @@ def assemble(config: Config, means: Means) -> Core:
     )
     requests = _requests(config)
     orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
-    standing.append(orders)
     services = Services(
         inference,
         catalog,
@@ -169,13 +167,13 @@ def _finder(
     )
 
 
-def _renting(pushes: Pushes, preflight: Preflight, standing: Sequence[StandingOrders]) -> Renting:
+def _renting(config: Config, pushes: Pushes, estimates: Estimates, preflight: Preflight) -> Renting:
     return Renting(
         pushes=pushes,
+        estimates=estimates,
         clock=time.monotonic,
-        wall_clock=time.time,
         fitter=preflight.fit,
-        orders=lambda: [order for each in standing for order, _ in each.orders()],
+        rules=config.placement.rules,
     )
 
 

@@ -14,21 +14,16 @@ from gatewayd.core.learned import Learned
 from gatewayd.core.model import Place, Variant
 from gatewayd.core.names import DeviceId, Digest
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
+from gatewayd.core.priors import compute_prior, energy_prior
 
 # Bounds the memory at about 0.5 KB a pair; the least recently used pair falls back to its prior.
 MAX_PAIRS = 20_000
-
-# A Cortex-M without a profile: int8 multiply-accumulates per clock cycle and nJ per MAC.
-# Source: median of the CMSIS-NN boards in MLPerf Tiny v1.0-v1.3 (KWS, 2.66 M MACs).
-MACS_PER_CYCLE = 0.5
-ENERGY_NJ_PER_MAC = 0.4
 
 # An exchange this small says more about the round trip than about goodput: it fits one frame of every link we know.
 SMALL_BYTES = 64
 
 # What an untried variant costs on the node when admission could not measure it.
 _NODE_PRIOR_S = 0.002
-_MIN_COMPUTE_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +143,5 @@ class Estimates:
 
 
 def _device_prior(macs: int, *, capabilities: Capabilities, profile: Profile | None) -> DevicePair:
-    if profile is not None:
-        compute_s = macs / profile.macs_per_s + profile.invoke_s
-        energy_uj = macs * profile.energy_nj_per_mac / 1000
-    else:
-        compute_s = macs / (capabilities.clock_mhz * 1e6 * MACS_PER_CYCLE)
-        energy_uj = macs * ENERGY_NJ_PER_MAC / 1000
-    return DevicePair(Estimate.prior(max(compute_s, _MIN_COMPUTE_S)), Estimate.prior(energy_uj))
+    compute = compute_prior(macs, clock_mhz=capabilities.clock_mhz, profile=profile)
+    return DevicePair(compute, energy_prior(macs, profile=profile))

@@ -1,13 +1,14 @@
 import asyncio
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 from gatewayd.core.device import Slot, SlotState
-from gatewayd.core.names import ModelName, parse_model_ref
+from gatewayd.core.names import Digest, ModelName
 from gatewayd.core.push import PushState
-from gatewayd.core.request import NODE, SensorRef
-from gatewayd.core.standing import StandingOrder
+from gatewayd.core.request import NODE, Repeats
 from gatewayd.services.renting import Renting
-from tests.services.world import EMPTY, World, running, world
+from tests.services.world import World, running, world
 
 MODEL_BYTES = bytes(range(256)) * 10
 
@@ -28,7 +29,7 @@ async def test_the_model_is_pushed_once_the_saving_missed_would_have_paid(tmp_pa
     async with world(tmp_path) as w:
         await w.add(MODEL_BYTES)
         await w.join()
-        renting = Renting(pushes=w.pushes, clock=w.clock)
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
         async with running(w.pushes), asyncio.TaskGroup() as tasks:
             loop = tasks.create_task(renting.run(), name="renting")
             served_by_node = await _serve(w, renting, times=500)
@@ -42,7 +43,7 @@ async def test_pinned_requests_teach_nothing(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         version = await w.add(MODEL_BYTES)
         await w.join()
-        renting = Renting(pushes=w.pushes, clock=w.clock)
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
         await w.inference.infer(w.request(source=True, pin=NODE))
         renting.served(w.served[0])
         assert renting.balance(w.device.id, version).requests == 0
@@ -56,7 +57,7 @@ async def test_a_device_that_refuses_is_not_asked_at_every_request(tmp_path: Pat
         await w.add(MODEL_BYTES)
         await w.join()
         w.device.rejects = "busy"
-        renting = Renting(pushes=w.pushes, clock=w.clock)
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
         async with running(w.pushes), asyncio.TaskGroup() as tasks:
             loop = tasks.create_task(renting.run(), name="renting")
             assert await _serve(w, renting, times=300) == 300
@@ -64,29 +65,60 @@ async def test_a_device_that_refuses_is_not_asked_at_every_request(tmp_path: Pat
         assert len(await w.pushes.recent(100)) == 1
 
 
-async def test_a_standing_order_decides_at_its_first_answer(tmp_path: Path) -> None:
+async def test_a_push_that_failed_makes_the_next_one_dearer(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        w.device.rejects = "busy"
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        async with running(w.pushes), asyncio.TaskGroup() as tasks:
+            loop = tasks.create_task(renting.run(), name="renting")
+            await _serve(w, renting, times=300)
+            loop.cancel()
+        assert renting.balance(w.device.id, version).failures >= 1
+
+
+async def test_the_rate_of_a_standing_order_is_known(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        async with running(w.pushes), asyncio.TaskGroup() as tasks:
+            loop = tasks.create_task(renting.run(), name="renting")
+            request = replace(w.request(source=True), repeats=Repeats(2.0, inf))
+            await w.inference.infer(request)
+            rent = renting.served(w.served[0])
+            assert rent is not None
+            assert rent.state == "a push pays: it is asked for"
+            assert renting.balance(w.device.id, version).ordered_until_s == inf
+            assert await _serve(w, renting, times=500) < 500
+            loop.cancel()
+
+
+async def test_a_device_that_is_full_is_told_of(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.add(MODEL_BYTES)
+        other = Slot(0, SlotState.ACTIVE, ModelName("other"), 1, Digest("0" * 64))
+        w.device.slots = (other, Slot(1, SlotState.EMPTY))
         await w.join()
-        order = StandingOrder(
-            "o", parse_model_ref("kws"), SensorRef(w.device.id, "mic"), 0.1, 1.0, None, who="test", started_at=1.7e9
-        )
-        renting = Renting(pushes=w.pushes, clock=w.clock, wall_clock=lambda: 1.7e9, orders=lambda: [order])
-        await w.inference.infer(w.request(source=True))
-        rent = renting.served(w.served[0])
-        assert rent is not None
-        assert (rent.state, rent.requests) == ("a push pays: it is asked for", 1)
-        await w.inference.infer(w.request(source=True))
-        again = renting.served(w.served[1])
-        assert again is not None
-        assert again.state == "a push pays: it is on its way"
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        states = []
+        for _ in range(300):
+            w.served.clear()
+            await w.inference.infer(w.request(source=True))
+            rent = renting.served(w.served[0])
+            assert rent is not None
+            states.append(rent.state)
+        assert states[0] == "the rent paid is below the price of a push"
+        assert any(state.startswith("a push would pay, but no device can be told to drop") for state in states)
+        assert not await w.pushes.recent(10)
 
 
 async def test_a_flapping_device_is_not_pushed_to(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.add(MODEL_BYTES)
         await w.join()
-        renting = Renting(pushes=w.pushes, clock=w.clock)
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
         for _ in range(5):
             w.device.leave()
             w.device.birth()
@@ -98,24 +130,6 @@ async def test_a_flapping_device_is_not_pushed_to(tmp_path: Path) -> None:
             assert rent is not None
             states.add(rent.state)
         assert states == {
-            "too little yet for a push",
+            "the rent paid is below the price of a push",
             "a push would pay, but the device came and went 5 times within 120 s: held off for 60 s",
         }
-
-
-async def test_a_full_device_keeps_what_it_has(tmp_path: Path) -> None:
-    async with world(tmp_path) as w:
-        version = await w.add(MODEL_BYTES)
-        w.device.slots = (Slot(0, SlotState.ACTIVE, ModelName("other"), 1, version.variants[0].digest), *EMPTY[1:])
-        await w.join()
-        renting = Renting(pushes=w.pushes, clock=w.clock)
-        rents = []
-        for _ in range(200):
-            w.served.clear()
-            w.clock.now_s += 10
-            await w.inference.infer(w.request(source=True))
-            rents.append(renting.served(w.served[0]))
-        said = {rent.state for rent in rents if rent is not None}
-        assert "too little yet for a push" in said
-        assert len(said) > 1
-        assert not any("asked for" in state for state in said)
