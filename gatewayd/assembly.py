@@ -120,16 +120,9 @@ def assemble(config: Config, means: Means) -> Core:
     )
     renting = _renting(config, pushes, estimates, preflight)
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
-    finder = OptionFinder(
-        tracking=tracking,
-        estimates=estimates,
-        runtime=means.workers,
-        classes=config.requests.settings,
-        candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
-    )
     inference = Inference(
         catalog=catalog,
-        finder=finder,
+        finder=_finder(config, means, tracking=tracking, estimates=estimates, preflight=preflight),
         runner=Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates),
         decisions=decisions,
         notify=means.notify,
@@ -160,6 +153,18 @@ def assemble(config: Config, means: Means) -> Core:
     )
     checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
     return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, checkpoints)
+
+
+def _finder(
+    config: Config, means: Means, *, tracking: Tracking, estimates: Estimates, preflight: Preflight
+) -> OptionFinder:
+    return OptionFinder(
+        tracking=tracking,
+        estimates=estimates,
+        runtime=means.workers,
+        classes=config.requests.settings,
+        candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
+    )
 
 
 def _renting(config: Config, pushes: Pushes, estimates: Estimates, preflight: Preflight) -> Renting:
