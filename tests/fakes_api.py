@@ -26,6 +26,7 @@ from gatewayd.services.preflight import Check
 from gatewayd.services.uploads import Uploads
 from tests.api_values import COSTS, DECISION, DEVICE, KWS, PUSH, VERSION
 from tests.fake_orders import FakeOrders, refuse_plus
+from tests.fakes_opinions import FakeOpinions
 
 
 @dataclass
@@ -357,6 +358,7 @@ class World:
     fetching: FakeFetching = field(default_factory=FakeFetching)
     building: FakeBuilding = field(default_factory=FakeBuilding)
     orders: FakeOrders = field(default_factory=FakeOrders)
+    opinions: FakeOpinions = field(default_factory=FakeOpinions)
     connected: bool = True
     ids: int = 0
 
@@ -383,6 +385,7 @@ class World:
             uploads=self.uploads,
             fetching=self.fetching,
             building=self.building,
+            opinions=self.opinions,
             streams=Streams(
                 self.orders, lambda: 1_700_000_000.0, refuse_plus, lambda order: f"gatewayd/edge-1/stream/{order}"
             ),
