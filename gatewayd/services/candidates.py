@@ -189,6 +189,8 @@ class Candidates:
             return "waits for approval"
         if not view.online:
             return "offline"
+        if not report.capabilities.runs_on_request:
+            return "runs no model on request"
         if source is not None and (why := mismatch(version, source.sensor)):
             return why
         if held is not None:
