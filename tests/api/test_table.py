@@ -36,7 +36,7 @@ def test_the_table() -> None:
     assert all(VERBS[name].name == name and VERBS[name].summary for name in VERBS)
     assert {name for name, verb in VERBS.items() if verb.is_read} == {
         "devices.list", "keys.export", "keys.list", "models.fit", "models.history", "models.list", "models.show",
-        "models.when", "pushes.history", "pushes.list", "pushes.watch", "status", "stream.list", "why",
+        "models.when", "opinions.list", "pushes.history", "pushes.list", "pushes.watch", "status", "stream.list", "why",
     }  # fmt: skip
 
 
