@@ -16,6 +16,7 @@ from gatewayd.adapters.checkpoint_file import CheckpointFile
 from gatewayd.adapters.decision_file import DecisionFile
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
+from gatewayd.adapters.opinion_file import OpinionFile
 from gatewayd.adapters.reference_runs import EngineRuns
 from gatewayd.adapters.store import Store
 from gatewayd.adapters.workers import Workers
@@ -34,6 +35,7 @@ from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
 from gatewayd.services.loading import Loading
+from gatewayd.services.opinions import Opinions
 from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink, Notify
 from gatewayd.services.preflight import Preflight
@@ -61,6 +63,7 @@ class Core:
     registry: RegistryParts
     orders: StandingOrders
     checkpoints: Checkpoints
+    opinions: Opinions
 
     async def load(self) -> None:
         """Read what was there before; once, before anything arrives."""
@@ -71,6 +74,7 @@ class Core:
         await self.orders.load()
         await self.registry.collecting.load()
         await self.checkpoints.load()
+        await self.opinions.load()
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
@@ -121,14 +125,17 @@ def assemble(config: Config, means: Means) -> Core:
     )
     renting = _renting(config, pushes, estimates, preflight)
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
+    runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
+    opinions = _opinions(config, means, catalog, runner, estimates)
     inference = Inference(
         catalog=catalog,
         finder=_finder(config, means, tracking=tracking, estimates=estimates, preflight=preflight),
-        runner=Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates),
+        runner=runner,
         decisions=decisions,
         notify=means.notify,
         clock=time.monotonic,
         on_served=renting.served,
+        opinions=opinions,
     )
     registry = registry_parts(
         config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
@@ -151,9 +158,12 @@ def assemble(config: Config, means: Means) -> Core:
         registry.fetching,
         registry.building,
         _streams(config, orders),
+        opinions,
     )
     checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
-    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, checkpoints)
+    return Core(
+        catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, checkpoints, opinions
+    )
 
 
 def _finder(
@@ -166,6 +176,11 @@ def _finder(
         classes=config.requests.settings,
         candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
     )
+
+
+def _opinions(config: Config, means: Means, catalog: Catalog, runner: Runner, estimates: Estimates) -> Opinions:
+    store = OpinionFile(config.node.data_dir / "second-opinions.json")
+    return Opinions(catalog=catalog, runner=runner, runtime=means.workers, estimates=estimates, store=store)
 
 
 def _renting(config: Config, pushes: Pushes, estimates: Estimates, preflight: Preflight) -> Renting:

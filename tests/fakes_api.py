@@ -29,6 +29,7 @@ from tests.api_values import COSTS, DECISION, DEVICE, KWS, PUSH, VERSION
 from tests.fake_keys import FakeKeys
 from tests.fake_notes import noted
 from tests.fake_orders import FakeOrders, refuse_plus
+from tests.fakes_opinions import FakeOpinions
 
 
 @dataclass
@@ -359,6 +360,7 @@ class World:
     fetching: FakeFetching = field(default_factory=FakeFetching)
     building: FakeBuilding = field(default_factory=FakeBuilding)
     orders: FakeOrders = field(default_factory=FakeOrders)
+    opinions: FakeOpinions = field(default_factory=FakeOpinions)
     connected: bool = True
     ids: int = 0
 
@@ -385,6 +387,7 @@ class World:
             uploads=self.uploads,
             fetching=self.fetching,
             building=self.building,
+            opinions=self.opinions,
             streams=Streams(
                 self.orders, lambda: 1_700_000_000.0, refuse_plus, lambda order: f"gatewayd/edge-1/stream/{order}"
             ),

@@ -23,6 +23,7 @@ from gatewayd.core.names import (
     RequestId,
     parse_model_ref,
 )
+from gatewayd.core.opinion import SecondOpinion
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.retry import Desire, Terms
@@ -216,6 +217,19 @@ class PreflightService(Protocol):
         """Hold a version against one device, or all. Raises: UnknownModel, UnknownDevice."""
 
 
+class OpinionsService(Protocol):
+    """Second opinions."""
+
+    def all(self) -> Sequence[SecondOpinion]:
+        """Return every second opinion that is set."""
+
+    async def set(self, opinion: SecondOpinion) -> None:
+        """Have a bigger model asked. Raises: UnknownModel, BadRequest, Conflict."""
+
+    async def unset(self, model: ModelName) -> None:
+        """Ask nobody any more. Raises: NotFound."""
+
+
 class DecisionsService(Protocol):
     """The latest placements."""
 
@@ -352,3 +366,4 @@ class Services:
     fetching: FetchingService
     building: BuildingService
     streams: Streams
+    opinions: OpinionsService

@@ -15,6 +15,7 @@ from gatewayd.api import (
     loading,
     models,
     node,
+    opinions,
     pushes,
     registry,
     sources,
@@ -42,6 +43,7 @@ VERBS: Mapping[str, AnyVerb] = {
         *pushes.VERBS,
         *inference.VERBS,
         *streams.VERBS,
+        *opinions.VERBS,
         *keys.VERBS,
         *node.VERBS,
     )
