@@ -154,8 +154,12 @@ test-triton: $(DEV) build/tritonclient-venv/.stamp ## an unmodified tritonclient
 	$(BIN)/python -m pytest -ra tests/edges/test_http_triton.py
 
 .PHONY: bench-placement
-bench-placement: $(DEV) ## how near the optimum placement comes: 240 seeded scenarios against a clairvoyant and five policies (under 10 minutes)
+bench-placement: $(DEV) ## how near the optimum placement comes: 216 seeded scenarios against a clairvoyant and five policies (under 10 minutes)
 	$(BIN)/python -m bench.placement $(BENCH_ARGS)
+
+.PHONY: bench-cascade
+bench-cascade: $(DEV) ## second opinions on real recordings: what a cascade saves against the big model on the device
+	$(BIN)/python -m bench.cascade $(BENCH_ARGS)
 
 .PHONY: docs
 docs: $(DEV) ## write docs/asyncapi.yaml anew from the verb table
