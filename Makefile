@@ -115,6 +115,10 @@ prove-registry: $(DEV) ## power cuts over admission, alias moves and garbage col
 bench-node: $(DEV) $(BENCH_PEERS) ## the node over HTTP beside bare aiohttp, MLServer and KServe (models: GATEWAYD_BENCH_MODELS=FOLDER)
 	$(BIN)/python -m bench.node $(BENCH_ARGS)
 
+.PHONY: bench-lwm2m
+bench-lwm2m: $(DEV) ## the daemon with 1,000 LwM2M devices: its loop, its memory, 1,000 updates a second (BENCH_ARGS='--seconds 8')
+	$(BIN)/python -m bench.lwm2m $(BENCH_ARGS)
+
 .PHONY: fuzz-http
 fuzz-http: $(DEV) build/fuzz-http-venv/.stamp ## schemathesis against the OpenAPI description of a running daemon (FUZZ_ARGS=...)
 	$(BIN)/python -m bench.fuzz_http $(FUZZ_ARGS)
