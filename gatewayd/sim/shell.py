@@ -21,6 +21,7 @@ from gatewayd.wire.agent_terms import (
     Event,
     HashSlot,
     Ignored,
+    InflateSlot,
     Publish,
     ReadSensor,
     RunModel,
@@ -30,7 +31,7 @@ from gatewayd.wire.agent_terms import (
 
 MAX_INBOX = 64
 """Messages that wait for the agent. Past it a message is lost, as in a device's receive ring."""
-_LONG = (HashSlot, RunSelfTest, RunModel, ReadSensor)
+_LONG = (HashSlot, InflateSlot, RunSelfTest, RunModel, ReadSensor)
 """Commands that take their time: whoever waits for an event to be taken does not wait for these."""
 
 
