@@ -59,6 +59,10 @@ class DevicePushes:
         driver.tell(terms.Offered())
         attachment.around.spawn(self._drive(driver), f"lwm2m push {offer.push} to {attachment.device}")
 
+    def is_on(self, device: DeviceId) -> bool:
+        """Return whether a push to the device is under way."""
+        return device in self._drivers
+
     def chunk(self, device: DeviceId, push: PushId, offset: int, content: bytes) -> None:
         """Take the bytes that the driver asked for."""
         driver = self._of(device, push)

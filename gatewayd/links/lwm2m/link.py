@@ -215,10 +215,17 @@ class Lwm2mDeviceLink:
         return self._clock() - asked_s
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
-        """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is."""
+        """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is.
+
+        Raises: DeviceUnreachable when it sleeps: the push ends, its wish stays, and is met when the device wakes.
+        """
         attachment = self._attached.get(device)
-        if attachment is not None:
-            self._pushes.offer(attachment, offer)
+        if attachment is None:
+            return
+        if not attachment.line.listens and not self._pushes.is_on(device):
+            attachment.sleeps()
+            raise DeviceUnreachable(f"device {device} sleeps: it is pushed to when it wakes")
+        self._pushes.offer(attachment, offer)
 
     def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
         """See `services.ports.DeviceLink`."""
@@ -250,10 +257,17 @@ class Lwm2mDeviceLink:
 
     def _attach(self, device: Registered) -> Attachment:
         line = Line(device.device, self._exchange, self._clock, self._options.line, self._spawn)
+        line.slept = lambda: self._slept(device.device)
         root = tuple(each for each in device.registration.root.split("/") if each)
         operations = Operations(line, STANDARD, negotiation_of(device.registration), root)
         attachment = self._attached[device.device] = Attachment(device, line, operations, self._around)
         return attachment
+
+    def _slept(self, device: DeviceId) -> None:
+        """A device fell asleep in mid-question; a push that is under way goes on when it wakes."""
+        attachment = self._attached.get(device)
+        if attachment is not None and self._pushes.is_on(device):
+            attachment.sleeps()
 
     def _follow(self, attachment: Attachment) -> None:
         """Have the line do as the registration says now."""

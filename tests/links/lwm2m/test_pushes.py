@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 from aiocoap.numbers import codes  # type: ignore[import-untyped]  # aiocoap ships no types
 
-from gatewayd.core.device import Born, Lwm2mTraits, Packaging, PushPhase, Slot, SlotState
+from gatewayd.core.device import Born, Lost, Lwm2mTraits, Packaging, PushPhase, Slot, SlotState
+from gatewayd.core.errors import DeviceTimeout, DeviceUnreachable
 from gatewayd.core.names import DeviceId
+from gatewayd.links.lwm2m.line import LineLimits
 from gatewayd.links.lwm2m.link import LinkOptions
 from tests.lwm2m_client import ScriptedDevice, scripted_device
 from tests.lwm2m_pushing import CONTENT, SIGNED, STRANGER_LINKS, Engine, SoftwareClient, offer, profile
@@ -98,7 +100,7 @@ async def test_a_fetch_goes_on_from_any_block_and_for_nobody_else() -> None:
         server.link.send_offer(DEVICE, engine.offer)
         await device.until(lambda: bool(client.uris))
         assert await _fetch(device, client.uris[0], exponent=6, first=11) == CONTENT[11 * 1024 :]
-        guessed = client.uris[0][:-1] + "-"
+        guessed = client.uris[0] + "A"
         async with scripted_device(device.gateway) as other:
             assert (await other.ask(codes.GET, tuple(guessed.split("/")[3:]))).code == codes.NOT_FOUND
             path = tuple(client.uris[0].split("/")[3:])
@@ -164,6 +166,25 @@ async def test_what_was_given_is_known_after_a_restart() -> None:
             engine = Engine(again, DEVICE, offer(push=2))
             assert await engine.push() is A
             assert engine.wants == []
+
+
+async def test_a_sleeping_device_is_pushed_to_when_it_wakes() -> None:
+    options = LinkOptions(profiles=(profile(TRAITS),), line=LineLimits(awake_s=0.2, ack_first_s=0.1))
+    async with running_server(options) as server, scripted_device(server.address) as device:
+        client = SoftwareClient(device)
+        await device.register(DEVICE, STRANGER_LINKS, query=("lwm2m=1.0", "lt=300", "b=UQ"))
+        await server.born()
+        device.is_deaf = True
+        with pytest.raises(DeviceTimeout):
+            await server.link.read_sensor(DEVICE, sensor=0, timeout_s=0.6)
+        with pytest.raises(DeviceUnreachable, match="pushed to when it wakes"):
+            server.link.send_offer(DEVICE, offer())
+        assert isinstance(server.events[-1], Lost)
+        device.is_deaf = False
+        await device.update()
+        await server.born(2)
+        assert await Engine(server, DEVICE, offer()).push() is A
+        assert client.packages == {0: CONTENT}
 
 
 async def test_a_cancelled_push_sends_no_more() -> None:
