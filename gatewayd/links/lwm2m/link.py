@@ -24,7 +24,7 @@ from gatewayd.links.lwm2m.interface import Bucket, Interface
 from gatewayd.links.lwm2m.line import Line, LineLimits
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.registrations import Access, Came, Registered, Registrations
-from gatewayd.links.lwm2m.slot_terms import Way
+from gatewayd.links.lwm2m.slot_terms import Patience, Way
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.registration import parse_registration
@@ -59,7 +59,8 @@ class Rows(Protocol):
 class LinkOptions:
     """`most`: devices at one time. `newcomers_per_s` and `newcomers_burst` bound registrations of new ones.
 
-    `profiles`: what is known of devices without our objects. `ways`: how packages get to devices with them, the first one first.
+    `profiles`: what is known of devices without our objects. `ways`: how packages get to devices with them, the first one
+    first. `patience`: how long each wait of a push may take on a device.
     """
 
     most: int = 1000
@@ -69,6 +70,7 @@ class LinkOptions:
     access: Access = field(default_factory=Access)
     profiles: tuple[Profile, ...] = ()
     ways: tuple[Way, ...] = WAYS
+    patience: Patience = field(default_factory=Patience)
 
 
 Guard = Callable[[Coroutine[object, object, None]], Coroutine[object, object, None]]
@@ -105,7 +107,10 @@ class Lwm2mDeviceLink:
             on_event,
             on_refused,
         )
-        self._pushes = DevicePushes(Chooser(self._given, options.ways), self._given, rows.save_package, on_event)
+        chooser = Chooser(self._given, options.ways)
+        self._pushes = DevicePushes(chooser, self._given, rows.save_package, on_event, options.patience)
+            Chooser(self._given, options.ways), self._given, rows.save_package, on_event, options.patience
+        )
         self._attached: dict[DeviceId, Attachment] = {}
         self._unsaved: dict[DeviceId, Registered | None] = {}
         self._to_save = asyncio.Event()
