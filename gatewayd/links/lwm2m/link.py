@@ -109,8 +109,6 @@ class Lwm2mDeviceLink:
         )
         chooser = Chooser(self._given, options.ways)
         self._pushes = DevicePushes(chooser, self._given, rows.save_package, on_event, options.patience)
-            Chooser(self._given, options.ways), self._given, rows.save_package, on_event, options.patience
-        )
         self._attached: dict[DeviceId, Attachment] = {}
         self._unsaved: dict[DeviceId, Registered | None] = {}
         self._to_save = asyncio.Event()
