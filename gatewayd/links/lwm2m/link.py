@@ -183,6 +183,11 @@ class Lwm2mDeviceLink:
         """See `interface.Listener`."""
         self._attached[device.device].line.heard(peer)
 
+    def silent(self) -> Registered | None:
+        """See `interface.Listener`."""
+        found = (each for each in self._attached.values() if each.birth is None and not each.line.queue_mode)
+        return next((each.registered for each in found), None)
+
     # what the services want: `services.ports.DeviceLink`
 
     async def run_model(

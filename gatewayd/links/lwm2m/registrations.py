@@ -88,6 +88,11 @@ class Registrations:
         """Return a snapshot."""
         return tuple(self._of_device.values())
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further device has room."""
+        return len(self._of_device) >= self._most
+
     def of(self, device: DeviceId) -> Registered | None:
         """Return a device's registration."""
         return self._of_device.get(device)
