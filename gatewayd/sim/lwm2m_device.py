@@ -13,7 +13,6 @@ from gatewayd.sim.model_objects import PACKAGE, SOFTWARE, ModelObject, RuntimeOb
 from gatewayd.sim.model_slots import ModelSlots
 from gatewayd.sim.objects import ObjectTree
 from gatewayd.sim.pull import pull
-from gatewayd.sim.radio import LinkFigures
 from gatewayd.sim.registration import Registration, Terms
 from gatewayd.sim.relay import Link, Relay
 from gatewayd.sim.shell import AgentShell, Hardware
@@ -23,8 +22,6 @@ from gatewayd.wire.agent_terms import Connected, MessageReceived, Publish
 from gatewayd.wire.lwm2m.formats import Format
 from gatewayd.wire.lwm2m.objects import STANDARD
 
-_HEAD_BYTES = 28
-"""IPv4 and UDP, before every datagram."""
 _FORMATS = {
     "1.0": (Format.TLV, Format.TEXT, Format.OPAQUE),
     "1.1": (Format.SENML_CBOR, Format.TLV, Format.TEXT, Format.OPAQUE, Format.CBOR, Format.SENML_JSON),
@@ -53,9 +50,9 @@ class Lwm2mOptions:
 
 
 class Lwm2mDevice:
-    """One device. `run` ends after `stop`."""
+    """One device. `run` ends after `stop`. `port` is its own socket's, on 127.0.0.1; its radio is between it and all others."""
 
-    def __init__(self, agent: Agent, machine: Hardware, *, radio: LinkFigures, options: Lwm2mOptions, log: Log) -> None:
+    def __init__(self, agent: Agent, machine: Hardware, *, radio: Link, options: Lwm2mOptions, log: Log) -> None:
         self._log, self._options, self._radio = log, options, radio
         self._shell = AgentShell(agent, machine, log=log, publish=self._publish)
         self.slots = ModelSlots(agent.board.slot_count, self, self._changed)
@@ -70,6 +67,7 @@ class Lwm2mDevice:
         self._fetching: tuple[int, str] | None = None
         self._context: Context | None = None
         self._gateway = ""
+        self.port = 0
 
     async def run(self) -> None:
         """Boot, register, serve until `stop`, deregister.
@@ -98,6 +96,10 @@ class Lwm2mDevice:
         if self._relay is not None:
             self._relay.rebind()
 
+    def air_bytes(self) -> int:
+        """Return the bytes that were on air so far, both ways."""
+        return 0 if self._relay is None else self._relay.tally.bytes_up + self._relay.tally.bytes_down
+
     async def submit(self, message: MessageReceived) -> None:
         """See `model_slots.Commands`."""
         await self._shell.submit(message)
@@ -119,15 +121,15 @@ class Lwm2mDevice:
 
     async def _attach(self) -> None:
         """Open the radio and the socket behind it."""
-        options, link = self._options, self._radio
-        radio = Link(options.link, link.rtt_s, link.goodput_bytes_per_s, 2 ** (options.block_exponent + 4), _HEAD_BYTES)
+        options = self._options
         upstream = (await asyncio.to_thread(socket.gethostbyname, options.host), options.port)
         self._relay = Relay(
-            radio, loss=options.loss, seed=options.seed, upstream=upstream, sleep_after_s=options.sleep_after_s
+            self._radio, loss=options.loss, seed=options.seed, upstream=upstream, sleep_after_s=options.sleep_after_s
         )
         self._gateway = f"coap://127.0.0.1:{await self._relay.open()}"
+        self.port = _free_port()
         self._context = await Context.create_server_context(
-            self._site, bind=("127.0.0.1", _free_port()), transports=["udp6"]
+            self._site, bind=("127.0.0.1", self.port), transports=["udp6"]
         )
         self._registration = Registration(
             self._context,

@@ -58,7 +58,7 @@ async def test_a_package_pushed_by_block1_becomes_the_model_that_answers() -> No
 
 
 async def test_a_package_is_pulled_from_the_byte_that_is_missing() -> None:
-    async with playing() as player, attached(player, Bench(), block_exponent=0):
+    async with playing() as player, attached(player, Bench(), block_exponent=2):
         player.package.content = CONTENT
         await player.offer(0, OFFER)
         first = await player.ask(
