@@ -1,10 +1,12 @@
 """The services and how they hang together: the composition root's larger half. Nothing runs or listens here."""
 
+import itertools
 import random
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 from gatewayd import __version__
@@ -15,7 +17,7 @@ from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.reference_runs import EngineRuns
 from gatewayd.adapters.store import Store
 from gatewayd.adapters.workers import Workers
-from gatewayd.api.services import Node, Requests, Services
+from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.config import Config
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
@@ -34,8 +36,10 @@ from gatewayd.services.preflight import Preflight
 from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
+from gatewayd.services.standing import OrderPorts, StandingOrders
 from gatewayd.services.tracking import Tracking
 from gatewayd.wire.tflite import read_model
+from gatewayd.wire.topics import Topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Core:
     preflight: Preflight
     services: Services
     registry: RegistryParts
+    orders: StandingOrders
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
@@ -85,11 +90,7 @@ def assemble(config: Config, means: Means) -> Core:
     estimates = Estimates()
     catalog = _catalog(config, means)
     tracking = _tracking(config, means, estimates)
-    desires = Desires(
-        DesirePorts(means.store, means.notify, time.monotonic, time.time, random.random),
-        tracking=tracking,
-        retry=config.pushes.retry,
-    )
+    desires = _desires(config, means, tracking)
     preflight = Preflight(catalog=catalog, tracking=tracking)
     pushes = Pushes(
         PushPorts(means.store, means.artifacts, means.keys, means.link_of, means.notify, time.monotonic, time.time),
@@ -122,6 +123,8 @@ def assemble(config: Config, means: Means) -> Core:
     registry = registry_parts(
         config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
     )
+    requests = _requests(config)
+    orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
     services = Services(
         inference,
         catalog,
@@ -129,7 +132,7 @@ def assemble(config: Config, means: Means) -> Core:
         tracking,
         pushes,
         decisions,
-        _requests(config),
+        requests,
         _node(config, means),
         means.keys,
         preflight,
@@ -137,8 +140,9 @@ def assemble(config: Config, means: Means) -> Core:
         registry.uploads,
         registry.fetching,
         registry.building,
+        _streams(config, orders),
     )
-    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry)
+    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
 
 
 def _catalog(config: Config, means: Means) -> Catalog:
@@ -149,6 +153,11 @@ def _catalog(config: Config, means: Means) -> Catalog:
             means.store, means.artifacts, read_model, trials, means.notify, time.time, means.workers, references
         )
     )
+
+
+def _desires(config: Config, means: Means, tracking: Tracking) -> Desires:
+    ports = DesirePorts(means.store, means.notify, time.monotonic, time.time, random.random)
+    return Desires(ports, tracking=tracking, retry=config.pushes.retry)
 
 
 def _tracking(config: Config, means: Means, estimates: Estimates) -> Tracking:
@@ -166,10 +175,28 @@ def _tracking(config: Config, means: Means, estimates: Estimates) -> Tracking:
 def _requests(config: Config) -> Requests:
     return Requests(
         time.monotonic,
-        lambda: secrets.token_hex(8),
+        _request_ids(),
         config.requests.default_deadline_ms / 1000,
         config.requests.max_deadline_ms / 1000,
     )
+
+
+def _order_ports(
+    means: Means, inference: Inference, catalog: Catalog, tracking: Tracking, requests: Requests
+) -> OrderPorts:
+    clocks = (time.monotonic, time.time)
+    return OrderPorts(means.store, inference, catalog, tracking, means.notify, *clocks, requests.new_id)
+
+
+def _streams(config: Config, orders: StandingOrders) -> Streams:
+    topics = Topics(config.mqtt.prefix, config.node.name)
+    return Streams(orders, time.time, partial(topics.check_reply, allowed=config.mqtt.reply_prefixes), topics.stream)
+
+
+def _request_ids() -> Callable[[], str]:
+    """Return a source of names: 8 random hex digits of this run, then a count. A random name each would cost a system call."""
+    run, count = secrets.token_hex(4), itertools.count(1)
+    return lambda: f"{run}{next(count):08x}"
 
 
 def _node(config: Config, means: Means) -> Node:

@@ -34,7 +34,7 @@ from gatewayd.assembly import Core, Means, assemble
 from gatewayd.config import Config
 from gatewayd.core.device import LinkKind
 from gatewayd.core.errors import GatewayError
-from gatewayd.core.events import GatewayEvent, InputRefused
+from gatewayd.core.events import GatewayEvent, InputRefused, RequestServed
 from gatewayd.daemon_lwm2m import Links, Lwm2m, lwm2m_parts, open_coap
 from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.http_events import EventStreams
@@ -116,6 +116,13 @@ class _Events:
         return self.edge is not None and not self.is_draining
 
     def __call__(self, event: GatewayEvent) -> None:
+        """Tell everybody. Of an answered request only after its answer has left: nobody waits for what is counted."""
+        if isinstance(event, RequestServed):
+            asyncio.get_running_loop().call_soon(self._tell, event)
+        else:
+            self._tell(event)
+
+    def _tell(self, event: GatewayEvent) -> None:
         log_event(event)
         self.metrics.observe(event)
         self.streams.publish(event)
@@ -150,6 +157,7 @@ class _Daemon:
                 "mqtt connection": self.connection.run(),
                 "tracking": self.core.tracking.run(self.links),
                 "pushes": self.core.pushes.run(),
+                "standing orders": self.core.orders.run(),
                 "watchdog": _watchdog(),
                 "preloading": self.core.catalog.preload_stable(self.config.node_runtime.max_loaded),
                 **self.core.registry.loops(),
@@ -228,6 +236,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     await core.tracking.load()
     await core.desires.load()
     await core.pushes.load()
+    await core.orders.load()
     await core.registry.collecting.load()
     api = Api(core.services)
     edge = MqttEdge(

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gatewayd.api.services import Node, Requests, Services
+from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.api.table import Api
 from gatewayd.core.device import (
     DeviceView,
@@ -25,6 +25,7 @@ from gatewayd.services.collecting import Collected
 from gatewayd.services.preflight import Check
 from gatewayd.services.uploads import Uploads
 from tests.api_values import COSTS, DECISION, DEVICE, KWS, PUSH, VERSION
+from tests.fake_orders import FakeOrders, refuse_plus
 
 
 @dataclass
@@ -355,6 +356,7 @@ class World:
     collecting: FakeCollecting = field(default_factory=FakeCollecting)
     fetching: FakeFetching = field(default_factory=FakeFetching)
     building: FakeBuilding = field(default_factory=FakeBuilding)
+    orders: FakeOrders = field(default_factory=FakeOrders)
     connected: bool = True
     ids: int = 0
 
@@ -381,6 +383,9 @@ class World:
             uploads=self.uploads,
             fetching=self.fetching,
             building=self.building,
+            streams=Streams(
+                self.orders, lambda: 1_700_000_000.0, refuse_plus, lambda order: f"gatewayd/edge-1/stream/{order}"
+            ),
         )
 
     def api(self) -> Api:

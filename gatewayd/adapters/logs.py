@@ -24,6 +24,10 @@ from gatewayd.core.events import (
     InputRefused,
     ModelAdded,
     NodeEvent,
+    OrderAnswered,
+    OrderEnded,
+    OrderEvent,
+    OrderFailed,
     PushMoved,
     RegistryEvent,
     RequestFailed,
@@ -98,10 +102,12 @@ def goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
 def log_event(event: GatewayEvent) -> None:
     """Write one canonical line at info; at debug, as an SD card dies of a line each: requests served, the steps of a push."""
     match event:
-        case RequestServed(request, result):
+        case RequestServed(request, result) if _EVENTS.isEnabledFor(logging.DEBUG):
             ms = f"{result.measured.total_s * 1000:.1f}"
             line = fields(id=request.id, model=request.model, ran_on=result.ran_on, ms=ms)
             _EVENTS.debug("request", extra=line)
+        case RequestServed():
+            pass  # the path that every request takes: nothing is put together that nobody reads
         case RequestFailed(request, code, message, total_s):
             ms = f"{total_s * 1000:.1f}"
             _EVENTS.info("request", extra=fields(id=request.id, model=request.model, code=code, ms=ms, reason=message))
@@ -114,6 +120,8 @@ def log_event(event: GatewayEvent) -> None:
             _log_registry(event)
         case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
             _log_node(event)
+        case OrderAnswered() | OrderFailed() | OrderEnded():
+            _log_order(event)
         case InputRefused(where, code, message):
             _EVENTS.warning("input refused", extra=fields(where=where, code=code, reason=message))
         case _:
@@ -151,6 +159,18 @@ def _log_node(event: NodeEvent) -> None:
         case AcceleratorChanged(kind, present, detail, engines):
             line = fields(kind=kind, detail=detail, engines=",".join(engines) or None)
             _EVENTS.warning("accelerator came" if present else "accelerator went", extra=line)
+
+
+def _log_order(event: OrderEvent) -> None:
+    match event:
+        case OrderAnswered(order, result):
+            if _EVENTS.isEnabledFor(logging.DEBUG):
+                _EVENTS.debug("order answered", extra=fields(id=order.id, ran_on=result.ran_on))
+        case OrderFailed(order, code, message, failing):
+            _EVENTS.warning("order fails", extra=fields(id=order.id, code=code, failing=failing, reason=message))
+        case OrderEnded(order, progress, why):
+            line = fields(id=order.id, reason=why, answered=progress.answered, failed=progress.failed)
+            _EVENTS.info("order ended", extra=line)
 
 
 def _priority(level: int, *, journal: bool) -> str:

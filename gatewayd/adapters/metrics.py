@@ -28,6 +28,9 @@ from gatewayd.core.events import (
     InputRefused,
     ModelAdded,
     NodeEvent,
+    OrderAnswered,
+    OrderEnded,
+    OrderFailed,
     PushMoved,
     RequestFailed,
     RequestServed,
@@ -129,6 +132,8 @@ class Metrics:
                 self._device_changes.inc()
             case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
                 self._node.observe(event)
+            case OrderAnswered() | OrderFailed() | OrderEnded():
+                pass  # each of its requests is counted as a request
             case _:
                 assert_never(event)
 

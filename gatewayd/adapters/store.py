@@ -16,6 +16,7 @@ from typing import TypeVar
 from gatewayd.adapters import store_lwm2m_rows as lwm2m_rows
 from gatewayd.adapters import store_registry_rows as registry_rows
 from gatewayd.adapters import store_rows as rows
+from gatewayd.adapters import store_standing as standing_rows
 from gatewayd.adapters.store_schema import broken, connect
 from gatewayd.core.building import Build
 from gatewayd.core.device import KnownDevice
@@ -25,6 +26,7 @@ from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
 from gatewayd.core.registration import StoredPackage, StoredRegistration
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.retry import Desire, Terms
+from gatewayd.core.standing import StandingOrder
 from gatewayd.core.update import Push
 
 T = TypeVar("T")
@@ -134,6 +136,18 @@ class Store:
     async def drop_desire(self, device: DeviceId, model: ModelName) -> None:
         """Want nothing of that model there any more."""
         await self._transact(lambda connection: rows.drop_desire(connection, device, model))
+
+    async def load_orders(self) -> Sequence[StandingOrder]:
+        """Return the standing orders, the oldest first."""
+        return await self._transact(standing_rows.load_orders)
+
+    async def save_order(self, order: StandingOrder) -> None:
+        """Insert or replace."""
+        await self._transact(lambda connection: standing_rows.save_order(connection, order))
+
+    async def drop_order(self, order_id: str) -> None:
+        """Remove a standing order; none is no error."""
+        await self._transact(lambda connection: standing_rows.drop_order(connection, order_id))
 
     async def load_terms(self) -> Sequence[Terms]:
         """Return the terms of devices that are not the usual ones."""

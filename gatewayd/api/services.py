@@ -25,6 +25,7 @@ from gatewayd.core.placement import Decision
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.retry import Desire, Terms
+from gatewayd.core.standing import Progress, StandingOrder
 from gatewayd.core.update import Push
 from gatewayd.services.building import Built
 from gatewayd.services.collecting import Collected
@@ -281,6 +282,32 @@ class Requests:
         )
 
 
+class OrdersService(Protocol):
+    """Standing orders."""
+
+    def orders(self) -> Sequence[tuple[StandingOrder, Progress]]:
+        """Return every order, the oldest first, and how it goes."""
+
+    async def start(self, order: StandingOrder) -> StandingOrder:
+        """Begin an order. Raises: UnknownModel, UnknownDevice, BadRequest, Conflict, Overloaded."""
+
+    async def stop(self, order_id: str, *, why: str) -> tuple[StandingOrder, Progress]:
+        """End an order. Raises: NotFound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Standing orders and where their answers may go. `wall_clock` in seconds since 1970.
+
+    `check_topic` raises BadRequest or Forbidden for a topic that is not for answers; `default_topic` names an order's own.
+    """
+
+    orders: OrdersService
+    wall_clock: Clock
+    check_topic: Callable[[str], None]
+    default_topic: Callable[[str], str]
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What handlers are given."""
@@ -299,3 +326,4 @@ class Services:
     uploads: UploadsService
     fetching: FetchingService
     building: BuildingService
+    streams: Streams

@@ -6,7 +6,20 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from gatewayd.api import building, devices, fit, inference, keys, loading, models, node, pushes, registry, sources
+from gatewayd.api import (
+    building,
+    devices,
+    fit,
+    inference,
+    keys,
+    loading,
+    models,
+    node,
+    pushes,
+    registry,
+    sources,
+    streams,
+)
 from gatewayd.api.loading import RepositoryRow, repository_rows
 from gatewayd.api.models import ModelMetadata, metadata
 from gatewayd.api.services import Services
@@ -28,6 +41,7 @@ VERBS: Mapping[str, AnyVerb] = {
         *devices.VERBS,
         *pushes.VERBS,
         *inference.VERBS,
+        *streams.VERBS,
         *keys.VERBS,
         *node.VERBS,
     )

@@ -4,7 +4,7 @@ Placement predicts with these. Each starts from a prior and follows its measurem
 """
 
 from dataclasses import dataclass, replace
-from math import isfinite, sqrt
+from math import exp, isfinite, sqrt
 from typing import Self
 
 from gatewayd.core.device import LinkKind, LinkQuality
@@ -20,6 +20,15 @@ _OUTLIER_MEANS = 2.0
 _OUTLIER_DEVIATIONS = 10.0
 # Keeps squares finite whatever a device reports.
 _LARGEST = 1e12
+# Drift: a two-sided CUSUM over residuals in standard deviations. Half a deviation is noise, one residual counts at most
+# three (a hiccup alone raises no alarm), and seven in sum do: three far values in a row, or five that are two deviations off.
+# Source: Page 1954, "Continuous inspection schemes" (slack and limit in deviations as in Montgomery's textbook tables).
+_SLACK, _RESIDUAL_LIMIT, _ALARM = 0.5, 3.0, 7.0
+# Deviations below a twentieth of the mean are not worth an alarm, however steady the quantity was.
+_LEAST_RELATIVE_SD = 0.05
+# What was not measured for this long is two thirds on its way back to being as unsure as a prior.
+AGEING_S = 3600.0
+_PRIOR_RELATIVE_SD = 0.5
 # Below this a transfer says more about the round trip than about the goodput.
 _TELLING_BYTES = 256
 _TELLING_SHARE = 0.1
@@ -31,15 +40,20 @@ class Estimate:
     """Recency-weighted mean and variance of a quantity that is never negative.
 
     `count` is how many observations the mean is worth now: 0 for a prior, never above 20, because old ones are forgotten.
+    `rise` and `fall` are the evidence that it has drifted (standard deviations, 0..7); when either is enough, what was seen
+    before counts as a prior again. `at_s` is when it was measured last (None: nobody said; then it does not age).
     Source of the update: West 1979, "Updating mean and variance estimates" (incremental, exponentially weighted form).
     """
 
     mean: float
     variance: float
     count: float
+    rise: float = 0.0
+    fall: float = 0.0
+    at_s: float | None = None
 
     @classmethod
-    def prior(cls, mean: float, *, relative_sd: float = 0.5) -> Self:
+    def prior(cls, mean: float, *, relative_sd: float = _PRIOR_RELATIVE_SD) -> Self:
         """Return what is believed before anything was measured.
 
         Raises: ValueError when `mean` or `relative_sd` is negative or not finite.
@@ -49,11 +63,42 @@ class Estimate:
             raise ValueError(message)
         return cls(mean, (mean * relative_sd) ** 2, 0.0)
 
-    def observed(self, value: float) -> Self:
-        """Return the estimate after a measurement; values that are negative or not finite are ignored, outliers clipped."""
+    def observed(self, value: float, *, at_s: float | None = None) -> Self:
+        """Return the estimate after a measurement at `at_s` (seconds of any steady clock).
+
+        Values that are negative or not finite are ignored, outliers clipped. When the values have drifted away, the old ones
+        are forgotten at once: this one then counts four fifths, and those after it shape the estimate as first ones do.
+        """
         if not isfinite(value) or value < 0.0:
             return self
-        return self._moved(min(value, self._ceiling()))
+        if at_s is not None and self.at_s is not None and at_s > self.at_s:
+            return self.aged(at_s).observed(value, at_s=at_s)
+        rise, fall = self._evidence(value)
+        has_drifted = max(rise, fall) >= _ALARM
+        value = min(value, self._ceiling())
+        if has_drifted:
+            return self._moved(value, count=0.0, at_s=at_s)
+        return self._moved(value, count=self.count, rise=rise, fall=fall, at_s=at_s)
+
+    def aged(self, now_s: float) -> Self:
+        """Return what is believed at `now_s`: the longer nothing was measured, the wider the bounds and the less it is worth.
+
+        The mean stays. So an option that was given up comes up for another try, sooner the closer it was.
+        """
+        if self.at_s is None or now_s <= self.at_s:
+            return self
+        share = 1.0 - exp((self.at_s - now_s) / AGEING_S)
+        wide = max(self.variance, (_PRIOR_RELATIVE_SD * self.mean) ** 2)
+        return replace(
+            self, variance=self.variance + share * (wide - self.variance), count=self.count * (1.0 - share), at_s=now_s
+        )
+
+    def _evidence(self, value: float) -> tuple[float, float]:
+        if self.count < _TRUSTED_COUNT:
+            return 0.0, 0.0
+        scale = max(sqrt(self.variance), _LEAST_RELATIVE_SD * self.mean, 1e-12)
+        residual = max(-_RESIDUAL_LIMIT, min(_RESIDUAL_LIMIT, (value - self.mean) / scale))
+        return max(0.0, self.rise + residual - _SLACK), max(0.0, self.fall - residual - _SLACK)
 
     def optimistic(self, z: float = 1.0) -> float:
         """Return the lower confidence bound, `z` standard errors below the mean, never below 0 (z = 0: the mean)."""
@@ -69,15 +114,17 @@ class Estimate:
         limit = _OUTLIER_MEANS * self.mean + _OUTLIER_DEVIATIONS * sqrt(self.variance)
         return min(limit, _LARGEST) if self.count >= _TRUSTED_COUNT and limit > 0.0 else _LARGEST
 
-    def _moved(self, value: float) -> Self:
-        weight = 1.0 / (self.count + 1.0 + _PRIOR_WORTH)
+    def _moved(
+        self, value: float, *, count: float, rise: float = 0.0, fall: float = 0.0, at_s: float | None = None
+    ) -> Self:
+        weight = 1.0 / (count + 1.0 + _PRIOR_WORTH)
         delta = value - self.mean
         variance = (1.0 - weight) * (self.variance + weight * delta * delta)
-        return type(self)(self.mean + weight * delta, variance, min(self.count + 1.0, _MEMORY))
+        return type(self)(self.mean + weight * delta, variance, min(count + 1.0, _MEMORY), rise, fall, at_s)
 
     def tallied(self, happened: bool) -> Self:  # noqa: FBT001 - the one thing this is about is a yes or no
         """Return the estimate of a probability after one more case; a 1 among many 0s is rare, not an outlier."""
-        return self._moved(1.0 if happened else 0.0)
+        return self._moved(1.0 if happened else 0.0, count=self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +135,15 @@ class LinkEstimate:
     goodput: Estimate
     failures: Estimate
 
-    def after_ping(self, rtt_s: float) -> Self:
+    def after_ping(self, rtt_s: float, *, at_s: float | None = None) -> Self:
         """Return the estimate after a measured round trip. Whether it was answered at all goes to `after_outcome`."""
-        return replace(self, rtt=self.rtt.observed(rtt_s))
+        return replace(self, rtt=self.rtt.observed(rtt_s, at_s=at_s))
 
-    def after_transfer(self, byte_count: int, elapsed_s: float) -> Self:
+    def aged(self, now_s: float) -> Self:
+        """Return what is believed of the link at `now_s`, see `Estimate.aged`."""
+        return replace(self, rtt=self.rtt.aged(now_s), goodput=self.goodput.aged(now_s))
+
+    def after_transfer(self, byte_count: int, elapsed_s: float, *, at_s: float | None = None) -> Self:
         """Return the estimate after `byte_count` bytes and their answer took `elapsed_s`.
 
         Goodput is bytes / (elapsed - round trip). Under 256 bytes nothing can be told. What is left within what is unsure of the
@@ -106,7 +157,7 @@ class LinkEstimate:
         rate = byte_count / max(left_s, floor_s)
         if left_s <= floor_s and rate <= self.goodput.mean:
             return self
-        return replace(self, goodput=self.goodput.observed(rate))
+        return replace(self, goodput=self.goodput.observed(rate, at_s=at_s))
 
     def after_outcome(self, ok: bool) -> Self:  # noqa: FBT001 - the one thing this is about is a yes or no
         """Return the estimate after an exchange that was answered (or was not)."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.request import InferenceRequest, InferenceResult
+from gatewayd.core.standing import Progress, StandingOrder
 from gatewayd.core.update import Push
 
 
@@ -113,6 +114,36 @@ class AcceleratorChanged:
     engines: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class OrderAnswered:
+    """A request of a standing order was answered."""
+
+    order: StandingOrder
+    result: InferenceResult
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFailed:
+    """Requests of a standing order fail: `failing` in a row by now. Told less and less often while it lasts."""
+
+    order: StandingOrder
+    code: str
+    message: str
+    failing: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEnded:
+    """A standing order was stopped, or its time is over."""
+
+    order: StandingOrder
+    progress: Progress
+    why: str
+
+
+OrderEvent = OrderAnswered | OrderFailed | OrderEnded
 NodeEvent = WorkerEnded | VariantQuarantined | AcceleratorChanged
 RegistryEvent = ModelAdded | AliasMoved | VersionRetired | ArtifactsCollected
-GatewayEvent = RequestServed | RequestFailed | PushMoved | DeviceChanged | RegistryEvent | InputRefused | NodeEvent
+GatewayEvent = (
+    RequestServed | RequestFailed | PushMoved | DeviceChanged | RegistryEvent | InputRefused | NodeEvent | OrderEvent
+)

@@ -2,34 +2,98 @@
 
 Each request that the node serves although the device would have been cheaper is a day's rent; the push is the price of the
 skis. Buying when the rent paid reaches the price costs at most twice what a clairvoyant pays (plus the last day's rent).
-Source: Karlin, Manasse, Rudolph, Sleator 1988, "Competitive snoopy caching".
+A predicted rate of requests may buy earlier, at the share λ of the price, so that a wrong prediction stays within 1 + 1/λ;
+or, when little seems to come, wait a fifth longer. Whatever is predicted, at most 1.2 prices of a push are lost per pair.
+Source: Karlin, Manasse, Rudolph, Sleator 1988, "Competitive snoopy caching"; Purohit, Svitkina, Kumar 2018, "Improving online
+algorithms via ML predictions" (the threshold between λ and 1/λ prices).
 """
 
-from dataclasses import dataclass
-from math import ceil, isfinite
+from dataclasses import dataclass, replace
+from math import ceil, inf, isfinite
+from typing import Self
 
 from gatewayd.core.cost import Costs, Weights
 from gatewayd.core.estimate import LinkEstimate
+from gatewayd.core.rates import NEVER_ASKED, Rate
+
+# The saving per request follows about so many requests: a link that got worse counts before its old days are forgotten.
+_MEMORY = 20.0
+# A push that failed k times is expected to fail with (k + 1) / (k + 20): 5 % before the first one, as most pushes work.
+_PUSHES_BELIEVED = 20.0
+# However often it failed, a further push is not priced above twenty tries: retries and quarantine are `core.retry`'s.
+_WORST_FAILURE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class RentTerms:
+    """How far predictions are trusted.
+
+    `robustness` is λ (0 < λ <= 1): 1 ignores predictions, less buys earlier. `horizon_s` is how long a model that was pushed is
+    expected to be of use. `patience` is how much longer, as a share of the price, it waits when little is predicted.
+    `confidence_z`: a prediction counts by its confidence bound, so many deviations on the unfavourable side.
+    """
+
+    robustness: float = 0.05
+    horizon_s: float = 86_400.0
+    patience: float = 0.2
+    confidence_z: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What one (device, model) pair would have saved so far, in J (see `Weights`). Start anew after a push."""
+    """What one (device, model) pair would have saved so far, in J (see `Weights`). Start anew after a push.
+
+    `hoped_missed` is the same by the optimistic bounds of what was never measured, so that a wrong prior cannot keep a device
+    from being tried for ever. `saving` is the mean saving of recent requests, `rate` how often they come, `failures` the
+    pushes of this pair that failed.
+    """
 
     saved_missed: float = 0.0
     requests: int = 0
+    hoped_missed: float = 0.0
+    saving: float = 0.0
+    rate: Rate = NEVER_ASKED
+    failures: int = 0
+
+    def after_failed_push(self) -> Self:
+        """Return the balance after a push that failed: the rent stays paid, the next push is riskier and dearer."""
+        return replace(self, failures=self.failures + 1)
+
+    def after_push(self) -> Self:
+        """Return the balance after a push that worked: nothing is missed, the rate stays known."""
+        return type(self)(rate=self.rate)
 
 
-def after_node_request(balance: Balance, *, node_total: float, device_total: float) -> Balance:
+def after_node_request(
+    balance: Balance,
+    *,
+    node_total: float,
+    device_total: float,
+    hoped_total: float | None = None,
+    now_s: float | None = None,
+) -> Balance:
     """Return the balance after the node served a request that the device would have served for `device_total`.
 
+    `hoped_total` is the device's optimistic bound (None: as expected). `now_s` None leaves the rate alone.
     A request for which the device is dearer neither adds nor takes away: with the model there, placement would still have
     sent it to the node. Taking it away would break the bound: savings of +1 and -1 in turn would never buy.
     """
+    missed = _saving(node_total, device_total)
+    hoped = missed if hoped_total is None else max(missed, _saving(node_total, hoped_total))
+    requests = balance.requests + 1
+    return Balance(
+        balance.saved_missed + missed,
+        requests,
+        balance.hoped_missed + hoped,
+        balance.saving + (missed - balance.saving) / min(requests, _MEMORY),
+        balance.rate if now_s is None else balance.rate.asked(now_s),
+        balance.failures,
+    )
+
+
+def _saving(node_total: float, device_total: float) -> float:
     missed = node_total - device_total
-    if not isfinite(missed):
-        missed = 0.0
-    return Balance(balance.saved_missed + max(0.0, missed), balance.requests + 1)
+    return max(0.0, missed) if isfinite(missed) else 0.0
 
 
 def push_cost(
@@ -46,12 +110,67 @@ def push_cost(
 
     Devices pace a push chunk by chunk, so each chunk costs a round trip. `failure` is 0..1, `flash_wear` is in J.
     """
-    chunks = max(1, ceil(size_bytes / max(1, chunk_bytes)))
-    elapsed_s = link.transfer_s(size_bytes) + (chunks - 1) * link.rtt.mean
+    elapsed_s = push_s(size_bytes, link, chunk_bytes=chunk_bytes)
     costs = Costs(elapsed_s, energy_uj_per_byte * size_bytes, size_bytes, failure)
     return weights.total(costs) + flash_wear
+
+
+def push_s(size_bytes: int, link: LinkEstimate, *, chunk_bytes: int = 1024) -> float:
+    """Return the seconds that a push of so many bytes is on the air."""
+    chunks = max(1, ceil(size_bytes / max(1, chunk_bytes)))
+    return link.transfer_s(size_bytes) + (chunks - 1) * link.rtt.mean
+
+
+def push_failure(failures: int) -> float:
+    """Return the probability that the next push fails, after so many of this pair did."""
+    return min(_WORST_FAILURE, (failures + 1.0) / (failures + _PUSHES_BELIEVED))
+
+
+def with_retries(cost: float, failures: int) -> float:
+    """Return what it costs to get the model there: each try that is expected to fail is paid, too."""
+    return cost if failures == 0 else cost / (1.0 - push_failure(failures))
 
 
 def should_push(balance: Balance, cost: float) -> bool:
     """Return whether the savings missed have reached the price of the push."""
     return balance.saved_missed >= cost
+
+
+def threshold(balance: Balance, cost: float, terms: RentTerms, *, now_s: float) -> float:
+    """Return the rent, in J, at which to buy for `cost`: from λ·cost to (1 + patience)·cost, never above cost/λ.
+
+    λ·cost when the saving predicted over the horizon is worth the price even at the rate's lower bound; the most when it is not
+    even at its upper bound; `cost` in between, and whenever λ is 1.
+    """
+    if terms.robustness >= 1.0:
+        return cost
+    low, high = balance.rate.bounds(now_s, z=terms.confidence_z)
+    worth = balance.saving * terms.horizon_s
+    if low * worth >= cost:
+        return terms.robustness * cost
+    if high < inf and high * worth < cost:
+        return min(1.0 + terms.patience, 1.0 / terms.robustness) * cost
+    return cost
+
+
+def is_due(balance: Balance, cost: float, terms: RentTerms, *, now_s: float) -> bool:
+    """Return whether to push now: the rent paid, by what is expected or hoped of the device, has reached the threshold.
+
+    By hope alone it must reach the whole price with patience: an early push needs a saving that is expected.
+    """
+    most = min(1.0 + terms.patience, 1.0 / terms.robustness) * cost
+    at = threshold(balance, cost, terms, now_s=now_s)
+    return balance.saved_missed >= at or balance.hoped_missed >= max(at, most)
+
+
+def is_order_worth(*, per_s: float, left_s: float, saving: float, cost: float, terms: RentTerms) -> bool:
+    """Return whether a standing order, `per_s` requests a second for `left_s` more seconds (inf: no end), is worth a push.
+
+    Nothing is predicted: its rate is known. Without an end it counts over the horizon.
+    """
+    return per_s * min(left_s, terms.horizon_s) * max(0.0, saving) >= cost
+
+
+def break_even_s(cost: float, *, saving_per_s: float, most_s: float) -> float:
+    """Return the seconds until a push has paid for itself, at most `most_s`."""
+    return min(most_s, cost / saving_per_s) if saving_per_s > 0.0 else most_s

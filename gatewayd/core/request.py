@@ -37,13 +37,21 @@ NODE = Target()
 
 
 @dataclass(frozen=True, slots=True)
+class Repeats:
+    """What is known of the requests to come: so many a second, for `left_s` more seconds (inf: no end in sight)."""
+
+    per_s: float
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class InferenceRequest:
     """Exactly one of `inputs`, `raw` (both inline) and `source` (by reference) is given. `deadline_s` is on the monotonic clock.
 
     `raw` is the content of the model's only input, as the signature stores it. `pin` forces a target, `prefer`
     takes one whatever it costs as long as it can serve; None leaves the choice to placement. `stream` names the state
     that a model with one keeps between requests ("": the one all share), `is_reset` makes it anew first. `outputs` names
-    those wanted, in this order (empty: all).
+    those wanted, in this order (empty: all). `repeats` is there when it is one of a standing order's.
     """
 
     id: RequestId
@@ -59,6 +67,7 @@ class InferenceRequest:
     stream: str = ""
     is_reset: bool = False
     outputs: tuple[str, ...] = ()
+    repeats: Repeats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,9 @@ class DType(Enum):
     INT64 = "INT64"
     BOOL = "BOOL"
 
+    # By identity, as members are compared: what Enum brings is a Python function, and every tensor looks things up by its dtype.
+    __hash__ = object.__hash__
+
     @property
     def item_bytes(self) -> int:
         """Size of one element in bytes."""
@@ -121,6 +124,8 @@ def converted(tensor: Tensor, *, source: Quantization | None, target: TensorSpec
 
     Raises: BadRequest when element counts differ, or a value that must become a whole number is none at all (NaN).
     """
+    if tensor.dtype is target.dtype and tensor.shape == target.shape and source == target.quantization:
+        return tensor if tensor.name == target.name else Tensor(target.name, target.dtype, target.shape, tensor.content)
     if prod(tensor.shape) != target.element_count:
         message = f"{target.name!r}: {list(tensor.shape)} cannot become {list(target.shape)}"
         raise BadRequest(message)

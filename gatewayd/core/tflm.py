@@ -42,7 +42,9 @@ _NO_INT16 = frozenset(
 _NO_KERNELS = frozenset(
     {"FLOAT16", "BFLOAT16", "FLOAT64", "COMPLEX64", "COMPLEX128", "STRING", "FLOAT8_E4M3FN", "FLOAT8_E5M2"}
 )
-_SOFTMAX_ROW = 4_096  # 12 integer bits hold the sum of a row of exponentials; a larger one ends the process
+# Rows from here on can end the process: when their values are close, each adds nearly 1 to the sum of exponentials. That sum has
+# 12 integer bits, and its reciprocal is shifted to 8 bits, which works below 2**9 (tried: 511 runs on equal values, 512 aborts).
+_SOFTMAX_ROWS = {"INT8": 512, "INT16": 4_096}
 
 
 def objections(graph: Graph) -> tuple[str, ...]:
@@ -81,8 +83,11 @@ def _type_objections(node: GraphNode, subgraph: Subgraph, first: GraphTensor) ->
     weights = _input(node, subgraph, _WEIGHTED[node.operator]) if node.operator in _WEIGHTED else None
     if weights is not None and first.kind == "FLOAT32" and weights.kind in {"INT8", "UINT8", "INT4", "INT16"}:
         yield f"{node.operator} is hybrid (FLOAT32 with {weights.kind} weights): quantise its input too, or not its weights"
-    if node.operator == "SOFTMAX" and first.kind == "INT8" and first.shape and first.shape[-1] >= _SOFTMAX_ROW:
-        yield f"SOFTMAX of a row of {first.shape[-1]} overflows: a row of INT8 holds less than {_SOFTMAX_ROW}"
+    if node.operator == "SOFTMAX" and first.kind == "INT8" and first.shape and node.outputs:
+        kind = subgraph.tensors[node.outputs[0]].kind
+        if first.shape[-1] >= _SOFTMAX_ROWS.get(kind, first.shape[-1] + 1):
+            limit = _SOFTMAX_ROWS[kind] - 1
+            yield f"SOFTMAX of a row of {first.shape[-1]} overflows when its values are close: to {kind} {limit} is the most"
 
 
 def _input(node: GraphNode, subgraph: Subgraph, position: int) -> GraphTensor | None:

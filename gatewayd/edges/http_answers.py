@@ -1,6 +1,5 @@
 """How outcomes look over HTTP: which error has which status, and every answer as JSON."""
 
-import json
 from collections.abc import Mapping
 
 from aiohttp import web
@@ -23,6 +22,7 @@ from gatewayd.core.errors import (
     TooLarge,
     Unauthorized,
 )
+from gatewayd.wire.json_text import render_json
 from gatewayd.wire.tensors import encode_error
 
 STATUS: Mapping[type[GatewayError], int] = {
@@ -64,7 +64,7 @@ def json_model(model: BaseModel) -> web.Response:
 
 def json_document(document: Mapping[str, object], *, status: int = 200) -> web.Response:
     """Answer with a JSON object."""
-    return json_bytes(json.dumps(document).encode(), status=status)
+    return json_bytes(render_json(document), status=status)
 
 
 def json_error(error: GatewayError, *, request_id: str | None = None, is_protocol: bool = False) -> web.Response:

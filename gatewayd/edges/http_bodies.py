@@ -1,7 +1,6 @@
 """Reading request bodies: bounded before they are taken in, and only for so long."""
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from gatewayd.core.errors import BadRequest, TooLarge
 from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.edges.http_answers import json_error
 from gatewayd.edges.http_routes import Call
+from gatewayd.wire.json_text import parse_json
 from gatewayd.wire.tensor_json import read_mapping
 
 
@@ -55,10 +55,7 @@ class Bodies:
         Raises: as `read`; BadRequest.
         """
         body = await self.read(call)
-        try:
-            document = json.loads(body or b"{}")
-        except (ValueError, RecursionError) as error:
-            raise BadRequest(f"the body is not valid JSON: {str(error)[:200]}") from error
+        document = parse_json(body or b"{}")
         return read_mapping(document, "body", known=known)
 
     @contextmanager

@@ -5,7 +5,6 @@ Source: HTML Living Standard, "Server-sent events".
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,8 +14,9 @@ from gatewayd.core.errors import BadRequest, Overloaded
 from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.edges.http_routes import Call
 from gatewayd.edges.mqtt_announcements import event_document
+from gatewayd.wire.json_text import render_json
 
-KINDS = ("push", "device", "model", "request")
+KINDS = ("push", "device", "model", "node", "request", "stream")
 MAX_LISTENERS = 32  # protects memory and the loop: every event is written to each
 MAX_WAITING = 256  # protects memory: events that a listener is behind before it is let go
 MAX_UNSENT_BYTES = 2**18  # protects memory: what the transport may hold for a listener that does not read
@@ -62,7 +62,7 @@ class EventStreams:
             return
         kind, document = event_document(event)
         self._number += 1
-        content = _event(kind, json.dumps(document, separators=(",", ":")), number=self._number)
+        content = _event(kind, render_json(document), number=self._number)
         for listener in self._listeners:
             if kind in listener.kinds:
                 listener.offer(content)
@@ -109,5 +109,5 @@ def _kinds(request: web.BaseRequest) -> frozenset[str]:
     return wanted
 
 
-def _event(kind: str, text: str, *, number: int) -> bytes:
-    return f"id: {number}\nevent: {kind}\ndata: {text}\n\n".encode()
+def _event(kind: str, document: bytes, *, number: int) -> bytes:
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), document)

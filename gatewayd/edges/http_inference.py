@@ -5,7 +5,6 @@ repository extension".
 """
 
 import asyncio
-import json
 import re
 from functools import partial
 
@@ -17,6 +16,7 @@ from gatewayd.core.errors import BadRequest, GatewayError
 from gatewayd.edges.http_answers import json_bytes, json_document, json_error, json_model
 from gatewayd.edges.http_bodies import Bodies
 from gatewayd.edges.http_routes import Call
+from gatewayd.wire.json_text import render_json
 from gatewayd.wire.tensors import InferenceBody, decode_body, decode_parts, encode_answer
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -80,7 +80,7 @@ class InferenceRoutes:
         with self._bodies.counted():
             wanted = await self._bodies.read_object(call, known=("ready",))
         rows = self._api.repository_index(only_ready=wanted.get("ready") is True)
-        return json_bytes(json.dumps([row.model_dump() for row in rows]).encode())
+        return json_bytes(render_json([row.model_dump() for row in rows]))
 
     async def load(self, call: Call) -> web.StreamResponse:
         """Load a model before it is needed."""

@@ -5,7 +5,6 @@ own, so that a flood of the ones does not keep an operator out. At least once: w
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from gatewayd.core.events import GatewayEvent, RequestFailed, RequestServed
 from gatewayd.core.request import InferenceResult
 from gatewayd.edges.lane import Lane
 from gatewayd.edges.mqtt_announcements import event_message, offline_message, online_message
+from gatewayd.wire.json_text import parse_json, render_json
 from gatewayd.wire.mqtt import Connection, Message
 from gatewayd.wire.tensors import JSON, InferenceBody, decode_body, encode_error, encode_result
 from gatewayd.wire.topics import ClientTopic, CommandTopic, InferTopic, Topics, check_topic
@@ -262,8 +262,8 @@ class MqttEdge:
 def _parsed(payload: bytes) -> dict[str, object] | None:
     """Return the JSON object, None when it is none: whoever reads the payload next says what is wrong with it."""
     try:
-        document = json.loads(payload)
-    except (ValueError, RecursionError):
+        document = parse_json(payload)
+    except BadRequest:
         return None
     return document if isinstance(document, dict) else None
 
@@ -279,4 +279,4 @@ def _text(value: object, name: str, *, most: int) -> str | None:
 
 
 def _json(document: dict[str, object]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+    return render_json(document)

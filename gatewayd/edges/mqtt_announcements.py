@@ -4,7 +4,6 @@ No message bears an MQTT 5 property: anybody may listen, over 3.1.1 too, and the
 3.1.1 listener when it has to deliver one there.
 """
 
-import json
 from typing import assert_never
 
 from gatewayd.core.events import (
@@ -16,6 +15,10 @@ from gatewayd.core.events import (
     InputRefused,
     ModelAdded,
     NodeEvent,
+    OrderAnswered,
+    OrderEnded,
+    OrderEvent,
+    OrderFailed,
     PushMoved,
     RegistryEvent,
     RequestFailed,
@@ -24,11 +27,12 @@ from gatewayd.core.events import (
     VersionRetired,
     WorkerEnded,
 )
+from gatewayd.wire.json_text import render_json
 from gatewayd.wire.mqtt import Message
-from gatewayd.wire.tensors import measured_document
+from gatewayd.wire.tensors import measured_document, result_document
 from gatewayd.wire.topics import Topics
 
-_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | RegistryEvent | NodeEvent
+_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | RegistryEvent | NodeEvent | OrderEvent
 
 
 def online_message(topics: Topics, *, version: str, since: float) -> Message:
@@ -42,18 +46,22 @@ def offline_message(topics: Topics) -> Message:
 
 
 def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
-    """Return what to publish of an event (QoS 0), under `event/push`, `device`, `model`, `node` or `request`.
+    """Return what to publish of an event, under `event/push`, `device`, `model`, `node` or `request` (QoS 0).
 
-    None for refused input: who sends it must not be able to make the node talk.
+    What a standing order brings goes to `stream/<order>`, or where the order says. None for refused input: who sends it must
+    not be able to make the node talk.
     """
     if isinstance(event, InputRefused):
         return None
     kind, document = event_document(event)
+    if isinstance(event, OrderAnswered | OrderFailed | OrderEnded):
+        order = event.order
+        return Message(order.topic or topics.stream(order.id), _json(document), qos=order.qos)
     return Message(topics.event(kind), _json(document))
 
 
 def event_document(event: _Told) -> tuple[str, dict[str, object]]:
-    """Return the kind of an event (`push`, `device`, `model`, `node`, `request`) and what is told of it, as JSON values."""
+    """Return an event's kind (`push`, `device`, `model`, `node`, `request`, `stream`) and what is told of it, as JSON values."""
     match event:
         case PushMoved():
             return "push", _push(event)
@@ -63,10 +71,24 @@ def event_document(event: _Told) -> tuple[str, dict[str, object]]:
             return "node", _node(event)
         case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
             return "model", _registry(event)
-        case RequestServed():
-            return "request", _served(event)
-        case RequestFailed():
-            return "request", _failed(event)
+        case RequestServed() | RequestFailed():
+            return "request", _served(event) if isinstance(event, RequestServed) else _failed(event)
+        case OrderAnswered() | OrderFailed() | OrderEnded():
+            return "stream", _ordered(event)
+        case _:
+            assert_never(event)
+
+
+def _ordered(event: OrderEvent) -> dict[str, object]:
+    order = {"order": event.order.id, "model": str(event.order.model), "device": event.order.source.device}
+    match event:
+        case OrderAnswered(_, result):
+            return {**order, **result_document(result)}
+        case OrderFailed(_, code, message, failing):
+            return {**order, "error": {"code": code, "message": message}, "failing": failing}
+        case OrderEnded(_, progress, why):
+            counts = {"answered": progress.answered, "failed": progress.failed, "missed": progress.missed}
+            return {**order, "ended": why, **counts}
         case _:
             assert_never(event)
 
@@ -138,4 +160,4 @@ def _status(topics: Topics, document: dict[str, object]) -> Message:
 
 
 def _json(document: dict[str, object]) -> bytes:
-    return json.dumps(document, separators=(",", ":")).encode()
+    return render_json(document)

@@ -13,6 +13,7 @@ from gatewayd.core.push import Offer, Push
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.source import FolderModel
+from gatewayd.core.standing import StandingOrder
 from gatewayd.core.tensor import Tensor
 
 Clock = Callable[[], float]
@@ -229,6 +230,19 @@ class DesireStore(Protocol):
 
     async def save_terms(self, terms: Terms) -> None:
         """Insert or replace."""
+
+
+class StandingStore(Protocol):
+    """Durable rows of standing orders."""
+
+    async def load_orders(self) -> Sequence[StandingOrder]:
+        """Return all, the oldest first."""
+
+    async def save_order(self, order: StandingOrder) -> None:
+        """Insert or replace."""
+
+    async def drop_order(self, order_id: str) -> None:
+        """Remove; none is no error."""
 
 
 class Signer(Protocol):

@@ -66,7 +66,7 @@ def _stored_speech(given: tuple[Tensor, ...], version: Version) -> Speech:
         stored = variant.structure
         if [each.dtype for each in stored.inputs] == [tensor.dtype for tensor in given]:
             outputs = zip(stored.outputs, signature.outputs, strict=True)
-            named = tuple(replace(spec, name=real.name) for spec, real in outputs)
+            named = tuple(spec if spec.name == real.name else replace(spec, name=real.name) for spec, real in outputs)
             return Speech(given, stored.inputs, named)
     for tensor, spec in zip(given, signature.inputs, strict=True):
         if tensor.dtype is not spec.dtype:

@@ -7,16 +7,16 @@ Source: Open Inference Protocol v2, "Inference Request JSON Object" and "Inferen
 Server, "Binary tensor data extension".
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from gatewayd.core.cost import Costs
 from gatewayd.core.errors import BadRequest, GatewayError, TooLarge
 from gatewayd.core.names import parse_device_id
 from gatewayd.core.request import NODE, InferenceResult, Measured, Privacy, SensorRef, Target
 from gatewayd.core.tensor import Tensor
+from gatewayd.wire.json_text import parse_json, render_json
 from gatewayd.wire.tensor_json import (
     MAX_TEXT,
     BinaryTail,
@@ -92,7 +92,7 @@ def decode_body(
     """
     if not _is_json(payload, content_type):
         return InferenceBody(raw=_bounded(payload, max_raw_bytes, kind="a raw tensor"))
-    return read_body(_parse_json(_bounded(payload, max_json_bytes, kind="a JSON body")))
+    return read_body(parse_json(_bounded(payload, max_json_bytes, kind="a JSON body")))
 
 
 def decode_parts(
@@ -112,7 +112,7 @@ def decode_parts(
         )
     tail = BinaryTail(memoryview(payload)[header_bytes:])
     _bounded(tail.content, max_raw_bytes, kind="binary tensor data", may_be_empty=True)
-    body = read_body(_parse_json(_bounded(payload[:header_bytes], max_json_bytes, kind="a JSON body")), tail)
+    body = read_body(parse_json(_bounded(payload[:header_bytes], max_json_bytes, kind="a JSON body")), tail)
     if tail.content:
         raise BadRequest(f"inputs: {len(tail.content)} bytes of the body belong to no tensor (see binary_data_size)")
     return body
@@ -140,7 +140,7 @@ def read_raw(content: bytes, document: object) -> InferenceBody:
 
 def encode_result(result: InferenceResult) -> bytes:
     """Return the Open Inference Protocol answer; what gatewayd adds is in `parameters`."""
-    return _json(result_document(result))
+    return render_json(result_document(result))
 
 
 def encode_answer(result: InferenceResult, body: InferenceBody) -> tuple[bytes, int | None]:
@@ -149,7 +149,7 @@ def encode_answer(result: InferenceResult, body: InferenceBody) -> tuple[bytes, 
     if not as_bytes:
         return encode_result(result), None
     outputs = [_announced(tensor) if body.is_binary(tensor.name) else write_tensor(tensor) for tensor in result.outputs]
-    head = _json(_result_document(result, outputs))
+    head = render_json(_result_document(result, outputs))
     return b"".join((head, *(tensor.content for tensor in as_bytes))), len(head)
 
 
@@ -159,16 +159,12 @@ def _announced(tensor: Tensor) -> dict[str, object]:
     return {"name": tensor.name, "shape": shape, "datatype": kind, "parameters": parameters}
 
 
-def _json(document: object) -> bytes:
-    return _ENCODER.encode(document).encode()
-
-
 def encode_error(error: GatewayError, *, id: str | None) -> bytes:  # noqa: A002 - the protocol's own word
     """Return `{"error": {"code", "message"}, "id"}`; `id` None is left out."""
     document: dict[str, object] = {"error": {"code": error.code, "message": str(error)}}
     if id is not None:
         document["id"] = id
-    return json.dumps(document, separators=(",", ":")).encode()
+    return render_json(document)
 
 
 def result_document(result: InferenceResult) -> dict[str, object]:
@@ -240,26 +236,6 @@ def _bounded(payload: T, limit: int, *, kind: str, may_be_empty: bool = False) -
     if not payload and not may_be_empty:
         raise BadRequest("the body is empty: send a JSON object or the tensor's bytes")
     return payload
-
-
-def _parse_json(payload: bytes) -> object:
-    try:
-        return _DECODER.decode(payload.decode())
-    except RecursionError as error:
-        raise BadRequest("the JSON body is nested too deeply") from error
-    except ValueError as error:
-        message = f"the body is not valid JSON: {error}"
-        raise BadRequest(message) from error
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    message = f"{text} is no JSON number"
-    raise ValueError(message)
-
-
-# Made once: the functions of `json` make one for each call, which costs as much as a small body.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
 def _body(

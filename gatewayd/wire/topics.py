@@ -12,7 +12,7 @@ from gatewayd.core.names import DeviceId
 # mosquitto disconnects a client whose topic has more than 200 levels; nobody needs more than these.
 _MAX_LEVELS = 32
 _MAX_TOPIC_BYTES = 1024
-_CONTROL = frozenset({"infer", "cmd", "device", "status", "event"})
+_CONTROL = frozenset({"infer", "cmd", "device", "status", "event", "stream"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,10 @@ class Topics:
     def event(self, kind: str) -> str:
         """Return where events of that kind are published."""
         return f"{self.base}/event/{kind}"
+
+    def stream(self, order: str) -> str:
+        """Return where the answers to a standing order are published."""
+        return f"{self.base}/stream/{order}"
 
     def reply_default(self, topic: ClientTopic) -> str:
         """Return where the answer goes when the client named no place: `reply/<verb>` or `reply/infer/<model>`."""

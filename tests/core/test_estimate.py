@@ -1,3 +1,4 @@
+import random
 from math import inf, isfinite, nan
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.core.device import LinkKind, LinkQuality
-from gatewayd.core.estimate import Estimate, LinkEstimate, default_link
+from gatewayd.core.estimate import AGEING_S, Estimate, LinkEstimate, default_link
 
 
 def after(start: Estimate, values: list[float]) -> Estimate:
@@ -147,3 +148,78 @@ def test_a_link_faster_than_its_prior_is_found_out_although_only_bounded_from_be
     for _ in range(10):
         link = link.after_ping(0.010).after_transfer(700, 0.0115)
     assert link.transfer_s(700) == pytest.approx(0.0115, rel=0.2)
+
+
+def noisy(mean: float, *, seed: int, count: int, spread: float = 0.1) -> list[float]:
+    chance = random.Random(seed)  # noqa: S311 - repeatable noise
+    return [max(0.0, chance.gauss(mean, spread * mean)) for _ in range(count)]
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.5, 2.0, 5.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_drift_is_followed_within_a_few_measurements(factor: float, seed: int) -> None:
+    calm = after(Estimate.prior(1.0), noisy(1.0, seed=seed, count=100))
+    moved = after(calm, noisy(factor, seed=seed + 100, count=8))
+    assert moved.mean == pytest.approx(factor, rel=0.15)
+
+
+def test_a_drift_makes_it_unsure_again() -> None:
+    calm = after(Estimate.prior(1.0), noisy(1.0, seed=1, count=100))
+    moved = after(calm, [3.0] * 3)
+    assert calm.count == 20.0
+    assert moved.count < 3.0
+    assert moved.optimistic() < 3.0 < moved.upper(2.0)
+
+
+def test_noise_is_rarely_taken_for_a_drift() -> None:
+    estimate, forgotten = after(Estimate.prior(1.0), noisy(1.0, seed=7, count=50)), 0
+    for value in noisy(1.0, seed=8, count=5000):
+        estimate = estimate.observed(value)
+        forgotten += estimate.count < 2.0
+    assert forgotten <= 5
+
+
+def test_a_single_hiccup_is_no_drift() -> None:
+    calm = after(Estimate.prior(1.0), noisy(1.0, seed=3, count=100))
+    assert calm.observed(1000.0).count == 20.0
+
+
+def test_an_old_estimate_is_as_unsure_as_a_prior() -> None:
+    fresh = Estimate.prior(1.0)
+    for turn in range(30):
+        fresh = fresh.observed(1.0, at_s=100.0 + turn)
+    old = fresh.aged(129.0 + 20 * AGEING_S)
+    assert fresh.aged(129.0) is fresh
+    assert fresh.aged(0.0) is fresh
+    assert old.mean == fresh.mean
+    assert old.count == pytest.approx(0.0, abs=1e-6)
+    assert old.optimistic() == pytest.approx(Estimate.prior(1.0).optimistic(), rel=1e-3)
+
+
+def test_without_a_time_it_does_not_age() -> None:
+    estimate = Estimate.prior(1.0).observed(2.0)
+    assert estimate.aged(1e9) is estimate
+
+
+@given(st.floats(0.001, 1e6), st.floats(0, 1e6), st.floats(0, 1e6))
+def test_bounds_only_widen_with_age(mean: float, soon_s: float, later_s: float) -> None:
+    estimate = after(Estimate.prior(mean), [mean, mean * 1.1, mean * 0.9]).observed(mean, at_s=0.0)
+    sooner, later = estimate.aged(soon_s), estimate.aged(soon_s + later_s)
+    assert later.optimistic() <= sooner.optimistic() * (1 + 1e-9)
+    assert later.upper() >= sooner.upper() * (1 - 1e-9)
+
+
+def test_an_old_estimate_takes_the_first_new_value_more_seriously() -> None:
+    estimate = Estimate.prior(1.0)
+    for turn in range(30):
+        estimate = estimate.observed(1.0, at_s=float(turn))
+    assert estimate.observed(2.0, at_s=20 * AGEING_S).mean > estimate.observed(2.0, at_s=30.0).mean + 0.3
+
+
+def test_a_link_ages_as_its_parts_do() -> None:
+    link = default_link(LinkKind.MQTT)
+    for turn in range(10):
+        link = link.after_ping(0.02, at_s=float(turn)).after_transfer(5000, 0.12, at_s=float(turn))
+    aged = link.aged(1e6)
+    assert aged.transfer_s(1000) == link.transfer_s(1000)
+    assert aged.transfer_s(1000, z=1.0) < link.transfer_s(1000, z=1.0)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import inf, nan
 
 import pytest
@@ -7,7 +8,20 @@ from hypothesis import strategies as st
 from gatewayd.core.cost import Weights
 from gatewayd.core.device import LinkKind
 from gatewayd.core.estimate import Estimate, LinkEstimate, default_link
-from gatewayd.core.renting import Balance, after_node_request, push_cost, should_push
+from gatewayd.core.rates import Rate
+from gatewayd.core.renting import (
+    Balance,
+    RentTerms,
+    after_node_request,
+    break_even_s,
+    is_due,
+    is_order_worth,
+    push_cost,
+    push_failure,
+    should_push,
+    threshold,
+    with_retries,
+)
 
 LINK = LinkEstimate(Estimate.prior(0.1), Estimate.prior(1000.0), Estimate.prior(0.0))
 WEIGHTS = Weights(latency_per_s=1000.0, energy_per_uj=0.5, bandwidth_per_byte=0.1, risk_per_failure=200.0)
@@ -15,7 +29,8 @@ WEIGHTS = Weights(latency_per_s=1000.0, energy_per_uj=0.5, bandwidth_per_byte=0.
 
 def test_the_saving_missed_adds_up() -> None:
     balance = after_node_request(Balance(), node_total=50.0, device_total=20.0)
-    assert after_node_request(balance, node_total=45.0, device_total=20.0) == Balance(55.0, 2)
+    balance = after_node_request(balance, node_total=45.0, device_total=20.0)
+    assert (balance.saved_missed, balance.requests, balance.saving) == (55.0, 2, 27.5)
 
 
 def test_a_dearer_device_neither_adds_nor_takes() -> None:
@@ -116,3 +131,127 @@ def test_the_bound_is_nearly_reached_by_the_worst_sequence() -> None:
     requests = [(1.0, 0.0)] * 100
     assert paid_online(requests, 100.0) == 200.0
     assert paid_by_a_clairvoyant(requests, 100.0) == 100.0
+
+
+def test_a_known_rate_buys_early_or_waits() -> None:
+    terms = RentTerms(robustness=0.1, horizon_s=100.0, patience=0.2)
+    busy = Balance(saving=2.0, rate=Rate.known(1.0))
+    idle = Balance(saving=2.0, rate=Rate.known(0.1))
+    assert threshold(busy, 150.0, terms, now_s=0.0) == pytest.approx(15.0)
+    assert threshold(idle, 150.0, terms, now_s=0.0) == pytest.approx(180.0)
+    assert threshold(busy, 150.0, replace(terms, robustness=1.0), now_s=0.0) == 150.0
+    assert threshold(Balance(), 150.0, terms, now_s=0.0) == 150.0
+
+
+def test_hope_alone_buys_only_at_the_full_price() -> None:
+    terms = RentTerms(robustness=0.1)
+    busy = Balance(hoped_missed=119.0, rate=Rate.known(1e9))
+    assert not is_due(busy, 100.0, terms, now_s=0.0)
+    assert is_due(replace(busy, hoped_missed=120.0), 100.0, terms, now_s=0.0)
+
+
+def test_failed_pushes_make_the_next_one_dearer() -> None:
+    balance = Balance(50.0, 5)
+    assert balance.after_failed_push() == replace(balance, failures=1)
+    assert with_retries(100.0, 0) == 100.0
+    prices = [with_retries(100.0, failures) for failures in range(200)]
+    assert prices == sorted(prices)
+    assert prices[-1] <= 2000.0 * (1 + 1e-9)
+    assert push_failure(0) == 0.05
+
+
+def test_after_a_push_only_the_rate_is_remembered() -> None:
+    rate = Rate.known(1.0)
+    assert Balance(50.0, 5, 60.0, 10.0, rate, 2).after_push() == Balance(rate=rate)
+
+
+def test_a_standing_order_is_decided_at_once() -> None:
+    terms = RentTerms(horizon_s=1000.0)
+
+    def worth(per_s: float, left_s: float, saving: float = 1.0) -> bool:
+        return is_order_worth(per_s=per_s, left_s=left_s, saving=saving, cost=100.0, terms=terms)
+
+    assert worth(1.0, 100.0)
+    assert not worth(1.0, 99.0)
+    assert worth(0.1, inf)
+    assert not worth(0.099, inf)
+    assert not worth(1.0, inf, saving=-1.0)
+
+
+def test_break_even_time() -> None:
+    assert break_even_s(100.0, saving_per_s=4.0, most_s=1000.0) == 25.0
+    assert break_even_s(100.0, saving_per_s=0.0, most_s=1000.0) == 1000.0
+
+
+def paid_with_predictions(requests: list[tuple[float, float]], price: float, *, terms: RentTerms, rate: Rate) -> float:
+    """Play the policy with a rate that may be anything."""
+    balance, paid, has_model = Balance(rate=rate), 0.0, False
+    for node_total, device_total in requests:
+        if has_model:
+            paid += min(node_total, device_total)
+            continue
+        paid += node_total
+        balance = after_node_request(balance, node_total=node_total, device_total=device_total)
+        if is_due(balance, price, terms, now_s=0.0):
+            paid, has_model = paid + price, True
+    return paid
+
+
+REQUESTS = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=40)
+
+
+@given(REQUESTS, st.integers(1, 500), st.floats(0.01, 1.0), st.floats(0, 1e6))
+def test_a_wrong_prediction_stays_within_its_bound(
+    requests: list[tuple[float, float]], price: int, robustness: float, per_s: float
+) -> None:
+    """Against any sequence and any predicted rate: 1 + 1/λ of the optimum, and at most 1.2 prices above it."""
+    terms = RentTerms(robustness=robustness, horizon_s=1.0)
+    optimum = paid_by_a_clairvoyant(requests, price)
+    paid = paid_with_predictions(requests, price, terms=terms, rate=Rate.known(per_s))
+    unavoidable = sum(min(pair) for pair in requests)
+    overshoot = max(0, max((node_total - device_total for node_total, device_total in requests), default=0))
+    assert paid - unavoidable <= (1 + 1 / robustness) * (optimum - unavoidable) + overshoot + 1e-6
+    assert paid - optimum <= 1.2 * price + overshoot + 1e-6
+
+
+@given(REQUESTS, st.integers(1, 500), st.floats(0, 1e6))
+def test_without_trust_it_is_at_most_twice_the_optimum(
+    requests: list[tuple[float, float]], price: int, per_s: float
+) -> None:
+    terms = RentTerms(robustness=1.0, horizon_s=1.0)
+    paid = paid_with_predictions(requests, price, terms=terms, rate=Rate.known(per_s))
+    assert paid == paid_online(requests, price)
+
+
+# How often a device that is dearer than it was believed is tried after a push: the term of exploration in docs/placement.md.
+TRIES = 6
+
+
+@given(
+    st.integers(1, 300), st.floats(1.0, 100.0), st.floats(1.0, 100.0), st.floats(0.1, 2.0), st.integers(1, 2000),
+    st.lists(st.floats(0.95, 1.05), min_size=1, max_size=20), st.floats(0, 1e6),
+)  # fmt: skip
+def test_with_costs_that_are_learned_the_excess_is_bounded(
+    count: int, node: float, device: float, wrong: float, price: float, noise: list[float], per_s: float
+) -> None:
+    """The device's cost is a prior that is up to ten times too low or twice too high, until it is tried."""
+    terms = RentTerms(robustness=0.05, horizon_s=1.0)
+    belief = Estimate.prior(device * wrong)
+    balance, paid, has_model = Balance(rate=Rate.known(per_s)), 0.0, False
+    for turn in range(count):
+        if has_model and belief.optimistic() < node:
+            seen = device * noise[turn % len(noise)]
+            paid, belief = paid + seen, belief.observed(seen)
+            continue
+        paid += node
+        if has_model:
+            continue
+        balance = after_node_request(
+            balance, node_total=node, device_total=belief.mean, hoped_total=belief.optimistic()
+        )
+        if is_due(balance, price, terms, now_s=0.0):
+            paid, has_model = paid + price, True
+    optimum = min(count * node, price + count * device * min(noise))
+    overshoot = max(0.0, node - belief.optimistic())
+    exploration = TRIES * max(0.0, 1.05 * device - node) + count * device * (1.05 - min(noise))
+    assert paid - optimum <= 1.2 * price + node + overshoot + exploration + 1e-6

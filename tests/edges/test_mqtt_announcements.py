@@ -1,4 +1,6 @@
 import json
+import struct
+from dataclasses import replace
 
 import pytest
 
@@ -9,12 +11,17 @@ from gatewayd.core.events import (
     GatewayEvent,
     InputRefused,
     ModelAdded,
+    OrderAnswered,
+    OrderEnded,
+    OrderFailed,
     PushMoved,
     RequestFailed,
     VersionRetired,
 )
 from gatewayd.core.names import Alias, RequestId, parse_model_ref
-from gatewayd.core.request import InferenceRequest
+from gatewayd.core.request import InferenceRequest, InferenceResult, Measured, SensorRef, Target
+from gatewayd.core.standing import Progress, StandingOrder
+from gatewayd.core.tensor import DType, Tensor
 from gatewayd.edges.mqtt_announcements import event_message, offline_message, online_message
 from gatewayd.wire.topics import Topics
 from tests.api_values import CAM, KWS, PUSH
@@ -83,3 +90,43 @@ def test_a_push_tells_its_progress() -> None:
 
 def test_refused_input_is_not_announced() -> None:
     assert event_message(TOPICS, InputRefused("mqtt", "bad_request", "x")) is None
+
+
+ORDER = StandingOrder(
+    "watch",
+    parse_model_ref("kws"),
+    SensorRef(CAM, "mic"),
+    period_s=1.0,
+    deadline_s=1.0,
+    until=None,
+    who="ann",
+    started_at=1.7e9,
+)
+
+
+def test_what_a_standing_order_brings_goes_to_its_topic() -> None:
+    output = Tensor("scores", DType.FP32, (1, 2), struct.pack("<2f", 0.25, 0.75))
+    result = InferenceResult(
+        RequestId("r-9"), "kws", 1, "int8", (output,), Target(CAM), "cheapest", None, Measured(0.01), label="yes"
+    )
+    message = event_message(TOPICS, OrderAnswered(ORDER, result))
+    assert message is not None
+    assert (message.topic, message.qos, message.retain) == ("gatewayd/edge-1/stream/watch", 0, False)
+    document = json.loads(message.payload)
+    assert (document["order"], document["id"], document["outputs"][0]["data"]) == ("watch", "r-9", [0.25, 0.75])
+    assert document["parameters"]["ran_on"] == "device:cam-7"
+
+
+def test_a_standing_order_names_its_own_topic_and_quality_of_service() -> None:
+    order = replace(ORDER, topic="reply/watch", qos=1)
+    failed = event_message(TOPICS, OrderFailed(order, "device_unreachable", "cam-7 is offline", 4))
+    ended = event_message(TOPICS, OrderEnded(order, Progress(answered=3, failed=4, missed=5), "stopped (ann)"))
+    for message in (failed, ended):
+        assert message is not None
+        assert (message.topic, message.qos) == ("reply/watch", 1)
+    assert failed is not None
+    assert ended is not None
+    assert json.loads(failed.payload)["error"] == {"code": "device_unreachable", "message": "cam-7 is offline"}
+    counts = {"answered": 3, "failed": 4, "missed": 5}
+    known = {"order": "watch", "model": "kws", "device": "cam-7", "ended": "stopped (ann)"}
+    assert json.loads(ended.payload) == known | counts

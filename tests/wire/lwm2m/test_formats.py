@@ -4,7 +4,7 @@ from contextlib import suppress
 from math import isnan
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gatewayd.core.errors import BadRequest, TooLarge
@@ -66,18 +66,21 @@ def same(one: Value, other: Value) -> bool:
 
 
 @pytest.mark.parametrize("format_", TREES)
+@settings(deadline=None)
 @given(records=trees(instances=1))
 def test_what_is_written_of_an_instance_is_read_again(format_: Format, records: tuple[Record, ...]) -> None:
     assert decode(format_, Path(7, 0), encode(format_, Path(7, 0), records, ALL_TYPES), ALL_TYPES) == records
 
 
 @pytest.mark.parametrize("format_", TREES)
+@settings(deadline=None)
 @given(records=trees(instances=3))
 def test_what_is_written_of_an_object_is_read_again(format_: Format, records: tuple[Record, ...]) -> None:
     assert decode(format_, Path(7), encode(format_, Path(7), records, ALL_TYPES), ALL_TYPES) == records
 
 
 @pytest.mark.parametrize("format_", VALUES)
+@settings(deadline=None)
 @given(choice=st.sampled_from(KINDS).flatmap(lambda kind: st.tuples(st.just(kind), OF_KIND[kind])))
 def test_what_is_written_of_one_resource_is_read_again(format_: Format, choice: tuple[Type, Value]) -> None:
     kind, value = choice
@@ -93,6 +96,7 @@ def test_what_is_written_of_one_resource_is_read_again(format_: Format, choice: 
 
 @pytest.mark.parametrize("format_", TREES)
 @pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=15)
 @given(data=st.data())
 def test_what_is_written_of_one_resource_instance_is_read_again(
     format_: Format, kind: Type, data: st.DataObject
@@ -128,6 +132,7 @@ BASES = [ROOT, Path(3), Path(3, 0), Path(3, 0, 0), Path(3, 0, 6, 1), Path(26242,
 
 
 @pytest.mark.parametrize("format_", [each for each in Format if each is not Format.LINKS])
+@settings(deadline=None)
 @given(payload=st.binary(max_size=200), base=st.sampled_from(BASES))
 @example(payload=b"", base=Path(3, 0))
 @example(payload=b"\x81\xa1\x00\x61\x30", base=Path(3, 0))
@@ -145,6 +150,7 @@ def test_any_bytes_are_records_below_the_base_or_the_one_error(format_: Format, 
 
 
 @pytest.mark.parametrize("format_", TREES)
+@settings(deadline=None)
 @given(records=trees(instances=1), data=st.data())
 def test_a_damaged_payload_is_records_or_the_one_error(
     format_: Format, records: tuple[Record, ...], data: st.DataObject
@@ -281,6 +287,7 @@ def test_single_formats_need_a_single_value() -> None:
             encode(format_, Path(3, 0), [Record(Path(3, 0, 9), 1)])
 
 
+@settings(deadline=None)
 @given(st.lists(ids, max_size=4))
 def test_paths_are_written_and_read(numbers: list[int]) -> None:
     path = Path(*numbers)

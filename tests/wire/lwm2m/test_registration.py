@@ -1,7 +1,7 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.core.errors import BadRequest, TooLarge
@@ -217,11 +217,13 @@ targets = st.from_regex(r"/[a-z0-9/.]{0,20}", fullmatch=True)
 link_lists = st.lists(st.builds(Link, targets, st.lists(st.tuples(names, values), max_size=4).map(tuple)), max_size=6)
 
 
+@settings(deadline=None)
 @given(link_lists)
 def test_links_are_written_and_read(links: list[Link]) -> None:
     assert parse_links(write_links(links)) == tuple(links)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.text(max_size=30) | st.sampled_from(["ep=a", "lt=60", "lwm2m=1.1", "b=U"]), max_size=8),
     st.binary(max_size=100),
@@ -238,6 +240,7 @@ pieces = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(pieces, max_size=30).map("".join))
 def test_any_links_are_links_or_the_one_error(text: str) -> None:
     with suppress(BadRequest, TooLarge):

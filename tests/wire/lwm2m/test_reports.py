@@ -2,7 +2,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.core.device import Capabilities, EnergySource, Report, Sensor, Slot, SlotState
@@ -70,6 +70,7 @@ BOARD = Capabilities(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(capabilities, st.lists(model_slots(), max_size=4), st.none() | st.integers(0, 100))
 def test_what_a_simulated_device_says_is_what_the_gateway_reads(
     has: Capabilities, held: list[ModelSlot], percent: int | None
@@ -203,12 +204,14 @@ softwares = st.builds(
 firmwares = st.builds(Firmware, st.sampled_from(FirmwareState), st.integers(0, 255), texts, texts)
 
 
+@settings(deadline=None)
 @given(softwares)
 def test_software_is_written_and_read(software: Software) -> None:
     assert read_software(Readings(software_records(software)), software.instance) == software
     assert read_software_all(software_records(software)) == (software,)
 
 
+@settings(deadline=None)
 @given(firmwares)
 def test_firmware_is_written_and_read(firmware: Firmware) -> None:
     assert read_firmware(Readings(firmware_records(firmware))) == firmware
@@ -245,6 +248,7 @@ paths = st.builds(
 ) | st.builds(Path, st.just(RUNTIME), st.just(0), st.sampled_from([11, 13, 14]), st.integers(0, 2))
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(Record, paths, values), max_size=30))
 def test_any_records_are_a_report_or_the_one_error(records: list[Record]) -> None:
     read_device(records)

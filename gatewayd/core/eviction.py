@@ -1,0 +1,105 @@
+"""Which model leaves a full device for another one, if any: Landlord with bypassing, for slots of one size.
+
+Every model there has a credit, at most what bringing it back would cost. What it saves while it serves fills the credit; a
+newcomer that would pay for its push drains all of them by the same amount, and takes the slot of the first that has nothing
+left. A newcomer whose own price is drained first stays out (it is bypassed), and must earn its price again.
+Source: Young 2002, "On-line file caching" (Landlord; GreedyDual of Young 1994 for equal sizes). With k slots that may be
+emptied, and misses that cost what a fetch costs, it pays at most k + 1 times what a clairvoyant does. Where a miss costs less
+than a fetch, no deterministic policy can: docs/placement.md.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Self
+
+from gatewayd.core.names import ModelName
+
+
+@dataclass(frozen=True, slots=True)
+class Earning:
+    """What a model saves on the device, in J per second: the confidence bounds."""
+
+    low: float = 0.0
+    high: float = inf
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A model on the device. `price` is what bringing it back costs, `credit` 0..price, both in J.
+
+    `is_kept`: an operator's pin or a standing order; it never leaves. `paid_at_s` is when its push has paid for itself: before
+    that it leaves only when it earns outside of what was `expected` at its push, or a newcomer is sure to earn more than that.
+    """
+
+    model: ModelName
+    price: float
+    credit: float
+    is_kept: bool = False
+    paid_at_s: float = -inf
+    expected: Earning = Earning()
+    earns: Earning = Earning()
+    used_s: float = -inf
+
+    def after_hit(self, saving: float, *, now_s: float) -> Self:
+        """Return it after a request it served on the device, which saved so much."""
+        return replace(self, credit=min(self.price, self.credit + max(0.0, saving)), used_s=now_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A model whose rent has reached its threshold: what its push costs, and what it is expected to earn."""
+
+    model: ModelName
+    price: float
+    earns: Earning = Earning()
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether to push. `evict` is who leaves first (None: nobody has to); `residents` are those that stay, credits drained.
+
+    Bypassed (`is_admitted` False), the newcomer starts a new balance; `reason` is for people.
+    """
+
+    is_admitted: bool
+    evict: ModelName | None
+    residents: tuple[Resident, ...]
+    reason: str = ""
+
+
+def admit(newcomer: Newcomer, residents: Sequence[Resident], *, slots: int, now_s: float) -> Admission:
+    """Decide on a push to a device that holds `residents` in `slots` slots."""
+    held = tuple(residents)
+    if len(held) < slots:
+        return Admission(is_admitted=True, evict=None, residents=held)
+    movable = [each for each in held if not each.is_kept]
+    if not movable:
+        return Admission(is_admitted=False, evict=None, residents=held, reason="every model there is kept")
+    drained = min(newcomer.price, *(each.credit for each in movable))
+    after = tuple(each if each.is_kept else replace(each, credit=each.credit - drained) for each in held)
+    leaving = _poorest(each for each in after if not each.is_kept)
+    if leaving.credit > 0.0:
+        return Admission(
+            is_admitted=False, evict=None, residents=after, reason=f"{leaving.model} is worth more there so far"
+        )
+    if why := _protected(leaving, newcomer, now_s=now_s):
+        return Admission(is_admitted=False, evict=None, residents=after, reason=why)
+    staying = tuple(each for each in after if each is not leaving)
+    return Admission(is_admitted=True, evict=leaving.model, residents=staying)
+
+
+def _poorest(residents: Iterable[Resident]) -> Resident:
+    """Least credit first, then least recently used; the name decides the rest, so that a replay decides alike."""
+    return min(residents, key=lambda each: (each.credit, each.used_s, each.model))
+
+
+def _protected(leaving: Resident, newcomer: Newcomer, *, now_s: float) -> str:
+    """Return why a push is not undone yet ("": it may be): it has not paid for itself, and nothing moved past its bounds."""
+    if now_s >= leaving.paid_at_s:
+        return ""
+    is_as_expected = leaving.earns.high >= leaving.expected.low
+    is_outdone = newcomer.earns.low > leaving.expected.high
+    if is_as_expected and not is_outdone:
+        return f"{leaving.model} was pushed {leaving.paid_at_s - now_s:,.0f} s too recently to have paid for itself"
+    return ""

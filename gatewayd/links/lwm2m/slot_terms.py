@@ -1,0 +1,334 @@
+"""What the tables of `slots` speak: a push on its way into one instance, what is heard of it, what is to be done next.
+
+Values only. The update engine speaks of phases (`core.device.PushPhase`), a device of resources; these are the words between.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from math import inf
+
+from gatewayd.core.device import PushPhase
+from gatewayd.core.names import Digest, ModelName, PushId
+from gatewayd.wire.lwm2m.states import Firmware, ModelSlot, Software
+
+Code = tuple[int, int]
+"""A CoAP response code: class and detail, (4, 5) for 4.05."""
+
+
+class Way(Enum):
+    """How a package gets to the device: written block by block, or fetched by the device from an address it is given."""
+
+    PUSH = "push"
+    PULL = "pull"
+
+
+class Stage(Enum):
+    """Where the push stands in the table. OFFERED waits to see the instance (or for its answer); ENDED is the end."""
+
+    NEW = "new"
+    CLEARING = "clearing"
+    OFFERED = "offered"
+    TRANSFERRING = "transferring"
+    WRITTEN = "written"
+    INSTALLING = "installing"
+    INSTALLED = "installed"
+    ACTIVATING = "activating"
+    TRIAL = "trial"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is to be in the instance at the end.
+
+    `ways` in the order in which they are tried. `tells_version`: the client reads name and version out of the package, so that
+    none told means another package; where it is not set, only another name or version does. `old`: the instance that runs what
+    this push replaces (None: none); it runs until the new one is accepted. `is_held`: the gateway remembers that the instance was
+    given this very package (its digest is not to be read from /9).
+    """
+
+    push: PushId
+    model: ModelName
+    version: int
+    digest: Digest
+    instance: int
+    ways: tuple[Way, ...] = (Way.PUSH, Way.PULL)
+    tells_version: bool = True
+    old: int | None = None
+    is_held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that each wait may take, and how often a transfer may start again.
+
+    `restarts` protects the link from a device that never takes a package; `restart_pause_s` doubles each time. `refusal_s` is
+    what is left to an execute that was refused: that may be the answer to a repeated message whose first was obeyed. `engine_s`
+    is how long the engine, whose own deadlines are shorter, may leave a tested or trying device alone.
+    """
+
+    clear_s: float = 10.0
+    offer_s: float = 10.0
+    transfer_s: float = 30.0
+    deliver_s: float = 20.0
+    install_s: float = 30.0
+    activate_s: float = 20.0
+    refusal_s: float = 10.0
+    engine_s: float = 120.0
+    restarts: int = 3
+    restart_pause_s: float = 1.0
+
+
+# What is heard.
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the instance holds now: read or notified, always the whole of it (states are skipped, results come late)."""
+
+    values: Software | Firmware | ModelSlot
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The device answered an action. `code` None: no answer came; nothing is known of what it did."""
+
+    action: "Action"
+    code: Code | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferEnded:
+    """The package's last block was answered (2.04) or fetched, or the transfer broke: `code` of the refusal, None for silence."""
+
+    code: Code | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """The transfer came forward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """The engine offers, or asks where the device stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivateWanted:
+    """The engine wants the trial to begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptWanted:
+    """The engine wants the new model to stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelWanted:
+    """The engine wants the push to end, out of its trial too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The clock moved on; only a deadline that is over matters."""
+
+
+Heard = (
+    Seen | Answered | TransferEnded | Progressed | Offered | ActivateWanted | AcceptWanted | CancelWanted | TimePassed
+)
+
+
+# What is to be done.
+
+
+@dataclass(frozen=True, slots=True)
+class WritePackage:
+    """Write the package (Block1) from byte `offset`, after a pause. The first bytes are asked of the engine with WANT."""
+
+    instance: int
+    offset: int = 0
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WriteUri:
+    """Write the package's address; the device fetches (Block2), from byte `offset` if it keeps what it has."""
+
+    instance: int
+    offset: int = 0
+    after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """The transfer under way asks the engine again for the bytes it needs next."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopTransfer:
+    """Send no more blocks, serve no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Read the whole instance now, and tell it as Seen."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Write an empty package address: clients drop what they began to download."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Uninstall:
+    """Execute Uninstall. Only ever of an instance that was seen inactive."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """Execute Install (/9), Update (/5)."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Execute Activate."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Deactivate:
+    """Execute Deactivate."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOffer:
+    """Write the push's id (/26242/i/13), then the signed manifest (/18)."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Execute Accept (/26242/i/16)."""
+
+    instance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Execute Cancel (/26242/i/17)."""
+
+    instance: int
+
+
+Action = (
+    WritePackage | WriteUri | AskAgain | StopTransfer | Look | Reset | Uninstall | Install | Activate | Deactivate
+    | WriteOffer | Accept | Cancel
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the engine is told: becomes a `PushReport`. WANT is not among them: the transfer asks for its bytes itself."""
+
+    phase: PushPhase
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One push on its way into one instance.
+
+    `seen` is what the instance held when it was seen last, `baseline` the result it showed when the last action was asked for
+    (a result that was there before says nothing of it), `peak` the furthest state since. `rung` counts the ways of emptying the
+    instance that were tried, `way` and `restarts` those of the transfer. `refused` is the code with which the last action was
+    refused; `said` what the engine was told last.
+    """
+
+    goal: Goal
+    stage: Stage = Stage.NEW
+    deadline_s: float = inf
+    seen: Software | Firmware | ModelSlot | None = None
+    baseline: int = 0
+    peak: int = 0
+    rung: int = 0
+    way: int = 0
+    restarts: int = 0
+    refused: Code | None = None
+    said: Said | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.stage is Stage.ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What something heard led to: the course as it is now, what the engine is told, what to do, in order."""
+
+    course: Course
+    events: tuple[Said, ...] = ()
+    actions: tuple[Action, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """When it was heard, and how long things may take."""
+
+    s: float
+    patience: Patience = field(default_factory=Patience)
+
+
+_WAITS: dict[Stage, str] = {
+    Stage.CLEARING: "clear_s",
+    Stage.OFFERED: "offer_s",
+    Stage.TRANSFERRING: "transfer_s",
+    Stage.WRITTEN: "deliver_s",
+    Stage.INSTALLING: "install_s",
+    Stage.INSTALLED: "engine_s",
+    Stage.ACTIVATING: "activate_s",
+    Stage.TRIAL: "engine_s",
+}
+
+
+def entered(course: Course, stage: Stage, now: Now, *, baseline: int | None = None) -> Course:
+    """Return the course in a stage whose deadline starts now; NEW and ENDED have none."""
+    wait_s: float = getattr(now.patience, _WAITS[stage]) if stage in _WAITS else inf
+    kept = course.baseline if baseline is None else baseline
+    return replace(course, stage=stage, deadline_s=now.s + wait_s, refused=None, baseline=kept)
+
+
+def told(course: Course, *phases: PushPhase, reason: str = "") -> Turn:
+    """Return the turn that tells the engine these phases, those it was told last left out."""
+    events = tuple(Said(each, reason) for each in phases)
+    events = events[1:] if events and events[0] == course.said else events
+    return Turn(replace(course, said=events[-1]) if events else course, events)
+
+
+def failed(course: Course, reason: str, *actions: Action) -> Turn:
+    """End badly."""
+    said = Said(PushPhase.FAILED, reason)
+    return Turn(replace(course, stage=Stage.ENDED, deadline_s=inf, said=said), (said,), actions)
+
+
+def also(turn: Turn, *actions: Action) -> Turn:
+    """Return the turn with more to do."""
+    return replace(turn, actions=(*turn.actions, *actions))
+
+
+def code_text(code: Code | None) -> str:
+    """Return a code as people write it."""
+    return "no answer" if code is None else f"{code[0]}.{code[1]:02d}"

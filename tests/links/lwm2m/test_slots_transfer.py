@@ -1,0 +1,95 @@
+"""Transfers to clients that behave as those in the field do: refused, broken, never fetched, done by themselves."""
+
+from dataclasses import replace
+
+import pytest
+
+from gatewayd.core.update import PushState
+from gatewayd.links.lwm2m import slot_terms as terms
+from gatewayd.links.lwm2m.slots import Kind, step
+from gatewayd.wire.lwm2m.states import Software, SoftwareState
+from tests.lwm2m_clients import BAD_REQUEST, BUSY, ERROR, GOAL, INCOMPLETE, NOT_ALLOWED, NOT_FOUND, Bench, Client
+
+S = SoftwareState
+
+
+class NoSecondBlock(Client):
+    """A package push breaks at its second block; the address is fetched."""
+
+    def __init__(self, code: terms.Code | None) -> None:
+        super().__init__()
+        self.code = code
+
+    def write(self, instance: int) -> terms.Code | None:  # noqa: ARG002 - whatever it is
+        return self.code
+
+
+@pytest.mark.parametrize("code", [NOT_ALLOWED, ERROR, (4, 13), (4, 15), (5, 1), NOT_FOUND, BAD_REQUEST])
+def test_a_push_that_is_refused_becomes_a_pull(code: terms.Code) -> None:
+    bench = Bench(NoSecondBlock(code))
+    assert bench.run() is PushState.ACCEPTED
+    assert bench.client.did[:4] == ["WritePackage", "Look", "WriteUri", "Install"]
+
+
+def test_a_pull_that_is_refused_becomes_a_push() -> None:
+    class Pushed(Client):
+        def fetch(self, instance: int) -> terms.Code | None:  # noqa: ARG002 - whatever it is
+            return NOT_FOUND
+
+    bench = Bench(Pushed(), replace(GOAL, ways=(terms.Way.PULL, terms.Way.PUSH)))
+    assert bench.run() is PushState.ACCEPTED
+    assert bench.client.did[:3] == ["WriteUri", "Look", "WritePackage"]
+
+
+def test_an_address_that_nobody_fetches_becomes_a_push() -> None:
+    bench = Bench(Client(fetches=False), replace(GOAL, ways=(terms.Way.PULL, terms.Way.PUSH)))
+    assert bench.run() is PushState.ACCEPTED
+    assert bench.client.did[:3] == ["WriteUri", "Look", "WritePackage"]
+
+
+@pytest.mark.parametrize("result", [51, 52, 56])
+def test_a_result_about_the_way_leads_to_the_other_way(result: int) -> None:
+    class Unreachable(Client):
+        def fetch(self, instance: int) -> terms.Code | None:
+            return self.now(instance, result=result)
+
+    bench = Bench(Unreachable(), replace(GOAL, ways=(terms.Way.PULL, terms.Way.PUSH)))
+    assert bench.run() is PushState.ACCEPTED
+
+
+@pytest.mark.parametrize("code", [INCOMPLETE, BUSY, None])
+def test_a_transfer_that_lost_the_thread_starts_again_within_its_budget(code: terms.Code | None) -> None:
+    class Duplicate(Client):
+        tries = 0
+
+        def write(self, instance: int) -> terms.Code | None:
+            self.tries += 1
+            if self.tries <= 2:
+                self.now(instance, state=S.DOWNLOAD_STARTED)  # it keeps no context, but does not know that
+                return code
+            return super().write(instance)
+
+    bench = Bench(Duplicate())
+    assert bench.run() is PushState.ACCEPTED
+    assert bench.client.did.count("WritePackage") == 3
+    assert bench.client.did.count("Reset") == 2
+    for_ever = Bench(NoSecondBlock(code), replace(GOAL, ways=(terms.Way.PUSH,)))
+    assert for_ever.run() is PushState.FAILED
+    assert for_ever.client.did.count("WritePackage") == 4
+    assert "4 times" in for_ever.push.reason
+
+
+def test_pauses_between_restarts_grow() -> None:
+    now = terms.Now(0.0)
+    course = step(Kind.SOFTWARE, terms.Course(GOAL), terms.Seen(Software(0, S.INITIAL)), now).course
+    turn = step(Kind.SOFTWARE, course, terms.Offered(), now)
+    pauses = []
+    for _ in range(4):
+        (action,) = turn.actions
+        assert isinstance(action, terms.WritePackage)
+        pauses.append(action.after_s)
+        broken = step(Kind.SOFTWARE, turn.course, terms.TransferEnded(BUSY), now)
+        turn = step(Kind.SOFTWARE, broken.course, terms.Seen(Software(0, S.INITIAL)), now)
+        if isinstance(turn.actions[0], terms.WriteUri):
+            break
+    assert pauses == [0.0, 1.0, 2.0, 4.0]
