@@ -17,6 +17,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Self
 
 from aiocoap import Context, Message  # aiocoap ships no types
 from aiocoap.numbers.codes import Code
@@ -52,6 +53,7 @@ class Row:
     seconds: float
     air_bytes: int
     theory_s: float
+    failures: tuple[str, ...] = ()
 
 
 def theory_s(link: Link, size_bytes: int, loss: float, ack_s: float) -> float:
@@ -83,25 +85,34 @@ async def one_virtual(
     link: Link, loss: float, size_bytes: int, *, seed: int, line: LineLimits | None
 ) -> tuple[float, int]:
     """Push once to one board, all in this loop; return seconds and bytes on air."""
-    content = random.Random(size_bytes).randbytes(size_bytes)
+    random.seed(seed)  # what aiocoap draws: tokens and the jitter of its timers
+    content = random.randbytes(size_bytes)
     async with push_gateway(line) as gateway, asyncio.TaskGroup() as tasks:
         device = memory_device(options(gateway.port, link, loss, seed=seed), link)
         tasks.create_task(device.run(), name="board")
         await gateway.born("board-0")
         before = device.air_bytes()
-        seconds = await gateway.push("board-0", content)
-        air_bytes = device.air_bytes() - before
-        device.stop()
-        return seconds, air_bytes
+        try:
+            seconds = await gateway.push("board-0", content)
+        except RuntimeError as failure:
+            return str(failure).rpartition("ended: ")[2]
+        finally:
+            device.stop()
+        return seconds, device.air_bytes() - before
 
 
 def virtual_row(name: str, loss: float, size_bytes: int, *, seeds: int, line: LineLimits | None = None) -> Row:
     """Return the median of several seeds."""
     link = LINKS[name]
-    found = [run_virtual(one_virtual(link, loss, size_bytes, seed=seed, line=line)) for seed in range(1, seeds + 1)]
-    seconds, air_bytes = sorted(found)[len(found) // 2]
+    ran = [run_virtual(one_virtual(link, loss, size_bytes, seed=seed, line=line)) for seed in range(1, seeds + 1)]
+    found, failures = (
+        [each for each in ran if not isinstance(each, str)],
+        [each for each in ran if isinstance(each, str)],
+    )
+    seconds, air_bytes = sorted(found)[len(found) // 2] if found else (math.nan, 0)
     ack_s = 2.0 if line is UNTUNED else 1.5 * link.exchange_s(link.block_bytes + _COAP_BYTES, _ANSWER_BYTES)
-    return Row("virtual", name, loss, size_bytes, seconds, air_bytes, theory_s(link, size_bytes, loss, ack_s))
+    expected_s = theory_s(link, size_bytes, loss, ack_s)
+    return Row("virtual", name, loss, size_bytes, seconds, air_bytes, expected_s, tuple(failures))
 
 
 class Child:
@@ -114,7 +125,7 @@ class Child:
         self._in, self._out = self._process.stdin, self._process.stdout
         self.first = self._out.readline().strip()
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -265,7 +276,8 @@ def show(rows: list[Row]) -> None:
         ratio = f"{row.seconds / row.theory_s:7.2f}" if row.theory_s else f"{'-':>7}"
         air = f"{row.air_bytes:>10,}{row.air_bytes / row.size_bytes:9.2f}"
         seconds = f"{row.seconds:10.2f}{row.theory_s:10.2f}"
-        print(f"{row.kind:<8}{row.link:<10}{row.loss:>5.0%}{row.size_bytes:>9,}{seconds}{ratio}{air}")
+        failed = f"   failed {len(row.failures)}: {', '.join(set(row.failures))}" if row.failures else ""
+        print(f"{row.kind:<8}{row.link:<10}{row.loss:>5.0%}{row.size_bytes:>9,}{seconds}{ratio}{air}{failed}")
 
 
 def main() -> None:

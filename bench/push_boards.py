@@ -24,8 +24,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
             options = Lwm2mOptions(host, int(port), terms, "wifi", block_exponent=exponent)
             devices.append(memory_device(options, _FAST))
             tasks.create_task(devices[-1].run(), name=f"board-{index}")
-        while not devices[0].port:
-            await asyncio.sleep(0.01)
+        await devices[0].attached.wait()
         print(f"127.0.0.1:{devices[0].port}", flush=True)
         await reader.read()
         for device in devices:

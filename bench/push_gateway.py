@@ -89,13 +89,12 @@ class PushGateway:
 
     def _report(self, report: PushReport) -> None:
         going = self._pushes[report.push]
+        if report.phase is not PushPhase.WANT and not going.transferred.done():
+            going.transferred.set_result(asyncio.get_running_loop().time())
         match report.phase:
             case PushPhase.WANT:
                 content = going.content[report.offset : report.offset + report.length]
                 self.link.send_chunk(report.device, report.push, offset=report.offset, content=content)
-            case PushPhase.WRITTEN:
-                if not going.transferred.done():
-                    going.transferred.set_result(asyncio.get_running_loop().time())
             case PushPhase.TESTED:
                 self.link.send_activate(report.device, report.push)
             case PushPhase.TRIAL:

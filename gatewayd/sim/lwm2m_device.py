@@ -50,7 +50,10 @@ class Lwm2mOptions:
 
 
 class Lwm2mDevice:
-    """One device. `run` ends after `stop`. `port` is its own socket's, on 127.0.0.1; its radio is between it and all others."""
+    """One device. `run` ends after `stop`.
+
+    `port` is its own socket's, on 127.0.0.1, once `attached` is set; its radio is between it and all others.
+    """
 
     def __init__(self, agent: Agent, machine: Hardware, *, radio: Link, options: Lwm2mOptions, log: Log) -> None:
         self._log, self._options, self._radio = log, options, radio
@@ -68,6 +71,7 @@ class Lwm2mDevice:
         self._context: Context | None = None
         self._gateway = ""
         self.port = 0
+        self.attached = asyncio.Event()
 
     async def run(self) -> None:
         """Boot, register, serve until `stop`, deregister.
@@ -122,7 +126,10 @@ class Lwm2mDevice:
     async def _attach(self) -> None:
         """Open the radio and the socket behind it."""
         options = self._options
-        upstream = (await asyncio.to_thread(socket.gethostbyname, options.host), options.port)
+        host = (
+            options.host if _is_address(options.host) else await asyncio.to_thread(socket.gethostbyname, options.host)
+        )
+        upstream = (host, options.port)
         self._relay = Relay(
             self._radio, loss=options.loss, seed=options.seed, upstream=upstream, sleep_after_s=options.sleep_after_s
         )
@@ -139,6 +146,7 @@ class Lwm2mDevice:
             log=self._log,
             every_s=options.update_every_s,
         )
+        self.attached.set()
 
     async def _detach(self) -> None:
         if self._registration is not None:
@@ -187,6 +195,12 @@ class Lwm2mDevice:
 
     def _changed(self) -> None:
         self._site.changed()
+
+
+def _is_address(host: str) -> bool:
+    with suppress(OSError):
+        return bool(socket.inet_aton(host))
+    return False
 
 
 def _free_port() -> int:
