@@ -1,4 +1,4 @@
-"""Where a push goes on a device, and by which way: read from the device just before, because only its slots' state is the truth."""
+"""Where a push goes on a device, and by which way: read just before, because only the state of its slots is the truth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """The pushes on their way over this link: one driver per device, and what the engine says to one that nobody drives any more.
 
-After a restart of the gateway the engine goes on with a push whose driver is gone: an offer starts a new one (which reads where the
-device stands), an accept or a cancel is handed on by the push's number in the device's own object.
+After a restart of the gateway the engine goes on with a push whose driver is gone: an offer starts a new one (which reads where
+the device stands), an accept or a cancel is handed on by the push's number in the device's own object.
 """
 
 import logging

@@ -25,7 +25,7 @@ Want = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Feed:
-    """A package: `prefix`, then `size_bytes` from the engine. Offsets are the package's; `want` and `put` speak of the engine's."""
+    """A package: `prefix`, then `size_bytes` from the engine. Offsets are the package's; `want` and `put` have the engine's."""
 
     prefix: bytes
     size_bytes: int

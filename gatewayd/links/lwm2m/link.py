@@ -130,14 +130,14 @@ class Lwm2mDeviceLink:
 
     async def run(self) -> None:
         """Take up the registrations of an earlier process, then watch lifetimes and save, until cancelled."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
                 await self._restore()
                 tasks.create_task(self._save(), name="lwm2m: save")
                 await self._expire()
-        finally:
-            self._tasks = None
+            finally:
+                self._tasks = None  # what ends starts nothing new
 
     # what devices did: `interface.Listener`
 
@@ -282,7 +282,9 @@ class Lwm2mDeviceLink:
         if self._tasks is None:
             work.close()
             raise Overloaded("the LwM2M server is not running")
-        return self._tasks.create_task(self._guard(work), name=name)
+        task = self._tasks.create_task(self._guard(work), name=name)
+        task.add_done_callback(lambda _: work.close())  # a task that is cancelled before it began never saw it
+        return task
 
     def _when_running(self, serve: Serve) -> Serve:
         async def served(request: Incoming) -> Reply:

@@ -20,9 +20,9 @@ from gatewayd.wire.lwm2m.readings import Readings
 from gatewayd.wire.lwm2m.states import read_firmware, read_model_slot, read_software
 from gatewayd.wire.lwm2m.values import Record
 
-_PUSH, _MANIFEST, _ACCEPT, _CANCEL = 13, 18, 16, 17
-_PACKAGE, _URI, _INSTALL, _UNINSTALL, _ACTIVATE, _DEACTIVATE = 2, 3, 4, 6, 10, 11
-_FIRMWARE_PACKAGE, _FIRMWARE_URI, _FIRMWARE_UPDATE = 0, 1, 2
+_PUSH, _PHASE, _MANIFEST, _ACCEPT, _CANCEL = 13, 14, 18, 16, 17
+_PACKAGE, _URI, _INSTALL, _UNINSTALL, _STATE, _ACTIVATE, _DEACTIVATE = 2, 3, 4, 6, 7, 10, 11
+_FIRMWARE_PACKAGE, _FIRMWARE_URI, _FIRMWARE_UPDATE, _FIRMWARE_STATE = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +35,16 @@ class Place:
     packaging: Packaging = Packaging.ARTIFACT
 
     @property
-    def observed(self) -> Path:
-        """What tells how the push goes."""
-        return {Kind.ML_MODEL: Path(MODEL, self.instance), Kind.SOFTWARE: Path(SOFTWARE, self.instance)}.get(
+    def whole(self) -> Path:
+        """What is read to see how the push goes."""
+        return {Kind.ML_MODEL: Path(MODEL, self.instance), Kind.SOFTWARE: self._software}.get(
             self.kind, Path(FIRMWARE, 0)
         )
+
+    @property
+    def observed(self) -> Path:
+        """The resource whose change means that there is something to see: observing all of it would tell of every block."""
+        return self.whole / {Kind.ML_MODEL: _PHASE, Kind.SOFTWARE: _STATE, Kind.FIRMWARE: _FIRMWARE_STATE}[self.kind]
 
     def prefix(self, offer: Offer) -> bytes:
         """Return what of a package does not come from the engine. Ours get the manifest on its own."""
@@ -51,7 +56,7 @@ class Place:
 
     async def look(self, operations: Operations, *, timeout_s: float) -> Sequence[Record]:
         """Read the whole of it. Raises: as `Operations.read`."""
-        return await operations.read(self.observed, timeout_s=timeout_s)
+        return await operations.read(self.whole, timeout_s=timeout_s)
 
     def seen(self, records: Sequence[Record]) -> Seen | None:
         """Return what was read as values; None when they make no sense: the next look may."""

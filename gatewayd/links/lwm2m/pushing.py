@@ -35,6 +35,7 @@ _ASK_S = 10.0
 _BLOCK_S = 60.0  # a block may be repeated for so long; then the transfer has broken
 # Between two looks while the device works; a notification makes it sooner.
 _FIRST_LOOK_S, _MOST_LOOK_S, _TRANSFER_LOOK_S = 0.1, 2.0, 5.0
+_WORKING = frozenset({Stage.WRITTEN, Stage.INSTALLING, Stage.INSTALLED, Stage.ACTIVATING, Stage.TRIAL})
 _ENGINE_STAGES = frozenset(
     {Stage.INSTALLED, Stage.TRIAL}
 )  # the engine's turn: the device is looked at now and then only
@@ -54,10 +55,13 @@ class Driver:
     feed: Feed = field(init=False)
     place: Place = field(init=False)
     course: Course = field(init=False)
-    _inbox: "asyncio.Queue[Heard]" = field(default_factory=lambda: asyncio.Queue(MAX_INBOX))
+    _inbox: "asyncio.Queue[Heard | None]" = field(default_factory=lambda: asyncio.Queue(MAX_INBOX))
     _transfer: "asyncio.Task[None] | None" = None
     _observation: Observation | None = None
+    _has_observed: bool = False
+    _is_observable: bool = False
     _look_s: float = _FIRST_LOOK_S
+    _look_at_s: float = 0.0
     _served: int = -1
 
     def __post_init__(self) -> None:
@@ -101,19 +105,17 @@ class Driver:
     async def _next(self) -> Heard:
         """Return what is heard next: from outside, the deadline, or a look at the device."""
         clock = self.attachment.around.clock
-        look_at_s = clock() + self._look_every_s()
         while True:
-            until_s = min(self.course.deadline_s, look_at_s)
+            heard = None
             try:
-                async with asyncio.timeout(max(0.0, until_s - clock())):
-                    return await self._inbox.get()
+                async with asyncio.timeout(max(0.0, min(self._look_at_s, self.course.deadline_s) - clock())):
+                    heard = await self._inbox.get()
             except TimeoutError:
                 if clock() >= self.course.deadline_s:
                     return TimePassed()
-            seen = await self._looked()
-            look_at_s = clock() + self._look_every_s()
-            if seen is not None:
-                return seen
+            heard = heard or await self._looked()
+            if heard is not None:
+                return heard
 
     async def _take(self, heard: Heard) -> None:
         before = self.course.stage
@@ -121,6 +123,7 @@ class Driver:
         self.course = turn.course
         if turn.course.stage is not before:
             self._look_s = _FIRST_LOOK_S
+            self._plan_look()
             logger.debug(
                 "push stage push=%d device=%s stage=%s", self.push, self.attachment.device, turn.course.stage.value
             )
@@ -128,6 +131,8 @@ class Driver:
             await self._say(said)
         for action in turn.actions:
             await self._act(action)
+        if turn.course.stage in _WORKING and not self._has_observed:
+            await self._observe()
         if turn.events and self.course.is_over:
             await self._tell_slots()
 
@@ -186,13 +191,14 @@ class Driver:
         except (DeviceError, NodeError):
             code = None
         self.tell(Answered(action, code))
+        self._look_at_s = 0.0  # what it was told shows in its state, or does not
 
     async def _offered(self) -> None:
         await self.place.write_offer(self.attachment.operations, self.offer, timeout_s=_ASK_S)
-        await self._observe()
 
     async def _observe(self) -> None:
         """Have the device tell when something changes; where it does not, looks have to do."""
+        self._has_observed = True
         if self._observation is not None:
             return
         try:
@@ -200,28 +206,32 @@ class Driver:
                 self.place.observed, self._notified, timeout_s=_ASK_S
             )
         except (DeviceError, NodeError):
-            self._observation = None
+            self._observation, self._is_observable = None, False
 
     def _notified(self, records: Sequence[Record] | None) -> None:
+        """A change is looked at at once; an observation that ended is made again by the next look."""
         if records is None:
-            self._observation = None  # the next look finds out; it observes again with the next offer
-            return
-        seen = self.place.seen(records)
-        if seen is not None:
-            self.tell(seen)
+            self._observation, self._is_observable = None, True
+        elif self._inbox.empty():
+            self._inbox.put_nowait(None)
 
     async def _looked(self) -> Heard | None:
-        self._look_s = min(_MOST_LOOK_S, 2 * self._look_s)
         try:
             records = await self.place.look(self.attachment.operations, timeout_s=_ASK_S)
         except (DeviceError, NodeError):
             return None
+        finally:
+            self._look_s = min(_MOST_LOOK_S, 2 * self._look_s)
+            self._plan_look()
+        if self._observation is None and self._is_observable:
+            await self._observe()
         return self.place.seen(records)
 
-    def _look_every_s(self) -> float:
-        if self.course.stage is Stage.TRANSFERRING:
-            return _TRANSFER_LOOK_S
-        return _MOST_LOOK_S if self.course.stage in _ENGINE_STAGES else self._look_s
+    def _plan_look(self) -> None:
+        """Set when the device is looked at next if nothing is heard of it: soon after something began, then less often."""
+        stage = self.course.stage
+        calm_s = _TRANSFER_LOOK_S if stage is Stage.TRANSFERRING else _MOST_LOOK_S if stage in _ENGINE_STAGES else 0.0
+        self._look_at_s = self.attachment.around.clock() + max(calm_s, self._look_s)
 
     # the transfer
 
