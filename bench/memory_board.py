@@ -3,7 +3,7 @@
 A model "runs" at once and gives nothing: what is measured is how its bytes travel.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -43,7 +43,7 @@ _ABI = 3
 class MemoryMachine:
     """Hardware in memory; see `sim.shell.Hardware`."""
 
-    flash: Flash = field(default_factory=lambda: _flash())
+    flash: Flash
     spent_nj: int = 0
 
     async def journals(self) -> tuple[bytes, bytes]:
@@ -79,11 +79,11 @@ def capabilities() -> Capabilities:
     )  # fmt: skip
 
 
-def memory_device(options: Lwm2mOptions, radio: Link) -> Lwm2mDevice:
+def memory_device(options: Lwm2mOptions, radio: Link | None) -> Lwm2mDevice:
     """Return a device with empty flash."""
     keys = key_ring([KEY.public_key().public_bytes_raw()])
     agent = Agent(Board(capabilities(), SLOTS, CHUNK, keys))
-    return Lwm2mDevice(agent, MemoryMachine(), radio=radio, options=options, log=_ignore)
+    return Lwm2mDevice(agent, MemoryMachine(_flash()), radio=radio, options=options, log=_ignore)
 
 
 def manifest_of(digest: Digest, size_bytes: int, *, version: int) -> Manifest:

@@ -121,7 +121,6 @@ class Child:
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, "-m", *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdin is not None and self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
         self.first = self._out.readline().strip()
 
@@ -144,20 +143,21 @@ class Child:
 async def pushed_real(gateway: PushGateway, devices: int, size_bytes: int) -> float:
     """Push to all boards at once; return the seconds until the last byte of the last one."""
     content = random.randbytes(size_bytes)  # another one each round: what a board holds already is not sent
-    began_s = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
-        for index in range(devices):
-            tasks.create_task(gateway.push(f"board-{index}", content), name=f"push-{index}")
-    return time.monotonic() - began_s
+        pushes = [
+            tasks.create_task(gateway.push(f"board-{index}", content), name=f"push-{index}") for index in range(devices)
+        ]
+    return max(each.result() for each in pushes)
 
 
 async def real(name: str, size_bytes: int, *, devices: int = 1, rounds: int = 1) -> tuple[float, int]:
     """Push in real time, boards and relay in processes of their own; return the median seconds and bytes on air of one round."""
-    async with push_gateway() as gateway:
-        with ExitStack() as stack:
-            relay = stack.enter_context(Child("bench.relay", "--link", name, "--upstream", f"127.0.0.1:{gateway.port}"))
+    with ExitStack() as children:
+        async with push_gateway() as gateway:
+            upstream = f"127.0.0.1:{gateway.port}"
+            relay = children.enter_context(Child("bench.relay", "--link", name, "--upstream", upstream))
             where = ["--gateway", f"127.0.0.1:{relay.first}", "--block", str(LINKS[name].block_bytes)]
-            stack.enter_context(Child("bench.push_boards", "--devices", str(devices), *where))
+            children.enter_context(Child("bench.push_boards", "--devices", str(devices), *where))
             async with asyncio.timeout(60):
                 for index in range(devices):
                     await gateway.born(f"board-{index}")
@@ -252,11 +252,12 @@ def _against_bare(report: Report, *, rounds: int) -> None:
 
 async def direct(size_bytes: int) -> float:
     """Push in real time over loopback to a board in a process of its own, nothing between."""
-    async with push_gateway() as gateway:
-        with Child("bench.push_boards", "--devices", "1", "--gateway", f"127.0.0.1:{gateway.port}"):
+    with ExitStack() as children:
+        async with push_gateway() as gateway:
+            where = ["--gateway", f"127.0.0.1:{gateway.port}"]
+            children.enter_context(Child("bench.push_boards", "--devices", "1", *where))
             await gateway.born("board-0")
-            content = random.Random(size_bytes).randbytes(size_bytes)
-            return await gateway.push("board-0", content)
+            return await gateway.push("board-0", random.randbytes(size_bytes))
 
 
 def _many(report: Report, *, devices: int) -> None:

@@ -7,9 +7,6 @@ import sys
 from bench.memory_board import memory_device
 from gatewayd.sim.lwm2m_device import Lwm2mOptions
 from gatewayd.sim.registration import Terms
-from gatewayd.sim.relay import Link
-
-_FAST = Link("fast", 0.0, 0.0, 1024, 28)
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
@@ -22,7 +19,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
         for index in range(arguments.devices):
             terms = Terms(f"board-{index}", 86_400)
             options = Lwm2mOptions(host, int(port), terms, "wifi", block_exponent=exponent)
-            devices.append(memory_device(options, _FAST))
+            devices.append(memory_device(options, None))
             tasks.create_task(devices[-1].run(), name=f"board-{index}")
         await devices[0].attached.wait()
         print(f"127.0.0.1:{devices[0].port}", flush=True)

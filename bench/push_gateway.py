@@ -50,7 +50,8 @@ class _Push:
 
     content: bytes
     over: "asyncio.Future[str]"
-    transferred: "asyncio.Future[float]"
+    began_s: float = 0.0
+    ended_s: float = 0.0
 
 
 @dataclass
@@ -68,16 +69,19 @@ class PushGateway:
         await self._born.setdefault(DeviceId(device), asyncio.Event()).wait()
 
     async def push(self, device: str, content: bytes) -> float:
-        """Push; return the seconds from the offer to the last byte. Raises: RuntimeError when it ends otherwise than accepted."""
+        """Push; return the seconds from the accepted offer to the end of the last byte's way.
+
+        Raises: RuntimeError when it ends otherwise than accepted.
+        """
         loop, self._last = asyncio.get_running_loop(), self._last + 1
-        push, began_s = PushId(self._last), loop.time()
+        push = PushId(self._last)
         manifest = manifest_of(Digest(hashlib.sha256(content).hexdigest()), len(content), version=self._last)
-        going = self._pushes[push] = _Push(content, loop.create_future(), loop.create_future())
+        going = self._pushes[push] = _Push(content, loop.create_future())
         self.link.send_offer(DeviceId(device), Offer(push, manifest, sign_manifest(manifest, KEY)))
         ended = await going.over
         if ended != PushPhase.ACCEPTED.value:
             raise RuntimeError(f"the push to {device} ended: {ended}")
-        return await going.transferred - began_s
+        return going.ended_s - going.began_s
 
     def heard(self, event: DeviceEvent) -> None:
         """Take what the link tells."""
@@ -89,8 +93,11 @@ class PushGateway:
 
     def _report(self, report: PushReport) -> None:
         going = self._pushes[report.push]
-        if report.phase is not PushPhase.WANT and not going.transferred.done():
-            going.transferred.set_result(asyncio.get_running_loop().time())
+        now_s = asyncio.get_running_loop().time()
+        if report.phase is PushPhase.WANT:
+            going.began_s = going.began_s or now_s
+        else:
+            going.ended_s = going.ended_s or now_s
         match report.phase:
             case PushPhase.WANT:
                 content = going.content[report.offset : report.offset + report.length]
