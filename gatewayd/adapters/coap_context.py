@@ -37,6 +37,10 @@ _TOKEN_BYTES = 4  # 2**32 guesses for each answer; constrained clients copy toke
 _MAX_DATAGRAM = 8192  # larger ones are no CoAP: RFC 7252 assumes 1,152 bytes
 
 
+Refused = Callable[[str, str, str], None]
+"""Counts what is refused: where it came in, a code, and what it was."""
+
+
 def _ignore(where: str, code: str, message: str) -> None:
     """Nobody counts."""
 
@@ -109,7 +113,7 @@ class RandomTokens(TokenManager):  # type: ignore[misc]  # aiocoap ships no type
 class CountingUdp(MessageInterfaceUDP6):  # type: ignore[misc]  # aiocoap ships no types
     """aiocoap's UDP transport; what is not CoAP is counted, not logged line by line."""
 
-    on_refused: Callable[[str, str, str], None] = staticmethod(_ignore)
+    on_refused: Refused = staticmethod(_ignore)
 
     def datagram_msg_received(self, data: bytes, ancdata: Any, flags: int, address: Any) -> None:  # noqa: ANN401, ARG002 - its shape
         """Decode a datagram and hand it on. What cannot be read is answered with silence (RFC 7252, section 4.2)."""
@@ -117,7 +121,7 @@ class CountingUdp(MessageInterfaceUDP6):  # type: ignore[misc]  # aiocoap ships 
             (each for level, kind, each in ancdata if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)), None
         )
         remote = UDP6EndpointAddress(address, self, pktinfo=pktinfo)
-        message = _decoded(data, remote)
+        message = decoded(data, remote)
         if message is None:
             self.on_refused("coap", "malformed", f"{len(data)} bytes from {address[0]} are no CoAP message")
             return
@@ -125,7 +129,7 @@ class CountingUdp(MessageInterfaceUDP6):  # type: ignore[misc]  # aiocoap ships 
         self._ctx.dispatch_message(message)
 
 
-def _decoded(data: bytes, remote: UDP6EndpointAddress) -> Message | None:
+def decoded(data: bytes, remote: Any) -> Message | None:  # noqa: ANN401 - aiocoap ships no types
     """Return the message of a datagram, None when it is none."""
     if len(data) > _MAX_DATAGRAM:
         return None
@@ -142,7 +146,7 @@ async def open_context(
     host: str,
     port: int,
     max_recent: int = MAX_RECENT,
-    on_refused: Callable[[str, str, str], None] = _ignore,
+    on_refused: Refused = _ignore,
 ) -> AsyncIterator[Context]:
     """Serve `site` on a UDP port while the context lasts. Raises: OSError when the address cannot be bound."""
     context = Context(loop=asyncio.get_running_loop(), serversite=site, loggername="coap-server")
