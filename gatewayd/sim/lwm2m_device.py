@@ -34,7 +34,8 @@ class Lwm2mOptions:
     """How the board attaches. `formats` None: what its version has. `loss` is the share of datagrams lost each way.
 
     `sleep_after_s`: it hears nothing so long after the last word, until its next update (queue mode); None: it is always
-    there. `block_exponent`: blocks of 2**(n + 4) bytes at most. `takes_push`: a package may come by Block1; it may always be pulled.
+    there. `block_exponent`: blocks of 2**(n + 4) bytes at most. `takes_push`: packages may come by
+    Block1, too, not by URI only.
     """
 
     host: str
