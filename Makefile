@@ -33,7 +33,7 @@ PLUGINS := build/plugins-venv/.stamp
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 18
 
 .PHONY: demo
 demo: $(DEMO) ## the main job on three simulated boards, over MQTT and LwM2M, in the terminal (DEMO_ARGS=--stay keeps it running)
@@ -72,6 +72,10 @@ bench-preflight: $(DEV) $(BENCH_MODELS) ## does pre-flight tell the truth? (GATE
 fuzz-models: $(DEV) ## 10,000 broken and insane model files through admission (BENCH_ARGS='--count N --seed N')
 	$(BIN)/python -m bench.fuzz_models $(BENCH_ARGS)
 
+.PHONY: fuzz-lwm2m
+fuzz-lwm2m: $(DEV) ## 20,000 malformed LwM2M messages through every reader (BENCH_ARGS='--count N --seed N')
+	$(BIN)/python -m bench.fuzz_lwm2m $(BENCH_ARGS)
+
 .PHONY: bench-worker
 bench-worker: $(DEV) ## what a worker process costs beside a bare ping-pong and a call without one
 	$(BIN)/python -m bench.worker
@@ -93,12 +97,16 @@ bench-restart: $(DEV) ## a gateway killed beside 1,000 pushes in every state: ho
 	$(BIN)/python -m bench.restart $(BENCH_ARGS)
 
 .PHONY: prove-unbrickable
-prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about ten minutes (PROVE_ARGS=--pairs=1000 for less)
+prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about twelve minutes (PROVE_ARGS=--pairs=1000 for less)
 	$(BIN)/python -m prove.unbrickable $(PROVE_ARGS)
 
 .PHONY: prove-mutants
 prove-mutants: $(DEV) ## disable each safety rule in turn: the proof has to notice
 	$(BIN)/python -m prove.mutants
+
+.PHONY: prove-bits
+prove-bits: $(DEV) ## flip every bit of manifest, signature, artifact and stream: both ends refuse it
+	$(BIN)/python -m prove.bits
 
 .PHONY: prove-files
 prove-files: $(DEV) ## the gateway's files after a power cut at every write and sync, un-synced writes dropped (needs gcc)
@@ -120,6 +128,10 @@ prove-registry: $(DEV) ## power cuts over admission, alias moves and garbage col
 bench-node: $(DEV) $(BENCH_PEERS) ## the node over HTTP beside bare aiohttp, MLServer and KServe (models: GATEWAYD_BENCH_MODELS=FOLDER)
 	$(BIN)/python -m bench.node $(BENCH_ARGS)
 
+.PHONY: bench-lwm2m
+bench-lwm2m: $(DEV) ## the daemon with 1,000 LwM2M devices: its loop, its memory, 1,000 updates a second (BENCH_ARGS='--seconds 8')
+	$(BIN)/python -m bench.lwm2m $(BENCH_ARGS)
+
 .PHONY: fuzz-http
 fuzz-http: $(DEV) build/fuzz-http-venv/.stamp ## schemathesis against the OpenAPI description of a running daemon (FUZZ_ARGS=...)
 	$(BIN)/python -m bench.fuzz_http $(FUZZ_ARGS)
@@ -131,6 +143,10 @@ prove-http: $(DEV) ## 10,000 connections, slow and lying clients, while requests
 .PHONY: test-triton
 test-triton: $(DEV) build/tritonclient-venv/.stamp ## an unmodified tritonclient against a running daemon
 	$(BIN)/python -m pytest -ra tests/edges/test_http_triton.py
+
+.PHONY: docs
+docs: $(DEV) ## write docs/asyncapi.yaml anew from the verb table
+	scripts/render-docs $(BIN)/python
 
 .PHONY: lock
 lock: $(DEV) ## pin the newest versions that requirements/*.in allow, with their hashes

@@ -1,6 +1,7 @@
 """What the benchmarks share: child servers, their memory, interleaved rounds, medians, the table and the JSON report."""
 
 import json
+import operator
 import os
 import platform
 import socket
@@ -16,7 +17,7 @@ from typing import Self
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "bench"
 
-_COMPARE: Mapping[str, Callable[[float, float], bool]] = {"<=": lambda a, b: a <= b, ">=": lambda a, b: a >= b}
+_COMPARE: Mapping[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 
 
 @dataclass
@@ -37,8 +38,8 @@ class Report:
         """Tell which goals were reached."""
         return {name: _COMPARE[op](self.figures[name], limit) for name, (op, limit) in self.goals.items()}
 
-    def finish(self) -> None:
-        """Print the table and write the report."""
+    def finish(self) -> bool:
+        """Print the table and write the report; return whether every goal was reached."""
         met = self.met()
         width = max(map(len, self.figures))
         for name, value in self.figures.items():
@@ -53,6 +54,7 @@ class Report:
             "met": met,
         }
         (BUILD / f"{self.name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        return all(met.values())
 
 
 def _verdict(is_met: bool | None) -> str:  # noqa: FBT001 - a table cell

@@ -1,6 +1,7 @@
 """The `gatewayd` program: argv to exit code. Each command imports only what it needs."""
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +9,6 @@ from typing import TYPE_CHECKING
 
 from gatewayd import __version__
 from gatewayd.cli import command as client
-from gatewayd.demo import command as demo
-from gatewayd.sim import command as sim
 
 if TYPE_CHECKING:
     from gatewayd.config import Config
@@ -20,8 +19,8 @@ DEFAULT_CONFIG = Path("/etc/gatewayd/gatewayd.yaml")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 1 failed, 2 usage)."""
     given = sys.argv[1:] if argv is None else list(argv)
-    # These two run for months, or on small machines: they do without the packages of the client commands.
-    parser = _parser(has_client=given[:1] not in (["run"], ["sim-device"]))
+    # These two run for months, or on small machines: they do without the packages of the other commands.
+    parser = _parser(has_boards=given[:1] != ["run"], has_client=given[:1] not in (["run"], ["sim-device"]))
     arguments = parser.parse_args(given)
     if arguments.check_config is not None:
         return _check_config(arguments.check_config)
@@ -33,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser(*, has_client: bool) -> argparse.ArgumentParser:
+def _parser(*, has_boards: bool, has_client: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="gatewayd", description="TinyML as a Service on an edge node.")
     parser.add_argument("--version", action="version", version=f"gatewayd {__version__}")
     parser.add_argument(
@@ -48,16 +47,24 @@ def _parser(*, has_client: bool) -> argparse.ArgumentParser:
     )
     doctor.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
     doctor.set_defaults(run=_run_doctor)
+    if has_boards:
+        _add_boards(commands)
+    if has_client:
+        client.add_commands(commands)
+        client.add_completion(commands, parser)
+    return parser
+
+
+def _add_boards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    from gatewayd.demo import command as demo  # noqa: PLC0415 - the daemon starts without the boards
+    from gatewayd.sim import command as sim  # noqa: PLC0415 - as above
+
     simulate = commands.add_parser("sim-device", help="run one simulated board")
     sim.add_arguments(simulate)
     simulate.set_defaults(run=sim.run)
     show = commands.add_parser("demo", help="show the main job on simulated boards")
     demo.add_arguments(show)
     show.set_defaults(run=demo.run)
-    if has_client:
-        client.add_commands(commands)
-        client.add_completion(commands, parser)
-    return parser
 
 
 def _check_config(path: Path) -> int:
@@ -68,6 +75,8 @@ def _check_config(path: Path) -> int:
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
+    # All that start-up makes stays: collections in the middle of it (a seventh of its time) find nothing. `_settle` ends this.
+    gc.disable()
     from gatewayd.daemon import run  # noqa: PLC0415 - clients start without the daemon's packages
 
     config = _loaded(arguments.config)

@@ -209,6 +209,7 @@ class Pushes(Section):
     self_test_s: Seconds = Limits().self_test_s
     trial_s: Seconds = Limits().trial_s
     absence_s: Seconds = Limits().absence_s
+    transfer_s: Seconds = Limits().transfer_s
     max_concurrent: Annotated[int, within(1, 1000)] = 8
     tries: Annotated[int, within(1, 100)] = Retry().tries
     retry_s: Seconds = Retry().first_s
@@ -232,7 +233,8 @@ class Pushes(Section):
     @property
     def limits(self) -> Limits:
         """The deadlines of the push state machine."""
-        return Limits(self.offer_s, self.stall_s, self.verify_s, self.self_test_s, self.trial_s, self.absence_s)
+        waits_s = self.offer_s, self.stall_s, self.verify_s, self.self_test_s, self.trial_s, self.absence_s
+        return Limits(*waits_s, transfer_s=self.transfer_s)
 
 
 class Bounds(Section):

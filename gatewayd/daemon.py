@@ -305,6 +305,7 @@ def _settle() -> None:
     """Take what start-up made out of the garbage collector's sight: without it a collection walks all of it, over and over."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 async def _watchdog() -> None:

@@ -16,12 +16,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.common import Report
 from gatewayd.adapters import store_rows
 from gatewayd.adapters.store_schema import connect
 from gatewayd.core.errors import NodeError
 from prove.disk import Disk, Loss, Operation, read_log
 from prove.files_child import ARTIFACTS, ROWS
-from prove.report import Figures, write_report
 
 SEED = 11
 _HERE = Path(__file__).parent
@@ -115,8 +115,10 @@ def main() -> int:
     wrong = [fault for fault in found if fault]
     for fault in wrong[:10]:
         print(f"FAULT {fault}")
-    figures: Figures = {"images": len(found), "faults": len(wrong)}
-    return 0 if write_report("files", figures, {"faults": ("==", 0)}) else 1
+    report = Report("files")
+    report.add("images", len(found))
+    report.add("faults", len(wrong), ("==", 0))
+    return 0 if report.finish() else 1
 
 
 if __name__ == "__main__":

@@ -1,27 +1,21 @@
 """The gateway of the proof: the real transition table over the real journal rows, driven as `services.pushes` drives it.
 
 Synchronous and in simulated time, so that a hundred thousand runs fit into minutes. A state is committed before its commands
-leave; the process may be killed on either side of each commit. `prove/gateway_files.py` does the same to the real service
-on real files.
+leave; the process may be killed on either side of each commit. `prove/service.py` drives the real service in its place.
 """
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from gatewayd.adapters import store_rows as rows
 from gatewayd.adapters.store_schema import connect
 from gatewayd.core.device import Born, Lost, PushReport, Report
-from gatewayd.core.model import SelfTest
-from gatewayd.core.module import Manifest, Raw
+from gatewayd.core.ended import IN_PROGRESS
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.update import (
-    IN_PROGRESS,
     Cancelled,
     Command,
     DeviceBack,
@@ -29,6 +23,7 @@ from gatewayd.core.update import (
     Event,
     Limits,
     Push,
+    PushState,
     RunTrial,
     SendAccept,
     SendActivate,
@@ -44,9 +39,10 @@ from gatewayd.core.update import (
     step,
 )
 from gatewayd.wire import mqttdevice as wire
-from gatewayd.wire.manifest import key_ring, sign_manifest
-from prove.device import ANSWER_BYTES, MODEL, answer_of, digest_of
+from gatewayd.wire.manifest import key_ring
+from prove.device import ANSWER_BYTES, MODEL, digest_of
 from prove.keys import KEY
+from prove.models import Artifact
 
 T = TypeVar("T")
 
@@ -57,34 +53,6 @@ KEYS = dict(key_ring([KEY.public_key().public_bytes_raw()]))
 
 class Killed(RuntimeError):
     """SIGKILL."""
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A version's bytes, its signed manifest, and what the trial expects it to answer."""
-
-    version: int
-    content: bytes
-    signed: bytes
-    expected: bytes
-
-
-def artifact_of(
-    version: int,
-    content: bytes,
-    *,
-    tested: bytes | None = None,
-    expected: bytes | None = None,
-    key: Ed25519PrivateKey = KEY,
-) -> Artifact:
-    """Sign a version; `tested` and `expected` are what self-test and trial wait for (None: what the content answers)."""
-    answer = answer_of(content)
-    manifest = Manifest(
-        model=MODEL, version=version, target="tflite-int8", digest=digest_of(content), size_bytes=len(content),
-        encoding=Raw(), runtime_abi=3, operators=(), arena_bytes=1024, inputs=(), outputs=(),
-        self_test=SelfTest(1, answer if tested is None else tested, 0),
-    )  # fmt: skip
-    return Artifact(version, content, sign_manifest(manifest, key), answer if expected is None else expected)
 
 
 def open_journal() -> sqlite3.Connection:
@@ -113,17 +81,18 @@ class Gateway:
         self.live: Push | None = None
         self.now_s = 0.0
 
-    def push(self, version: int) -> None:
-        """Begin a push."""
+    def push(self, version: int) -> bool:
+        """Begin a push; there is nothing against it here."""
         artifact = self._artifacts[version]
         number = self._committed(lambda: rows.next_push_id(self._journal))
         first = new_push(
             id=number, device=DEVICE, model=MODEL, version=version, variant="tflite-int8", digest=digest_of(artifact.content),
-            size_bytes=len(artifact.content), now_s=self.now_s, limits=LIMITS,
+            size_bytes=len(artifact.stream), now_s=self.now_s, limits=LIMITS,
         )  # fmt: skip
         self.live = first.push
         self._committed(lambda: rows.save_push(self._journal, first.push))
         self._take(first)
+        return True
 
     def restart(self) -> None:
         """Come up again with nothing but the journal."""
@@ -158,12 +127,11 @@ class Gateway:
         match heard:
             case Born():
                 self._report = heard.report
-                self._advance(DeviceBack(heard.report.slots))
+                self._born(DeviceBack(heard.report.slots))
             case Lost():
                 self._advance(DeviceGone(heard.reason))
             case PushReport() if self.live is None or self.live.id != heard.push:
-                if heard.phase in IN_PROGRESS:
-                    self._send("cancel", wire.encode_cancel(heard.push, "no such push"))
+                self._reported_late(heard)
             case PushReport():
                 self._advance(heard)
             case wire.ResultFrame() if self._trial is not None:
@@ -171,6 +139,28 @@ class Gateway:
                 self._advance(self._verdict(heard))
             case _:
                 pass
+
+    def _born(self, event: DeviceBack) -> None:
+        """A birth leads a push on, or corrects how the last one ended."""
+        newest = rows.recent_pushes(self._journal, 1)
+        if self.live is not None:
+            self._advance(event)
+        elif newest and newest[0].state is not PushState.ACCEPTED:
+            self._revise(newest[0], event)
+
+    def _reported_late(self, report: PushReport) -> None:
+        over = next((push for push in self.ended() if push.id == report.push), None)
+        if over is not None and over.state is not PushState.ACCEPTED:
+            self._revise(over, report)
+        elif report.phase in IN_PROGRESS:
+            self._send("cancel", wire.encode_cancel(report.push, "no such push"))
+
+    def _revise(self, over: Push, event: Event) -> None:
+        taken = step(over, event, now_s=self.now_s, limits=LIMITS)
+        if taken.push.state is not over.state:
+            self._committed(partial(rows.save_push, self._journal, taken.push))
+        for command in taken.commands:
+            self._obey(taken.push, command)
 
     def _verdict(self, frame: wire.ResultFrame) -> TrialPassed | TrialFailed:
         push = self.live
@@ -198,7 +188,7 @@ class Gateway:
             case SendOffer():
                 self._send("offer", wire.encode_offer(push.id, artifact.signed))
             case SendChunk(offset, length):
-                self._send("chunk", wire.encode_chunk(push.id, offset, artifact.content[offset : offset + length]))
+                self._send("chunk", wire.encode_chunk(push.id, offset, artifact.stream[offset : offset + length]))
             case SendActivate():
                 self._send("activate", wire.encode_activate(push.id))
             case SendAccept():
@@ -241,5 +231,6 @@ def shared_journal() -> sqlite3.Connection:
     journal = _journal()
     if journal.in_transaction:
         journal.rollback()
-    journal.execute("DELETE FROM pushes")
+    for table in ("pushes", "desires", "push_terms", "devices", "variants", "versions"):
+        journal.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
     return journal

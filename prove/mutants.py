@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from prove.report import Figures, write_report
+from bench.common import Report
 
 ROOT = Path(__file__).parents[1]
 _JUDGE_S = 240.0
-_COPIED = ("gatewayd", "prove")
-_UNUSED = shutil.ignore_patterns("__pycache__", "demo", "edges", "links", "api", "cli", "worker", "services")
+_COPIED = ("gatewayd", "prove", "bench")
+_UNUSED = shutil.ignore_patterns("__pycache__", "demo", "edges", "links", "api", "cli", "worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,12 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "a new model is staged in an empty slot", _PUSH,
-        "if slot.state is SlotState.EMPTY)\n    state.slots", "if slot.state is SlotState.ACTIVE)\n    state.slots",
+        "if slot.state is SlotState.EMPTY), 0)", "if slot.state is SlotState.ACTIVE), 0)",
     ),
     Mutant("attempts at a self-test are counted", _PUSH, "if state.attempts >= MAX_ATTEMPTS:", "if state.attempts >= 10**9:"),
     Mutant(
         "what may be torn is erased before it is written again", _PUSH,
-        "state.out.append(EraseSlot(state.staging, state.offset))", "pass",
+        "state.out.append(EraseSlot(state.staging, at + state.offset, slot_end))", "pass",
     ),
     Mutant(
         "the journal never says more than is in flash", _FLASH,
@@ -100,6 +100,47 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "a device that is back is asked where it stands", _UPDATE,
         'return _resumed(replace(push, present=True, reason=""), turn)', 'return Step(replace(push, present=True, reason=""))',
+    ),
+)  # fmt: skip
+
+_PUSHES = "gatewayd/services/pushes.py"
+_INFLATE, _ENDED = "gatewayd/wire/agent_inflate.py", "gatewayd/core/ended.py"
+MUTANTS += (
+    Mutant("no more is decoded than the manifest says", _INFLATE, "if len(got) > left:", "if len(got) > left + 10**9:"),
+    Mutant("nothing stands after a stream's end", _INFLATE, "if decoder.unused_data:", "if decoder.unused_data is None:"),
+    Mutant(
+        "nothing is decoded that the manifest does not name", _PUSH,
+        "if event.digest != state.encoded_digest:", "if not event.digest:",
+    ),
+    Mutant(
+        "what may be half decoded is erased before it is decoded again", _PUSH,
+        "state.out.append(EraseSlot(state.staging, 0, at))", "pass",
+    ),
+    Mutant("a stream is within the declared window", _RULES, "bits is not None and window_bits <= bits:", "bits is not None:"),
+    Mutant(
+        "a slot holds a stream beside what it decodes to", _RULES,
+        'return is_too_much, f"no room', 'return False, f"no room',
+    ),
+    Mutant("a device that kept the model corrects the end", _ENDED, "return Step(_corrected(push))", "return Step(push)"),
+    Mutant(
+        "only a device that kept the model corrects the end", _ENDED,
+        "event.phase is PushPhase.ACCEPTED", "event.phase is not PushPhase.REJECTED",
+    ),
+    Mutant(
+        "a transfer does not go on for ever", _UPDATE,
+        "deadline_s = min(deadline_s, push.transfer_until_s)", "deadline_s = min(deadline_s, deadline_s)",
+    ),
+    Mutant(
+        "the service journals a state before its commands leave", _PUSHES,
+        "if moved and not await self._journalled(moved, before):", "if not moved and not await self._journalled(moved, before):",
+    ),
+    Mutant(
+        "the service takes up what the journal holds", _PUSHES,
+        "            self._live.keep(resumed.push)\n", "            self._live.drop(resumed.push.id)\n",
+    ),
+    Mutant(
+        "the service looks at the deadlines", _PUSHES,
+        "due = [Given(push, TimePassed()) for push in self._due()]", "due: list[Given] = []",
     ),
 )  # fmt: skip
 
@@ -168,8 +209,10 @@ def main() -> int:
     found = judge(MUTANTS + (FILE_MUTANTS if shutil.which("gcc") else ()))
     for rule, how in found.items():
         print(f"{'caught' if how else 'ALIVE '}  without: {rule}\n        {how[:150]}")
-    figures: Figures = {"mutants": len(found), "caught": sum(map(bool, found.values()))}
-    return 0 if write_report("mutants", figures, {"mutants": (">=", 12), "caught": ("==", len(found))}) else 1
+    report = Report("mutants")
+    report.add("mutants", len(found), (">=", 12))
+    report.add("caught", sum(map(bool, found.values())), ("==", len(found)))
+    return 0 if report.finish() else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The proof in a few seconds, on a small model: every single cut, the pairs that aim at the journal, and the scenarios.
 
+On three boards: one that takes the model as it is, one that takes it compressed, and one with a single slot.
+
 `python -m prove.sample` prints the first fault and exits 1; 0 when there is none. The mutants are judged by it.
 """
 
@@ -15,6 +17,8 @@ from prove.unbrickable import random_pairs, tally
 from prove.world import base_of, run
 
 SMALL = Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=8192)
+SMALL_DEFLATE = Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=12_288, deflate_bits=10)
+SMALL_ONE_SLOT = Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=8192, slot_count=1)
 MODEL_BYTES = 5_000
 PAIRS = 300
 SEED = 7
@@ -23,14 +27,25 @@ SEED = 7
 def faults() -> Iterator[str]:
     """Yield what is wrong, the cheapest to find first."""
     try:
-        base = base_of(SMALL, MODEL_BYTES)
-        for scenario in SCENARIOS:
-            yield from (f"{scenario.__name__}: {fault}" for fault in scenario(base))
-        counts = run(base, ()).counts
-        for plans, then_next in ((singles(counts), True), (aimed(counts), True), (pairs(counts), False)):
-            yield from tally(base, plans, then_next=then_next).faults
+        yield from _on(SMALL)
+        yield from _on(SMALL_DEFLATE)
+        base = base_of(SMALL_DEFLATE, MODEL_BYTES)
+        served = [(cut,) for cut in every_cut(run(base, (), service=True).counts) if cut.kind is not Kind.FLASH]
+        yield from tally(base, served, then_next=True, service=True).faults
+        alone = base_of(SMALL_ONE_SLOT, MODEL_BYTES)
+        counts = run(alone, ()).counts
+        yield from tally(alone, singles(counts) + pairs(counts), then_next=True).faults
     except (AssertionError, FlashFault) as error:
         yield str(error)
+
+
+def _on(geometry: Geometry) -> Iterator[str]:
+    base = base_of(geometry, MODEL_BYTES)
+    for scenario in SCENARIOS:
+        yield from (f"{scenario.__name__}: {fault}" for fault in scenario(base))
+    counts = run(base, ()).counts
+    for plans, then_next in ((singles(counts), True), (aimed(counts), True), (pairs(counts), False)):
+        yield from tally(base, plans, then_next=then_next).faults
 
 
 def singles(counts: Counts) -> list[tuple[Cut, ...]]:

@@ -1,7 +1,10 @@
 """`make prove-unbrickable`: a push cut everywhere, on both sides, and twice; then what must hold is counted.
 
-Every flash operation torn in four ways, every message, every commit of the gateway: one cut each, exhaustively, on two
-boards; then seeded random pairs of cuts. Writes build/bench/unbrickable.json; exits 0 when it ran, 1 when a goal is missed.
+Every flash operation torn in four ways, every message, every commit of the gateway: one cut each, exhaustively, on four
+boards, two of which are pushed to compressed; then seeded random pairs of cuts. A fifth board has one slot: it may be left
+without a model, but never with a mixed one, and never so that the next push does not get through. Two boards are pushed to
+by the real service, too. Writes
+build/bench/unbrickable.json; exits 0 when it ran, 1 when a goal is missed.
 """
 
 import argparse
@@ -13,19 +16,28 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
+from bench.common import Report
 from gatewayd.sim.flash import Tear
 from prove.cuts import RESUMABLE, Counts, Cut, Kind, every_cut
 from prove.device import Geometry
-from prove.report import Figures, write_report
-from prove.world import NEW, Base, base_of, run
+from prove.models import NEW
+from prove.outcome import Base
+from prove.world import base_of, run
 
 BOARDS = {
     "1 KB pages, 1 KB chunks": (Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=65_536), 0.1),
-    "4 KB pages, 4 KB chunks": (Geometry(page_bytes=4096, chunk_bytes=4096, slot_bytes=65_536), 0.9),
+    "4 KB pages, 4 KB chunks": (Geometry(page_bytes=4096, chunk_bytes=4096, slot_bytes=65_536), 0.65),
+    "1 KB pages, deflate": (Geometry(1024, 1024, slot_bytes=131_072, deflate_bits=12), 0.05),
+    "4 KB pages, deflate": (Geometry(4096, 4096, slot_bytes=131_072, deflate_bits=12), 0.2),
 }
-"""Each with its share of the pairs: a run on the first one takes four times as long."""
+"""Each with its share of the pairs: a run with small pages takes four times as long."""
+ONE_SLOT = Geometry(page_bytes=4096, chunk_bytes=4096, slot_bytes=65_536, slot_count=1)
+_ONE_SLOT_SHARE = 0.02
+_SERVICE_BOARDS, _SERVICE_SHARE = ("4 KB pages, 4 KB chunks", "4 KB pages, deflate"), 0.01
+"""Driven by the real service as well: all single cuts, and a few of the pairs, as one takes ten times as long."""
 PAIRS = 100_000
 _BATCH = 250
 _SHOWN = 5_000
@@ -40,7 +52,8 @@ class Tally:
     runs: int = 0
     ended_new: int = 0
     ended_old: int = 0
-    misjudged: int = 0
+    ended_without: int = 0
+    corrected: int = 0
     most_resent: int = 0
     longest_s: float = 0.0
     by_kind: Counter[str] = field(default_factory=Counter)
@@ -51,26 +64,28 @@ class Tally:
         self.runs += other.runs
         self.ended_new += other.ended_new
         self.ended_old += other.ended_old
-        self.misjudged += other.misjudged
+        self.ended_without += other.ended_without
+        self.corrected += other.corrected
         self.most_resent = max(self.most_resent, other.most_resent)
         self.longest_s = max(self.longest_s, other.longest_s)
         self.by_kind += other.by_kind
         self.faults += other.faults
 
 
-def tally_on(geometry: Geometry, plans: Sequence[Sequence[Cut]], *, then_next: bool) -> Tally:
+def tally_on(geometry: Geometry, plans: Sequence[Sequence[Cut]], *, then_next: bool, service: bool = False) -> Tally:
     """Run each plan on a board; what another process is told to do."""
-    return tally(base_of(geometry), plans, then_next=then_next)
+    return tally(base_of(geometry), plans, then_next=then_next, service=service)
 
 
-def tally(base: Base, plans: Sequence[Sequence[Cut]], *, then_next: bool) -> Tally:
-    """Run each plan of cuts from the same start."""
+def tally(base: Base, plans: Sequence[Sequence[Cut]], *, then_next: bool, service: bool = False) -> Tally:
+    """Run each plan of cuts from the same start; `service`: against the real service."""
     result = Tally()
     for cuts in plans:
-        outcome = run(base, cuts, then_next=then_next)
+        outcome = run(base, cuts, then_next=then_next, service=service)
         result.runs += 1
         result.ended_new += outcome.version == NEW
-        result.misjudged += outcome.is_misjudged
+        result.ended_without += outcome.version == 0 and not outcome.faults
+        result.corrected += outcome.is_corrected
         result.ended_old += 0 < outcome.version < NEW
         result.most_resent = max(result.most_resent, outcome.resent_chunks - max(0, outcome.fired - 1))
         result.longest_s = max(result.longest_s, outcome.elapsed_s)
@@ -101,29 +116,31 @@ def batches(plans: Iterable[Sequence[Cut]]) -> Iterator[list[Sequence[Cut]]]:
         yield piece
 
 
-def prove(pool: ProcessPoolExecutor, *, pairs: int, seed: int) -> tuple[Tally, Tally]:
-    """Run all single cuts, then the pairs; return both tallies."""
-    single, double = Tally(), Tally()
-    for name, (geometry, share) in BOARDS.items():
-        counts = run(base_of(geometry), ()).counts
-        plans = [(cut,) for cut in every_cut(counts)]
-        print(
-            f"{name}: {counts.flash} flash operations, {counts.messages} messages, {counts.commits} commits", flush=True
-        )
-        found = Tally()
-        for future in [pool.submit(tally_on, geometry, batch, then_next=True) for batch in batches(plans)]:
-            found.add(future.result())
-        print(f"  {found.runs} single cuts, each: {_said(found)}", flush=True)
-        single.add(found)
-        board_pairs = random_pairs(counts, random.Random(f"{seed}/{name}"), round(pairs * share))  # noqa: S311 - a replay
-        found = Tally()
-        for future in [pool.submit(tally_on, geometry, batch, then_next=False) for batch in batches(board_pairs)]:
-            found.add(future.result())
-            if found.runs % _SHOWN == 0:
-                print(f"  … {found.runs} pairs of cuts, {len(found.faults)} faults", flush=True)
-        print(f"  {found.runs} pairs of cuts, seed '{seed}/{name}': {_said(found)}", flush=True)
-        double.add(found)
+def on_board(
+    pool: ProcessPoolExecutor, name: str, geometry: Geometry, *, pairs: int, seed: int, service: bool = False
+) -> tuple[Tally, Tally]:
+    """Run all single cuts of a board, then its pairs; return both tallies."""
+    counts = run(base_of(geometry), (), service=service).counts
+    print(f"{name}: {counts.flash} flash operations, {counts.messages} messages, {counts.commits} commits", flush=True)
+    singles = [(cut,) for cut in every_cut(counts)]
+    single = _tallied(pool, geometry, singles, then_next=True, service=service)
+    print(f"  {single.runs} single cuts, each: {_said(single)}", flush=True)
+    # Where a model may be lost, the next push has to follow every time.
+    doubles = random_pairs(counts, random.Random(f"{seed}/{name}"), pairs)  # noqa: S311 - a replay
+    double = _tallied(pool, geometry, doubles, then_next=geometry.slot_count == 1, service=service)
+    print(f"  {double.runs} pairs of cuts, seed '{seed}/{name}': {_said(double)}", flush=True)
     return single, double
+
+
+def _tallied(
+    pool: ProcessPoolExecutor, geometry: Geometry, plans: Iterable[Sequence[Cut]], *, then_next: bool, service: bool
+) -> Tally:
+    found, work = Tally(), partial(tally_on, geometry, then_next=then_next, service=service)
+    for future in [pool.submit(work, batch) for batch in batches(plans)]:
+        found.add(future.result())
+        if found.runs % _SHOWN == 0:
+            print(f"  … {found.runs}, {len(found.faults)} faults", flush=True)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,39 +151,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args(argv)
     start_s = time.monotonic()
+    single, double = Tally(), Tally()
     with ProcessPoolExecutor(arguments.processes) as pool:
-        single, double = prove(pool, pairs=arguments.pairs, seed=arguments.seed)
-    faults = single.faults + double.faults
-    for fault in faults[:20]:
+        for name, (geometry, share) in BOARDS.items():
+            found = on_board(pool, name, geometry, pairs=round(arguments.pairs * share), seed=arguments.seed)
+            single.add(found[0])
+            double.add(found[1])
+        few = round(arguments.pairs * _ONE_SLOT_SHARE)
+        alone, twice = on_board(pool, "one slot", ONE_SLOT, pairs=few, seed=arguments.seed)
+        service = Tally()
+        for name in _SERVICE_BOARDS:
+            few = round(arguments.pairs * _SERVICE_SHARE)
+            label, geometry = f"{name}, real service", BOARDS[name][0]
+            for part in on_board(pool, label, geometry, pairs=few, seed=arguments.seed, service=True):
+                service.add(part)
+    alone.add(twice)
+    for fault in (single.faults + double.faults + alone.faults + service.faults)[:20]:
         print(f"FAULT {fault}")
-    figures: Figures = {
-        "single_cuts": single.runs,
-        "double_cuts": double.runs,
-        "ended_on_new": single.ended_new + double.ended_new,
-        "ended_on_old": single.ended_old + double.ended_old,
-        "faults": len(faults),
-        "ended_on_new_but_called_failed": single.misjudged + double.misjudged,
-        "most_chunks_resent_per_cut": max(single.most_resent, double.most_resent),
-        "longest_push_simulated_s": round(max(single.longest_s, double.longest_s), 1),
-        "cpu_s": round(sum(os.times()[:4]), 1),
-        "wall_s": round(time.monotonic() - start_s, 1),
-        **{f"single_{kind.lower()}": count for kind, count in sorted(single.by_kind.items())},
-    }
-    runs = single.runs + double.runs
-    goals = {
-        "faults": ("==", 0),
-        "ended_on_new_or_old": ("==", runs),
-        "most_chunks_resent_per_cut": ("<=", 1),
-        "double_cuts": (">=", PAIRS),
-        "wall_s": ("<=", 900),
-    }
-    figures["ended_on_new_or_old"] = figures["ended_on_new"] + figures["ended_on_old"]
-    return 0 if write_report("unbrickable", figures, goals) else 1
+    report = Report("unbrickable")
+    _add_figures(report, single, double, alone)
+    report.add("service_cuts", service.runs)
+    report.add("service_ended_on_new_or_old", service.ended_new + service.ended_old, ("==", service.runs))
+    report.add("service_most_chunks_resent_per_cut", service.most_resent, ("<=", 1))
+    report.add("service_faults", len(service.faults), ("==", 0))
+    report.add("cpu_s", sum(os.times()[:4]))
+    report.add("wall_s", time.monotonic() - start_s, ("<=", 900))
+    return 0 if report.finish() else 1
+
+
+def _add_figures(report: Report, single: Tally, double: Tally, one_slot: Tally) -> None:
+    ended_new, ended_old = single.ended_new + double.ended_new, single.ended_old + double.ended_old
+    report.add("single_cuts", single.runs)
+    report.add("double_cuts", double.runs, (">=", PAIRS))
+    report.add("ended_on_new", ended_new)
+    report.add("ended_on_old", ended_old)
+    report.add("ended_on_new_or_old", ended_new + ended_old, ("==", single.runs + double.runs))
+    report.add("faults", len(single.faults) + len(double.faults), ("==", 0))
+    report.add("ends_corrected_by_the_device", single.corrected + double.corrected)
+    report.add("most_chunks_resent_per_cut", max(single.most_resent, double.most_resent), ("<=", 1))
+    report.add("longest_push_simulated_s", max(single.longest_s, double.longest_s))
+    for kind, count in sorted(single.by_kind.items()):
+        report.add(f"single_{kind.lower()}", count)
+    report.add("one_slot_cuts", one_slot.runs)
+    report.add("one_slot_left_without_a_model", one_slot.ended_without)
+    report.add("one_slot_faults", len(one_slot.faults), ("==", 0))
 
 
 def _said(found: Tally) -> str:
     ends = f"{found.ended_new} ended on the new model, {found.ended_old} on the old"
-    return f"{ends}, {len(found.faults)} faults, at most {found.most_resent} chunk sent again per cut"
+    without = f", {found.ended_without} without one" if found.ended_without else ""
+    return f"{ends}{without}, {len(found.faults)} faults, at most {found.most_resent} chunk sent again per cut"
 
 
 if __name__ == "__main__":

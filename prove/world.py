@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 
 from gatewayd.core.device import PushReport, SlotState
@@ -10,13 +9,13 @@ from gatewayd.core.push import PushState
 from gatewayd.sim.flash import FlashFault, Power, PowerCut
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
+from prove.bits import Disk
 from prove.cuts import Counts, Cut, Kind
 from prove.device import Device, Geometry, ModelReset
-from prove.gateway import DEVICE, KEYS, Artifact, Gateway, Killed, artifact_of, shared_journal
-
-MODEL_BYTES = 53_936
-"""The keyword-spotting model of MLPerf Tiny."""
-OLD, NEW, NEXT = 1, 2, 3
+from prove.gateway import DEVICE, KEYS, Gateway, Killed, shared_journal
+from prove.models import MODEL_BYTES, NEW, NEXT, OLD, artifact_of, content_of
+from prove.outcome import Base, Outcome
+from prove.service import ServiceGateway
 
 _BOOT_S = 1.0
 _RESTART_S = 2.0
@@ -28,35 +27,12 @@ _MAX_STEPS = 20_000
 _UP, _DOWN = "up", "down"
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
-    """Where every run starts: a device that runs the old version."""
-
-    geometry: Geometry
-    artifacts: dict[int, Artifact]
-    image: bytes
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a run came to. `faults` is empty when everything that must hold held.
-
-    `is_misjudged`: the device keeps the new model, the gateway called the push a failure when the device's word was lost.
-    """
-
-    counts: Counts
-    fired: int = 0
-    version: int = 0
-    resent_chunks: int = 0
-    is_misjudged: bool = False
-    elapsed_s: float = 0.0
-    faults: list[str] = field(default_factory=list)
-
-
 @cache
 def base_of(geometry: Geometry, model_bytes: int = MODEL_BYTES) -> Base:
     """Make the versions, and install the old one by a push without a cut."""
-    artifacts = {version: artifact_of(version, content_of(version, model_bytes)) for version in (OLD, NEW, NEXT)}
+    bits = geometry.deflate_bits
+    contents = {version: content_of(version, model_bytes, is_dense=bits is None) for version in (OLD, NEW, NEXT)}
+    artifacts = {version: artifact_of(version, content, deflate_bits=bits) for version, content in contents.items()}
     empty = Device(geometry, KEYS, lambda _: None)
     world = World(Base(geometry, artifacts, bytes(empty.cells.content)), ())
     outcome = world.run(OLD)
@@ -65,24 +41,26 @@ def base_of(geometry: Geometry, model_bytes: int = MODEL_BYTES) -> Base:
     return Base(geometry, artifacts, bytes(world.device.cells.content))
 
 
-def run(base: Base, cuts: Sequence[Cut], *, then_next: bool = False) -> Outcome:
+def run(base: Base, cuts: Sequence[Cut], *, then_next: bool = False, service: bool = False) -> Outcome:
     """Push the new version with these cuts, one after the other; `then_next`: a push after it has to succeed."""
-    world = World(base, cuts)
+    world = World(base, cuts, service=service)
     outcome = world.run(NEW)
     if then_next and not outcome.faults:
         world.run_next(outcome)
+    world.close()
     return outcome
 
 
 class World:
     """Everything there is, and the clock."""
 
-    def __init__(self, base: Base, cuts: Sequence[Cut] = ()) -> None:
-        self._base = base
+    def __init__(self, base: Base, cuts: Sequence[Cut] = (), *, service: bool = False) -> None:
+        """`service`: the gateway is the real service, not only its table and its rows."""
+        self._base, self._service, self._disk = base, service, Disk()
         self._cuts = deque(cuts)
         self._air: deque[tuple[str, str, bytes]] = deque()
         self._journal = shared_journal()
-        self._messages, self._commits = 0, 0
+        self._messages, self._commits, self._asked = 0, 0, 0
         self._retained = b""
         self._device_back_s: float | None = None
         self._gateway_back_s: float | None = None
@@ -92,7 +70,6 @@ class World:
         self.faults: list[str] = []
         self.fired = 0
         self.struck: set[Kind] = set()
-        self.is_misjudged = False
         self.restarts = 0
         self.is_gateway_mortal = False
         """Once killed it never comes back."""
@@ -105,7 +82,7 @@ class World:
         """Boot, push, let everything happen, look."""
         self.start()
         self._arm()
-        self._guarded(lambda: self.gateway.push(version))
+        self._ask(version)
         self._play()
         outcome = Outcome(self._counts(), self.fired, elapsed_s=self.now_s, faults=self.faults)
         outcome.resent_chunks = sum(self._sent.values()) - len(self._sent)
@@ -115,18 +92,25 @@ class World:
         if outcome.resent_chunks > self.fired * self._chunks_per_page:
             self.faults.append(f"{outcome.resent_chunks} chunks sent again after {self.fired} cuts")
         outcome.version = self._final_version(version)
-        outcome.is_misjudged = self.is_misjudged
+        outcome.is_corrected = any(push.reason.startswith(_CORRECTED) for push in self.gateway.ended())
         return outcome
+
+    def close(self) -> None:
+        """End what is running."""
+        if isinstance(self.gateway, ServiceGateway):
+            self.gateway.close()
 
     def start(self) -> None:
         """Boot and connect the device."""
+        if isinstance(self.gateway, ServiceGateway):
+            self.gateway.begin(self.now_s)
         self._on_device(terms.Booted(self.device.flash.journals()))
         self._settle()
 
     def run_next(self, outcome: Outcome) -> None:
         """Whatever happened, the next push gets through."""
         self._cuts.clear()
-        self._guarded(lambda: self.gateway.push(NEXT))
+        self._ask(NEXT)
         self._play()
         if self._final_version(NEXT) != NEXT:
             outcome.faults.append("the push after it did not get through")
@@ -174,6 +158,17 @@ class World:
     def _hear(self, kind: str, payload: bytes) -> None:
         self.gateway.now_s = self.now_s
         self.gateway.hear(kind, payload)
+        if self._asked:
+            self._ask_for(self._asked)
+
+    def _ask(self, version: int) -> None:
+        """An operator asks for a push, and again when the device was not there."""
+        self._guarded(lambda: self._ask_for(version))
+
+    def _ask_for(self, version: int) -> None:
+        self._asked = 0
+        self.gateway.now_s = self.now_s
+        self._asked = 0 if self.gateway.push(version) else version
 
     def _wait(self) -> bool:
         """Go on to what happens next by time alone; False: nothing will."""
@@ -209,8 +204,7 @@ class World:
         if not self._has_power:
             self._has_power = True
             self.restarts += 1
-            self.device.agent = type(self.device.agent)(self.device.board)
-            self._on_device(terms.Booted(self.device.flash.journals()))
+            self._restart_device()
             if not self._has_power:
                 return
             self._look("after a restart")
@@ -249,6 +243,8 @@ class World:
                 return True
             case Kind.GATEWAY:
                 self._kill_gateway()
+                if message[:2] == (_UP, "status"):
+                    self._retained = message[2]  # the broker has it
                 return message[0] == _DOWN
             case _:
                 return False
@@ -267,6 +263,7 @@ class World:
     def _kill_gateway(self) -> None:
         if self._journal.in_transaction:
             self._journal.rollback()
+        self.close()
         self._gateway_back_s = self.now_s + (_NEVER_S if self.is_gateway_mortal else _RESTART_S)
 
     def _on_commit(self, is_before: bool) -> None:  # noqa: FBT001 - the two sides of a commit
@@ -291,8 +288,14 @@ class World:
     # the two sides, and what may go wrong in them
 
     def _on_device(self, event: terms.Event) -> None:
+        self._act(lambda: self.device.hand_in(event, round(self.now_s * 1000)))
+
+    def _restart_device(self) -> None:
+        self._act(lambda: self.device.restart(round(self.now_s * 1000)))
+
+    def _act(self, act: Callable[[], None]) -> None:
         try:
-            self.device.take(event, round(self.now_s * 1000))
+            act()
         except PowerCut:
             self._next_cut()
             self._power_off()
@@ -319,8 +322,13 @@ class World:
             self._sent[offset] = self._sent.get(offset, 0) + 1
         self._air.append((_DOWN, kind, payload))
 
-    def _new_gateway(self) -> Gateway:
-        return Gateway(self._base.artifacts, journal=self._journal, send=self._send, on_commit=self._on_commit)
+    def _new_gateway(self) -> Gateway | ServiceGateway:
+        artifacts, journal = self._base.artifacts, self._journal
+        if self._service:
+            return ServiceGateway(
+                artifacts, journal=journal, send=self._send, on_commit=self._on_commit, disk=self._disk
+            )
+        return Gateway(artifacts, journal=journal, send=self._send, on_commit=self._on_commit)
 
     # what may never be seen
 
@@ -333,7 +341,7 @@ class World:
                 self.faults.append(f"{when}: slot {index} holds a mixed image")
             if state is SlotState.ACTIVE:
                 active = version
-        if active == 0 and self._has_old:
+        if active == 0 and self._has_old and self._base.geometry.slot_count > 1:
             self.faults.append(f"{when}: no runnable model")
         return active
 
@@ -348,8 +356,9 @@ class World:
     def _final_version(self, pushed: int) -> int:
         if self.faults:
             return 0
+        self._asked = 0
         before = self._look("at the end")
-        self.device.boot(round(self.now_s * 1000))
+        self.device.power_on(round(self.now_s * 1000))
         after = self._look("at the end, after a restart")
         if self.gateway.live is not None:
             self.faults.append("the gateway's push has not ended")
@@ -357,10 +366,10 @@ class World:
             self.faults.append("a trial without end")
         if before != after:
             self.faults.append(f"runs {before}, after a restart {after}")
-        self._agree(pushed, after)
-        self.device.take(terms.Connected(), round(self.now_s * 1000))
+        self.device.hand_in(terms.Connected(), round(self.now_s * 1000))
         while self._air:
             self._deliver()
+        self._agree(pushed, after)
         return after
 
     def _agree(self, pushed: int, version: int) -> None:
@@ -368,10 +377,6 @@ class World:
         ended = [push for push in self.gateway.ended() if push.version == pushed]
         is_accepted = any(push.state is PushState.ACCEPTED for push in ended)
         if is_accepted != (version == pushed):
-            # A birth that is lost unnoticed leaves the gateway with silence, which is failure; the next birth corrects it.
-            self.is_misjudged = Kind.LOSS in self.struck and not is_accepted
-            if self.is_misjudged:
-                return
             how = ", ".join(f"{push.state.value} ({push.reason})" for push in ended) or "never begun"
             self.faults.append(f"the device runs {version}, the gateway says of {pushed}: {how}")
 
@@ -380,15 +385,10 @@ class World:
 
 
 _OFFLINE = wire.encode_offline()
+_CORRECTED = "the device reports that it kept"
 _COUNTED_ELSEWHERE = frozenset({Kind.FLASH, Kind.BEFORE_COMMIT, Kind.AFTER_COMMIT})
 
 
 def _phase_of(payload: bytes) -> str:
     heard = wire.decode_up("push", payload, DEVICE)
     return heard.phase.value if isinstance(heard, PushReport) else ""
-
-
-@cache
-def content_of(version: int, model_bytes: int) -> bytes:
-    """Bytes that differ from version to version everywhere, none of them like erased flash."""
-    return bytes((index * 7 + version * 31 + index // 251) % 255 for index in range(model_bytes))

@@ -1,19 +1,17 @@
-"""A device around the agent without a process: flash in memory that tears when the power goes, and a gateway's side to play."""
+"""A device around the agent without a process (`prove.shell`), and a gateway's side to play."""
 
 import hashlib
-from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from gatewayd.core.device import Capabilities, EnergySource, PushPhase, PushReport, Sensor, SlotState
 from gatewayd.core.model import SelfTest
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 from gatewayd.core.tensor import DType, TensorSpec
-from gatewayd.sim.flash import Flash, Layout, MemoryCells, Power, PowerCut, Tear
+from gatewayd.sim.flash import Power, PowerCut, Tear
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
-from gatewayd.wire.agent import Agent
-from gatewayd.wire.agent_journal import journal_bytes
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
+from prove.shell import Shell
 from tests.signing import KEYS, offer_bytes
 
 SLOT_BYTES, CHUNK, PAGE, ARENA = 256, 32, 32, 1000
@@ -21,12 +19,18 @@ DEVICE = DeviceId("bench")
 BAD, BROKEN = b"BAD!", b"CRSH"
 
 
-def capabilities(*, arena: int = ARENA, operators: frozenset[str] | None = frozenset({"CONV_2D"})) -> Capabilities:
+def make_capabilities(
+    *,
+    arena: int = ARENA,
+    operators: frozenset[str] | None = frozenset({"CONV_2D"}),
+    slot_bytes: int = SLOT_BYTES,
+    deflate_bits: int | None = None,
+) -> Capabilities:
     mic = Sensor("mic", TensorSpec("mic", DType.INT8, (4,)))
     return Capabilities(
         board="bench", cpu="m4", clock_mhz=1, ram_bytes=1, flash_bytes=1, runtime="tflm", runtime_version="0", runtime_abi=3,
-        arena_bytes=arena, slot_bytes=SLOT_BYTES, chunk_bytes=CHUNK, energy_source=EnergySource.BATTERY,
-        operators=operators, sensors=(mic,),
+        arena_bytes=arena, slot_bytes=slot_bytes, chunk_bytes=CHUNK, energy_source=EnergySource.BATTERY,
+        operators=operators, sensors=(mic,), deflate_bits=deflate_bits, page_bytes=PAGE if deflate_bits else None,
     )  # fmt: skip
 
 
@@ -50,32 +54,31 @@ def offer_of(
     return OfferMessage(PushId(push), ModelName(model), version, digest, len(content), arena, abi, (operator,), test)
 
 
-@dataclass
-class Bench:
-    """Runs the agent's commands."""
+class Bench(Shell):
+    """A device and a gateway's side to play; what it says and does is kept, a power cut is a reboot."""
 
-    slot_count: int = 2
-    page_bytes: int = PAGE
-    capabilities: Capabilities = field(default_factory=capabilities)
-    now_ms: int = 0
-    dies_in_test: bool = False
-    said: list[terms.Publish] = field(default_factory=list)
-    commands: list[terms.Command] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        copy_bytes = journal_bytes(self.slot_count, self.page_bytes)
-        layout = Layout(self.slot_count, SLOT_BYTES, self.page_bytes, copy_bytes, word_bytes=16)
-        self.cells = MemoryCells(layout)
-        self.flash = Flash(layout, self.cells)
-        self.agent = Agent(terms.Board(self.capabilities, self.slot_count, self.page_bytes, KEYS), battery_percent=90)
+    def __init__(
+        self,
+        *,
+        slot_count: int = 2,
+        page_bytes: int = PAGE,
+        capabilities: Capabilities | None = None,
+        takes_one_slot: bool = False,
+    ) -> None:
+        self.capabilities = capabilities or make_capabilities()
+        self.slot_count, self.page_bytes = slot_count, page_bytes
+        self.now_ms = 0
+        self.dies_in_test = False
+        self.said: list[terms.Publish] = []
+        self.commands: list[terms.Command] = []
+        board = terms.Board(self.capabilities, slot_count, page_bytes, KEYS, takes_one_slot=takes_one_slot)
+        super().__init__(board, battery_percent=90)
 
     # what happens to the device
 
     def boot(self) -> None:
         """Power on: RAM is gone, flash is what it is."""
-        self.flash.power = Power()
-        self.agent = Agent(self.agent.board, battery_percent=90)
-        self.take(terms.Booted(self.flash.journals()))
+        self._cuttable(lambda: self.power_on(self.now_ms))
 
     def cut_after(self, operations: int, tear: Tear = Tear.HALF) -> None:
         """So many flash operations from now the power goes."""
@@ -88,8 +91,11 @@ class Bench:
 
     def take(self, event: terms.Event) -> None:
         """Hand in an event and all that comes of it; a power cut is a reboot."""
+        self._cuttable(lambda: self.hand_in(event, self.now_ms))
+
+    def _cuttable(self, act: Callable[[], None]) -> None:
         try:
-            self._take(event)
+            act()
         except PowerCut:
             self.boot()
 
@@ -156,44 +162,25 @@ class Bench:
 
     # the machine
 
-    def _take(self, event: terms.Event) -> None:
-        events = deque([event])
-        while events:
-            commands = self.agent.handle(events.popleft(), self.now_ms)
-            assert len(commands) <= terms.MAX_COMMANDS
-            self.commands += commands
-            events += [done for command in commands if (done := self.execute(command)) is not None]
+    def carry_out(self, event: terms.Event, commands: Sequence[terms.Command]) -> list[terms.Event]:
+        self.commands += commands
+        return super().carry_out(event, commands)
 
-    def execute(self, command: terms.Command) -> terms.Event | None:
-        match command:
-            case terms.Publish():
-                self.said.append(command)
-            case terms.EraseSlot(slot, offset):
-                self.flash.erase(slot, offset)
-            case terms.WriteSlot(slot, offset, content):
-                self.flash.write(slot, offset, content)
-            case terms.WriteJournal(copy, offset, content):
-                self.flash.write_journal(copy, offset, content)
-            case _:
-                return self._answer(command)
-        return None
+    def publish(self, command: terms.Publish) -> None:
+        self.said.append(command)
 
-    def _answer(self, command: terms.Command) -> terms.Event | None:
-        match command:
-            case terms.HashSlot(slot, size_bytes):
-                return terms.SlotHashed(slot, self.flash.digest(slot, size_bytes))
-            case terms.RunSelfTest(slot):
-                if self.dies_in_test:
-                    raise PowerCut("the model reset the device")
-                kind = self.flash.read(slot, 0, 4)
-                return terms.SelfTestDone(slot, kind, DType.INT8, "arena too small" if kind == BROKEN else "")
-            case terms.RunModel(request, slot, _, _, content):
-                output = self.flash.read(slot, 4, 4) + (content or b"mic")
-                return terms.RunDone(ResultFrame(request, FrameStatus.OK, 1, 2, 3, output))
-            case terms.ReadSensor(request):
-                return terms.SampleDone(SampleFrame(request, FrameStatus.OK, 2, 3, b"four"))
-            case _:
-                return None
+    def run_test(self, command: terms.RunSelfTest) -> terms.SelfTestDone:
+        if self.dies_in_test:
+            raise PowerCut("the model reset the device")
+        kind = self.flash.read(command.slot, 0, 4)
+        return terms.SelfTestDone(command.slot, kind, DType.INT8, "arena too small" if kind == BROKEN else "")
+
+    def run_model(self, command: terms.RunModel) -> terms.RunDone:
+        output = self.flash.read(command.slot, 4, 4) + (command.content or b"mic")
+        return terms.RunDone(ResultFrame(command.request, FrameStatus.OK, 1, 2, 3, output))
+
+    def read_sensor(self, command: terms.ReadSensor) -> terms.SampleDone:
+        return terms.SampleDone(SampleFrame(command.request, FrameStatus.OK, 2, 3, b"four"))
 
     def rot(self, address: int, change: int = 1) -> None:
         """Flip bits of one byte of the flash."""

@@ -6,56 +6,55 @@ run them.
 """
 
 import json
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 
+from gatewayd.core.compression import deflated
+from gatewayd.core.device import Capabilities
+from gatewayd.core.module import Deflate
 from gatewayd.core.names import PushId
 from gatewayd.sim.flash import PowerCut, Tear
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
-from tests.agent_bench import BAD, FIRST, SECOND, SLOT_BYTES, V1, V2, Bench, content_of, offer_of
+from gatewayd.wire.mqttdevice import OfferMessage
+from prove.device import digest_of
+from tests.agent_bench import BAD, CHUNK, FIRST, SECOND, V1, V2, Bench, content_of, make_capabilities, offer_of
 from tests.signing import PUBLIC
 
 FOLDER = Path(__file__).parent / "vectors" / "agent"
 Json = dict[str, object]
 
 
-@dataclass
 class Recorder(Bench):
     """A bench that writes down what happens."""
 
-    steps: list[Json] = field(default_factory=list)
+    def __init__(self, *, capabilities: Capabilities | None = None, slot_count: int = 2) -> None:
+        super().__init__(capabilities=capabilities, slot_count=slot_count, takes_one_slot=slot_count == 1)
+        self.steps: list[Json] = []
 
-    def _take(self, event: terms.Event) -> None:
-        events = deque([event])
-        while events:
-            event = events.popleft()
-            commands = self.agent.handle(event, self.now_ms)
-            step: Json = {"now_ms": self.now_ms, "event": plain(event), "commands": [plain(each) for each in commands]}
-            self.steps.append(step)
-            before = self.flash.power.done
-            try:
-                events += [done for command in commands if (done := self.execute(command)) is not None]
-            except PowerCut:
-                step["power_cut"] = {
-                    "operation": self.flash.power.done - before - 1,
-                    "done": self.flash.power.tear.value,
-                }
-                raise
+    def carry_out(self, event: terms.Event, commands: Sequence[terms.Command]) -> list[terms.Event]:
+        step: Json = {"now_ms": self.now_ms, "event": plain(event), "commands": [plain(each) for each in commands]}
+        self.steps.append(step)
+        before = self.flash.power.done
+        try:
+            return super().carry_out(event, commands)
+        except PowerCut:
+            step["power_cut"] = {"operation": self.flash.power.done - before - 1, "done": self.flash.power.tear.value}
+            raise
 
     def vector(self, about: str) -> Json:
         """Return the whole file's content."""
         board = {
-            "slots": self.slot_count, "slot_bytes": SLOT_BYTES, "page_bytes": self.page_bytes,
+            "slots": self.slot_count, "slot_bytes": self.capabilities.slot_bytes, "takes_one_slot": self.board.takes_one_slot,
+            "deflate_bits": self.capabilities.deflate_bits, "page_bytes": self.page_bytes,
             "chunk_bytes": self.capabilities.chunk_bytes, "arena_bytes": self.capabilities.arena_bytes,
             "runtime_abi": self.capabilities.runtime_abi, "operators": sorted(self.capabilities.operators or ()),
             "public_keys": [PUBLIC.hex()],
         }  # fmt: skip
         first, second = self.flash.journals()
-        slots = [self.flash.read(slot, 0, SLOT_BYTES) for slot in range(self.slot_count)]
+        slots = [self.flash.read(slot, 0, self.capabilities.slot_bytes) for slot in range(self.slot_count)]
         flash = {"journals": [_trimmed(first), _trimmed(second)], "slots": [_trimmed(content) for content in slots]}
         return {"about": about, "board": board, "steps": self.steps, "flash": flash}
 
@@ -188,6 +187,67 @@ def is_superseded_and_cancelled() -> Recorder:
     return bench
 
 
+LONG = (b"good" + b"".join(digest_of(bytes([number])).encode() for number in range(4)))[:200]
+"""A model that takes four chunks when it is compressed."""
+
+
+def deflated_offer(
+    push: int, content: bytes, *, version: int = 1, stream: bytes | None = None, encoding: Deflate | None = None
+) -> OfferMessage:
+    """Offer a version that travels compressed, by default as it should."""
+    sent = deflated(content, 9) if stream is None else stream
+    encoding = encoding or Deflate(9, len(sent), digest_of(sent))
+    return replace(offer_of(push, content, version=version), encoding=encoding)
+
+
+def decodes() -> Recorder:
+    """What is sent is a DEFLATE stream: it is received in the slot's last pages, hashed, decoded into the first, hashed again."""
+    bench = Recorder(capabilities=make_capabilities(slot_bytes=512, deflate_bits=9))
+    bench.start()
+    bench.push(deflated_offer(1, LONG), deflated(LONG, 9))
+    return bench
+
+
+def loses_power_while_it_decodes() -> Recorder:
+    """A page of the decoded artifact is torn: the first pages are erased, and it is decoded anew; nothing is sent again."""
+    bench = Recorder(capabilities=make_capabilities(slot_bytes=512, deflate_bits=9))
+    bench.start()
+    stream = deflated(LONG, 9)
+    bench.offer(deflated_offer(1, LONG))
+    while bench.reports()[-1].offset + CHUNK < len(stream):
+        bench.chunk(1, stream)
+    bench.cut_after(5, Tear.HALF)
+    bench.chunk(1, stream)
+    bench.start()
+    bench.push(deflated_offer(1, LONG), stream)
+    return bench
+
+
+def refuses_streams() -> Recorder:
+    """Streams that are not what the manifest says: a flipped bit, a bomb, one that ends early, one with bytes after its end."""
+    bench = Recorder(capabilities=make_capabilities(slot_bytes=512, deflate_bits=9))
+    bench.start()
+    stream = deflated(LONG, 9)
+    bench.transfer(deflated_offer(1, LONG), bytes([stream[0] ^ 1]) + stream[1:])
+    for push, bad in enumerate((deflated(bytes(100_000), 9), deflated(LONG[:-9], 9), stream + b"\0"), start=2):
+        bench.transfer(deflated_offer(push, LONG, stream=bad), bad)
+    bench.offer(deflated_offer(6, LONG, encoding=Deflate(9, 400, digest_of(stream))))
+    bench.offer(deflated_offer(7, LONG, encoding=Deflate(10, len(stream), digest_of(stream))))
+    return bench
+
+
+def has_one_slot() -> Recorder:
+    """A device with one slot that gives up its model for a newer version; that one is cancelled, and pushed again."""
+    bench = Recorder(slot_count=1)
+    bench.start()
+    bench.push(FIRST, V1)
+    bench.offer(SECOND)
+    bench.chunk(2, V2)
+    bench.send("cancel", wire.encode_cancel(PushId(2), "not today"))
+    bench.push(replace(SECOND, push=PushId(3)), V2)
+    return bench
+
+
 VECTORS: dict[str, Callable[[], Recorder]] = {
     "install": installs,
     "update": updates,
@@ -202,6 +262,10 @@ VECTORS: dict[str, Callable[[], Recorder]] = {
     "no-model-is-whole": holds_no_model_that_is_whole,
     "journal-copy-rots": loses_a_journal_copy,
     "superseded-and-cancelled": is_superseded_and_cancelled,
+    "deflate": decodes,
+    "deflate-power-cut": loses_power_while_it_decodes,
+    "deflate-refusals": refuses_streams,
+    "one-slot": has_one_slot,
 }
 
 

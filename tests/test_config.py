@@ -91,8 +91,8 @@ def test_classes_of_the_file_join_the_built_in_ones() -> None:
 
 def test_push_deadlines_become_the_state_machines() -> None:
     assert parse("").pushes.limits == Limits()
-    text = "pushes: {offer_s: 1, stall_s: 2, verify_s: 3, self_test_s: 4, trial_s: 5, absence_s: 6}"
-    expected = Limits(offer_s=1, stall_s=2, verify_s=3, self_test_s=4, trial_s=5, absence_s=6)
+    text = "pushes: {offer_s: 1, stall_s: 2, verify_s: 3, self_test_s: 4, trial_s: 5, absence_s: 6, transfer_s: 7}"
+    expected = Limits(offer_s=1, stall_s=2, verify_s=3, self_test_s=4, trial_s=5, absence_s=6, transfer_s=7)
     assert parse(text).pushes.limits == expected
 
 

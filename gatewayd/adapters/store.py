@@ -125,6 +125,10 @@ class Store:
         """Return at most `limit` pushes (of one device), newest first; as `load_live` for presence and deadline."""
         return await self._transact(lambda connection: rows.recent_pushes(connection, limit, device))
 
+    async def load_last_failed(self) -> Sequence[Push]:
+        """Return the newest push of each device where that ended otherwise than accepted."""
+        return await self._transact(rows.last_failed_pushes)
+
     async def load_desires(self) -> Sequence[Desire]:
         """Return what is wanted on devices, the oldest wish first."""
         return await self._transact(rows.load_desires)

@@ -144,6 +144,13 @@ def live_pushes(connection: sqlite3.Connection) -> tuple[Push, ...]:
     return _pushes(connection.execute(f"SELECT {_PUSH_COLUMNS} FROM pushes WHERE NOT ended ORDER BY id"))  # noqa: S608 - constant
 
 
+def last_failed_pushes(connection: sqlite3.Connection) -> tuple[Push, ...]:
+    """Return the newest push of each device where that ended otherwise than accepted."""
+    newest = "SELECT max(id) FROM pushes GROUP BY device"
+    query = f"SELECT {_PUSH_COLUMNS} FROM pushes WHERE ended AND state <> 'accepted' AND id IN ({newest})"  # noqa: S608 - constants
+    return _pushes(connection.execute(query))
+
+
 def recent_pushes(connection: sqlite3.Connection, limit: int, device: DeviceId | None = None) -> tuple[Push, ...]:
     """Return at most `limit`, newest first; of one device when it is named."""
     where, named = ("WHERE device = ?", (device,)) if device is not None else ("", ())

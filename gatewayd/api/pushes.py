@@ -19,6 +19,9 @@ from gatewayd.core.errors import (
 from gatewayd.core.names import PushId, parse_device_id, parse_model_ref
 from gatewayd.core.update import Push, awaits
 
+# A push that is looked for by its number is among so many; protects the store from reading all of its journal.
+_SEARCHED = 1000
+
 Count = Annotated[int, Field(ge=1, le=1000)]
 
 
@@ -70,6 +73,12 @@ class CancelPush(Arguments):
     why: Text = "cancelled by an operator"
 
 
+class WatchPush(Arguments):
+    """Arguments of pushes.watch."""
+
+    push: Annotated[Number, Positional()]
+
+
 class ListPushes(Arguments):
     """Arguments of pushes.list: those that run, and of the ended ones the latest."""
 
@@ -93,6 +102,15 @@ async def cancel(services: Services, args: CancelPush, caller: Caller) -> PushRo
     """End a push and want its version no more."""
     why = f"{args.why} ({caller.name})"
     return push_row(await services.pushes.cancel(PushId(args.push), why=why))
+
+
+async def watch(services: Services, args: WatchPush, caller: Caller) -> PushRow:  # noqa: ARG001 - a handler's shape
+    """Show one push, whoever began it."""
+    live = [push for push in services.pushes.live() if push.id == args.push]
+    found = live or [push for push in await services.pushes.recent(_SEARCHED) if push.id == args.push]
+    if not found:
+        raise NotFound(f"push {args.push} is not among the latest {_SEARCHED}: pushes.list shows those that are")
+    return push_row(found[0])
 
 
 async def list_pushes(services: Services, args: ListPushes, caller: Caller) -> PushList:  # noqa: ARG001 - a handler's shape
@@ -152,6 +170,16 @@ VERBS: tuple[AnyVerb, ...] = (
         cancel,
         Role.OPERATOR,
         errors=(BadRequest, Conflict, NotFound),
+    ),
+    Verb(
+        "pushes.watch",
+        "Show one push; the command line follows it until it ends",
+        WatchPush,
+        PushRow,
+        watch,
+        Role.VIEWER,
+        errors=(BadRequest, NotFound),
+        is_read=True,
     ),
     Verb("pushes.list", "List pushes, newest first", ListPushes, PushList, list_pushes, Role.VIEWER, is_read=True),
     Verb(

@@ -28,8 +28,8 @@ OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 # Keeps the verbs' arguments apart from the options of the program.
 _DEST = "argument_"
 
-# The verb whose command shows progress until the end.
-_WAITS = "push"
+# The verbs whose commands show progress until the end.
+_WAITS = ("push", "pushes.watch")
 
 _NOUNS: Mapping[str, str] = {
     "models": "the model registry",
@@ -67,7 +67,7 @@ def run(
     try:
         client = access_of(args).client()
         body = client.call(verb.name, _arguments(args, verb))
-        if verb.name == _WAITS and not args.no_wait:
+        if verb.name in _WAITS and not args.no_wait:
             return _pushed(client, body, args, out=out, err=err, sleep=sleep)
         out.write(_rendered(verb, body, is_json=args.json) + "\n")
     except UsageError as error:
@@ -123,8 +123,8 @@ def _add_verb(parser: argparse.ArgumentParser, verb: AnyVerb) -> None:
     parser.set_defaults(verb=verb.name, run=run)
     add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    if verb.name == _WAITS:
-        parser.add_argument("--no-wait", action="store_true", help="return once the push has started")
+    if verb.name in _WAITS:
+        parser.add_argument("--no-wait", action="store_true", help="show how it stands now, and return")
     for option in _options(verb):
         _add_option(parser, option)
 

@@ -4,10 +4,36 @@ Pure, but slow for megabytes: call it off the loop.
 """
 
 import zlib
+from dataclasses import dataclass
 
+from gatewayd.core.device import Capabilities
 from gatewayd.core.errors import BadRequest
 
 _BEST, _MOST_MEMORY = 9, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """What a device decodes: streams within a window of 2**`window_bits` bytes.
+
+    `page_bytes`: a slot must hold the stream beside the artifact, each in whole pages (None: the device decodes as it receives).
+    """
+
+    window_bits: int
+    slot_bytes: int
+    page_bytes: int | None = None
+
+    def has_room(self, encoded_bytes: int, size_bytes: int) -> bool:
+        """Return whether a slot takes a stream of that size and what it decodes to."""
+        if self.page_bytes is None:
+            return True
+        pages = -(-encoded_bytes // self.page_bytes) - (-size_bytes // self.page_bytes)
+        return pages <= self.slot_bytes // self.page_bytes
+
+
+def decoder_of(has: Capabilities) -> Decoder | None:
+    """Return what the device decodes; None: nothing."""
+    return None if has.deflate_bits is None else Decoder(has.deflate_bits, has.slot_bytes, has.page_bytes)
 
 
 def deflated(content: bytes, window_bits: int) -> bytes:

@@ -112,8 +112,9 @@ class Capabilities:
 
     `arena_bytes` is the RAM it gives to the tensor arena, `slot_bytes` the largest artifact a slot takes,
     `chunk_bytes` the largest chunk its receive buffer takes, `deflate_bits` says that it decodes DEFLATE with a window of so
-    many bits (9..15). `accelerator` is its NPU, such as `ethos-u55-128` ("": none). `runs_on_request` False: it takes models and
-    uses them by itself; nobody can ask it for an inference.
+    many bits (9..15). `page_bytes` says that it keeps what it receives encoded in the slot beside what it decodes to, each in
+    whole pages of so many bytes (None: it decodes as it receives). `accelerator` is its NPU, such as `ethos-u55-128` ("": none).
+    `runs_on_request` False: it takes models and uses them by itself; nobody can ask it for an inference.
     """
 
     board: str
@@ -132,6 +133,7 @@ class Capabilities:
     sensors: tuple[Sensor, ...]
     deflate_bits: int | None = None
     accelerator: str = ""
+    page_bytes: int | None = None
     runs_on_request: bool = True
 
     def sensor(self, name: str) -> Sensor | None:

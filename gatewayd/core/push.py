@@ -45,7 +45,9 @@ class Limits:
 
     `absence_s` is how long a device that went away in mid-push may stay away before the push has failed. `resumes` bounds
     how often one push may be taken up again (protects the link from a device that restarts for ever), `chunk_bytes` what
-    one request of a device may make the gateway send (protects the node's memory and the air).
+    one request of a device may make the gateway send (protects the node's memory and the air). `transfer_s` is how long the
+    transfer may last from its start, or from where it was taken up again, however steadily it goes on (protects the number of
+    concurrent pushes from a device that asks for a byte at a time).
     """
 
     offer_s: float = 10.0
@@ -56,6 +58,7 @@ class Limits:
     absence_s: float = 60.0
     resumes: int = 20
     chunk_bytes: int = 16_384
+    transfer_s: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,8 @@ class Push:
     """Getting one version onto one device.
 
     `size_bytes` go over the link, from the bytes named `stream` (the artifact, or what it was encoded to); `offset` of them are
-    there; `deadline_s` is on the monotonic clock. `signed` is the manifest as offered.
+    there; `deadline_s` and `transfer_until_s` (past which it is too slow) are on the monotonic clock. `signed` is the manifest
+    as offered.
 
     `reason` says why it ended (or what it waits for); `present` whether the device is connected now; `resumed` how often it
     was taken up again; `confirmed` that the trial passed and the device was told to keep the model (it need not be stored: after
@@ -91,6 +95,7 @@ class Push:
     started_at: float = 0.0
     ended_at: float | None = None
     replaces: int = 0
+    transfer_until_s: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)

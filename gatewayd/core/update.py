@@ -1,7 +1,8 @@
 """The push state machine: one pure transition table from what a device reports to what the gateway does next.
 
 Vocabulary after PSA Firmware Update. Every live state has a deadline; silence is failure; a report that has no place in a
-state is ignored when it repeats the past (a redelivered message) and fails the push when it contradicts it.
+state is ignored when it repeats the past (a redelivered message) and fails the push when it contradicts it. What the device
+holds is the truth: an end that was called without it is corrected when it says that it kept the model.
 
 An offer is also the question "where do you stand?": after any cut the gateway offers again, and the device's answer leads on.
 """
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from gatewayd.core.device import PushPhase, PushReport, Slot, SlotState
+from gatewayd.core.ended import after_the_end, held_state, short
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import (
     Cancelled,
@@ -35,7 +37,6 @@ from gatewayd.core.push import (
 
 # The machine and what it speaks come from one place, whoever drives it.
 __all__ = [
-    "IN_PROGRESS",
     "Cancelled",
     "Command",
     "DeviceBack",
@@ -111,11 +112,11 @@ def resumed_after_restart(push: Push, *, now_s: float, limits: Limits) -> Step:
 
 
 def step(push: Push, event: Event, *, now_s: float, limits: Limits) -> Step:
-    """Return what `event` leads to. Never raises; an end stays as it is."""
+    """Return what `event` leads to. Never raises; an end stays as it is, unless the device says that it kept the model."""
     if isinstance(event, PushReport) and event.push != push.id:
         return Step(push)
     if push.state.is_end:
-        return Step(push, _after_the_end(push, event))
+        return after_the_end(push, event)
     return _reaction(push, event, _Turn(now_s, limits))
 
 
@@ -148,13 +149,9 @@ _AWAITED = {
     PushState.SELF_TESTED: "the device to start the trial",
     PushState.TRIAL: "the trial's outcome",
 }
-# What a device can still drop or roll back when it says so after the push has ended here.
-IN_PROGRESS = frozenset({PushPhase.WANT, PushPhase.WRITTEN, PushPhase.VERIFIED, PushPhase.TESTED, PushPhase.TRIAL})
 # Before the new model may run, a device's answer to a repeated offer says where it stands, so these start anew.
 _BEFORE_ACTIVATION = frozenset({PushState.OFFERED, PushState.TRANSFERRING, PushState.WRITTEN, PushState.VERIFIED})
 _OFFER = SendOffer()
-# A reason from a device ends up in the journal and on dashboards.
-_MAX_REASON = 200
 
 
 def _reaction(push: Push, event: Event, turn: _Turn) -> Step:
@@ -190,7 +187,8 @@ def _heard(reaction: Step) -> Step:
 
 def _start(push: Push, report: PushReport, turn: _Turn) -> Step:
     """Begin, or begin again: what it says it has got counts, be it less than before."""
-    return _feed(replace(push, offset=0), report, turn, is_start=True)
+    until_s = turn.now_s + turn.limits.transfer_s
+    return _feed(replace(push, offset=0, transfer_until_s=until_s), report, turn, is_start=True)
 
 
 def _feed(push: Push, report: PushReport, turn: _Turn, *, is_start: bool = False) -> Step:
@@ -275,12 +273,12 @@ def _gone(push: Push, reason: str, turn: _Turn) -> Step:
     if not push.present:
         return Step(push)
     deadline_s = turn.now_s + turn.limits.absence_s
-    return Step(replace(push, present=False, deadline_s=deadline_s, reason=_short(f"the device is away: {reason}")))
+    return Step(replace(push, present=False, deadline_s=deadline_s, reason=short(f"the device is away: {reason}")))
 
 
 def _back(push: Push, slots: tuple[Slot, ...], turn: _Turn) -> Step:
     """What the device holds is the truth; where that settles nothing, an offer asks."""
-    held = _held_state(push, slots)
+    held = held_state(push, slots)
     if held is SlotState.ACTIVE:
         return _ended(replace(push, offset=push.size_bytes, present=True), PushState.ACCEPTED, "")
     if held is SlotState.TRIAL:
@@ -299,12 +297,6 @@ def _back_on_trial(push: Push, turn: _Turn) -> Step:
     if not push.present:
         return _resumed(on_trial, turn, command=command)
     return Step(push) if push.state is PushState.TRIAL else Step(_entered(on_trial, PushState.TRIAL, turn), (command,))
-
-
-def _held_state(push: Push, slots: tuple[Slot, ...]) -> SlotState | None:
-    wanted = (push.model, push.version, push.digest)
-    states = {each.state for each in slots if (each.model, each.version, each.digest) == wanted}
-    return next((state for state in (SlotState.ACTIVE, SlotState.TRIAL, SlotState.STAGING) if state in states), None)
 
 
 def _trial_passed(push: Push, turn: _Turn) -> Step:
@@ -330,6 +322,9 @@ def _late(push: Push, turn: _Turn) -> Step:
         return Step(push)
     if not push.present:
         return _failed(push, f"the device stayed away for {turn.limits.absence_s:g} s")
+    if push.state is PushState.TRANSFERRING and turn.now_s >= push.transfer_until_s:
+        took = f"{push.offset} of {push.size_bytes} bytes in {turn.limits.transfer_s:g} s"
+        return _failed(push, f"the transfer is too slow: {took}")
     return _failed(push, f"timed out {awaits(push)}")
 
 
@@ -343,7 +338,11 @@ def _resumed(push: Push, turn: _Turn, *, wait_s: float | None = None, command: C
 
 
 def _entered(push: Push, state: PushState, turn: _Turn) -> Push:
-    return replace(push, state=state, deadline_s=turn.now_s + _allowed_s(state, turn.limits))
+    deadline_s = turn.now_s + _allowed_s(state, turn.limits)
+    if state is PushState.TRANSFERRING:
+        # progress buys time, but not for ever: a device that trickles would hold its place for days
+        deadline_s = min(deadline_s, push.transfer_until_s)
+    return replace(push, state=state, deadline_s=deadline_s)
 
 
 def _allowed_s(state: PushState, limits: Limits) -> float:
@@ -364,17 +363,5 @@ def _failed(push: Push, reason: str, *, tell: bool = True) -> Step:
 
 
 def _ended(push: Push, end: PushState, reason: str, *, tell: bool = False) -> Step:
-    ended = replace(push, state=end, reason=_short(reason))
+    ended = replace(push, state=end, reason=short(reason))
     return Step(ended, (SendCancel(ended.reason),) if tell else ())
-
-
-def _after_the_end(push: Push, event: Event) -> tuple[Command, ...]:
-    """Repeat the cancel to a device that does not know yet; an accepted push needs nothing more."""
-    is_reported = isinstance(event, PushReport) and event.phase in IN_PROGRESS
-    is_held = isinstance(event, DeviceBack) and _held_state(push, event.slots) is SlotState.TRIAL
-    is_unaware = push.state is not PushState.ACCEPTED and (is_reported or is_held)
-    return (SendCancel(push.reason),) if is_unaware else ()
-
-
-def _short(reason: str) -> str:
-    return reason if len(reason) <= _MAX_REASON else reason[: _MAX_REASON - 1] + "…"

@@ -88,7 +88,8 @@ class Desires:
             self._remember(after.desire)
         self._set_terms(after.terms)
         if after.again_in_s is not None:
-            logger.info("push failed push=%d device=%s again_in_s=%.1f", push.id, push.device, after.again_in_s)
+            pairs = {"id": push.id, "device": push.device, "again_in_s": f"{after.again_in_s:.1f}"}
+            logger.info("push failed", extra={"fields": pairs})
             self._plan(key, self._ports.clock() + after.again_in_s)
         self.look_at(push.device)
         try:
@@ -98,7 +99,8 @@ class Desires:
                 await self._ports.store.save_terms(after.terms)
         except NotStored as error:
             # what was counted holds until a restart; the push's own end is in the journal
-            logger.error("push's aftermath not stored push=%d reason=%r", push.id, str(error))  # noqa: TRY400 - says all
+            pairs = {"id": push.id, "reason": str(error)}
+            logger.error("push's aftermath not stored", extra={"fields": pairs})  # noqa: TRY400 - says all
 
     def look_at(self, device: DeviceId) -> None:
         """The device is there: see soon to every wish it does not meet; a pause that runs goes on."""
@@ -184,7 +186,7 @@ class Desires:
         self._terms[terms.device] = terms
         if terms.quarantine != before.quarantine:
             what = f"quarantined: {terms.quarantine}" if terms.quarantine else "released from quarantine"
-            logger.warning("device %s device=%s", what, terms.device)
+            logger.warning("device's quarantine", extra={"fields": {"device": terms.device, "what": what}})
             view = self._view(terms.device)
             self._ports.notify(DeviceChanged(terms.device, view is not None and view.online, what))
 

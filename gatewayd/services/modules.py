@@ -8,7 +8,7 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from gatewayd.core.compression import deflated, inflated
+from gatewayd.core.compression import Decoder, deflated, inflated
 from gatewayd.core.errors import BadRequest, NodeError, NotFound, TooLarge
 from gatewayd.core.fit import TFLITE_SCHEMA
 from gatewayd.core.model import Variant, Version
@@ -42,9 +42,9 @@ class Modules:
         self._encoded: OrderedDict[tuple[Digest, int], Deflate] = OrderedDict()
 
     async def make(
-        self, version: Version, variant: Variant, hold: Hold, *, deflate_bits: int | None, replaces: int = 0
+        self, version: Version, variant: Variant, hold: Hold, *, decoder: Decoder | None, replaces: int = 0
     ) -> Module:
-        """Make the module of a variant for a device that decodes DEFLATE with such a window (None: not at all).
+        """Make the module of a variant for a device that decodes DEFLATE so (None: not at all).
 
         What it is made of stays on the disk as long as `hold` lasts.
 
@@ -53,8 +53,8 @@ class Modules:
         await self._keep(variant.digest, hold)
         content = await self._artifact(variant)
         encoding: Encoding = Raw()
-        if deflate_bits is not None:
-            encoding = await self._encoding(variant, content, deflate_bits, hold)
+        if decoder is not None:
+            encoding = await self._encoding(variant, content, decoder, hold)
         stream = encoding.digest if isinstance(encoding, Deflate) else variant.digest
         wanted = replace(manifest_of(version, variant, encoding), replaces=replaces)
         signed = self._signed(wanted)
@@ -72,18 +72,18 @@ class Modules:
         async with self._keeper.turn:  # what is being removed is gone before it is read
             self._keeper.hold(digest, hold)
 
-    async def _encoding(self, variant: Variant, content: bytes, window_bits: int, hold: Hold) -> Encoding:
-        key = (variant.digest, window_bits)
+    async def _encoding(self, variant: Variant, content: bytes, decoder: Decoder, hold: Hold) -> Encoding:
+        key = (variant.digest, decoder.window_bits)
         known = self._encoded.get(key)
         if known is not None:
             await self._keep(known.digest, hold)
         if known is None or not await self._decodes(known, content):
             # storing it again mends a damaged file
-            known = await self._deflate(content, window_bits, hold)
+            known = await self._deflate(content, decoder.window_bits, hold)
             if not await self._decodes(known, content):
                 raise NodeError(f"the encoded form of artifact {variant.digest} cannot be read back: check the disk")
         self._encoded[key] = known
-        if known.size_bytes > _WORTH_IT * len(content):
+        if known.size_bytes > _WORTH_IT * len(content) or not decoder.has_room(known.size_bytes, len(content)):
             return Raw()
         if len(self._encoded) > MAX_REMEMBERED:
             self._encoded.popitem(last=False)

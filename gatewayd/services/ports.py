@@ -212,6 +212,9 @@ class PushStore(Protocol):
     async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
         """Return the latest pushes (of one device), newest first."""
 
+    async def load_last_failed(self) -> Sequence[Push]:
+        """Return the newest push of each device where that ended otherwise than accepted."""
+
 
 class DesireStore(Protocol):
     """What is wanted on devices, and on which terms they are pushed to."""

@@ -35,6 +35,16 @@ class EventLine:
         elif isinstance(event, DeviceBack | DeviceGone):
             self._presence[push] = event
 
+    def waiting(self) -> list[Given]:
+        """Return what waits now: a batch at most, then the presence that found no room."""
+        given: list[Given] = []
+        while len(given) < BATCH and not self._queue.empty():
+            given.append(self._queue.get_nowait())
+        if self._queue.empty():
+            given += [Given(push, event) for push, event in self._presence.items()]
+            self._presence.clear()
+        return given
+
     async def take(self, wait_s: float) -> list[Given]:
         """Return what waits, after at least one event came or `wait_s` passed."""
         given: list[Given] = []
@@ -43,9 +53,4 @@ class EventLine:
                 given.append(await self._queue.get())
         except TimeoutError:
             pass
-        while len(given) < BATCH and not self._queue.empty():
-            given.append(self._queue.get_nowait())
-        if self._queue.empty():
-            given += [Given(push, event) for push, event in self._presence.items()]
-            self._presence.clear()
-        return given
+        return given + self.waiting()

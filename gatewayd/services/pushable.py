@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gatewayd.core.compression import Decoder, decoder_of
 from gatewayd.core.device import DeviceView, Report, SlotState
 from gatewayd.core.errors import Conflict, Forbidden
 from gatewayd.core.fit import Fitter, fit, room_for
@@ -17,7 +18,7 @@ class Wanted:
     device: DeviceId
     version: Version
     variant: Variant
-    deflate_bits: int | None
+    decoder: Decoder | None
     replaces: int
 
     @property
@@ -48,7 +49,7 @@ def wanted(view: DeviceView, version: Version, terms: Terms, *, downgrade: bool,
             f"{view.id} runs {version.model}@{newest}, which is newer: --allow-downgrade goes back on purpose"
         )
     replaces = newest if newest > version.number else 0
-    return Wanted(view.id, version, found.variant, report.capabilities.deflate_bits, replaces)
+    return Wanted(view.id, version, found.variant, decoder_of(report.capabilities), replaces)
 
 
 def _report(view: DeviceView, terms: Terms) -> Report:

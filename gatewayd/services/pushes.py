@@ -23,7 +23,6 @@ from gatewayd.core.errors import (
     NotStored,
     Overloaded,
     TooLarge,
-    UnknownDevice,
 )
 from gatewayd.core.events import PushMoved
 from gatewayd.core.fit import Fitter, fit
@@ -31,8 +30,6 @@ from gatewayd.core.names import DeviceId, ModelRef, PushId
 from gatewayd.core.push import (
     Cancelled,
     Command,
-    DeviceBack,
-    DeviceGone,
     Event,
     Limits,
     Push,
@@ -41,15 +38,17 @@ from gatewayd.core.push import (
     TimePassed,
 )
 from gatewayd.core.retry import Desire, Terms
-from gatewayd.core.update import IN_PROGRESS, new_push, resumed_after_restart, step
+from gatewayd.core.update import new_push, resumed_after_restart, step
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.desires import Desires
+from gatewayd.services.ended_pushes import EndedPushes
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.live_pushes import LivePushes
 from gatewayd.services.modules import Module, Modules
 from gatewayd.services.ports import Artifacts, Clock, DeviceLink, Notify, PushStore, Signer
 from gatewayd.services.proving import Prover
 from gatewayd.services.push_events import EventLine, Given
+from gatewayd.services.push_hearing import Hearing
 from gatewayd.services.push_sending import Sender, SendPorts
 from gatewayd.services.pushable import Wanted, wanted
 from gatewayd.services.tracking import Tracking
@@ -104,7 +103,11 @@ class Pushes:
         self._options = options
         self._modules = Modules(ports.artifacts, ports.signer, catalog.keeper)
         self._live = LivePushes()
+        self._ended = EndedPushes()
         self._events = EventLine()
+        self._hearing = Hearing(
+            live=self._live, ended=self._ended, line=self._events, tracking=tracking, link_of=ports.link_of
+        )
         self._sender = Sender(
             SendPorts(ports.artifacts, ports.signer, ports.link_of, ports.clock),
             tracking=tracking,
@@ -121,6 +124,8 @@ class Pushes:
 
     async def load(self) -> None:
         """Take up what the journal holds; call once, before links start: what devices then say leads on."""
+        for ended in await self._ports.store.load_last_failed():
+            self._ended.remember(ended)
         for push in await self._ports.store.load_live():
             resumed = resumed_after_restart(push, now_s=self._ports.clock(), limits=self._options.limits)
             self._live.keep(resumed.push)
@@ -180,17 +185,11 @@ class Pushes:
 
     def handle(self, event: Born | Lost | PushReport) -> None:
         """Take what a link saw; never blocks."""
-        running = self._live.on(event.device)
-        match event:
-            case PushReport():
-                self._reported(event)
-            case Born():
-                if running is not None:
-                    self._events.put(running.id, DeviceBack(event.report.slots))
-                self._desires.look_at(event.device)
-            case Lost():
-                if running is not None:
-                    self._events.put(running.id, DeviceGone(event.reason))
+        if isinstance(event, PushReport) and (push := self._live.get(event.push)) and push.device == event.device:
+            self._sender.heard(push)
+        self._hearing.hear(event)
+        if isinstance(event, Born):
+            self._desires.look_at(event.device)
 
     async def run(self) -> None:
         """Serve events, deadlines and wishes until cancelled."""
@@ -223,7 +222,8 @@ class Pushes:
                 plan = self._wanted(desire.device, ref, downgrade=desire.downgrade)
                 await self._start(plan, who=desire.who, is_wish=False)
         except (Conflict, NodeError) as error:
-            logger.info("push postponed device=%s version=%s reason=%r", desire.device, ref, str(error))
+            pairs = {"device": desire.device, "version": ref, "reason": str(error)}
+            logger.info("push postponed", extra={"fields": pairs})
             self._desires.postpone(desire)
         except CallerError as error:
             with suppress(NotStored):  # it is tried once more, and refused again
@@ -246,7 +246,7 @@ class Pushes:
             raise Overloaded(f"{len(self._live)} pushes are running (pushes.max_concurrent): try again later")
         with self._catalog.keeper.holding() as hold:
             module = await self._modules.make(
-                plan.version, plan.variant, hold, deflate_bits=plan.deflate_bits, replaces=plan.replaces
+                plan.version, plan.variant, hold, decoder=plan.decoder, replaces=plan.replaces
             )
             if is_wish:
                 model, version = plan.version.model, plan.version.number
@@ -271,36 +271,16 @@ class Pushes:
             replaces=plan.replaces,
         )
         push = first.push
-        logger.info("push started push=%d device=%s version=%s who=%s", push.id, push.device, plan.version, who)
+        pairs = {"id": push.id, "device": push.device, "version": plan.version, "who": who}
+        logger.info("push started", extra={"fields": pairs})
         if push.replaces:
-            logger.warning("push goes back push=%d device=%s from=%d who=%s", push.id, push.device, push.replaces, who)
+            logger.warning("push goes back", extra={"fields": pairs | {"from": push.replaces}})
         async with self._stepping:
             await self._ports.store.save_push(push)
             self._live.keep(push)
             self._ports.notify(PushMoved(push))
             await self._obey(push, first.commands)
         return push
-
-    def _reported(self, report: PushReport) -> None:
-        push = self._live.get(report.push)
-        if push is None:
-            self._disown(report)
-        elif push.device == report.device:
-            self._sender.heard(push)
-            self._events.put(push.id, report)
-
-    def _disown(self, report: PushReport) -> None:
-        """Tell a device we let in that nobody knows its push; a stranger gets no answer, or it could make us talk.
-
-        Only what goes on can be cancelled: a device that answers a cancel with the push's end would go round for ever.
-        """
-        if report.phase not in IN_PROGRESS:
-            return
-        try:
-            if self._tracking.device(report.device).approved:
-                self._ports.link_of(report.device).send_cancel(report.device, report.push, "no such push")
-        except (UnknownDevice, Overloaded, TooLarge):
-            return  # the device asks again
 
     def _wait_s(self) -> float:
         moments = [self._live.next_deadline_s(), self._sender.next_s()]
@@ -321,7 +301,7 @@ class Pushes:
         if not given:
             return
         async with self._stepping:
-            before = {each.push: self._live.get(each.push) for each in given}
+            before = {each.push: self._find(each.push) for each in given}
             steps = [taken for each in given if (taken := self._step(each)) is not None]
             after = {taken.push.id: taken.push for taken in steps}
             moved = [push for push in after.values() if (old := before[push.id]) and old.state is not push.state]
@@ -332,7 +312,7 @@ class Pushes:
                     before[taken.push.id] = taken.push
                     self._ports.notify(PushMoved(taken.push))
                 await self._obey(taken.push, taken.commands)
-            for push in after.values():
+            for push in moved:
                 if push.state.is_end:
                     await self._desires.ended(push)
 
@@ -345,29 +325,41 @@ class Pushes:
             await self._ports.store.save_pushes(moved)
         except NotStored as error:
             self._blocked_until_s = self._ports.clock() + _LONGEST_WAIT_S
-            for push in before.values():
-                if push is not None:
-                    self._live.drop(push.id)
-                    self._live.keep(push)
-            logger.error("pushes not journalled count=%d reason=%r", len(moved), str(error))  # noqa: TRY400 - the message says all
+            for push in filter(None, before.values()):
+                self._undo(push)
+            pairs = {"count": len(moved), "reason": str(error)}
+            logger.error("pushes not journalled", extra={"fields": pairs})  # noqa: TRY400 - the message says all
             return False
         return True
 
     def _step(self, given: Given) -> Step | None:
-        current = self._live.get(given.push)
+        current = self._find(given.push)
         if current is None:
             return None
+        was_over = current.state.is_end
         limits = limits_on(self._estimates.link(current.device), current, self._options.limits)
         taken = step(current, given.event, now_s=self._ports.clock(), limits=limits)
         if not taken.push.state.is_end:
             self._live.keep(taken.push)
             return taken
-        ended = replace(taken.push, ended_at=self._ports.wall_clock())
+        ended = taken.push if was_over else replace(taken.push, ended_at=self._ports.wall_clock())
         self._drop(ended)
         return Step(ended, taken.commands)
 
+    def _find(self, push: PushId) -> Push | None:
+        return self._live.get(push) or self._ended.get(push)
+
+    def _undo(self, push: Push) -> None:
+        if push.state.is_end:
+            self._ended.remember(push)
+            return
+        self._ended.forget(push.id)
+        self._live.drop(push.id)
+        self._live.keep(push)
+
     def _drop(self, push: Push) -> None:
         self._live.drop(push.id)
+        self._ended.remember(push)
         self._sender.forget(push)
 
     async def _close(self, push: Push) -> None:
@@ -383,7 +375,7 @@ class Pushes:
                 await self._sender.send(push, command)
             except (Overloaded, TooLarge) as error:
                 # Nothing is lost: the device asks again, or the state's deadline ends the push.
-                logger.warning("push command not sent push=%d reason=%r", push.id, str(error))
+                logger.warning("push command not sent", extra={"fields": {"id": push.id, "reason": str(error)}})
             except GatewayError as error:
                 if not isinstance(command, SendCancel):
                     self._events.put(push.id, Cancelled(str(error)))
@@ -392,4 +384,4 @@ class Pushes:
         try:
             await self._sender.send_due()
         except GatewayError as error:
-            logger.warning("held chunk not sent reason=%r", str(error))
+            logger.warning("held chunk not sent", extra={"fields": {"reason": str(error)}})

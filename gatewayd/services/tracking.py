@@ -224,7 +224,7 @@ class Tracking:
         if tracked is None or not tracked.connected:
             return
         tracked.connected = False
-        self._announce(tracked, f"offline: {event.reason}")
+        self._announce(tracked, "offline" if event.reason in {"", "offline"} else f"offline: {event.reason}")
 
     def _announce(self, tracked: _Tracked, what: str) -> None:
         self._notify(DeviceChanged(tracked.id, tracked.online, what))

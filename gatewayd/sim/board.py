@@ -44,11 +44,15 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What the board's firmware gives to models: bytes of the arena, of each slot, of the receive buffer."""
+    """What the board's firmware gives to models: bytes of the arena, of each slot, of the receive buffer.
+
+    `deflate_bits`: it decodes DEFLATE within such a window (None: not at all). A flash page is as large as the receive buffer.
+    """
 
     arena_bytes: int
     slot_bytes: int
     chunk_bytes: int
+    deflate_bits: int | None = None
 
 
 def true_board(profile: Profile, link: LinkFigures, *, seed: int, device: str) -> Truth:
@@ -84,6 +88,8 @@ def capabilities_of(
         energy_source=energy,
         operators=OPERATORS,
         sensors=sensors,
+        deflate_bits=room.deflate_bits,
+        page_bytes=None if room.deflate_bits is None else room.chunk_bytes,
     )
 
 

@@ -32,6 +32,7 @@ from gatewayd.wire.agent_journal import journal_bytes
 from gatewayd.wire.agent_terms import Board
 from gatewayd.wire.manifest import key_ring
 from gatewayd.wire.mqttdevice import MAX_CHUNK_BYTES, MAX_SLOTS
+from gatewayd.wire.mqttdevice_status import DEFLATE_BITS
 from gatewayd.wire.profiles import parse_profile
 
 EXIT_FAILED = 1
@@ -83,6 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slots", type=int, default=2, help="model slots, one of which stays free for staging")
     parser.add_argument("--slot-bytes", type=int, default=131_072)
     parser.add_argument("--chunk", type=int, default=1024, help="bytes of the receive buffer, and of a flash page")
+    parser.add_argument(
+        "--deflate-bits", type=int, default=12, help="window in which it decodes DEFLATE; 0: not at all"
+    )
+    parser.add_argument(
+        "--give-up-model",
+        action="store_true",
+        help="with one slot: give up the model that runs to take a newer version",
+    )
     parser.add_argument("--battery", type=float, default=0.9, help="charge, 0..1")
     parser.add_argument(
         "--cut-power-at", type=int, help="the flash operation (from 0) in which the power goes: SIGKILL"
@@ -155,7 +164,9 @@ def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log:
         energy=EnergySource.MAINS if args.mains else EnergySource.BATTERY,
         sensors=tuple(sensor.description for sensor in parts.sensors),
     )
-    board = Board(capabilities, args.slots, parts.flash.layout.page_bytes, parts.keys)
+    board = Board(
+        capabilities, args.slots, parts.flash.layout.page_bytes, parts.keys, takes_one_slot=args.give_up_model
+    )
     agent = Agent(board, battery_percent=None if args.mains else round(args.battery * 100))
     log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", **_true_figures(truth))
     machine = Machine(parts.flash, args.state, runtime, parts.sensors, truth)
@@ -177,7 +188,8 @@ def _true_figures(truth: Truth) -> dict[str, object]:
 
 def _checked(args: argparse.Namespace) -> _Parts:
     profile = _profile(args.profiles, args.board)
-    room = Room(arena_bytes=args.arena, slot_bytes=args.slot_bytes, chunk_bytes=args.chunk)
+    bits = args.deflate_bits or None
+    room = Room(args.arena, args.slot_bytes, args.chunk, bits)
     _check_room(profile, room, slots=args.slots)
     if not 0 <= args.battery <= 1:
         raise BadRequest(f"--battery {args.battery}: must be 0..1")
@@ -194,6 +206,8 @@ def _check_room(profile: Profile, room: Room, *, slots: int) -> None:
         raise BadRequest(f"--slots {slots}: must be 1..{MAX_SLOTS}")
     if not 1 <= room.chunk_bytes <= MAX_CHUNK_BYTES or room.slot_bytes < room.chunk_bytes:
         raise BadRequest(f"--chunk {room.chunk_bytes}: must be 1..{MAX_CHUNK_BYTES} and fit --slot-bytes")
+    if room.deflate_bits is not None and not DEFLATE_BITS[0] <= room.deflate_bits <= DEFLATE_BITS[1]:
+        raise BadRequest(f"--deflate-bits {room.deflate_bits}: must be {DEFLATE_BITS[0]}..{DEFLATE_BITS[1]}, or 0")
     if not 1 <= room.arena_bytes <= profile.ram_bytes:
         raise BadRequest(f"--arena {room.arena_bytes}: {profile.board} has {profile.ram_bytes} bytes of RAM")
     if slots * room.slot_bytes > profile.flash_bytes:

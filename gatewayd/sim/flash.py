@@ -130,13 +130,13 @@ class Flash:
     cells: Cells
     power: Power = field(default_factory=Power)
 
-    def erase(self, slot: int, offset: int) -> None:
-        """Erase from `offset` to the end of the slot, page by page."""
+    def erase(self, slot: int, offset: int, end: int) -> None:
+        """Erase from `offset` to `end` of the slot, page by page."""
         layout = self.layout
-        if offset % layout.page_bytes:
-            raise FlashFault(f"erase at {offset} of slot {slot}: pages are {layout.page_bytes} bytes")
+        if offset % layout.page_bytes or (end % layout.page_bytes and end != layout.slot_bytes):
+            raise FlashFault(f"erase of {offset}..{end} of slot {slot}: pages are {layout.page_bytes} bytes")
         start = layout.slot_address(slot)
-        self._erase(start + offset, layout.slot_address(slot + 1))
+        self._erase(start + offset, min(start + end, layout.slot_address(slot + 1)))
 
     def write(self, slot: int, offset: int, content: bytes) -> None:
         """Write into erased flash."""
@@ -164,9 +164,9 @@ class Flash:
         length = max(0, min(length, self.layout.slot_bytes - offset))
         return self.cells.read(self.layout.slot_address(slot) + offset, length)
 
-    def digest(self, slot: int, size_bytes: int) -> Digest:
-        """Return the SHA-256 of the first `size_bytes` bytes."""
-        return Digest(hashlib.sha256(self.read(slot, 0, size_bytes)).hexdigest())
+    def digest(self, slot: int, size_bytes: int, offset: int = 0) -> Digest:
+        """Return the SHA-256 of `size_bytes` bytes from `offset`."""
+        return Digest(hashlib.sha256(self.read(slot, offset, size_bytes)).hexdigest())
 
     def _erase(self, start: int, end: int) -> None:
         size = self.layout.page_bytes

@@ -13,9 +13,11 @@ from gatewayd.sim.board import RADIO_NJ_PER_BYTE, Truth
 from gatewayd.sim.flash import Flash, PowerCut
 from gatewayd.sim.runtime import BoardModel, BoardRuntime
 from gatewayd.sim.sensor import ReplaySensor
+from gatewayd.sim.unpack import unpacked
 from gatewayd.wire.agent_terms import (
     EraseSlot,
     HashSlot,
+    InflateSlot,
     ReadSensor,
     RunDone,
     RunModel,
@@ -23,13 +25,14 @@ from gatewayd.wire.agent_terms import (
     SampleDone,
     SelfTestDone,
     SlotHashed,
+    SlotInflated,
     WriteJournal,
     WriteSlot,
 )
 from gatewayd.wire.mqttdevice import FrameStatus, ResultFrame, SampleFrame
 
-Task = EraseSlot | WriteSlot | WriteJournal | HashSlot | RunSelfTest | RunModel | ReadSensor
-Done = SlotHashed | SelfTestDone | RunDone | SampleDone
+Task = EraseSlot | WriteSlot | WriteJournal | HashSlot | InflateSlot | RunSelfTest | RunModel | ReadSensor
+Done = SlotHashed | SlotInflated | SelfTestDone | RunDone | SampleDone
 
 _MAX_REASON = 160
 
@@ -67,19 +70,28 @@ class Machine:
     def _change(self, task: EraseSlot | WriteSlot | WriteJournal) -> None:
         try:
             match task:
-                case EraseSlot(slot, offset):
-                    self.flash.erase(slot, offset)
+                case EraseSlot(slot, offset, end):
+                    self.flash.erase(slot, offset, end)
                 case WriteSlot(slot, offset, content):
                     self.flash.write(slot, offset, content)
                 case WriteJournal(copy, offset, content):
                     self.flash.write_journal(copy, offset, content)
         except PowerCut:
-            os.kill(os.getpid(), signal.SIGKILL)
+            _die()
 
-    async def _answer(self, task: HashSlot | RunSelfTest | RunModel | ReadSensor) -> Done:
+    def _unpack(self, task: InflateSlot) -> SlotInflated:
+        try:
+            return unpacked(self.flash, task)
+        except PowerCut:
+            _die()
+            raise
+
+    async def _answer(self, task: HashSlot | InflateSlot | RunSelfTest | RunModel | ReadSensor) -> Done:
         match task:
-            case HashSlot(slot, size_bytes):
-                return SlotHashed(slot, await asyncio.to_thread(self.flash.digest, slot, size_bytes))
+            case HashSlot(slot, size_bytes, offset):
+                return SlotHashed(slot, await asyncio.to_thread(self.flash.digest, slot, size_bytes, offset))
+            case InflateSlot():
+                return await asyncio.to_thread(self._unpack, task)
             case RunSelfTest():
                 return await self._self_test(task)
             case RunModel():
@@ -141,6 +153,11 @@ class Machine:
         path = self.exported / f"slot-{slot}.tflite"
         await asyncio.to_thread(path.write_bytes, await asyncio.to_thread(self.flash.read, slot, 0, size_bytes))
         return await self.runtime.load(slot, path)
+
+
+def _die() -> None:
+    """The power is gone: nothing after this is done."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _as_stored(spec: TensorSpec, content: bytes, target: TensorSpec) -> bytes:

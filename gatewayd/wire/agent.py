@@ -17,6 +17,7 @@ from gatewayd.wire.agent_push import (
     on_cancel,
     on_chunk,
     on_hashed,
+    on_inflated,
     on_offer,
     on_tested,
     on_time,
@@ -47,6 +48,7 @@ from gatewayd.wire.agent_terms import (
     SampleDone,
     SelfTestDone,
     SlotHashed,
+    SlotInflated,
     Step,
     Ticked,
     new_state,
@@ -126,12 +128,16 @@ def _dispatch(board: Board, state: AgentState, event: Event) -> None:
             _finish(board, state, event)
 
 
-def _finish(board: Board, state: AgentState, event: SlotHashed | SelfTestDone | RunDone | SampleDone) -> None:
+def _finish(
+    board: Board, state: AgentState, event: SlotHashed | SlotInflated | SelfTestDone | RunDone | SampleDone
+) -> None:
     """Take what a command gave back."""
     match event:
         case SlotHashed():
             _checked(board, state, event)
             on_hashed(board, state, event)
+        case SlotInflated():
+            on_inflated(board, state, event)
         case SelfTestDone():
             on_tested(board, state, event)
         case RunDone(frame):

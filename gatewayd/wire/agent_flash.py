@@ -25,6 +25,7 @@ def read_journal(board: Board, state: AgentState, event: Booted) -> None:
     state.journal_sequence, state.push = journal.sequence, journal.push
     state.offset, state.attempts = journal.offset, journal.attempts
     state.slots, state.floors = list(journal.slots), list(journal.floors)
+    state.encoded_bytes, state.encoded_mark = journal.encoded_bytes, journal.encoded_mark
 
 
 def write_journal(board: Board, state: AgentState) -> None:
@@ -37,21 +38,42 @@ def note_progress(board: Board, state: AgentState) -> None:
     _write(board, state, encode_progress(state.journal_sequence + 1, durable_offset(board, state)))
 
 
-def erase_slot(state: AgentState, slot: int) -> None:
+def erase_slot(board: Board, state: AgentState, slot: int) -> None:
     """Erase a slot that the journal calls empty, or whose bytes it does not count on."""
-    state.out.append(EraseSlot(slot, 0))
+    state.out.append(EraseSlot(slot, 0, board.capabilities.slot_bytes))
     state.is_erased[slot] = True
 
 
 def durable_offset(board: Board, state: AgentState) -> int:
     """Return what the journal may say: whole pages, because a page that was begun is erased and written again."""
-    is_complete = state.offset == state.slots[state.staging].size_bytes
+    is_complete = state.offset == transfer_bytes(state)
     return state.offset if is_complete else state.offset - state.offset % board.page_bytes
 
 
 def slot_now(state: AgentState) -> SlotRecord:
     """Return the slot of the push under way."""
     return state.slots[state.staging]
+
+
+def transfer_bytes(state: AgentState) -> int:
+    """Return how many bytes are to be received for the push under way."""
+    return state.encoded_bytes or slot_now(state).size_bytes
+
+
+def received_at(board: Board, state: AgentState) -> int:
+    """Return where in the slot the received bytes go: a stream to its last pages, to be decoded into the first."""
+    return stream_offset(board, state.encoded_bytes) if state.encoded_bytes else 0
+
+
+def stream_offset(board: Board, encoded_bytes: int) -> int:
+    """Return where a stream of that size begins: at a page boundary, and it ends in the last whole page of the slot."""
+    whole_pages = board.capabilities.slot_bytes // board.page_bytes
+    return (whole_pages - _pages(board, encoded_bytes)) * board.page_bytes
+
+
+def decoded_end(board: Board, size_bytes: int) -> int:
+    """Return where the last page of an artifact of that size ends."""
+    return _pages(board, size_bytes) * board.page_bytes
 
 
 def set_state(state: AgentState, index: int, new: SlotState) -> None:
@@ -69,7 +91,8 @@ def _read(board: Board, content: bytes) -> JournalCopy:
 def _journal(board: Board, state: AgentState) -> Journal:
     slots, floors = tuple(state.slots), tuple(state.floors)
     offset = durable_offset(board, state)
-    return Journal(state.journal_sequence + 1, state.push, offset, state.attempts, slots, floors)
+    encoded = state.encoded_bytes, state.encoded_mark
+    return Journal(state.journal_sequence + 1, state.push, offset, state.attempts, slots, floors, *encoded)
 
 
 def _write(board: Board, state: AgentState, record: bytes) -> None:
@@ -85,3 +108,7 @@ def _write(board: Board, state: AgentState, record: bytes) -> None:
             state.journal_ends[copy] = end + len(record)
     state.journal_sequence += 1
     state.is_journal_stale = False
+
+
+def _pages(board: Board, size_bytes: int) -> int:
+    return -(-size_bytes // board.page_bytes)

@@ -5,9 +5,10 @@ anything that depends on it is done; a copy is erased only while the other one h
 or an erase, of either) leaves the newest record or the one before, and a copy that rots costs nothing once both are written.
 
 All little-endian; every record is padded with 0xFF to whole `WORD_BYTES`, because some flash takes each such word once.
-State record: magic "GWJ2", u32 sequence, u32 push, u32 offset, u8 slot count, u8 attempts, u16 0; per slot: u8 state,
+State record: magic "GWJ3", u32 sequence, u32 push, u32 offset, u8 slot count, u8 attempts, u16 0; per slot: u8 state,
 63 bytes name (0-padded), u32 version, 32 bytes digest, u32 size; per slot: u32 CRC-32 of a model's name, u32 the newest version
-ever accepted of it (both 0: free); u32 CRC-32 of all before.
+ever accepted of it (both 0: free); u32 size and u32 first digest bytes of the DEFLATE stream that is being received (both 0: the
+artifact comes as it is); u32 CRC-32 of all before.
 Progress record: magic "GWP2", u32 sequence, u32 offset, u32 CRC-32; its sequence is one more than that of the record before.
 """
 
@@ -28,9 +29,10 @@ _STATES_PER_COPY = 4
 _HEAD = struct.Struct("<4sIIIBBH")
 _SLOT = struct.Struct("<B63sI32sI")
 _FLOOR = struct.Struct("<II")
+_ENCODED = struct.Struct("<II")
 _PROGRESS = struct.Struct("<4sII")
 _CRC = struct.Struct("<I")
-_MAGIC, _PROGRESS_MAGIC = b"GWJ2", b"GWP2"
+_MAGIC, _PROGRESS_MAGIC = b"GWJ3", b"GWP2"
 _ERASED = b"\xff"
 _MAX_31 = 2**31 - 1
 _STATES = (SlotState.EMPTY, SlotState.STAGING, SlotState.TRIAL, SlotState.ACTIVE)
@@ -40,7 +42,10 @@ PROGRESS_BYTES = _PROGRESS.size + _CRC.size
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """One state. `push`, `offset` and `attempts` belong to the one slot that is STAGING or TRIAL, if any."""
+    """One state. `push`, `offset` and `attempts` belong to the one slot that is STAGING or TRIAL, if any.
+
+    `encoded_bytes` and `encoded_mark` (the first bytes of its digest) name the DEFLATE stream that a STAGING slot receives.
+    """
 
     sequence: int
     push: PushId
@@ -48,6 +53,8 @@ class Journal:
     attempts: int
     slots: tuple[SlotRecord, ...]
     floors: tuple[Floor, ...]
+    encoded_bytes: int = 0
+    encoded_mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,7 @@ class JournalCopy:
 
 def state_bytes(slot_count: int) -> int:
     """Return the size of a state record, padding included."""
-    size = _HEAD.size + slot_count * (_SLOT.size + _FLOOR.size) + _CRC.size
+    size = _HEAD.size + slot_count * (_SLOT.size + _FLOOR.size) + _ENCODED.size + _CRC.size
     return -(-size // WORD_BYTES) * WORD_BYTES
 
 
@@ -73,7 +80,8 @@ def encode_state(journal: Journal) -> bytes:
     """Return a state record."""
     head = _HEAD.pack(_MAGIC, journal.sequence, journal.push, journal.offset, len(journal.slots), journal.attempts, 0)
     floors = (_FLOOR.pack(floor.name_crc, floor.version) for floor in journal.floors)
-    body = head + b"".join(_packed(slot) for slot in journal.slots) + b"".join(floors)
+    encoded = _ENCODED.pack(journal.encoded_bytes, journal.encoded_mark)
+    body = head + b"".join(_packed(slot) for slot in journal.slots) + b"".join(floors) + encoded
     return (body + _CRC.pack(zlib.crc32(body))).ljust(state_bytes(len(journal.slots)), _ERASED)
 
 
@@ -124,14 +132,14 @@ def _progress(record: bytes, before: Journal) -> Journal | None:
     if len(record) != PROGRESS_BYTES or not _is_whole(record):
         return None
     _, sequence, offset = _PROGRESS.unpack_from(record)
-    sizes = [slot.size_bytes for slot in before.slots if slot.state is SlotState.STAGING]
+    sizes = [before.encoded_bytes or slot.size_bytes for slot in before.slots if slot.state is SlotState.STAGING]
     if sequence != before.sequence + 1 or not sizes or offset > sizes[0]:
         return None
     return replace(before, sequence=sequence, offset=offset)
 
 
 def _state(record: bytes, slot_count: int, slot_bytes: int) -> Journal | None:
-    body = record[: _HEAD.size + slot_count * (_SLOT.size + _FLOOR.size) + _CRC.size]
+    body = record[: _HEAD.size + slot_count * (_SLOT.size + _FLOOR.size) + _ENCODED.size + _CRC.size]
     _, sequence, push, offset, count, attempts, _ = _HEAD.unpack_from(body)
     if not _is_whole(body) or count != slot_count or push > _MAX_31:
         return None
@@ -139,7 +147,8 @@ def _state(record: bytes, slot_count: int, slot_bytes: int) -> Journal | None:
     held = tuple(slot for slot in slots if slot is not None)
     at = _HEAD.size + slot_count * _SLOT.size
     floors = tuple(Floor(*_FLOOR.unpack_from(body, at + index * _FLOOR.size)) for index in range(slot_count))
-    journal = Journal(sequence, PushId(push), offset, attempts, held, floors)
+    encoded = _ENCODED.unpack_from(body, at + slot_count * _FLOOR.size)
+    journal = Journal(sequence, PushId(push), offset, attempts, held, floors, *encoded)
     return journal if len(held) == slot_count and _makes_sense(journal, slot_bytes) else None
 
 
@@ -169,6 +178,8 @@ def _unpacked(body: bytes, index: int) -> SlotRecord | None:
 def _makes_sense(journal: Journal, slot_bytes: int) -> bool:
     held = [slot for slot in journal.slots if slot.state is not SlotState.EMPTY]
     unfinished = [slot for slot in held if slot.state in _UNFINISHED]
-    if len(unfinished) > 1 or any(journal.offset > slot.size_bytes for slot in unfinished):
+    if len(unfinished) > 1 or journal.encoded_bytes > slot_bytes:
+        return False
+    if any(journal.offset > (journal.encoded_bytes or slot.size_bytes) for slot in unfinished):
         return False
     return all(0 < slot.size_bytes <= slot_bytes and 0 < slot.version <= _MAX_31 for slot in held)

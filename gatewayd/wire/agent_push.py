@@ -6,9 +6,19 @@ the one struct, so that a C port follows line by line.
 """
 
 from gatewayd.core.device import PushPhase, Report, Slot, SlotState
+from gatewayd.core.module import Deflate, Raw
 from gatewayd.core.names import Digest, PushId
 from gatewayd.core.selftest import matches
-from gatewayd.wire.agent_flash import durable_offset, erase_slot, note_progress, set_state, slot_now, write_journal
+from gatewayd.wire.agent_flash import (
+    durable_offset,
+    erase_slot,
+    note_progress,
+    received_at,
+    set_state,
+    slot_now,
+    transfer_bytes,
+    write_journal,
+)
 from gatewayd.wire.agent_rules import active_of, held_slot, raise_floor, refusal_of
 from gatewayd.wire.agent_terms import (
     EMPTY_SLOT,
@@ -21,10 +31,12 @@ from gatewayd.wire.agent_terms import (
     EraseSlot,
     HashSlot,
     Ignored,
+    InflateSlot,
     Publish,
     RunSelfTest,
     SelfTestDone,
     SlotHashed,
+    SlotInflated,
     SlotRecord,
     Step,
     WriteSlot,
@@ -43,6 +55,7 @@ TRIAL_NOT_CONFIRMED = "trial not confirmed"
 _FIRST_SEED = 1
 _POSITION = {
     Step.RECEIVING: PushPhase.WANT,
+    Step.UNPACKING: PushPhase.WRITTEN,
     Step.HASHING: PushPhase.WRITTEN,
     Step.TESTING: PushPhase.VERIFIED,
     Step.TESTED: PushPhase.TESTED,
@@ -65,7 +78,7 @@ def on_offer(board: Board, state: AgentState, offer: OfferMessage) -> None:
         end(state, offer.push, offer.digest, PushPhase.REJECTED, refusal)
     elif (held := held_slot(state, offer)) is not None:
         _take_as_installed(board, state, offer, held)
-    elif state.step >= Step.WAITING and _is_content_of(slot_now(state), offer):
+    elif state.step >= Step.WAITING and _is_content_of(state, offer):
         _continue(board, state, offer)
     else:
         _begin(board, state, offer)
@@ -73,26 +86,54 @@ def on_offer(board: Board, state: AgentState, offer: OfferMessage) -> None:
 
 def on_chunk(board: Board, state: AgentState, chunk: ChunkFrame) -> None:
     """Write the bytes that were wanted; ignore any others (a chunk sent twice, of another push, or too late)."""
-    wanted = min(board.capabilities.chunk_bytes, slot_now(state).size_bytes - state.offset)
+    wanted = min(board.capabilities.chunk_bytes, transfer_bytes(state) - state.offset)
     is_wanted = state.step is Step.RECEIVING and (chunk.push, chunk.offset) == (state.push, state.offset)
     if not is_wanted or len(chunk.content) != wanted:
         state.out.append(Ignored(f"chunk at {chunk.offset} of push {chunk.push}: not wanted"))
         return
     before = durable_offset(board, state)
     state.is_erased[state.staging] = False
-    state.out.append(WriteSlot(state.staging, chunk.offset, chunk.content))
+    state.out.append(WriteSlot(state.staging, received_at(board, state) + chunk.offset, chunk.content))
     state.offset += len(chunk.content)
     if durable_offset(board, state) != before:
         note_progress(board, state)
     state.wants_left = WANT_REPEATS
-    _want_or_hash(board, state)
+    _want_or_check(board, state)
 
 
 def on_hashed(board: Board, state: AgentState, event: SlotHashed) -> None:
-    """Compare the digest of what is in flash; then test the model on the real runtime."""
-    slot = slot_now(state)
-    if state.step is not Step.HASHING or event.slot != state.staging:
+    """Compare the digest of what is in flash, of the stream before it is decoded; then test the model on the real runtime."""
+    if event.slot != state.staging:
         return
+    if state.step is Step.UNPACKING:
+        _unpack(board, state, event)
+    elif state.step is Step.HASHING:
+        _test(board, state, event)
+
+
+def on_inflated(board: Board, state: AgentState, event: SlotInflated) -> None:
+    """The artifact is in flash as far as the decoder can tell; its digest decides."""
+    if state.step is not Step.UNPACKING or event.slot != state.staging:
+        return
+    if event.failure:
+        drop(board, state, f"inflate: {event.failure}")
+        return
+    state.step = Step.HASHING
+    state.out.append(HashSlot(state.staging, slot_now(state).size_bytes))
+
+
+def _unpack(board: Board, state: AgentState, event: SlotHashed) -> None:
+    """Nothing is decoded that the manifest does not name."""
+    if event.digest != state.encoded_digest:
+        drop(board, state, "digest of the encoded bytes differs")
+        return
+    size_bytes = slot_now(state).size_bytes
+    at = received_at(board, state)
+    state.out.append(InflateSlot(state.staging, at, state.encoded_bytes, size_bytes, state.window_bits))
+
+
+def _test(board: Board, state: AgentState, event: SlotHashed) -> None:
+    slot = slot_now(state)
     if event.digest != slot.digest:
         drop(board, state, "digest differs")
         return
@@ -125,7 +166,8 @@ def on_activate(board: Board, state: AgentState, message: Activate) -> None:
     """Let the new model answer, on trial; the old one stays in its slot."""
     if state.step is Step.TESTED and message.push == state.push:
         set_state(state, state.staging, SlotState.TRIAL)
-        state.attempts = 0
+        state.attempts, state.offset = 0, slot_now(state).size_bytes
+        state.encoded_bytes, state.encoded_mark = 0, 0
         start_trial(state)
         write_journal(board, state)
         publish_status(board, state)
@@ -150,7 +192,7 @@ def on_accept(board: Board, state: AgentState, message: Accept) -> None:
     publish_status(board, state)
     end(state, state.push, new.digest, PushPhase.ACCEPTED, "")
     if old is not None:
-        erase_slot(state, old)
+        erase_slot(board, state, old)
 
 
 def on_cancel(board: Board, state: AgentState, message: Cancel) -> None:
@@ -175,11 +217,12 @@ def drop(board: Board, state: AgentState, reason: str) -> None:
     """End the push under way: the journal forgets the new model before its flash is erased."""
     digest = slot_now(state).digest
     state.slots[state.staging] = EMPTY_SLOT
+    state.encoded_bytes, state.encoded_mark = 0, 0
     _rest(state)
     write_journal(board, state)
     publish_status(board, state)
     end(state, state.push, digest, PushPhase.FAILED, reason)
-    erase_slot(state, state.staging)
+    erase_slot(board, state, state.staging)
 
 
 def start_trial(state: AgentState) -> None:
@@ -207,7 +250,7 @@ def report_position(board: Board, state: AgentState) -> None:
     """Say where the push under way stands; while receiving, that is which bytes are wanted."""
     if not is_under_way(state):
         return
-    left = slot_now(state).size_bytes - state.offset
+    left = transfer_bytes(state) - state.offset
     state.want_due_ms = state.now_ms + WANT_REPEAT_MS
     payload = encode_push_report(
         state.push, _POSITION[state.step], offset=state.offset, length=min(board.capabilities.chunk_bytes, left)
@@ -238,15 +281,17 @@ def _begin(board: Board, state: AgentState, offer: OfferMessage) -> None:
     if state.step >= Step.WAITING:
         drop(board, state, f"superseded by push {offer.push}")
     record = SlotRecord(SlotState.STAGING, offer.model, offer.version, offer.digest, offer.size_bytes)
-    state.staging = next(index for index, slot in enumerate(state.slots) if slot.state is SlotState.EMPTY)
+    # With one slot the model that runs gives way here, when nothing speaks against the new one any more.
+    state.staging = next((index for index, slot in enumerate(state.slots) if slot.state is SlotState.EMPTY), 0)
     state.slots[state.staging] = record
     state.push, state.offset, state.attempts = offer.push, 0, 0
+    state.encoded_bytes, state.encoded_mark = _encoded(offer)
     _receive(state, offer)
     write_journal(board, state)
     if not state.is_erased[state.staging]:
-        erase_slot(state, state.staging)
+        erase_slot(board, state, state.staging)
     publish_status(board, state)
-    _want_or_hash(board, state)
+    _want_or_check(board, state)
 
 
 def _continue(board: Board, state: AgentState, offer: OfferMessage) -> None:
@@ -258,25 +303,44 @@ def _continue(board: Board, state: AgentState, offer: OfferMessage) -> None:
         report_position(board, state)
         return
     _receive(state, offer)
-    if state.offset < offer.size_bytes:
+    at, slot_end = received_at(board, state), board.capabilities.slot_bytes
+    if state.offset == 0:
+        # the erase of the whole slot may have been cut
+        state.out.append(EraseSlot(state.staging, 0, slot_end))
+    elif state.offset < offer.transfer_bytes:
         # what was written past the journal's word may be torn, and flash is written once per erase
-        state.out.append(EraseSlot(state.staging, state.offset))
-    _want_or_hash(board, state)
+        state.out.append(EraseSlot(state.staging, at + state.offset, slot_end))
+    elif state.encoded_bytes:
+        # the power may have gone while it was decoded
+        state.out.append(EraseSlot(state.staging, 0, at))
+    _want_or_check(board, state)
 
 
 def _receive(state: AgentState, offer: OfferMessage) -> None:
     state.step, state.self_test, state.wants_left = Step.RECEIVING, offer.self_test, WANT_REPEATS
+    if not isinstance(offer.encoding, Raw):
+        state.encoded_digest = offer.encoding.digest
+    if isinstance(offer.encoding, Deflate):
+        state.window_bits = offer.encoding.window_bits
+
+
+def _encoded(offer: OfferMessage) -> tuple[int, int]:
+    """Return size and mark of the stream that is offered: what tells it from another one of the same artifact."""
+    if isinstance(offer.encoding, Raw):
+        return 0, 0
+    return offer.encoding.size_bytes, int.from_bytes(bytes.fromhex(offer.encoding.digest)[:4], "little")
 
 
 def _rest(state: AgentState) -> None:
     state.step, state.self_test = Step.IDLE, None
 
 
-def _want_or_hash(board: Board, state: AgentState) -> None:
-    size_bytes = slot_now(state).size_bytes
-    if state.offset == size_bytes:
-        state.step = Step.HASHING
-        state.out.append(HashSlot(state.staging, size_bytes))
+def _want_or_check(board: Board, state: AgentState) -> None:
+    """Ask for the next bytes; when all are there, say so and have them hashed."""
+    received = transfer_bytes(state)
+    if state.offset == received:
+        state.step = Step.UNPACKING if state.encoded_bytes else Step.HASHING
+        state.out.append(HashSlot(state.staging, received, received_at(board, state)))
     report_position(board, state)
 
 
@@ -308,9 +372,12 @@ def _publish(state: AgentState, kind: str, payload: bytes, *, retain: bool = Fal
         state.out.append(Publish(kind, payload, 1, retain))
 
 
-def _is_content_of(slot: SlotRecord, offer: OfferMessage) -> bool:
-    same = (offer.model, offer.version, offer.digest, offer.size_bytes)
-    return (slot.model, slot.version, slot.digest, slot.size_bytes) == same
+def _is_content_of(state: AgentState, offer: OfferMessage) -> bool:
+    """Return whether what is being received is what is offered: the same artifact, and, until it is decoded, the same stream."""
+    slot, same = slot_now(state), (offer.model, offer.version, offer.digest, offer.size_bytes)
+    is_same = (slot.model, slot.version, slot.digest, slot.size_bytes) == same
+    is_decoded = slot.state is SlotState.TRIAL
+    return is_same and (is_decoded or (state.encoded_bytes, state.encoded_mark) == _encoded(offer))
 
 
 def _reported(index: int, slot: SlotRecord) -> Slot:

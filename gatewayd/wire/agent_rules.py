@@ -1,12 +1,14 @@
 """What the agent refuses, and why: pure questions about an offer and the slots; nothing is changed but the floors."""
 
 from gatewayd.core.device import SlotState
-from gatewayd.core.module import Raw
+from gatewayd.core.module import Deflate, Raw
+from gatewayd.wire.agent_flash import decoded_end, stream_offset
 from gatewayd.wire.agent_journal import name_crc
 from gatewayd.wire.agent_terms import AgentState, Board, Floor, SlotRecord
 from gatewayd.wire.mqttdevice import OfferMessage
 
 _MIN_SLOTS = 2  # one runs, one stages
+_ONE_SLOT = "one slot: no room to stage a model beside the running one"
 
 
 def refusal_of(board: Board, state: AgentState, offer: OfferMessage) -> str:
@@ -14,12 +16,12 @@ def refusal_of(board: Board, state: AgentState, offer: OfferMessage) -> str:
     has = board.capabilities
     missing = sorted(set(offer.operators) - has.operators) if has.operators is not None else []
     checks = (
-        (board.slot_count < _MIN_SLOTS, "one slot: no room to stage a model beside the running one"),
+        (board.slot_count < _MIN_SLOTS and not board.takes_one_slot, _ONE_SLOT),
         (offer.size_bytes > has.slot_bytes, f"size {offer.size_bytes} > {has.slot_bytes} bytes of a slot"),
         (offer.arena_bytes > has.arena_bytes, f"arena {offer.arena_bytes} > {has.arena_bytes} bytes"),
         (offer.runtime_abi != has.runtime_abi, f"abi {offer.runtime_abi}: this runtime reads {has.runtime_abi}"),
         (bool(missing), f"operators not supported: {', '.join(missing)}"),
-        (not isinstance(offer.encoding, Raw), "encoding not known"),
+        _encoding(board, offer),
         _age(state, offer),
         (not _has_room(board, state, offer), "no free slot"),
     )
@@ -58,7 +60,23 @@ def _age(state: AgentState, offer: OfferMessage) -> tuple[bool, str]:
     return is_older or is_other, f"version {offer.version}: {newest} is installed"
 
 
+def _encoding(board: Board, offer: OfferMessage) -> tuple[bool, str]:
+    """A stream is taken within the declared window, and when the slot holds it beside what it decodes to, each in whole pages."""
+    bits = board.capabilities.deflate_bits
+    match offer.encoding:
+        case Raw():
+            return False, ""
+        case Deflate(window_bits, size_bytes) if bits is not None and window_bits <= bits:
+            is_too_much = stream_offset(board, size_bytes) < decoded_end(board, offer.size_bytes)
+            return is_too_much, f"no room for {size_bytes} encoded bytes beside {offer.size_bytes}"
+        case _:
+            return True, "encoding not known"
+
+
 def _has_room(board: Board, state: AgentState, offer: OfferMessage) -> bool:
+    """With one slot the model that runs may give way to a newer version of itself."""
+    if board.slot_count == 1:
+        return state.slots[0].state is not SlotState.ACTIVE or state.slots[0].model == offer.model
     others = sum(slot.state is SlotState.ACTIVE and slot.model != offer.model for slot in state.slots)
     has_staging = any(slot.state is not SlotState.ACTIVE for slot in state.slots)
     return has_staging and others < board.slot_count - 1

@@ -4,8 +4,8 @@ Everything has a fixed size, so that a C port needs no allocator: slots are at m
 chunk are held at a time, one event gives at most `MAX_COMMANDS` commands. No I/O here, and no clock: time comes with the event.
 
 The shell's contract: it carries out the commands of one event in order, each durable before the next; what they give back
-(`SlotHashed`, `SelfTestDone`, `RunDone`, `SampleDone`) it hands in before the next outside event. A flash that fails to write is
-a reset: the shell restarts, and the journal says what is true.
+(`SlotHashed`, `SlotInflated`, `SelfTestDone`, `RunDone`, `SampleDone`) it hands in before the next outside event. A flash
+that fails to write is a reset: the shell restarts, and the journal says what is true.
 """
 
 from collections.abc import Mapping
@@ -39,13 +39,15 @@ class Board:
 
     `page_bytes` is what its flash erases at once: the journal notes progress once per page, so that a power cut costs at most one
     page sent again (with `page_bytes` ≤ the chunk, at most one chunk). `keys` are the raw public keys by their names
-    (`wire.manifest`) that may sign what it installs.
+    (`wire.manifest`) that may sign what it installs. `takes_one_slot`: with a single slot it gives up the model it runs when a
+    newer version is offered, and has none until the new one is there; otherwise such a device takes no push.
     """
 
     capabilities: Capabilities
     slot_count: int
     page_bytes: int
     keys: Mapping[bytes, bytes]
+    takes_one_slot: bool = False
 
 
 class Step(IntEnum):
@@ -56,10 +58,11 @@ class Step(IntEnum):
     IDLE = 2
     WAITING = 3
     RECEIVING = 4
-    HASHING = 5
-    TESTING = 6
-    TESTED = 7
-    TRIAL = 8
+    UNPACKING = 5
+    HASHING = 6
+    TESTING = 7
+    TESTED = 8
+    TRIAL = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +117,18 @@ class MessageReceived:
 
 @dataclass(frozen=True, slots=True)
 class SlotHashed:
-    """SHA-256 of the first bytes of a slot, as `HashSlot` asked."""
+    """SHA-256 of bytes of a slot, as `HashSlot` asked."""
 
     slot: int
     digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class SlotInflated:
+    """`InflateSlot` is done; `failure` says why the stream was refused ("": the slot holds all it decodes to)."""
+
+    slot: int
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +173,7 @@ Event = (
     | Disconnected
     | MessageReceived
     | SlotHashed
+    | SlotInflated
     | SelfTestDone
     | RunDone
     | SampleDone
@@ -182,10 +194,11 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class EraseSlot:
-    """Erase a slot from `offset` (a page boundary) to its end."""
+    """Erase a slot from `offset` to `end`: page boundaries, or the slot's end."""
 
     slot: int
     offset: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +221,26 @@ class WriteJournal:
 
 @dataclass(frozen=True, slots=True)
 class HashSlot:
-    """Hash the first `size_bytes` of a slot as they are in flash; answer with `SlotHashed`."""
+    """Hash `size_bytes` of a slot from `offset`, as they are in flash; answer with `SlotHashed`."""
 
     slot: int
     size_bytes: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InflateSlot:
+    """Decode the raw DEFLATE stream of `encoded_bytes` at `offset` into the slot's beginning, which is erased.
+
+    Never more than `size_bytes` are written, whatever the stream says; `wire/agent_inflate.py` is how. Answer with
+    `SlotInflated`.
+    """
+
+    slot: int
+    offset: int
+    encoded_bytes: int
+    size_bytes: int
+    window_bits: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +279,7 @@ class Ignored:
 
 
 Command = (
-    Publish | EraseSlot | WriteSlot | WriteJournal | HashSlot | RunSelfTest | RunModel | ReadSensor | Ignored
+    Publish | EraseSlot | WriteSlot | WriteJournal | HashSlot | InflateSlot | RunSelfTest | RunModel | ReadSensor | Ignored
 )  # fmt: skip
 
 
@@ -261,8 +290,10 @@ class AgentState:
     `push`, `staging`, `offset`, `attempts` and `self_test` belong to the push under way (steps WAITING to TRIAL; the self-test
     came with the offer and dies with the RAM: the offer comes again). `ended_*` is the last push that ended, kept to answer its
     offer again; `is_end_unsent` that nobody was connected to hear it. `is_erased` per slot: known to be erased, so that no erase
-    is spent twice. `journal_ends` is where each copy's next record goes (-1: erase it first), `journal_newest` the copy
-    written last.
+    is spent twice. `encoded_bytes` is the size of what is sent when that is a DEFLATE stream (0: the artifact itself),
+    `encoded_mark` the first four bytes of its digest (kept in the journal), `encoded_digest` and `window_bits` came with the
+    offer and die with the RAM. `journal_ends` is where each copy's next record goes (-1: erase it first),
+    `journal_newest` the copy written last.
     """
 
     slots: list[SlotRecord]
@@ -281,6 +312,10 @@ class AgentState:
     staging: int = 0
     offset: int = 0
     attempts: int = 0
+    encoded_bytes: int = 0
+    encoded_mark: int = 0
+    encoded_digest: Digest = _NO_DIGEST
+    window_bits: int = 0
     self_test: SelfTest | None = None
     want_due_ms: int = 0
     wants_left: int = 0

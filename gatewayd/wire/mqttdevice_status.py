@@ -39,6 +39,8 @@ def encode_status(report: Report) -> bytes:
         members["battery"] = report.battery
     if has.deflate_bits is not None:
         members["deflate"] = has.deflate_bits
+    if has.page_bytes is not None:
+        members["page"] = has.page_bytes
     if has.operators is not None:
         members["operators"] = sorted(has.operators)
     if has.accelerator:
@@ -92,6 +94,7 @@ def _capabilities(fields: Fields) -> Capabilities:
         sensors=_sensors(fields),
         deflate_bits=fields.whole("deflate", *DEFLATE_BITS) if fields.has("deflate") else None,
         accelerator=fields.optional_text("accelerator"),
+        page_bytes=fields.whole("page", 1, U31) if fields.has("page") else None,
     )
 
 

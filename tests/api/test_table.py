@@ -29,13 +29,13 @@ def test_the_table() -> None:
         "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.back", "models.build",
         "models.collect", "models.fetch", "models.fit", "models.history", "models.list", "models.load", "models.release",
         "models.restore", "models.retire", "models.show", "models.unalias", "models.unload", "models.when", "push",
-        "pushes.cancel", "pushes.history", "pushes.list", "status", "stream.list", "stream.start", "stream.stop",
+        "pushes.cancel", "pushes.history", "pushes.list", "pushes.watch", "status", "stream.list", "stream.start", "stream.stop",
         "upload.begin", "upload.cancel", "upload.end", "upload.part", "why",
     ]  # fmt: skip
     assert all(VERBS[name].name == name and VERBS[name].summary for name in VERBS)
     assert {name for name, verb in VERBS.items() if verb.is_read} == {
         "devices.list", "keys.export", "keys.list", "models.fit", "models.history", "models.list", "models.show",
-        "models.when", "pushes.history", "pushes.list", "status", "stream.list", "why",
+        "models.when", "pushes.history", "pushes.list", "pushes.watch", "status", "stream.list", "why",
     }  # fmt: skip
 
 

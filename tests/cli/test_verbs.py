@@ -148,6 +148,16 @@ def test_a_push_on_a_terminal_keeps_to_one_line(daemon: Daemon) -> None:
     assert (out.count("\n"), out.count("\r"), out.endswith("accepted\x1b[K\n")) == (1, 3, True)
 
 
+def test_a_push_that_somebody_else_began_is_followed(daemon: Daemon) -> None:
+    daemon.command("push", "--device", "cam-7", "--model", "kws", "--no-wait")
+    daemon.world.pushes.states = [PushState.TRANSFERRING, PushState.WRITTEN, PushState.ACCEPTED]
+    ran = daemon.command("pushes", "watch", "7")
+    assert (ran.code, ran.err) == (OK, "")
+    assert [line.rsplit("  ", 1)[1] for line in ran.out.splitlines()] == ["transferring", "written", "accepted"]
+    assert daemon.command("pushes", "watch", "7").out.endswith("accepted\n")
+    assert daemon.command("pushes", "watch", "8").code == FAILED
+
+
 def test_a_push_that_fails(daemon: Daemon) -> None:
     daemon.world.pushes.states = [PushState.ROLLED_BACK]
     ran = daemon.command("push", "--device", "cam-7", "--model", "kws", "--json")

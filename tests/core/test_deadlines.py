@@ -33,3 +33,4 @@ def test_limits_are_never_below_the_floor_nor_without_end(link: LinkEstimate) ->
     for name in ("offer_s", "stall_s", "verify_s", "self_test_s", "trial_s"):
         assert getattr(LIMITS, name) <= getattr(limits, name) <= 600.0
     assert limits.absence_s == LIMITS.absence_s
+    assert LIMITS.transfer_s <= limits.transfer_s <= 86_400.0

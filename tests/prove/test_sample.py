@@ -4,9 +4,10 @@ import pytest
 
 from prove.cuts import Counts, Cut, Kind, every_cut
 from prove.device import Geometry
+from prove.models import NEW, OLD
 from prove.mutants import MUTANTS, ROOT, Mutant, verdict
 from prove.sample import MODEL_BYTES, SMALL, faults
-from prove.world import NEW, OLD, base_of, run
+from prove.world import base_of, run
 
 
 def test_no_cut_leaves_a_device_without_a_model() -> None:

@@ -15,8 +15,9 @@ from gatewayd.core.errors import (
     UnknownModel,
 )
 from gatewayd.core.events import PushMoved
+from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, PushId, parse_model_ref
-from gatewayd.core.push import PushState
+from gatewayd.core.push import Push, PushState
 from tests.services.locking import locked
 from tests.services.world import CAPABILITIES, EMPTY, World, running, world
 
@@ -188,10 +189,91 @@ async def test_a_device_that_works_on_a_push_nobody_knows_is_told_to_stop(tmp_pa
             push = await w.pushes.start(w.device.id, KWS, who="ann")
             await w.pushes.cancel(push.id, why="operator")
             ended = await w.ended(push)
-        assert (ended.state, ended.reason) == (PushState.CANCELLED, "operator")
-        w.device.sent.clear()
-        w.device.send_offer(w.device.id, w.device.offered)  # type: ignore[arg-type] # it was offered above
-        assert w.device.sent[-1] == "cancel: no such push"
+            assert (ended.state, ended.reason) == (PushState.CANCELLED, "operator")
+            w.device.sent.clear()
+            offered = w.device.offered
+            assert offered is not None
+            w.device.send_offer(w.device.id, offered)
+            await w.seen(lambda: w.device.sent[-1] == "cancel: operator")
+            w.device.offered = replace(offered, push=PushId(99))
+            w.device.send_offer(w.device.id, w.device.offered)
+            assert w.device.sent[-1] == "cancel: no such push"
+
+
+@pytest.mark.parametrize("is_born", [False, True])
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_device_that_kept_the_model_corrects_how_its_push_ended(
+    tmp_path: Path, *, is_born: bool, is_restarted: bool
+) -> None:
+    """Its word came after its time was over here: by a report, or by its next birth; before or after a restart."""
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        w.device.silent_at = PushPhase.TRIAL
+        async with running(w.pushes):
+            push = await w.pushes.start(w.device.id, KWS, who="ann")
+            w.device.leave()
+            while w.pushes.live():
+                await w.store.recent(1)
+                w.clock.now_s += 1
+            failed = await w.ended(push)
+            assert failed.state is PushState.FAILED
+            while (await w.store.load_desires())[0].failures == 0:  # what follows from an end is stored after it
+                await w.store.recent(1)
+            if not is_restarted:
+                await _corrected(w, push, version, is_born=is_born)
+    if is_restarted:
+        async with world(tmp_path) as w, running(w.pushes):
+            await _corrected(w, push, version, is_born=is_born)
+
+
+async def _corrected(w: World, push: Push, version: Version, *, is_born: bool) -> None:
+    held = Slot(0, SlotState.ACTIVE, version.model, version.number, version.variants[0].digest)
+    w.device.slots = (held, EMPTY[1])
+    assert w.pushes.desired(w.device.id)[0].failures == 1
+    if is_born:
+        w.device.birth()
+    else:
+        w.device.emit(PushReport(w.device.id, push.id, PushPhase.ACCEPTED))
+    await w.seen(lambda: w.pushes.desired(w.device.id)[0].failures == 0)
+    (row,) = await w.pushes.recent(10, w.device.id)
+    assert (row.state, row.offset) == (PushState.ACCEPTED, row.size_bytes)
+    assert row.reason.startswith("the device reports that it kept the model; without its word this was failed: ")
+    announced = [event.push for event in w.events if isinstance(event, PushMoved)]
+    assert announced[-1].state is PushState.ACCEPTED
+    assert w.pushes.terms(w.device.id).failures == 0
+
+
+async def test_another_device_cannot_correct_a_push(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        async with running(w.pushes):
+            push = await w.pushes.start(w.device.id, KWS, who="ann")
+            await w.pushes.cancel(push.id, why="operator")
+            w.pushes.handle(PushReport(DeviceId("ghost"), push.id, PushPhase.ACCEPTED))
+            w.device.birth()
+            await w.store.recent(1)
+        (row,) = await w.pushes.recent(10, w.device.id)
+        assert row.state is PushState.CANCELLED
+
+
+async def test_a_device_that_trickles_does_not_hold_its_place_for_ever(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        w.device.silent_at = PushPhase.WANT
+        async with running(w.pushes):
+            push = await w.pushes.start(w.device.id, KWS, who="ann")
+            for offset in range(len(MODEL_BYTES)):
+                w.clock.now_s += 4
+                w.device.emit(PushReport(w.device.id, push.id, PushPhase.WANT, offset, 1))
+                await w.store.recent(1)
+                if not w.pushes.live():
+                    break
+        (row,) = await w.pushes.recent(1, w.device.id)
+        assert row.state is PushState.FAILED
+        assert row.reason.startswith("the transfer is too slow: ")
 
 
 @pytest.mark.parametrize("failure", [Overloaded("full"), TooLarge("over the broker's limit")])

@@ -47,19 +47,27 @@ def test_a_word_is_written_once_per_erase(flash: Flash, offset: int) -> None:
     with pytest.raises(FlashFault, match="not erased"):
         flash.write(0, offset, b"second")
     flash.write(0, 8, b"second")
-    flash.erase(0, 0)
+    flash.erase(0, 0, 250)
     flash.write(0, offset, b"second")
 
 
 def test_erasing_keeps_what_is_before_and_beside(flash: Flash) -> None:
     for slot in (0, 1):
         flash.write(slot, 0, b"a" * 250)
-    flash.erase(0, 64)
+    flash.erase(0, 64, 250)
     assert flash.read(0, 0, 250) == b"a" * 64 + b"\xff" * 186
     assert flash.read(1, 0, 250) == b"a" * 250
     assert flash.cells.wear() == (0,) * 5 + (1, 1, 1) + (0,) * 4
     with pytest.raises(FlashFault, match="pages are 64"):
-        flash.erase(0, 32)
+        flash.erase(0, 32, 250)
+
+
+def test_erasing_a_part_keeps_what_is_behind_it(flash: Flash) -> None:
+    flash.write(0, 0, b"a" * 250)
+    flash.erase(0, 64, 128)
+    assert flash.read(0, 0, 250) == b"a" * 64 + b"\xff" * 64 + b"a" * 122
+    with pytest.raises(FlashFault, match="pages are 64"):
+        flash.erase(0, 64, 100)
 
 
 @pytest.mark.parametrize("offset", [250, 256, 1000])
@@ -83,10 +91,10 @@ def test_a_cut_erase_leaves_the_rest(flash: Flash, tear: Tear, erased: int) -> N
     flash.write(1, 0, b"a" * 250)
     flash.power = Power(0, tear)
     with pytest.raises(PowerCut):
-        flash.erase(1, 64)
+        flash.erase(1, 64, 250)
     assert flash.read(1, 0, 250) == b"a" * 64 + b"\xff" * erased + b"a" * (186 - erased)
     with pytest.raises(PowerCut):
-        flash.erase(1, 64)
+        flash.erase(1, 64, 250)
 
 
 def test_a_journals_erase_is_an_operation_per_page(flash: Flash) -> None:

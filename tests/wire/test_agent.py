@@ -19,9 +19,9 @@ from tests.agent_bench import (
     V2,
     WHOLE_PUSH,
     Bench,
-    capabilities,
     content_of,
     installed,
+    make_capabilities,
     offer_of,
     on_trial,
 )
@@ -97,7 +97,7 @@ def test_one_slot_device_refuses() -> None:
 
 
 def test_unstated_operators_are_assumed() -> None:
-    bench = Bench(capabilities=capabilities(operators=None)).start()
+    bench = Bench(capabilities=make_capabilities(operators=None)).start()
     bench.offer(offer_of(1, V1, operator="POW"))
     assert bench.phases() == ["want"]
 

@@ -1,7 +1,7 @@
 """A Software Management instance (/9) as a slot: one row for each stage, one column for what it shows.
 
 A 2.04 proves nothing, only the state does; installed is deactivated until /12 says otherwise; nothing is uninstalled that was not
-seen inactive. Source: OMA LwM2M Software Management 1.0.1, section 6.1, and what clients in the field do (docs/lwm2m.md).
+seen inactive. Source: OMA LwM2M Software Management 1.0.3, section 6.1, and what clients in the field do (docs/lwm2m.md).
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,7 @@
 """JSON as devices send it, bounded, and the names inside it as paths. What SenML JSON and LwM2M JSON have in common."""
 
 import json
+from math import isfinite
 from typing import NoReturn
 
 from gatewayd.core.errors import BadRequest
@@ -15,7 +16,11 @@ def read_json(payload: bytes) -> object:
     """Parse JSON. Raises: BadRequest: no UTF-8, no JSON, nested too deep, a member twice, NaN, a number that never ends."""
     try:
         parsed: object = json.loads(
-            payload.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_whole
+            payload.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_int=_whole,
+            parse_float=_finite,
         )
     except RecursionError:
         raise BadRequest("JSON: nested too deep") from None
@@ -90,3 +95,10 @@ def _whole(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise ValueError("a whole number of more than 64 bits")
     return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise ValueError("a number that is no float")
+    return number

@@ -1,6 +1,6 @@
 """The objects that gatewayd reads and writes: OMA's own, and its two for machine learning.
 
-Source: OMA LwM2M Core 1.1.1, appendix E (/0 to /5), LwM2M Software Management 1.0.1 (/9), IPSO Smart Objects (/3303 and its
+Source: OMA LwM2M Core 1.1.1, appendix E (/0 to /5), LwM2M Software Management 1.0.3 (/9), IPSO Smart Objects (/3303 and its
 kin share these resources); /26241 and /26242 are docs/lwm2m/26241.xml and 26242.xml, in the range that vendors may reuse.
 """
 
@@ -97,10 +97,11 @@ _SOFTWARE = ObjectDefinition(
         (4, "Install", None, E), (5, "Checkpoint", _L, R), (6, "Uninstall", None, E), (7, "Update State", _I, R),
         (8, "Update Supported Objects", _B, RW), (9, "Update Result", _I, R), (10, "Activate", None, E),
         (11, "Deactivate", None, E), (12, "Activation State", _B, R), (13, "Package Settings", _L, RW), (14, "User Name", _S, W),
-        (15, "Password", _S, W),
-        mandatory=(0, 1, 2, 4, 6, 7, 9, 10, 11, 12),
+        (15, "Password", _S, W), (16, "Status Reason", _S, R), (19, "Start", None, E), (20, "Stop", None, E),
+        (21, "Operational State", Type.UNSIGNED, R), (22, "Purge", None, E),
+        mandatory=(0, 1, 4, 6, 7, 9, 10, 11, 12),
     ),
-    is_multiple=True,
+    is_multiple=True, version="1.1",
 )  # fmt: skip
 _RUNTIME = ObjectDefinition(
     RUNTIME, "ML Runtime",

@@ -88,6 +88,7 @@ def parse_path(text: str) -> Path:
 
 
 def _parse_id(part: str, text: str) -> int:
-    if not (part.isascii() and part.isdigit()) or len(part) > _MAX_DIGITS:
+    is_number = part.isascii() and part.isdigit() and len(part) <= _MAX_DIGITS
+    if not is_number or (part[0] == "0" and part != "0"):
         raise BadRequest(f"{text!r} is no LwM2M path")
     return int(part)

@@ -1,7 +1,7 @@
 """What the update objects of a device say, as values: Software Management (/9), Firmware Update (/5), ML Model (/26242).
 
 Both ends: the gateway reads them, a simulated device writes them. What follows from them is `gatewayd.links.lwm2m.slots`.
-Source: OMA LwM2M Software Management 1.0.1, section 6.1; OMA LwM2M Core 1.1.1, appendix E.6; docs/lwm2m/26242.xml.
+Source: OMA LwM2M Software Management 1.0.3, section 6.1; OMA LwM2M Core 1.1.1, appendix E.6; docs/lwm2m/26242.xml.
 """
 
 from dataclasses import dataclass
