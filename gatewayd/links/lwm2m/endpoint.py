@@ -240,7 +240,9 @@ def _tuple(block: Block | None) -> tuple[int, bool, int] | None:
     return None if block is None else (block.number, block.more, block.size_exponent)
 
 
-def _failure(cause: Exception) -> Exception:
+def _failure(cause: Exception | type[Exception]) -> Exception:
+    """Return our error for aiocoap's, which may be a class instead of an instance."""
+    cause = cause() if isinstance(cause, type) else cause
     if isinstance(cause, error.MessageError):
         return Reset("the device rejected the message (reset)")
     if isinstance(cause, error.ConRetransmitsExceeded):

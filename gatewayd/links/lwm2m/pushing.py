@@ -273,6 +273,7 @@ class Driver:
         return bool(peer.identity) or peer.address.rpartition("|")[0] == ours.address.rpartition("|")[0]
 
     def _fetching(self, offset: int) -> None:
+        self.attachment.line.stirs()
         if offset > self._served:
             self._served = offset
             self._progressed()

@@ -1,3 +1,5 @@
+from contextlib import AsyncExitStack
+
 import pytest
 from aiocoap.numbers import codes  # type: ignore[import-untyped]  # aiocoap ships no types
 
@@ -94,3 +96,19 @@ async def test_a_restart_of_the_gateway() -> None:
             await device.handshake()
             assert (await device.update()).code == codes.CHANGED
             assert (await again.born()).device == ONE
+
+
+async def test_more_sessions_than_64() -> None:
+    names = [f"dev-{number}" for number in range(70)]
+    access = Access({f"id-{name}": DeviceId(name) for name in names}, plain=False)
+    keys = {f"id-{name}": b"key-of-" + name.encode() for name in names}
+    async with running_server(LinkOptions(access=access), keys=keys) as server, AsyncExitStack() as devices:
+        opened = []
+        for name in names:
+            identity = f"id-{name}"
+            secured = secured_device(server.secured_address, identity=identity, key=keys[identity])
+            opened.append(await devices.enter_async_context(secured))
+            await opened[-1].handshake()
+            assert (await opened[-1].register(name, "</3/0>")).code == codes.CREATED
+        assert await server.link.ping(DeviceId(names[0]), timeout_s=5) >= 0
+        assert (await opened[0].update()).code == codes.CHANGED
