@@ -36,7 +36,7 @@ help: ## show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 18
 
 .PHONY: demo
-demo: $(DEMO) ## the main job on three simulated boards, in the terminal (DEMO_ARGS=--stay keeps it running)
+demo: $(DEMO) ## the main job on three simulated boards, over MQTT and LwM2M, in the terminal (DEMO_ARGS=--stay keeps it running)
 	$(BIN)/python -m gatewayd demo $(DEMO_ARGS)
 
 .PHONY: run
@@ -111,6 +111,10 @@ prove-bits: $(DEV) ## flip every bit of manifest, signature, artifact and stream
 .PHONY: prove-files
 prove-files: $(DEV) ## the gateway's files after a power cut at every write and sync, un-synced writes dropped (needs gcc)
 	$(BIN)/python -m prove.files
+
+.PHONY: bench-push
+bench-push: $(DEV) ## how long a model travels over CoAP: link profiles, loss, many at once (BENCH_ARGS=--quick for one size)
+	$(BIN)/python -m bench.push $(BENCH_ARGS)
 
 .PHONY: bench-registry
 bench-registry: $(DEV) ## the registry with 1,000 versions: resolve, start, storage, two operators at once

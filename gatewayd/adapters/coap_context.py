@@ -75,7 +75,8 @@ class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no
         found = self._active_exchanges and self._active_exchanges.pop(key, None)
         if found:
             found[1].cancel()
-            self._continue_backlog(message.remote)
+            if message.remote in self._backlogs:  # an ICMP error, or shutting down, may have emptied it before
+                self._continue_backlog(message.remote)
             return
         waiting = self._backlogs.get(message.remote)
         if waiting:
