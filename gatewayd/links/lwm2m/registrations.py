@@ -151,7 +151,7 @@ class Registrations:
         """Note where a device spoke from last."""
         if registered.peer != peer:
             self._forget_peer(registered)
-            registered.peer = peer
+        registered.peer = peer  # an equal one, too: it knows which address of ours the device spoke to
         self._of_peer[peer] = registered
 
     def remove(self, registered: Registered) -> None:
