@@ -74,7 +74,7 @@ class ServiceGateway:
     def begin(self, now_s: float) -> None:
         """Start the process."""
         self._do(now_s, self._parts.load())
-        self._main = self._loop.create_task(self._parts.pushes.run(), name="pushes")
+        self._main = self._loop.enter(self._parts.pushes.run(), name="pushes")
         self._turn(now_s)
 
     def restart(self) -> None:
@@ -121,7 +121,7 @@ class ServiceGateway:
             self._loop.quit()
 
     def _do(self, now_s: float, work: Coroutine[object, object, T]) -> T | None:
-        task = self._loop.create_task(work, name="operator")
+        task = self._loop.enter(work, name="operator")
         self._turn(now_s)
         return task.result()
 
