@@ -283,3 +283,13 @@ def test_readings_say_what_is_there() -> None:
 def test_a_device_object_says_its_memory() -> None:
     info = DeviceInfo("ACME", "board", energy_source=EnergySource.MAINS, memory_total_bytes=655_360)
     assert read_device(device_records(info)) == info
+
+
+@pytest.mark.parametrize("times", [(-60.0, 0.0), (0.0, -60.0), (-60.0, None), (None, -60.0), (None, None)])
+def test_the_newest_of_several_measurements_counts(times: tuple[float | None, float | None]) -> None:
+    # A device that slept sends what it kept; clients differ in the order.
+    at = Path(3, 0, 9)
+    newest = 1 if times[0] is not None and (times[1] is None or times[1] > times[0]) else 0
+    newest = 1 if times == (None, None) else newest
+    readings = Readings([Record(at, 50 + index, time_s) for index, time_s in enumerate(times)])
+    assert readings.value(at) == 50 + newest
