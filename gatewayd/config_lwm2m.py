@@ -1,6 +1,6 @@
 """The section `lwm2m` of the config: the server that devices attach to over CoAP."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from gatewayd.config_http import AnyPort, Host, is_loopback
 from gatewayd.config_types import FilePath, Seconds, Section, within
@@ -10,6 +10,7 @@ class Lwm2m(Section):
     """The LwM2M server. `host` and `port` null: those of the CoAP edge, whose port it shares.
 
     `plain`: devices may register without DTLS; on loopback they always may. `credentials_file` null: no DTLS.
+    `transfer`: which way a package takes first to a device with our objects.
     """
 
     enabled: bool = True
@@ -18,6 +19,7 @@ class Lwm2m(Section):
     plain: bool = False
     credentials_file: FilePath | None = None
     dtls_port: AnyPort = 5684
+    transfer: Literal["push", "pull"] = "push"
     max_registrations: Annotated[int, within(1, 10_000)] = 1000
     newcomers_per_s: Annotated[float, within(1, 10_000)] = 50.0
     awake_s: Seconds = 20.0

@@ -19,6 +19,8 @@ from gatewayd.links.lwm2m.endpoint import CoapEndpoint, Served
 from gatewayd.links.lwm2m.line import LineLimits
 from gatewayd.links.lwm2m.link import Guard, LinkOptions, Lwm2mDeviceLink
 from gatewayd.links.lwm2m.registrations import Access
+from gatewayd.links.lwm2m.slot_terms import Way
+from gatewayd.parts import load_profiles
 from gatewayd.services.ports import DeviceLink
 from gatewayd.startup import listening
 
@@ -61,6 +63,8 @@ def lwm2m_parts(
         newcomers_per_s=section.newcomers_per_s,
         newcomers_burst=float(section.max_registrations),
         line=replace(LineLimits(), awake_s=section.awake_s, ack_first_s=section.ack_timeout_s),
+        profiles=tuple(load_profiles(config.devices.profiles_dir).values()),
+        ways=(Way.PUSH, Way.PULL) if section.transfer == "push" else (Way.PULL, Way.PUSH),
         access=Access(plain=section.allows_plain(lwm2m_address(config)[0])),
     )
     endpoint = CoapEndpoint()

@@ -50,7 +50,7 @@ class Shell(ABC):
 
     def carry_out(self, event: terms.Event, commands: Sequence[terms.Command]) -> list[terms.Event]:  # noqa: ARG002 - to be seen by who records
         """Carry out in order what `event` led to; return what comes back."""
-        return [done for command in commands if (done := self._execute(command)) is not None]
+        return [done for command in commands if (done := self.execute(command)) is not None]
 
     @abstractmethod
     def publish(self, command: terms.Publish) -> None:
@@ -71,7 +71,8 @@ class Shell(ABC):
     def _new_agent(self) -> Agent:
         return Agent(self.board, battery_percent=self.battery_percent)
 
-    def _execute(self, command: terms.Command) -> terms.Event | None:
+    def execute(self, command: terms.Command) -> terms.Event | None:
+        """Carry out one command; return what it gives back."""
         match command:
             case terms.Publish():
                 self.publish(command)

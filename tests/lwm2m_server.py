@@ -50,6 +50,7 @@ class Server:
     rows: FakeRows
     events: list[DeviceEvent] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
+    listeners: list[Callable[[DeviceEvent], None]] = field(default_factory=list)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -58,6 +59,8 @@ class Server:
 
     def told(self, event: DeviceEvent) -> None:
         self.events.append(event)
+        for listener in self.listeners:
+            listener(event)
         self._changed.set()
 
     async def until(self, condition: Callable[[], object]) -> None:

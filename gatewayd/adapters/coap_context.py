@@ -7,6 +7,7 @@ is to be sent to the same device. Tokens are drawn at random: who did not see a 
 """
 
 import asyncio
+import logging
 import secrets
 import socket
 from collections import OrderedDict
@@ -144,6 +145,8 @@ async def open_context(
 ) -> AsyncIterator[Context]:
     """Serve `site` on a UDP port while the context lasts. Raises: OSError when the address cannot be bound."""
     context = Context(loop=asyncio.get_running_loop(), serversite=site, loggername="coap-server")
+    # aiocoap says a line or more about every datagram, and warns of each strange one: strangers must not fill the disk.
+    context.log.setLevel(logging.ERROR)
     tokens = RandomTokens(context)
     messages = BoundedMessages(tokens, max_recent=max_recent)
     transport = await CountingUdp.create_server_transport_endpoint(

@@ -34,11 +34,43 @@ RUNNING = (SlotState.ACTIVE, SlotState.TRIAL)
 """The states in which a slot's model answers."""
 
 
+class Packaging(Enum):
+    """What a device without our objects takes as a package: the artifact's bytes, or with the signed manifest before them."""
+
+    ARTIFACT = "artifact"
+    MODULE = "module"
+
+
+@dataclass(frozen=True, slots=True)
+class Lwm2mTraits:
+    """How a kind of board that has only standard objects is recognised over LwM2M, and how it takes a model.
+
+    `endpoint`, `manufacturer` and `model_number` are patterns with `*` and `?`; all must fit. `carrier` is the object that takes
+    packages: 9 (software management) or 5 (firmware update, where that object carries a model). `instances` of /9 that are for
+    models (None: all). `transfers`: "push" (Block1) and "pull" (the device fetches), in the order in which they are tried.
+    `tells_version`: the device reads name and version out of the package, so that none told is a wrong package.
+    """
+
+    endpoint: str = "*"
+    manufacturer: str = "*"
+    model_number: str = "*"
+    carrier: int = 9
+    packaging: Packaging = Packaging.ARTIFACT
+    transfers: tuple[str, ...] = ("push", "pull")
+    instances: tuple[int, ...] | None = None
+    slot_bytes: int = 65_536
+    arena_bytes: int = 32_768
+    block_bytes: int = 512
+    tells_version: bool = False
+    energy_source: EnergySource = EnergySource.MAINS
+
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """Prior knowledge of a kind of board. `source` says where the figures come from.
 
     `macs_per_s` and `energy_nj_per_mac` hold for int8 models on the named runtime; `invoke_s` is the fixed cost of one call.
+    `lwm2m` None: boards of this kind attach with our objects, or over MQTT.
     """
 
     board: str
@@ -51,6 +83,7 @@ class Profile:
     energy_nj_per_mac: float
     invoke_s: float
     source: str
+    lwm2m: Lwm2mTraits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +114,7 @@ class Capabilities:
     `chunk_bytes` the largest chunk its receive buffer takes, `deflate_bits` says that it decodes DEFLATE with a window of so
     many bits (9..15). `page_bytes` says that it keeps what it receives encoded in the slot beside what it decodes to, each in
     whole pages of so many bytes (None: it decodes as it receives). `accelerator` is its NPU, such as `ethos-u55-128` ("": none).
+    `runs_on_request` False: it takes models and uses them by itself; nobody can ask it for an inference.
     """
 
     board: str
@@ -100,6 +134,7 @@ class Capabilities:
     deflate_bits: int | None = None
     accelerator: str = ""
     page_bytes: int | None = None
+    runs_on_request: bool = True
 
     def sensor(self, name: str) -> Sensor | None:
         """Return the sensor of that name."""

@@ -216,6 +216,8 @@ def _device_refusal(
         return "waits for approval"
     if not view.online:
         return "offline"
+    if view.report is not None and not view.report.capabilities.runs_on_request:
+        return "runs no model on request"
     if source is not None and (why := mismatch(version, source.sensor)):
         return why
     if held is not None:

@@ -20,6 +20,8 @@ from gatewayd.sim.client import ClientOptions
 from gatewayd.sim.device import SimDevice
 from gatewayd.sim.flash import FileCells, Flash, FlashFault, Layout, Power, Tear
 from gatewayd.sim.log import EventLog
+from gatewayd.sim.lwm2m_command import add_lwm2m_arguments, lwm2m_options
+from gatewayd.sim.lwm2m_device import Lwm2mDevice, Lwm2mOptions
 from gatewayd.sim.machine import Machine
 from gatewayd.sim.radio import LINKS
 from gatewayd.sim.runtime import BoardRuntime
@@ -45,7 +47,7 @@ class _Parts:
     profile: Profile
     room: Room
     sensors: tuple[ReplaySensor, ...]
-    client: ClientOptions
+    client: ClientOptions | Lwm2mOptions
     flash: Flash
     cells: FileCells
     keys: Mapping[bytes, bytes]
@@ -56,13 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--id", required=True, help="the device's id")
     parser.add_argument("--board", required=True, help="a profile's name, e.g. nucleo-l4r5zi")
     parser.add_argument("--profiles", type=Path, default=profiles_folder(), help="directory of board profiles (*.yaml)")
-    parser.add_argument("--link", choices=sorted(LINKS), default="wifi")
+    parser.add_argument("--protocol", choices=("mqtt", "lwm2m"), default="mqtt", help="how it attaches to its gateway")
+    parser.add_argument("--link", choices=sorted(LINKS), default="wifi", help="its radio: delay and rate are simulated")
     parser.add_argument("--broker", default="127.0.0.1:1883", help="host:port")
     parser.add_argument("--mqtt-version", choices=("3.1.1", "5"), default="3.1.1")
     parser.add_argument("--username")
     parser.add_argument("--password-file", type=Path, help="a file whose first line is the password")
     parser.add_argument("--prefix", default="gatewayd", help="first topic level(s)")
-    parser.add_argument("--node", required=True, help="the gateway's node name")
+    parser.add_argument("--node", help="the gateway's node name (with MQTT it must be given)")
     parser.add_argument(
         "--state", type=Path, required=True, help="directory that is the board's flash; made when missing"
     )
@@ -96,6 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tear", choices=[tear.value for tear in Tear], default="n/2", help="what it does of that page"
     )
     parser.add_argument("--mains", action="store_true", help="runs on mains, not on a battery")
+    add_lwm2m_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -150,7 +154,7 @@ async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
         await runtime.close()
 
 
-def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog) -> SimDevice:
+def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog) -> SimDevice | Lwm2mDevice:
     truth = true_board(parts.profile, LINKS[args.link], seed=args.seed, device=args.id)
     capabilities = capabilities_of(
         parts.profile,
@@ -165,6 +169,8 @@ def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log:
     agent = Agent(board, battery_percent=None if args.mains else round(args.battery * 100))
     log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", **_true_figures(truth))
     machine = Machine(parts.flash, args.state, runtime, parts.sensors, truth)
+    if isinstance(parts.client, Lwm2mOptions):
+        return Lwm2mDevice(agent, machine, radio=truth.link, options=parts.client, log=log)
     return SimDevice(agent, machine, truth=truth, options=parts.client, log=log)
 
 
@@ -189,7 +195,8 @@ def _checked(args: argparse.Namespace) -> _Parts:
     layout = Layout(args.slots, args.slot_bytes, args.chunk, journal_bytes(args.slots, args.chunk))
     cells = FileCells(args.state, layout)
     flash = Flash(layout, cells, Power(args.cut_power_at, Tear(args.tear)))
-    return _Parts(profile, room, sensors, _client(args), flash, cells, key_ring(trusted_keys(args.trust)))
+    client = lwm2m_options(args) if args.protocol == "lwm2m" else _client(args)
+    return _Parts(profile, room, sensors, client, flash, cells, key_ring(trusted_keys(args.trust)))
 
 
 def _check_room(profile: Profile, room: Room, *, slots: int) -> None:
@@ -221,6 +228,8 @@ def _client(args: argparse.Namespace) -> ClientOptions:
     host, _, port = args.broker.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= _MAX_PORT:
         raise BadRequest(f"--broker {args.broker}: must be host:port")
+    if args.node is None:
+        raise BadRequest("--node: must name the gateway; its boards are below it on the broker")
     device = parse_device_id(args.id)
     gateway = f"{args.prefix}/{args.node}"
     password = _password(args.password_file) if args.password_file is not None else None

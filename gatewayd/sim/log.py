@@ -2,6 +2,14 @@
 
 import sys
 import time
+from typing import Protocol
+
+
+class Log(Protocol):
+    """Takes what happens on a board."""
+
+    def __call__(self, event: str, **fields: object) -> None:
+        """Take one event with what belongs to it."""
 
 
 class EventLog:

@@ -51,6 +51,10 @@ class Machine:
     truth: Truth
     spent_nj: int = 0
 
+    async def journals(self) -> tuple[bytes, bytes]:
+        """Return both copies of the journal as they are in flash."""
+        return await asyncio.to_thread(self.flash.journals)
+
     async def execute(self, task: Task) -> Done | None:
         """Carry out one command; return what it gives back. Raises: FlashFault, OSError: the board must reset."""
         match task:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from gatewayd.core.device import Born, DeviceEvent, LinkKind, Report
 from gatewayd.core.errors import BadRequest, DeviceError, GatewayError, NodeError
 from gatewayd.core.names import DeviceId
-from gatewayd.links.lwm2m.births import has_our_objects, read_birth
+from gatewayd.links.lwm2m.births import Birth, Prior, has_our_objects, read_birth, read_slots
 from gatewayd.links.lwm2m.errands import Errands
 from gatewayd.links.lwm2m.line import Line, Spawn, Urgency
 from gatewayd.links.lwm2m.operations import Operations
@@ -32,6 +32,7 @@ class Surroundings:
     spawn: Spawn
     clock: Callable[[], float]
     births: asyncio.Semaphore
+    prior: Prior
     on_event: Callable[[DeviceEvent], None]
     on_refused: Callable[[str, str, str], None]
 
@@ -46,7 +47,7 @@ class Attachment:
     around: Surroundings
     errands: Errands = field(init=False)
     runs: Runs = field(init=False)
-    report: Report | None = None
+    birth: Birth | None = None
     has_left: bool = False
     _is_wanted: bool = False
     _carer: "asyncio.Task[None] | None" = None
@@ -85,11 +86,20 @@ class Attachment:
 
     async def renew(self) -> Report:
         """Read the device now, and tell it to all. Raises: GatewayError."""
-        report = await self.errands.do(self._read, timeout_s=_BIRTH_S, urgency=Urgency.CONTROL)
+        return self._born(await self.errands.do(self._read, timeout_s=_BIRTH_S, urgency=Urgency.CONTROL))
+
+    async def renew_slots(self) -> Report:
+        """Read what the slots hold now, and tell it to all. Raises: GatewayError."""
+        if self.birth is None:
+            return await self.renew()
+        return self._born(await self.errands.do(self._read_slots, timeout_s=_BIRTH_S, urgency=Urgency.CONTROL))
+
+    def _born(self, birth: Birth) -> Report:
         if not self.has_left:
-            self.report = report
-            self.around.on_event(Born(self.device, LinkKind.LWM2M, report))
-        return report
+            self.birth = birth
+            self.runs.saw(birth.records)
+            self.around.on_event(Born(self.device, LinkKind.LWM2M, birth.report))
+        return birth.report
 
     async def _care(self) -> None:
         """Read the device until that was done once since it was wanted."""
@@ -129,6 +139,11 @@ class Attachment:
         except TimeoutError:
             return
 
-    async def _read(self) -> Report:
+    async def _read(self) -> Birth:
         self.runs.forget()
-        return await read_birth(self.operations, self.registered.registration)
+        return await read_birth(self.operations, self.registered.registration, self.around.prior)
+
+    async def _read_slots(self) -> Birth:
+        if self.birth is None:
+            return await self._read()
+        return await read_slots(self.operations, self.registered.registration, self.around.prior, self.birth)

@@ -9,17 +9,22 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gatewayd.core.device import DeviceEvent, Lost, RunResult, SampleResult
+from gatewayd.core.device import DeviceEvent, Lost, Profile, RunResult, SampleResult
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, NotStored, Overloaded
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.push import Offer
 from gatewayd.core.registration import StoredPackage, StoredRegistration
+from gatewayd.links.lwm2m import slot_terms as terms
 from gatewayd.links.lwm2m.attachment import Attachment, Surroundings
+from gatewayd.links.lwm2m.births import Prior
+from gatewayd.links.lwm2m.choosing import WAYS, Chooser
 from gatewayd.links.lwm2m.coap import Ask, Code, Exchange, Incoming, Method, Peer, Reply, Serve
+from gatewayd.links.lwm2m.device_pushes import DevicePushes
 from gatewayd.links.lwm2m.interface import Bucket, Interface
 from gatewayd.links.lwm2m.line import Line, LineLimits
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.registrations import Access, Came, Registered, Registrations
+from gatewayd.links.lwm2m.slot_terms import Way
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.registration import parse_registration
@@ -52,13 +57,18 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LinkOptions:
-    """`most`: devices at one time. `newcomers_per_s` and `newcomers_burst` bound registrations of new ones."""
+    """`most`: devices at one time. `newcomers_per_s` and `newcomers_burst` bound registrations of new ones.
+
+    `profiles`: what is known of devices without our objects. `ways`: how packages get to devices with them, the first one first.
+    """
 
     most: int = 1000
     newcomers_per_s: float = 50.0
     newcomers_burst: float = 1000.0
     line: LineLimits = field(default_factory=LineLimits)
     access: Access = field(default_factory=Access)
+    profiles: tuple[Profile, ...] = ()
+    ways: tuple[Way, ...] = WAYS
 
 
 Guard = Callable[[Coroutine[object, object, None]], Coroutine[object, object, None]]
@@ -86,7 +96,16 @@ class Lwm2mDeviceLink:
         self._clock = clock
         self._guard = guard
         self._tasks: asyncio.TaskGroup | None = None
-        self._around = Surroundings(self._spawn, clock, asyncio.Semaphore(_MAX_BIRTHS), on_event, on_refused)
+        self._given: dict[DeviceId, dict[int, StoredPackage]] = {}
+        self._around = Surroundings(
+            self._spawn,
+            clock,
+            asyncio.Semaphore(_MAX_BIRTHS),
+            Prior(options.profiles, lambda device: self._given.get(device, {})),
+            on_event,
+            on_refused,
+        )
+        self._pushes = DevicePushes(Chooser(self._given, options.ways), self._given, rows.save_package, on_event)
         self._attached: dict[DeviceId, Attachment] = {}
         self._unsaved: dict[DeviceId, Registered | None] = {}
         self._to_save = asyncio.Event()
@@ -102,7 +121,8 @@ class Lwm2mDeviceLink:
 
     def resources(self) -> Mapping[str, Serve]:
         """Return what is served to devices, by the first segment of its path."""
-        return {"rd": self._when_running(self._interface.serve_rd), "dp": self._when_running(self._interface.serve_dp)}
+        served = {"rd": self._interface.serve_rd, "dp": self._interface.serve_dp, "pkg": self._pushes.packages.serve}
+        return {segment: self._when_running(serve) for segment, serve in served.items()}
 
     def registered_count(self) -> int:
         """Return how many devices are registered."""
@@ -110,14 +130,14 @@ class Lwm2mDeviceLink:
 
     async def run(self) -> None:
         """Take up the registrations of an earlier process, then watch lifetimes and save, until cancelled."""
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                self._tasks = tasks
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
                 await self._restore()
                 tasks.create_task(self._save(), name="lwm2m: save")
                 await self._expire()
-        finally:
-            self._tasks = None
+            finally:
+                self._tasks = None  # what ends starts nothing new
 
     # what devices did: `interface.Listener`
 
@@ -145,7 +165,7 @@ class Lwm2mDeviceLink:
             self._follow(attachment)
             self._store(device)
         self._heard(attachment, device)
-        if objects or attachment.report is None:
+        if objects or attachment.birth is None:
             attachment.want_birth()
 
     def deregistered(self, device: Registered) -> None:
@@ -195,19 +215,32 @@ class Lwm2mDeviceLink:
         return self._clock() - asked_s
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
-        """See `services.ports.DeviceLink`."""
+        """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is."""
+        attachment = self._attached.get(device)
+        if attachment is not None:
+            self._pushes.offer(attachment, offer)
 
     def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
         """See `services.ports.DeviceLink`."""
+        self._pushes.chunk(device, push, offset, content)
 
     def send_activate(self, device: DeviceId, push: PushId) -> None:
         """See `services.ports.DeviceLink`."""
+        self._tell(device, push, terms.ActivateWanted())
 
     def send_accept(self, device: DeviceId, push: PushId) -> None:
         """See `services.ports.DeviceLink`."""
+        self._tell(device, push, terms.AcceptWanted())
 
     def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
         """See `services.ports.DeviceLink`."""
+        logger.info("push cancelled device=%s push=%d reason=%r", device, push, reason)
+        self._tell(device, push, terms.CancelWanted())
+
+    def _tell(self, device: DeviceId, push: PushId, heard: terms.Heard) -> None:
+        attachment = self._attached.get(device)
+        if attachment is not None:
+            self._pushes.tell(attachment, push, heard)
 
     def _of(self, device: DeviceId) -> Attachment:
         found = self._attached.get(device)
@@ -249,7 +282,9 @@ class Lwm2mDeviceLink:
         if self._tasks is None:
             work.close()
             raise Overloaded("the LwM2M server is not running")
-        return self._tasks.create_task(self._guard(work), name=name)
+        task = self._tasks.create_task(self._guard(work), name=name)
+        task.add_done_callback(lambda _: work.close())  # a task that is cancelled before it began never saw it
+        return task
 
     def _when_running(self, serve: Serve) -> Serve:
         async def served(request: Incoming) -> Reply:
@@ -260,6 +295,8 @@ class Lwm2mDeviceLink:
         return served
 
     async def _restore(self) -> None:
+        for package in await self._rows.load_packages():
+            self._given.setdefault(package.device, {})[package.instance] = package
         for stored in await self._rows.load_registrations():
             links = stored.links.encode()
             try:

@@ -4,6 +4,7 @@ Source: docs/lwm2m.md, "Running a model"; docs/lwm2m/26241.xml and 26242.xml.
 """
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gatewayd.core.device import RunResult, SampleResult
@@ -33,7 +34,7 @@ class Runs:
     operations: Operations
     _sequences: dict[int, int] = field(default_factory=dict)
 
-    def saw(self, records: tuple[Record, ...] | list[Record]) -> None:
+    def saw(self, records: Iterable[Record]) -> None:
         """Learn how many runs the slots have seen, from what was read anyway."""
         for each in records:
             if each.path.object == MODEL and each.path.resource == _SEQUENCE and isinstance(each.value, int):

@@ -1,0 +1,195 @@
+"""A simulated device that speaks LwM2M: the same agent, machine and flash as over MQTT, behind objects on a CoAP socket."""
+
+import asyncio
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+
+from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no types
+
+from gatewayd.sim.coap_site import DeviceSite
+from gatewayd.sim.log import Log
+from gatewayd.sim.model_objects import PACKAGE, SOFTWARE, ModelObject, RuntimeObject, SoftwareObject
+from gatewayd.sim.model_slots import ModelSlots
+from gatewayd.sim.objects import ObjectTree
+from gatewayd.sim.pull import pull
+from gatewayd.sim.radio import LinkFigures
+from gatewayd.sim.registration import Registration, Terms
+from gatewayd.sim.relay import Link, Relay
+from gatewayd.sim.shell import AgentShell, Hardware
+from gatewayd.sim.standard_objects import DeviceObject, Hooks, ServerObject, connectivity
+from gatewayd.wire.agent import Agent
+from gatewayd.wire.agent_terms import Connected, MessageReceived, Publish
+from gatewayd.wire.lwm2m.formats import Format
+from gatewayd.wire.lwm2m.objects import STANDARD
+
+_HEAD_BYTES = 28
+"""IPv4 and UDP, before every datagram."""
+_FORMATS = {
+    "1.0": (Format.TLV, Format.TEXT, Format.OPAQUE),
+    "1.1": (Format.SENML_CBOR, Format.TLV, Format.TEXT, Format.OPAQUE, Format.CBOR, Format.SENML_JSON),
+    "1.2": (Format.SENML_CBOR, Format.LWM2M_CBOR, Format.TLV, Format.TEXT, Format.OPAQUE, Format.CBOR, Format.SENML_JSON),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Lwm2mOptions:
+    """How the board attaches. `formats` None: what its version has. `loss` is the share of datagrams lost each way.
+
+    `sleep_after_s`: it hears nothing so long after the last word, until its next update (queue mode); None: it is always
+    there. `block_exponent`: blocks of 2**(n + 4) bytes at most.
+    """
+
+    host: str
+    port: int
+    terms: Terms
+    link: str
+    loss: float = 0.0
+    seed: int = 1
+    formats: tuple[Format, ...] | None = None
+    sleep_after_s: float | None = None
+    update_every_s: float | None = None
+    block_exponent: int = 6
+
+
+class Lwm2mDevice:
+    """One device. `run` ends after `stop`."""
+
+    def __init__(self, agent: Agent, machine: Hardware, *, radio: LinkFigures, options: Lwm2mOptions, log: Log) -> None:
+        self._log, self._options, self._radio = log, options, radio
+        self._shell = AgentShell(agent, machine, log=log, publish=self._publish)
+        self.slots = ModelSlots(agent.board.slot_count, self, self._changed)
+        self._has = agent.board.capabilities
+        self._registration: Registration | None = None
+        self._relay: Relay | None = None
+        self._site = DeviceSite(
+            self._tree(), package=(SOFTWARE, PACKAGE), feed=self.slots.feed, block_exponent=options.block_exponent
+        )
+        self._group = asyncio.TaskGroup()
+        self._pull: asyncio.Task[None] | None = None
+        self._fetching: tuple[int, str] | None = None
+        self._context: Context | None = None
+        self._gateway = ""
+
+    async def run(self) -> None:
+        """Boot, register, serve until `stop`, deregister.
+
+        Raises: FlashFault, OSError: a board would reset; the process ends and is started again by whoever runs it.
+        """
+        async with self._group:
+            await self._shell.boot()
+            serving = self._group.create_task(self._shell.serve(), name="agent")
+            await self._shell.submit(Connected())
+            await self._attach()
+            staying = self._group.create_task(self._registered().run(), name="registration")
+            try:
+                await serving
+            finally:
+                staying.cancel()
+                self.fetch(0, "")
+                await self._detach()
+
+    def stop(self) -> None:
+        """Ask `run` to end."""
+        self._shell.stop()
+
+    def rebind(self) -> None:
+        """Get another address, as behind a NAT that forgot this device."""
+        if self._relay is not None:
+            self._relay.rebind()
+
+    async def submit(self, message: MessageReceived) -> None:
+        """See `model_slots.Commands`."""
+        await self._shell.submit(message)
+
+    def fetch(self, slot: int, uri: str) -> None:
+        """See `model_slots.Commands`. A URI that is being pulled already goes on."""
+        if self._pull is not None and not self._pull.done() and self._fetching == (slot, uri):
+            return
+        if self._pull is not None:
+            self._pull.cancel()
+        if uri and self._context is not None:
+            self._fetching = (slot, uri)
+            self._pull = self._group.create_task(self._pulled(slot, uri), name="pull")
+
+    async def _pulled(self, slot: int, uri: str) -> None:
+        self._log("pulling", uri=uri, slot=slot, offset=self.slots.held_bytes(slot))
+        exponent = min(self._options.block_exponent, max(0, self._has.chunk_bytes.bit_length() - 5))
+        await pull(self._context, self._gateway, uri, slots=self.slots, instance=slot, exponent=exponent, log=self._log)
+
+    async def _attach(self) -> None:
+        """Open the radio and the socket behind it."""
+        options, link = self._options, self._radio
+        radio = Link(options.link, link.rtt_s, link.goodput_bytes_per_s, 2 ** (options.block_exponent + 4), _HEAD_BYTES)
+        upstream = (await asyncio.to_thread(socket.gethostbyname, options.host), options.port)
+        self._relay = Relay(
+            radio, loss=options.loss, seed=options.seed, upstream=upstream, sleep_after_s=options.sleep_after_s
+        )
+        self._gateway = f"coap://127.0.0.1:{await self._relay.open()}"
+        self._context = await Context.create_server_context(
+            self._site, bind=("127.0.0.1", _free_port()), transports=["udp6"]
+        )
+        self._registration = Registration(
+            self._context,
+            self._gateway,
+            options.terms,
+            links=self._site.links,
+            log=self._log,
+            every_s=options.update_every_s,
+        )
+
+    async def _detach(self) -> None:
+        if self._registration is not None:
+            await self._registration.leave()
+        if self._context is not None:
+            await self._context.shutdown()
+        if self._relay is not None:
+            self._relay.close()
+
+    def _tree(self) -> ObjectTree:
+        options = self._options
+        binding = "UQ" if options.terms.is_sleepy else "U"
+        hooks = Hooks(
+            lifetime_s=lambda: self._registered().lifetime_s,
+            change_lifetime=lambda lifetime_s: self._registered().change_lifetime(lifetime_s),
+            update=lambda: self._registered().trigger(),
+            reboot=self._reboot,
+            battery_percent=lambda: self._shell.agent.state.battery_percent,
+        )
+        has, serial = self._has, options.terms.endpoint
+        parts = (
+            ServerObject(hooks, binding=binding),
+            DeviceObject(hooks, board=has.board, serial=serial, ram_bytes=has.ram_bytes, binding=binding),
+            connectivity(options.link),
+            SoftwareObject(self.slots),
+            RuntimeObject(self.slots, has),
+            ModelObject(self.slots),
+        )
+        return ObjectTree(parts, formats=options.formats or _FORMATS[options.terms.version], definitions=STANDARD)
+
+    async def _reboot(self) -> None:
+        self._log("reboot")
+        self.fetch(0, "")
+        self.slots.forget()
+        await self._shell.restart()
+        await self._shell.submit(Connected())
+        self._registered().trigger()
+
+    def _registered(self) -> Registration:
+        if self._registration is None:
+            raise RuntimeError("the device is not attached yet")
+        return self._registration
+
+    def _publish(self, said: Publish) -> None:
+        self.slots.take(said)
+
+    def _changed(self) -> None:
+        self._site.changed()
+
+
+def _free_port() -> int:
+    """Return a UDP port that is free: aiocoap cannot tell which one it was given."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+    return 0
