@@ -168,6 +168,7 @@ def test_a_refused_way_leads_to_the_other_and_then_to_the_end() -> None:
     uri = terms.WriteUri(0)
     ended = step(Kind.ML_MODEL, other.course, terms.Answered(uri, NOT_ALLOWED), terms.Now(9.0))
     assert ended.course.is_over
+    assert names(ended) == ["Cancel"]
     assert step(Kind.ML_MODEL, other.course, terms.Answered(uri, CHANGED), terms.Now(9.0)).course == other.course
 
 
@@ -228,3 +229,11 @@ def test_values_of_another_instance_or_object_are_somebody_elses() -> None:
 def test_a_push_with_no_way_to_the_board_fails() -> None:
     turn = told(OFFERED, WANT, goal=replace(GOAL, ways=()))
     assert "no way" in turn.events[0].reason
+    assert names(turn) == ["Cancel"]
+
+
+@pytest.mark.parametrize("phase", [Phase.REJECTED, Phase.FAILED])
+def test_an_end_that_the_board_called_needs_no_cancel(phase: Phase) -> None:
+    turn = told(OFFERED, WANT, says(phase))
+    assert turn.course.is_over
+    assert names(turn) == []
