@@ -20,6 +20,7 @@ from gatewayd import __version__
 from gatewayd.adapters import systemd
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import open_artifacts
+from gatewayd.adapters.decision_file import DecisionFile
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import open_keys
@@ -42,6 +43,7 @@ from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.parts import (
+    decision_file,
     engine_specs,
     http_guard,
     http_listen,
@@ -148,6 +150,7 @@ class _Daemon:
     ports: dict[str, int]
     broker: EmbeddedBroker | None
     watch: AcceleratorWatch
+    log: DecisionFile | None
 
     async def live(self, stop: asyncio.Event) -> None:
         """Run every loop until `stop`, then drain. Raises: what a loop raised."""
@@ -159,6 +162,7 @@ class _Daemon:
                 "pushes": self.core.pushes.run(),
                 "standing orders": self.core.orders.run(),
                 "watchdog": _watchdog(),
+                "checkpoints": self.core.checkpoints.run(),
                 "preloading": self.core.catalog.preload_stable(self.config.node_runtime.max_loaded),
                 **self.core.registry.loops(),
             }
@@ -166,6 +170,9 @@ class _Daemon:
                 loops["accelerators"] = self.watch.run()
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
+            if (log := self.log) is not None:
+                self.events.metrics.track("gatewayd_decisions_left_out", "Not logged.", lambda: log.left_out)
+                loops["decision log"] = log.run()
             if self.lwm2m is not None:
                 loops["lwm2m"] = self.lwm2m.link.run()
             if self.broker is not None:
@@ -178,6 +185,9 @@ class _Daemon:
             systemd.notify("STOPPING=1")
             logger.info("stopping")
             await self._drain(edge)
+            await self.core.checkpoints.save()
+            if self.log is not None:
+                await self.log.flush()
             for task in running:
                 task.cancel()
 
@@ -223,7 +233,8 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         set_gone=workers.set_gone,
         announce=events,
     )
-    means = Means(store, artifacts, workers, keys, watch, events, lambda: connection.connected, link_of=links.of)
+    log = decision_file(config)
+    means = Means(store, artifacts, workers, keys, watch, events, lambda: connection.connected, links.of, log)
     core = assemble(config, means)
     trackers.append(core.tracking)
     links.kind_of = core.tracking.link_kind
@@ -232,12 +243,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     )
     links.of_kind[LinkKind.MQTT] = link
     lwm2m = _lwm2m(config, store, core, links, events)
-    await core.catalog.load()
-    await core.tracking.load()
-    await core.desires.load()
-    await core.pushes.load()
-    await core.orders.load()
-    await core.registry.collecting.load()
+    await core.load()
     api = Api(core.services)
     edge = MqttEdge(
         api,
@@ -252,7 +258,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     events.edge = edge
     ports = await open_coap(config, api, lwm2m, notify=events, stack=stack)
     ports |= await _open_http(config, api, events, stack)
-    return _Daemon(config, core, connection, edge, links, lwm2m, events, ports, broker, watch)
+    return _Daemon(config, core, connection, edge, links, lwm2m, events, ports, broker, watch, log)
 
 
 def _lwm2m(config: Config, store: Store, core: Core, links: Links, events: _Events) -> Lwm2m | None:
