@@ -98,7 +98,8 @@ def test_pauses_between_restarts_grow() -> None:
 @pytest.mark.parametrize("state", [S.INITIAL, S.DOWNLOAD_STARTED])
 def test_a_package_that_was_there_and_is_gone_is_failed_at_once(state: SoftwareState) -> None:
     heard: list[terms.Heard] = [
-        terms.Seen(Software(0, S.INITIAL)), terms.Offered(), terms.TransferEnded((2, 4)), terms.Seen(Software(0, S.DOWNLOADED, 1)),
+        terms.Seen(Software(0, S.INITIAL)), terms.Offered(), terms.TransferEnded((2, 4)),
+        terms.Seen(Software(0, S.DOWNLOADED, 1)),
     ]  # fmt: skip
     course = terms.Course(GOAL)
     for each in heard:
