@@ -14,6 +14,7 @@ import time
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gatewayd import __version__
@@ -41,15 +42,21 @@ from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.http_events import EventStreams
 from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
+from gatewayd.edges.mqtt_answers import Answers
+from gatewayd.edges.mqtt_commands import CommandLimits, MqttCommands
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.parts import (
+    command_options,
     decision_file,
     engine_specs,
     http_guard,
     http_listen,
+    kept_commands,
     mqtt_options,
+    mqtt_timing,
     worker_limits,
 )
+from gatewayd.services.once import Once
 from gatewayd.services.tracking import Tracking
 from gatewayd.startup import listening, made_folder
 from gatewayd.wire.topics import Topics
@@ -143,7 +150,9 @@ class _Daemon:
     config: Config
     core: Core
     connection: MqttConnection
+    command_connection: MqttConnection
     edge: MqttEdge
+    commands: MqttCommands
     links: Links
     lwm2m: Lwm2m | None
     events: _Events
@@ -155,9 +164,13 @@ class _Daemon:
     async def live(self, stop: asyncio.Event) -> None:
         """Run every loop until `stop`, then drain. Raises: what a loop raised."""
         async with asyncio.TaskGroup() as tasks:
-            edge = tasks.create_task(self.edge.run(), name="mqtt edge")
+            edges = [
+                tasks.create_task(self.edge.run(), name="mqtt edge"),
+                tasks.create_task(self.commands.run(), name="mqtt commands"),
+            ]
             loops: dict[str, Coroutine[object, object, None]] = {
                 "mqtt connection": self.connection.run(),
+                "mqtt command connection": self.command_connection.run(),
                 "tracking": self.core.tracking.run(self.links),
                 "pushes": self.core.pushes.run(),
                 "standing orders": self.core.orders.run(),
@@ -184,7 +197,7 @@ class _Daemon:
             await stop.wait()
             systemd.notify("STOPPING=1")
             logger.info("stopping")
-            await self._drain(edge)
+            await self._drain(edges)
             await self.core.checkpoints.save()
             if self.log is not None:
                 await self.log.flush()
@@ -195,18 +208,20 @@ class _Daemon:
         mqtt = {} if self.broker is None else {"mqtt_port": self.broker.port, "mqtt_v5_port": self.broker.port_v5}
         return {**self.ports, **mqtt}
 
-    async def _drain(self, edge: asyncio.Task[None]) -> None:
+    async def _drain(self, edges: list[asyncio.Task[None]]) -> None:
         self.events.is_draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
+                await self.commands.drain()
                 await self.edge.drain()
-        edge.cancel()
+        for edge in edges:
+            edge.cancel()
 
 
 async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     data_dir = made_folder(config.node.data_dir, option="node.data_dir")
     stack.enter_context(only_user_of(data_dir))
-    store = await stack.enter_async_context(open_store(data_dir / "gatewayd.sqlite"))
+    store = await stack.enter_async_context(open_store(data_dir / "gatewayd.sqlite", keep=kept_commands(config)))
     artifacts = await stack.enter_async_context(
         open_artifacts(data_dir / "artifacts", max_bytes=config.limits.max_model_bytes)
     )
@@ -214,27 +229,29 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     trackers: list[Tracking] = []
     events = _Events(Metrics(version=__version__, devices_online=lambda: sum(each.online_count() for each in trackers)))
     topics = Topics(config.mqtt.prefix, config.node.name)
-    connection = MqttConnection(mqtt_options(config, topics), on_refused=events.refused)
+    options, timing = mqtt_options(config, topics), mqtt_timing(config)
+    command_connection = MqttConnection(command_options(config, options), on_refused=events.refused, timing=timing)
+    # Who reads that the node is online may send a command at once: it must be heard.
+    connection = MqttConnection(
+        options, on_refused=events.refused, timing=timing, is_whole=lambda: command_connection.connected
+    )
+    command_connection.on_connected(connection.say_online)
     links = Links()
+    specs, limits = engine_specs(config), worker_limits(config)
     workers = await stack.enter_async_context(
-        Workers(
-            artifacts.path,
-            engine_specs(config),
-            clock=time.monotonic,
-            limits=worker_limits(config),
-            announce=events,
-        )
+        Workers(artifacts.path, specs, clock=time.monotonic, limits=limits, announce=events)
     )
     keys = open_keys(data_dir / "keys")
     watch = AcceleratorWatch(
-        engine_specs(config),
+        specs,
         root=config.accelerators.root or Path("/"),
         scan_every_s=config.accelerators.scan_every_s,
         set_gone=workers.set_gone,
         announce=events,
     )
     log = decision_file(config)
-    means = Means(store, artifacts, workers, keys, watch, events, lambda: connection.connected, links.of, log)
+    is_connected = partial(_all_connected, connection, command_connection)
+    means = Means(store, artifacts, workers, keys, watch, events, is_connected, links.of, log)
     core = assemble(config, means)
     trackers.append(core.tracking)
     links.kind_of = core.tracking.link_kind
@@ -249,16 +266,40 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         api,
         connection,
         topics,
-        # Who may publish commands is the broker's business (its ACL): it does not tell who did.
-        caller=Caller("mqtt", Role.ADMIN),
-        reply_prefixes=config.mqtt.reply_prefixes,
-        on_refused=events.refused,
+        answers=_answers(config, connection, topics, events),
         limits=mqtt_edge.Limits(max_payload_bytes=config.mqtt.max_payload_bytes),
     )
+    commands = _commands(config, api, Once(store, wall_clock=time.time), command_connection, topics, events)
     events.edge = edge
     ports = await open_coap(config, api, lwm2m, notify=events, stack=stack)
     ports |= await _open_http(config, api, events, stack)
-    return _Daemon(config, core, connection, edge, links, lwm2m, events, ports, broker, watch, log)
+    return _Daemon(
+        config, core, connection, command_connection, edge, commands, links, lwm2m, events, ports, broker, watch, log
+    )
+
+
+def _all_connected(*connections: MqttConnection) -> bool:
+    return all(each.connected for each in connections)
+
+
+def _commands(
+    config: Config, api: Api, once: Once, connection: MqttConnection, topics: Topics, events: _Events
+) -> MqttCommands:
+    return MqttCommands(
+        api,
+        once,
+        connection,
+        topics,
+        # Who may publish commands is the broker's business (its ACL): it does not tell who did.
+        caller=Caller("mqtt", Role.ADMIN),
+        answers=_answers(config, connection, topics, events),
+        on_answered=events.metrics.count_command,
+        limits=CommandLimits(max_payload_bytes=config.mqtt.max_payload_bytes),
+    )
+
+
+def _answers(config: Config, connection: MqttConnection, topics: Topics, events: _Events) -> Answers:
+    return Answers(connection, topics, reply_prefixes=config.mqtt.reply_prefixes, on_refused=events.refused)
 
 
 def _lwm2m(config: Config, store: Store, core: Core, links: Links, events: _Events) -> Lwm2m | None:

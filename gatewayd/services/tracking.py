@@ -8,8 +8,9 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from gatewayd.core.command import Note
 from gatewayd.core.damping import STEADY, USUAL, Damping, DampingRules
 from gatewayd.core.device import RUNNING, Born, DeviceView, KnownDevice, LinkKind, Lost, Profile, Report, Slot
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
@@ -143,12 +144,14 @@ class Tracking:
             case Lost():
                 self._lost(event)
 
-    async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
+    async def approve(self, device: DeviceId, *, who: str, note_of: Note[DeviceView] | None = None) -> DeviceView:
         """Let a device in; durable before returning. Raises: UnknownDevice, NotStored."""
-        tracked = self._tracked(device)
-        await self._store.save_device(KnownDevice(device, approved=True, first_seen_at=tracked.first_seen_at))
+        tracked, note = self._tracked(device), f"approved by {who}"
+        record = note_of and note_of(replace(self._view(tracked), approved=True, note=note))
+        known = KnownDevice(device, approved=True, first_seen_at=tracked.first_seen_at)
+        await self._store.noting(record).save_device(known)
         tracked.approved = True
-        tracked.note = f"approved by {who}"
+        tracked.note = note
         self._announce(tracked, "approved")
         return self._view(tracked)
 

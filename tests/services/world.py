@@ -45,7 +45,8 @@ from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference, Served
 from gatewayd.services.ports import ModelReader, ReferenceRuns
-from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
+from gatewayd.services.push_ports import PushOptions, PushPorts
+from gatewayd.services.pushes import Pushes
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
 from tests.services.finding import finder_of
