@@ -20,6 +20,7 @@ from gatewayd.config_decisions import ClassSettings, DecisionLog, Flapping, Plac
 from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
 from gatewayd.config_http import AnyPort, Host, Http
+from gatewayd.config_joining import Joining, Mdns
 from gatewayd.config_lwm2m import Lwm2m
 from gatewayd.config_sources import Plugins, Registry, Sources
 from gatewayd.config_types import FilePath, Seconds, Section, one_level, within
@@ -84,6 +85,11 @@ class Mqtt(Section):
     password_file: FilePath | None = None
     keepalive_s: Annotated[int, within(5, 3600)] = 30
     max_payload_bytes: Annotated[int, within(1024, 64 * _MIB)] = _MIB
+    websocket_path: Annotated[str, Field(pattern="^/[!-~]*$", max_length=255)] | None = None
+    reconnect_max_s: Annotated[float, within(0.1, 3600)] = 1.5
+    session_expiry_s: Annotated[int, within(0, 7 * 86_400)] = 3600
+    commands_kept: Annotated[int, within(1000, 1_000_000)] = 10_000
+    commands_kept_days: Annotated[float, within(1, 365)] = 7.0
     reply_prefixes: tuple[Annotated[str, AfterValidator(reply_prefix)], ...] = Field(
         ("gatewayd-reply/", "reply/"), max_length=32, strict=False
     )
@@ -253,6 +259,8 @@ class Config(Section):
     accelerators: Accelerators = Accelerators()
     node_runtime: NodeRuntime = NodeRuntime()
     devices: Devices = Devices()
+    joining: Joining = Joining()
+    mdns: Mdns = Mdns()
     requests: Requests = Field(default_factory=Requests)
     decisions: DecisionLog = DecisionLog()
     placement: Placement = Placement()

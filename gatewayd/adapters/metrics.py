@@ -26,6 +26,7 @@ from gatewayd.core.events import (
     DeviceChanged,
     GatewayEvent,
     InputRefused,
+    JoiningChanged,
     ModelAdded,
     NodeEvent,
     OrderAnswered,
@@ -98,6 +99,18 @@ class Metrics:
             "Devices that came, went or changed what they hold.",
             registry=self._registry,
         )
+        self._commands = Counter(
+            "gatewayd_mqtt_commands_total",
+            "Commands over MQTT, by verb and outcome (done, refused, repeated or the error's code).",
+            ["verb", "outcome"],
+            registry=self._registry,
+        )
+        self._verbs = LabelCap(100)
+        self._join_window = Gauge(
+            "gatewayd_join_window_seconds",
+            "For how long newcomers were last allowed to come in by themselves; 0 when they are not.",
+            registry=self._registry,
+        )
         self._node = _NodeMetrics(self._registry)
         self.track("gatewayd_devices_online", "Devices connected now.", devices_online)
         build = Gauge("gatewayd_build_info", "Version of gatewayd.", ["version"], registry=self._registry)
@@ -108,7 +121,12 @@ class Metrics:
         """Add a gauge that is read at each scrape. `name` is `gatewayd_<noun>_<unit>`; `read` must return at once."""
         Gauge(name, documentation, registry=self._registry).set_function(read)
 
-    def observe(self, event: GatewayEvent) -> None:  # noqa: C901 - one case for each kind of event
+    def count_command(self, verb: str, outcome: str) -> None:
+        """Count a command over MQTT; a verb that does not exist counts as `other`."""
+        name = OTHER if outcome in {"not_found", "bad_request", "too_large"} else self._verbs.admit(verb)
+        self._commands.labels(name, outcome).inc()
+
+    def observe(self, event: GatewayEvent) -> None:  # noqa: C901, PLR0912 - one case for each kind of event
         """Count one event."""
         match event:
             case RequestServed():
@@ -130,6 +148,8 @@ class Metrics:
                 self._collected.inc(event.size_bytes)
             case DeviceChanged():
                 self._device_changes.inc()
+            case JoiningChanged():
+                self._join_window.set(event.seconds)
             case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
                 self._node.observe(event)
             case OrderAnswered() | OrderFailed() | OrderEnded():

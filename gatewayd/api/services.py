@@ -3,11 +3,13 @@
 The real services satisfy the Protocols without knowing them; so do the fakes of the tests.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gatewayd.core.accelerator import Found
+from gatewayd.core.command import Note
+from gatewayd.core.credentials import CredentialKind, Credentials
 from gatewayd.core.decision import Decision
 from gatewayd.core.device import DeviceView
 from gatewayd.core.keys import Key
@@ -30,6 +32,9 @@ from gatewayd.core.standing import Progress, StandingOrder
 from gatewayd.core.update import Push
 from gatewayd.services.building import Built
 from gatewayd.services.collecting import Collected
+from gatewayd.services.desires import Wishes
+from gatewayd.services.join_window import WindowState
+from gatewayd.services.joining import Issued, Removed
 from gatewayd.services.ports import Clock
 from gatewayd.services.preflight import Check
 from gatewayd.services.uploads import UploadState
@@ -57,6 +62,7 @@ class CatalogService(Protocol):
         who: str,
         about: About = NOTHING_SAID,
         samples: bytes = b"",
+        note_of: Note[Version] | None = None,
     ) -> Version:
         """Admit the next version. Raises: BadRequest, ModelRefused, TooLarge."""
 
@@ -67,20 +73,32 @@ class CatalogService(Protocol):
         """Return where the model's aliases point."""
 
     async def move_alias(
-        self, model: ModelName, alias: Alias, version: int | None, *, who: str, why: str, expect: int | None = None
+        self,
+        model: ModelName,
+        alias: Alias,
+        version: int | None,
+        *,
+        who: str,
+        why: str,
+        expect: int | None = None,
+        note_of: Note[AliasMove] | None = None,
     ) -> AliasMove:
         """Point `alias` at `version` (None: remove it). Raises: UnknownModel, Conflict."""
 
-    async def move_back(self, model: ModelName, alias: Alias, *, who: str, why: str) -> AliasMove:
+    async def move_back(
+        self, model: ModelName, alias: Alias, *, who: str, why: str, note_of: Note[AliasMove] | None = None
+    ) -> AliasMove:
         """Point `alias` where it was before its last move. Raises: UnknownModel, Conflict."""
 
     async def meaning_at(self, model: ModelName, alias: Alias, at: float) -> AliasMove | None:
         """Return the move that decided what the alias meant at wall time `at`."""
 
-    async def retire(self, model: ModelName, number: int, *, who: str, why: str) -> Version:
+    async def retire(
+        self, model: ModelName, number: int, *, who: str, why: str, note_of: Note[Retirement] | None = None
+    ) -> Version:
         """Take a version out of use. Raises: UnknownModel, Conflict."""
 
-    async def bring_back(self, model: ModelName, number: int) -> Version:
+    async def bring_back(self, model: ModelName, number: int, *, note_of: Note[Version] | None = None) -> Version:
         """Take it into use again. Raises: UnknownModel, Conflict."""
 
     def retirement(self, version: Version) -> Retirement | None:
@@ -155,17 +173,55 @@ class TrackingService(Protocol):
     def device(self, device: DeviceId) -> DeviceView:
         """Return one snapshot. Raises: UnknownDevice."""
 
-    async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
+    async def approve(self, device: DeviceId, *, who: str, note_of: Note[DeviceView] | None = None) -> DeviceView:
         """Let the device in. Raises: UnknownDevice."""
+
+
+class JoiningService(Protocol):
+    """How devices join and leave."""
+
+    def permit(self, seconds: float, *, who: str) -> WindowState:
+        """Let newcomers in for so long, 0: no longer. Raises: BadRequest."""
+
+    def window(self) -> WindowState:
+        """Return how long newcomers are let in still, and who was."""
+
+    def credentials(self) -> Credentials:
+        """Return all credentials."""
+
+    async def issue(
+        self,
+        device: DeviceId,
+        *,
+        kinds: Collection[CredentialKind],
+        speaks_for: Collection[DeviceId] = (),
+        may_replace: bool = False,
+        who: str,
+    ) -> Issued:
+        """Make credentials. Raises: BadRequest, Conflict, TooLarge, NotStored."""
+
+    async def revoke(self, device: DeviceId, *, who: str) -> Removed:
+        """Take a device out. Raises: UnknownDevice, NotStored."""
+
+    async def forget(self, device: DeviceId, *, force: bool, keep_credentials: bool, who: str) -> Removed:
+        """Remove what is known of a device. Raises: UnknownDevice, Conflict, NotStored."""
 
 
 class PushesService(Protocol):
     """Pushes of models to devices."""
 
-    async def start(self, device: DeviceId, ref: ModelRef, *, who: str, downgrade: bool = False) -> Push:
+    async def start(
+        self,
+        device: DeviceId,
+        ref: ModelRef,
+        *,
+        who: str,
+        downgrade: bool = False,
+        note_of: Note[Push] | None = None,
+    ) -> Push:
         """Start a push. Raises: UnknownDevice, UnknownModel, Conflict, Forbidden, Overloaded."""
 
-    async def cancel(self, push: PushId, *, why: str) -> Push:
+    async def cancel(self, push: PushId, *, why: str, note_of: Note[Push] | None = None) -> Push:
         """End a push. Raises: NotFound, Conflict (too late)."""
 
     async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
@@ -177,10 +233,10 @@ class PushesService(Protocol):
     def desired(self, device: DeviceId) -> tuple[Desire, ...]:
         """Return what is wanted on the device."""
 
-    async def release(self, device: DeviceId) -> Terms:
+    async def release(self, device: DeviceId, *, note_of: Note[Wishes] | None = None) -> Terms:
         """End a quarantine. Raises: UnknownDevice."""
 
-    async def allow_one_slot(self, device: DeviceId, *, allowed: bool) -> Terms:
+    async def allow_one_slot(self, device: DeviceId, *, allowed: bool, note_of: Note[Wishes] | None = None) -> Terms:
         """Allow pushes to a device with a single slot. Raises: UnknownDevice."""
 
     def live(self) -> tuple[Push, ...]:
@@ -264,6 +320,16 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Broker:
+    """What devices are told of the broker. `ca` is the authority's certificate in PEM ("": they come without TLS)."""
+
+    prefix: str = "gatewayd"
+    host: str = "localhost"
+    port: int = 1883
+    ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Requests:
     """Makes requests out of bodies. `new_id` names those whose caller gave no id; a deadline is cut to `max_deadline_s`."""
 
@@ -302,10 +368,12 @@ class OrdersService(Protocol):
     def orders(self) -> Sequence[tuple[StandingOrder, Progress]]:
         """Return every order, the oldest first, and how it goes."""
 
-    async def start(self, order: StandingOrder) -> StandingOrder:
+    async def start(self, order: StandingOrder, *, note_of: Note[StandingOrder] | None = None) -> StandingOrder:
         """Begin an order. Raises: UnknownModel, UnknownDevice, BadRequest, Conflict, Overloaded."""
 
-    async def stop(self, order_id: str, *, why: str) -> tuple[StandingOrder, Progress]:
+    async def stop(
+        self, order_id: str, *, why: str, note_of: Note[tuple[StandingOrder, Progress]] | None = None
+    ) -> tuple[StandingOrder, Progress]:
         """End an order. Raises: NotFound."""
 
 
@@ -341,4 +409,6 @@ class Services:
     fetching: FetchingService
     building: BuildingService
     streams: Streams
+    joining: JoiningService
     opinions: OpinionsService
+    broker: Broker = Broker()

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gatewayd.core.building import Build, Compiled, Recipe
+from gatewayd.core.command import CommandId, Record
+from gatewayd.core.credentials import Credentials
 from gatewayd.core.device import KnownDevice, RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.learned import Learned
@@ -138,8 +140,27 @@ class ModelFolder(Protocol):
         """Write the result beside it. Raises: NodeError."""
 
 
+class CommandStore(Protocol):
+    """What is remembered of commands."""
+
+    async def find_command(self, key: bytes) -> Record | None:
+        """Return what is known of a command."""
+
+    async def save_command(self, record: Record) -> Record:
+        """Remember a command; return what is remembered now: an answer that stands is not replaced."""
+
+    async def begin_command(self, command: CommandId, *, at: float) -> Record:
+        """Note that a command is about to be carried out, once more; return what is remembered now."""
+
+    async def forget_command(self, key: bytes) -> None:
+        """Forget a command that was begun and came to nothing."""
+
+
 class RegistryStore(Protocol):
     """Durable registry rows."""
+
+    def noting(self, record: Record | None) -> "RegistryStore":
+        """Return this store for one write, whose transaction holds the command's `record` too. None: the store itself."""
 
     async def load_versions(self) -> Sequence[Version]:
         """Return all versions, oldest first."""
@@ -209,15 +230,37 @@ class OpinionStore(Protocol):
 class DeviceStore(Protocol):
     """Durable device rows."""
 
+    def noting(self, record: Record | None) -> "DeviceStore":
+        """As `RegistryStore.noting`."""
+
     async def load_devices(self) -> Sequence[KnownDevice]:
         """Return every device ever seen."""
 
     async def save_device(self, device: KnownDevice) -> None:
         """Insert or replace."""
 
+    async def forget_device(self, device: DeviceId) -> None:
+        """Remove the device, and every row about it that is no history; durable before returning."""
+
+
+class CredentialStore(Protocol):
+    """The devices' credentials."""
+
+    def known(self) -> Credentials:
+        """Return all there are."""
+
+    async def change(self, change: Callable[[Credentials], Credentials]) -> Credentials:
+        """Replace what is known by what `change` makes of it; durable before returning.
+
+        Raises: what `change` raises, NotStored.
+        """
+
 
 class PushStore(Protocol):
     """The journal of pushes."""
+
+    def noting(self, record: Record | None) -> "PushStore":
+        """As `RegistryStore.noting`."""
 
     async def load_live(self) -> Sequence[Push]:
         """Return pushes that had not ended."""
@@ -225,8 +268,8 @@ class PushStore(Protocol):
     async def save_push(self, push: Push) -> None:
         """Insert or replace; durable before returning."""
 
-    async def save_pushes(self, pushes: Sequence[Push]) -> None:
-        """Insert or replace several, all or nothing; durable before returning."""
+    async def save_pushes(self, pushes: Sequence[Push], *, unwanted: Desire | None = None) -> None:
+        """Insert or replace several and drop a desire, all or nothing; durable before returning."""
 
     async def next_push_id(self) -> PushId:
         """Return an id never used before (ids fit 31 bits)."""
@@ -240,6 +283,9 @@ class PushStore(Protocol):
 
 class DesireStore(Protocol):
     """What is wanted on devices, and on which terms they are pushed to."""
+
+    def noting(self, record: Record | None) -> "DesireStore":
+        """As `RegistryStore.noting`."""
 
     async def load_desires(self) -> Sequence[Desire]:
         """Return all, the oldest wish first."""
@@ -259,6 +305,9 @@ class DesireStore(Protocol):
 
 class StandingStore(Protocol):
     """Durable rows of standing orders."""
+
+    def noting(self, record: Record | None) -> "StandingStore":
+        """As `RegistryStore.noting`."""
 
     async def load_orders(self) -> Sequence[StandingOrder]:
         """Return all, the oldest first."""
@@ -318,6 +367,9 @@ class DeviceLink(Protocol):
 
     def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
         """Drop the push; the device keeps (or goes back to) its old model."""
+
+    def forget(self, device: DeviceId) -> None:
+        """Let go what the link, or a broker behind it, keeps of a device that was forgotten. Raises: Overloaded."""
 
 
 Notify = Callable[[GatewayEvent], None]
