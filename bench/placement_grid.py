@@ -17,7 +17,7 @@ DAY_S = 86_400.0
 # Break-even below this is no question, above it no run of this length reaches a hundred times it.
 LEAST, MOST = 8.0, 300.0
 MOST_REQUESTS = 8_000
-DEVICES = 3
+DEVICES = 2
 
 
 @dataclass(frozen=True, slots=True)

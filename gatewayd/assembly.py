@@ -116,7 +116,7 @@ class Means:
 
 def assemble(config: Config, means: Means) -> Core:
     """Make the services and wire them."""
-    estimates = Estimates()
+    estimates = Estimates(time.monotonic)
     catalog = _catalog(config, means)
     tracking = _tracking(config, means, estimates)
     desires = _desires(config, means, tracking)

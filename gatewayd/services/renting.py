@@ -7,13 +7,12 @@ import asyncio
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from math import inf
 
 from gatewayd.core.decision import Rent
 from gatewayd.core.device import RUNNING, Report
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.fit import Fitter, fit, room_for
-from gatewayd.core.ledger import MAX_PAIRS, Ledger, LedgerRules, Missed, Order, Pair, PushPrice, Room, Verdict
+from gatewayd.core.ledger import MAX_PAIRS, Ledger, LedgerRules, Missed, Pair, PushPrice, Room, Verdict
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, ModelRef
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
@@ -28,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Cost of wear per push, in the units of J: a sector endures about 10,000 erases, so one push is worth little but not nothing.
 FLASH_WEAR = 5.0
+# A standing order that has not asked for so many periods, when somebody else does, was stopped.
+_MISSING = 3.0
 WHO = "placement"
 """In whose name pushes of this service are wished for; what others wished for is theirs, and stays."""
 
@@ -61,6 +62,8 @@ class Renting:
         # Pushes that were asked for, and of which it is not known yet how they ended.
         self._pending: OrderedDict[Pair, PushPrice] = OrderedDict()
         self._waiting: set[Pair] = set()
+        # When a pair's standing order asked last, and how often it does; there are at most `core.standing.MAX_ORDERS`.
+        self._orders: dict[Pair, tuple[float, float]] = {}
         self._wanted: asyncio.Queue[tuple[DeviceId, Version]] = asyncio.Queue(maxsize=256)
 
     def balance(self, device: DeviceId, version: Version) -> Balance:
@@ -114,17 +117,22 @@ class Renting:
     def _decided(
         self, served: Served, pair: Pair, totals: _Totals, price: PushPrice, room: Room, *, now_s: float
     ) -> Verdict:
-        repeats = served.request.repeats
-        if repeats is not None and self._ledger.balance(pair).ordered_until_s is None:
-            saving, until_s = max(0.0, totals.node - totals.device), now_s + repeats.left_s
-            order = Order(pair, repeats.per_s, until_s, saving, price, room, is_measured=False)
-            self._ledger.ordered(order, now_s=now_s)
-        elif repeats is None and self._ledger.balance(pair).ordered_until_s == inf:
-            self._ledger.order_ended(pair)
+        self._follow_order(served, pair, now_s, saving=max(0.0, totals.node - totals.device))
         # The daemon may run for months: silence longer than the horizon says no more than the horizon itself.
         since_s = max(self._started_s, now_s - self._horizon_s)
         missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s)
         return self._ledger.missed(missed, now_s=now_s)
+
+    def _follow_order(self, served: Served, pair: Pair, now_s: float, *, saving: float) -> None:
+        """Tell the ledger of a standing order at its first answer, and when its requests have stopped coming."""
+        repeats, last = served.request.repeats, self._orders.get(pair)
+        if repeats is not None and repeats.per_s > 0.0:
+            self._orders[pair] = (now_s, repeats.per_s)
+            if last is None or last[1] != repeats.per_s:
+                self._ledger.expect(pair, per_s=repeats.per_s, until_s=now_s + repeats.left_s, saving=saving)
+        elif last is not None and now_s - last[0] > _MISSING / last[1]:
+            del self._orders[pair]
+            self._ledger.order_ended(pair)
 
     def _asked(self, served: Served, pair: Pair, price: PushPrice, verdict: Verdict, *, full: str) -> str:
         """Ask for the push when it pays and may be; return where the pair stands."""

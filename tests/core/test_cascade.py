@@ -2,7 +2,7 @@ import random
 from math import inf, nan
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.core.cascade import BINS, Cascade, Level, Prices, level_of
@@ -62,6 +62,7 @@ def test_any_number_has_a_level(confidence: float, level: int) -> None:
     assert level_of(confidence) == level
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_who_is_surer_is_never_asked_where_who_is_less_sure_is_not(
     seen: list[tuple[float, bool]], wrong: float, asking: float

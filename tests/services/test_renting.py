@@ -95,6 +95,24 @@ async def test_the_rate_of_a_standing_order_is_known(tmp_path: Path) -> None:
             loop.cancel()
 
 
+async def test_an_order_that_has_stopped_is_noticed(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        await w.inference.infer(replace(w.request(source=True), repeats=Repeats(0.001, 500.0)))
+        await w.inference.infer(w.request(source=True))
+        renting.served(w.served[0])
+        renting.served(w.served[1])
+        assert renting.balance(w.device.id, version).ordered_until_s is not None
+        w.clock.now_s += 400.0
+        renting.served(w.served[1])
+        assert renting.balance(w.device.id, version).ordered_until_s is not None
+        w.clock.now_s += 3600.0
+        renting.served(w.served[1])
+        assert renting.balance(w.device.id, version).ordered_until_s is None
+
+
 async def test_a_device_that_is_full_is_told_of(tmp_path: Path) -> None:
     async with world(tmp_path) as w:
         await w.add(MODEL_BYTES)

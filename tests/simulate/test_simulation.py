@@ -115,6 +115,27 @@ def test_the_optimum_is_that_of_trying_everything() -> None:
     assert optimum(world) == pytest.approx(best)
 
 
+def test_the_optimum_of_one_model_counts_the_time_that_a_push_takes() -> None:
+    """Every start of a push is tried, on a grid of seconds."""
+    scenario = replace(
+        DAY,
+        devices=(replace(CAMERA, count=1, link="nb-iot"),),
+        load=(Load("cam", "vww", 0.0005),),
+        changes=(Change("link", 20_000.0, "cam", 3.0),),
+        weights=CLASSES["airtime"],
+    )
+    world = World(scenario)
+    (station,), total = world.stations, scenario.weights.total
+    bills = [(ask.at_s, total(world.node_run(ask).costs()), total(world.device_run(ask).costs())) for ask in world.asks]
+    best = sum(node for _, node, _ in bills)
+    for start_s in range(0, 86_400, 10):
+        push = world.push_run(station, MODELS["vww"], start_s)
+        there_s = start_s + push.link_s
+        paid = sum(node if at_s <= there_s else min(node, device) for at_s, node, device in bills)
+        best = min(best, paid + total(push.costs()) + FLASH_WEAR)
+    assert optimum(world) == pytest.approx(best)
+
+
 def test_a_standing_order_is_met_after_its_first_answer() -> None:
     ordered = replace(DAY, devices=(replace(CAMERA, count=1),), load=(Load("cam", "vww", 0.01, "periodic"),))
     tally = ours(ordered)
