@@ -166,21 +166,8 @@ def assemble(config: Config, means: Means) -> Core:
         broker,
     )
     checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
-    return Core(
-        catalog,
-        tracking,
-        desires,
-        pushes,
-        renting,
-        preflight,
-        services,
-        registry,
-        orders,
-        checkpoints,
-        credentials,
-        opinions,
-        classes,
-    )
+    asked = (catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
+    return Core(*asked, checkpoints, credentials, opinions, classes)
 
 
 def _opinions(config: Config, means: Means, catalog: Catalog, runner: Runner, estimates: Estimates) -> Opinions:
