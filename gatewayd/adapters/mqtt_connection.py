@@ -84,6 +84,7 @@ class MqttConnection:
         self._handlers = MQTTMatcher()  # type: ignore[no-untyped-call]  # paho left it so
         self._late_handlers = MQTTMatcher()  # type: ignore[no-untyped-call]  # as above
         self._callbacks: list[Callable[[], None]] = []
+        self._lost_callbacks: list[Callable[[], None]] = []
         self._pending: dict[int, _Subscription] = {}
         self._is_announced = False
         self._emptied = asyncio.Event()
@@ -132,6 +133,10 @@ class MqttConnection:
     def on_connected(self, callback: Callable[[], None]) -> None:
         """See `wire.mqtt.Connection`. `callback` must not raise."""
         self._callbacks.append(callback)
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """See `wire.mqtt.Connection`. `callback` must not raise."""
+        self._lost_callbacks.append(callback)
 
     async def run(self) -> None:
         """Stay connected until cancelled; then say goodbye and return within the timing's `close_s`.
@@ -267,10 +272,12 @@ class MqttConnection:
         session, self._session = self._session, None
         if session is not None:
             session.abort()
-        self._is_announced = False
+        stood, self._is_announced = self._is_announced, False
         self._pending.clear()
         for message in self._outbox.rewind():
             self._on_refused("mqtt", "undeliverable", f"{message.topic!r}: given up, the connection broke each time")
+        for callback in self._lost_callbacks if stood else ():
+            callback()
 
     async def _leave(self) -> None:
         """Publish the offline message, wait for what is queued, disconnect. What goes wrong leaves it to the last will."""
