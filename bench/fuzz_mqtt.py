@@ -72,7 +72,7 @@ def _numbers(chance: random.Random) -> Bad:
 
 
 def _types(chance: random.Random) -> Bad:
-    wrong = chance.choice(
+    wrong: object = chance.choice(
         [None, True, -1, 2.5, "x" * 300, [], {}, [[]], {"a": {}}, [None] * 50, ANNOUNCED, [ANNOUNCED] * 4]
     )
     key = chance.choice([*TENSOR, "inputs", "device", "outputs"])
@@ -139,7 +139,7 @@ def _names(chance: random.Random) -> Bad:
 
 
 def _arguments(chance: random.Random) -> Bad:
-    wrong = chance.choice([None, True, [], {}, "", "x" * 10_000, -1, 2**70, {"$ref": "#"}, [[[]]]])
+    wrong: object = chance.choice([None, True, [], {}, "", "x" * 10_000, -1, 2**70, {"$ref": "#"}, [[[]]]])
     verb, key = chance.choice(
         [
             ("models.alias", "version"), ("models.alias", "model"), ("push", "device"), ("pushes.cancel", "push"),
@@ -269,7 +269,7 @@ def fuzz(folder: Path, *, count: int, seed: int) -> tuple[Found, int, int]:
         f"node: {{name: fuzz, data_dir: {folder / 'data'}}}\nmqtt: {{port: {broker.port}}}\n"
         f"http: {{port: {port}}}\ncoap: {{enabled: false}}\nlog: {{level: error}}\n"
     )
-    command = [sys.executable, "-m", "gatewayd", "run", "--config", config]
+    command: list[str | Path] = [sys.executable, "-m", "gatewayd", "run", "--config", config]
     try:
         with Server("fuzz-mqtt", command, port=port, ready_path="/readyz") as daemon:
             fuzzer = Fuzzer(broker.port, seed=seed)

@@ -173,13 +173,14 @@ class MqttCommands:
         if document is None:
             return _subjects(verb, {})
         before = len(document)
-        self._answers.take_envelope(exchange, document, keeps_id="id" in verb.arguments.model_fields)
+        has_own_id = "id" in verb.arguments.model_fields  # names what the verb is about, not the command
+        self._answers.take_envelope(exchange, document, keeps_id=has_own_id)
         command.expires_at = _moment(document.pop("expires_at", None))
         if is_cbor:
             command.arguments = document
         elif len(document) != before:
             command.arguments = compact(document)
-        if exchange.id is not None:
+        if exchange.id is not None and not has_own_id:
             command.name = exchange.id.encode()
         return _subjects(verb, document)
 

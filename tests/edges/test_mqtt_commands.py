@@ -177,3 +177,20 @@ async def test_a_message_that_expired_in_the_queue_is_refused(broker: Broker, tm
         home.client.publish(replace(Message(f"{BASE}/cmd/models.alias", payload, qos=1), expiry_s=5))
         assert (await home.default_answer())[1]["error"]["code"] == "deadline_exceeded"
         assert moves(home) == []
+
+
+async def test_an_order_s_own_id_does_not_name_the_command(broker: Broker, tmp_path: Path) -> None:
+    order = {
+        "id": "watch",
+        "model": "kws",
+        "device": "cam-7",
+        "input": "mic",
+        "period_ms": 500,
+        "reply_to": "clients/1",
+    }
+    stop = {"id": "watch", "reply_to": "clients/1"}
+    async with house(broker, tmp_path) as home:
+        for verb, arguments in 2 * (("stream.start", order), ("stream.stop", stop)):
+            payload = json.dumps(arguments).encode()
+            home.client.publish(Message(f"{BASE}/cmd/{verb}", payload, qos=1))
+            assert json.loads((await home.replies.next()).payload)["id"] == "watch"
