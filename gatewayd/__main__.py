@@ -58,10 +58,14 @@ def _parser(*, has_boards: bool, has_client: bool) -> argparse.ArgumentParser:
 def _add_boards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     from gatewayd.demo import command as demo  # noqa: PLC0415 - the daemon starts without the boards
     from gatewayd.sim import command as sim  # noqa: PLC0415 - as above
+    from gatewayd.simulate import command as simulate  # noqa: PLC0415 - as above
 
-    simulate = commands.add_parser("sim-device", help="run one simulated board")
-    sim.add_arguments(simulate)
-    simulate.set_defaults(run=sim.run)
+    device = commands.add_parser("sim-device", help="run one simulated board")
+    sim.add_arguments(device)
+    device.set_defaults(run=sim.run)
+    study = commands.add_parser("simulate", help="play a placement scenario: the daemon's policy beside others")
+    simulate.add_arguments(study)
+    study.set_defaults(run=simulate.run)
     show = commands.add_parser("demo", help="show the main job on simulated boards")
     demo.add_arguments(show)
     show.set_defaults(run=demo.run)

@@ -12,6 +12,8 @@ from typing import assert_never
 from gatewayd import __version__
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import Artifacts
+from gatewayd.adapters.checkpoint_file import CheckpointFile
+from gatewayd.adapters.decision_file import DecisionFile
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.reference_runs import EngineRuns
@@ -24,7 +26,9 @@ from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
 from gatewayd.core.names import DeviceId
 from gatewayd.daemon_registry import RegistryParts, registry_parts
 from gatewayd.parts import engine_specs, load_profiles, tracking_options, trial_limits
+from gatewayd.services.candidates import Candidates
 from gatewayd.services.catalog import Catalog, CatalogPorts
+from gatewayd.services.checkpoints import Checkpoints
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
@@ -56,6 +60,17 @@ class Core:
     services: Services
     registry: RegistryParts
     orders: StandingOrders
+    checkpoints: Checkpoints
+
+    async def load(self) -> None:
+        """Read what was there before; once, before anything arrives."""
+        await self.catalog.load()
+        await self.tracking.load()
+        await self.desires.load()
+        await self.pushes.load()
+        await self.orders.load()
+        await self.registry.collecting.load()
+        await self.checkpoints.load()
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
@@ -84,6 +99,7 @@ class Means:
     notify: Notify
     is_connected: Callable[[], bool]
     link_of: Callable[[DeviceId], DeviceLink]
+    log: DecisionFile | None = None
 
 
 def assemble(config: Config, means: Means) -> Core:
@@ -104,13 +120,13 @@ def assemble(config: Config, means: Means) -> Core:
         ),
     )
     renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
-    decisions = Decisions(config.requests.decisions_kept)
+    decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     finder = OptionFinder(
         tracking=tracking,
         estimates=estimates,
         runtime=means.workers,
-        classes=config.requests.weights,
-        fitter=preflight.fit,
+        classes=config.requests.settings,
+        candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
     )
     inference = Inference(
         catalog=catalog,
@@ -143,7 +159,8 @@ def assemble(config: Config, means: Means) -> Core:
         registry.building,
         _streams(config, orders),
     )
-    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
+    checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
+    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, checkpoints)
 
 
 def _catalog(config: Config, means: Means) -> Catalog:

@@ -16,15 +16,16 @@ from pydantic import (
     field_validator,
 )
 
+from gatewayd.config_decisions import ClassSettings, DecisionLog, Flapping
 from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
 from gatewayd.config_http import AnyPort, Host, Http
 from gatewayd.config_lwm2m import Lwm2m
 from gatewayd.config_sources import Plugins, Registry, Sources
 from gatewayd.config_types import FilePath, Seconds, Section, one_level, within
-from gatewayd.config_values import NodeName, Port, Version, Weight, host_name, reply_prefix, topic
+from gatewayd.config_values import NodeName, Port, Version, host_name, reply_prefix, topic
 from gatewayd.core.airtime import AirRules
-from gatewayd.core.cost import Weights
+from gatewayd.core.presets import PRESETS, RequestClass
 from gatewayd.core.retry import Retry
 from gatewayd.core.update import Limits
 from gatewayd.wire.strict_yaml import MAX_YAML_BYTES, YamlRefused, load_yaml
@@ -144,6 +145,7 @@ class Devices(Section):
     ping_every_s: Seconds = 30.0
     absent_after_s: Seconds = 90.0
     max_devices: Annotated[int, within(1, 10_000)] = 1000
+    flapping: Flapping = Flapping()
 
     @field_validator("absent_after_s")
     @classmethod
@@ -156,21 +158,7 @@ class Devices(Section):
         return absent_after_s
 
 
-class ClassWeights(Section):
-    """What a request class pays for each term of a placement's cost."""
-
-    latency_per_s: Weight = Weights().latency_per_s
-    energy_per_uj: Weight = Weights().energy_per_uj
-    bandwidth_per_byte: Weight = Weights().bandwidth_per_byte
-    risk_per_failure: Weight = Weights().risk_per_failure
-
-
-BUILT_IN_CLASSES: Mapping[str, ClassWeights] = {
-    "default": ClassWeights(),
-    "fast": ClassWeights(energy_per_uj=0.005, bandwidth_per_byte=0.001),
-    "battery": ClassWeights(latency_per_s=100.0, energy_per_uj=0.5),
-    "airtime": ClassWeights(latency_per_s=100.0, bandwidth_per_byte=0.1),
-}
+BUILT_IN_CLASSES: Mapping[str, ClassSettings] = {name: ClassSettings.of(each) for name, each in PRESETS.items()}
 
 
 class Requests(Section):
@@ -179,7 +167,7 @@ class Requests(Section):
     default_deadline_ms: Annotated[int, within(1, 3_600_000)] = 5000
     max_deadline_ms: Annotated[int, within(1, 3_600_000)] = 60_000
     decisions_kept: Annotated[int, within(1, 1_000_000)] = 1000
-    classes: dict[Annotated[str, AfterValidator(one_level)], ClassWeights] = Field(
+    classes: dict[Annotated[str, AfterValidator(one_level)], ClassSettings] = Field(
         dict(BUILT_IN_CLASSES), max_length=64
     )
 
@@ -195,13 +183,17 @@ class Requests(Section):
 
     @field_validator("classes", mode="after")
     @classmethod
-    def _join_the_built_in(cls, classes: dict[str, ClassWeights]) -> dict[str, ClassWeights]:
+    def _join_the_built_in(cls, classes: dict[str, ClassSettings]) -> dict[str, ClassSettings]:
+        private = classes.get("private")
+        if private is not None and "privacy" not in private.model_fields_set:
+            # Whoever only weighs this class anew did not mean to let its data out.
+            classes = {**classes, "private": private.model_copy(update={"privacy": "stay_on_device"})}
         return {**BUILT_IN_CLASSES, **classes}
 
     @property
-    def weights(self) -> dict[str, Weights]:
-        """What each request class weighs the terms with; `default` is always there."""
-        return {name: Weights(**dict(weights)) for name, weights in self.classes.items()}
+    def settings(self) -> dict[str, RequestClass]:
+        """What holds for each class of requests; `default` is always there."""
+        return {name: each.value for name, each in self.classes.items()}
 
 
 class Pushes(Section):
@@ -267,6 +259,7 @@ class Config(Section):
     node_runtime: NodeRuntime = NodeRuntime()
     devices: Devices = Devices()
     requests: Requests = Field(default_factory=Requests)
+    decisions: DecisionLog = DecisionLog()
     pushes: Pushes = Pushes()
     registry: Registry = Registry()
     sources: Sources = Sources()

@@ -21,6 +21,7 @@ from gatewayd import __version__
 from gatewayd.adapters import systemd
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import open_artifacts
+from gatewayd.adapters.decision_file import DecisionFile
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import open_keys
@@ -46,6 +47,7 @@ from gatewayd.edges.mqtt_commands import CommandLimits, MqttCommands
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.parts import (
     command_options,
+    decision_file,
     engine_specs,
     http_guard,
     http_listen,
@@ -157,6 +159,7 @@ class _Daemon:
     ports: dict[str, int]
     broker: EmbeddedBroker | None
     watch: AcceleratorWatch
+    log: DecisionFile | None
 
     async def live(self, stop: asyncio.Event) -> None:
         """Run every loop until `stop`, then drain. Raises: what a loop raised."""
@@ -172,6 +175,7 @@ class _Daemon:
                 "pushes": self.core.pushes.run(),
                 "standing orders": self.core.orders.run(),
                 "watchdog": _watchdog(),
+                "checkpoints": self.core.checkpoints.run(),
                 "preloading": self.core.catalog.preload_stable(self.config.node_runtime.max_loaded),
                 **self.core.registry.loops(),
             }
@@ -179,6 +183,9 @@ class _Daemon:
                 loops["accelerators"] = self.watch.run()
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
+            if (log := self.log) is not None:
+                self.events.metrics.track("gatewayd_decisions_left_out", "Not logged.", lambda: log.left_out)
+                loops["decision log"] = log.run()
             if self.lwm2m is not None:
                 loops["lwm2m"] = self.lwm2m.link.run()
             if self.broker is not None:
@@ -191,6 +198,9 @@ class _Daemon:
             systemd.notify("STOPPING=1")
             logger.info("stopping")
             await self._drain(edges)
+            await self.core.checkpoints.save()
+            if self.log is not None:
+                await self.log.flush()
             for task in running:
                 task.cancel()
 
@@ -235,8 +245,9 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         set_gone=workers.set_gone,
         announce=events,
     )
+    log = decision_file(config)
     is_connected = partial(_all_connected, connection, command_connection)
-    means = Means(store, artifacts, workers, keys, watch, events, is_connected, link_of=links.of)
+    means = Means(store, artifacts, workers, keys, watch, events, is_connected, links.of, log)
     core = assemble(config, means)
     trackers.append(core.tracking)
     links.kind_of = core.tracking.link_kind
@@ -245,8 +256,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     )
     links.of_kind[LinkKind.MQTT] = link
     lwm2m = _lwm2m(config, store, core, links, events)
-    for part in (core.catalog, core.tracking, core.desires, core.pushes, core.orders, core.registry.collecting):
-        await part.load()
+    await core.load()
     api = Api(core.services)
     edge = MqttEdge(
         api,
@@ -260,7 +270,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     ports = await open_coap(config, api, lwm2m, notify=events, stack=stack)
     ports |= await _open_http(config, api, events, stack)
     return _Daemon(
-        config, core, connection, command_connection, edge, commands, links, lwm2m, events, ports, broker, watch
+        config, core, connection, command_connection, edge, commands, links, lwm2m, events, ports, broker, watch, log
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gatewayd import __version__
+from gatewayd.adapters.decision_file import DecisionFile, DecisionFileOptions
 from gatewayd.adapters.model_trial import TrialLimits
 from gatewayd.adapters.mqtt_connection import MqttOptions, Timing
 from gatewayd.adapters.store_commands import Keep
@@ -157,4 +158,16 @@ def tracking_options(config: Config) -> TrackingOptions:
         max_devices=devices.max_devices,
         ping_every_s=devices.ping_every_s,
         absent_after_s=devices.absent_after_s,
+        damping=devices.flapping.rules,
     )
+
+
+def decision_file(config: Config) -> DecisionFile | None:
+    """Return the decision log on disk, where one is wanted."""
+    wanted = config.decisions
+    if wanted.file is None:
+        return None
+    options = DecisionFileOptions(
+        wanted.file, wanted.max_bytes, wanted.max_bytes_per_day, wanted.sample, wanted.write_every_s
+    )
+    return DecisionFile(options, node=config.node.name, clock=time.monotonic)

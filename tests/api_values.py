@@ -1,6 +1,7 @@
 """One of each value that the API speaks of."""
 
-from gatewayd.core.cost import Costs
+from gatewayd.core.cost import Costs, Weights
+from gatewayd.core.decision import Decision, Rent
 from gatewayd.core.device import (
     Capabilities,
     DeviceView,
@@ -12,10 +13,11 @@ from gatewayd.core.device import (
     Slot,
     SlotState,
 )
+from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, RequestId
-from gatewayd.core.placement import Decision, Option, Placement
-from gatewayd.core.request import NODE, Measured, Target
+from gatewayd.core.placement import DeviceFacts, NodeFacts, Question, place
+from gatewayd.core.request import Measured, Privacy, Target
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 from gatewayd.core.update import Push, PushState
 
@@ -72,19 +74,45 @@ PUSH = Push(
     offset=9216,
 )
 COSTS = Costs(latency_s=0.004, energy_uj=12.5, link_bytes=40.0, failure=0.01)
+
+
+def sure(mean: float) -> Estimate:
+    """Return an estimate that is certain."""
+    return Estimate(mean, 0.0, 20.0)
+
+
 DECISION = Decision(
     RequestId("r-1"),
     "kws",
     1,
-    Placement(
-        (
-            Option(Target(CAM), "tflite-int8", COSTS, 9.5),
-            Option(NODE, refusal="the data must stay on the device"),
+    place(
+        Question(
+            by_reference=True, source=CAM, privacy=Privacy.STAY_ON_DEVICE, time_left_s=1.0, pin=None, weights=Weights()
         ),
-        "the only option",
+        NodeFacts("", "tflite-float32", sure(0.001), 0.0),
+        [
+            DeviceFacts(
+                CAM,
+                "",
+                "tflite-int8",
+                sure(0.002),
+                sure(12.5),
+                LinkEstimate(sure(0.001), sure(40_000.0), sure(0.01)),
+                queue_s=0.0,
+                is_source=True,
+                on_battery=True,
+                battery=0.9,
+                input_bytes=490,
+                output_bytes=40,
+                sample_bytes=1000,
+                sample_energy_uj=sure(700.0),
+            )
+        ],
     ),
     (),
     "served",
     Target(CAM),
     Measured(total_s=0.005),
+    decided_at=1_700_000_000.0,
+    rent=Rent(CAM, saved=12.5, requests=3, price=120.0, state="the rent paid is below the price of a push"),
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.api.table import Api
 from gatewayd.core.command import Note
+from gatewayd.core.decision import Decision
 from gatewayd.core.device import (
     DeviceView,
 )
@@ -14,7 +15,6 @@ from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound, U
 from gatewayd.core.fit import findings, fit
 from gatewayd.core.model import NOTHING_SAID, About, Seat, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
-from gatewayd.core.placement import Decision
 from gatewayd.core.registry import AliasMove, Retirement, place_at, place_before
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured
 from gatewayd.core.retry import Desire, Terms

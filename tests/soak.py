@@ -18,7 +18,6 @@ from gatewayd.adapters.artifacts import open_artifacts
 from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.store import open_store
 from gatewayd.adapters.workers import Workers
-from gatewayd.core.cost import Weights
 from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.names import STABLE, DeviceId, ModelName, RequestId, parse_model_ref
@@ -27,12 +26,12 @@ from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
-from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
 from gatewayd.wire.tflite import read_model
 from tests import tiny_models
+from tests.services.finding import finder_of
 
 CALLERS = 16
 MODEL = ModelName("soak")
@@ -99,9 +98,7 @@ async def soak(requests: int, swaps: int) -> Soak:
                 )  # fmt: skip
                 inference = Inference(
                     catalog=catalog,
-                    finder=OptionFinder(
-                        tracking=tracking, estimates=estimates, runtime=workers, classes={"default": Weights()}
-                    ),
+                    finder=finder_of(tracking, estimates, workers),
                     runner=Runner(runtime=workers, link_of=_no_link, tracking=tracking, estimates=estimates),
                     decisions=Decisions(100),
                     notify=_ignore,

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from gatewayd.config import Config, ConfigError, load_config, parse_config
 from gatewayd.core.cost import Weights
+from gatewayd.core.presets import PRESETS
+from gatewayd.core.request import Privacy
 from gatewayd.core.update import Limits
 from gatewayd.parts import engine_specs
 from gatewayd.wire.strict_yaml import MAX_YAML_BYTES
@@ -82,11 +84,21 @@ def test_values_arrive_as_written() -> None:
 
 
 def test_classes_of_the_file_join_the_built_in_ones() -> None:
-    weights = parse("requests: {classes: {fast: {energy_per_uj: 0}, night: {latency_per_s: 1}}}").requests.weights
-    assert set(weights) == {"default", "fast", "battery", "airtime", "night"}
+    text = "requests: {classes: {fast: {energy_per_uj: 0}, night: {latency_per_s: 1, max_queue_ms: 250}, private: {}}}"
+    classes = parse(text).requests.settings
+    weights = {name: each.weights for name, each in classes.items()}
+    assert set(weights) == {"default", "fast", "battery", "airtime", "private", "night"}
     assert weights["default"] == Weights()
     assert weights["fast"] == Weights(energy_per_uj=0)
     assert weights["night"] == Weights(latency_per_s=1)
+    assert classes["night"].max_queue_s == 0.25
+    assert classes["private"].privacy is Privacy.STAY_ON_DEVICE
+    assert parse("requests: {classes: {private: {privacy: any}}}").requests.settings["private"].privacy is Privacy.ANY
+
+
+def test_every_built_in_class_is_in_the_sample_as_it_is() -> None:
+    text = (Path(__file__).parents[1] / "config" / "gatewayd.yaml").read_text()
+    assert parse(text).requests.settings == PRESETS
 
 
 def test_push_deadlines_become_the_state_machines() -> None:

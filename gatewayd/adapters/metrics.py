@@ -188,6 +188,13 @@ class _RequestMetrics:
             buckets=RATIO_BUCKETS,
             registry=registry,
         )
+        self._energy_ratio = Histogram(
+            "gatewayd_prediction_energy_ratio",
+            "Predicted over reported energy of devices; 1 is a perfect prediction.",
+            ["target"],
+            buckets=RATIO_BUCKETS,
+            registry=registry,
+        )
         self._energy = Counter(
             "gatewayd_device_energy_joules_total",
             "Energy that devices spent on requests.",
@@ -210,6 +217,8 @@ class _RequestMetrics:
         children.duration.observe(measured.total_s)
         if predicted is not None and measured.total_s > 0:
             self._ratio_of(_kind(result.ran_on)).observe(predicted.latency_s / measured.total_s)
+        if predicted is not None and predicted.energy_uj > 0 and measured.energy_uj > 0:
+            self._energy_ratio.labels(_kind(result.ran_on)).observe(predicted.energy_uj / measured.energy_uj)
         if measured.energy_uj:
             self._energy.labels(model).inc(measured.energy_uj / 1e6)
         if measured.link_bytes:

@@ -3,6 +3,8 @@
 `infer` here is for people and scripts; the edges' own infer routes skip these schemas and hand over decoded bodies.
 """
 
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import Field, JsonValue
@@ -10,9 +12,11 @@ from pydantic import Field, JsonValue
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, FileContent, Name, Positional, RefText, Result, Role, Verb
 from gatewayd.core.command import Effect
+from gatewayd.core.decision import Decision
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, DeviceUnreachable, NoPlacement, NotFound, UnknownModel
 from gatewayd.core.names import RequestId
-from gatewayd.core.placement import Decision, Option
+from gatewayd.core.placement import Option
+from gatewayd.core.reasons import Margin
 from gatewayd.wire.tensors import (
     MAX_INPUTS,
     InferenceBody,
@@ -113,6 +117,34 @@ class OptionRow(Result):
     costs: CostsRow | None
 
 
+class RentRow(Result):
+    """Rent or buy, for a request about a device without the model: `saved` J after it, `price` of a push (null: none)."""
+
+    device: str
+    saved: float
+    requests: int
+    price: float | None
+    state: str
+
+
+class FlipRow(Result):
+    """One change that alone would have turned the decision over; `unit` is s, uJ, B, or empty for a probability or weight."""
+
+    what: str
+    unit: str
+    now: float
+    then: float
+
+
+class MarginRow(Result):
+    """How firm the decision was: by how much J the second place was dearer, and what would have turned it over."""
+
+    winner: str
+    runner_up: str
+    by: float
+    flips: list[FlipRow]
+
+
 class Explanation(Result):
     """What was decided for one request, and how it went."""
 
@@ -125,6 +157,11 @@ class Explanation(Result):
     attempts: list[str]
     measured: MeasuredRow | None
     options: list[OptionRow]
+    request_class: str
+    decided_at: str
+    rent: RentRow | None
+    margin: MarginRow | None
+    opinion: str
 
 
 async def infer(services: Services, args: Infer, caller: Caller) -> Answer:  # noqa: ARG001 - a handler's shape
@@ -169,7 +206,16 @@ def _explanation(decision: Decision) -> Explanation:
         attempts=list(decision.attempts),
         measured=None if measured is None else MeasuredRow.model_validate(measured_document(measured)),
         options=[_option_row(option) for option in decision.placement.options],
+        request_class=decision.request_class,
+        decided_at=datetime.fromtimestamp(decision.decided_at, UTC).isoformat(timespec="seconds"),
+        rent=None if decision.rent is None else RentRow.model_validate(asdict(decision.rent)),
+        margin=_margin_row(decision.placement.margin),
+        opinion=decision.opinion,
     )
+
+
+def _margin_row(margin: Margin | None) -> MarginRow | None:
+    return None if margin is None else MarginRow.model_validate(asdict(margin))
 
 
 def _option_row(option: Option) -> OptionRow:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from gatewayd.core.accelerator import Found
 from gatewayd.core.command import Note
+from gatewayd.core.decision import Decision
 from gatewayd.core.device import DeviceView
 from gatewayd.core.keys import Key
 from gatewayd.core.model import NOTHING_SAID, About, Seat, Version
@@ -22,7 +23,6 @@ from gatewayd.core.names import (
     RequestId,
     parse_model_ref,
 )
-from gatewayd.core.placement import Decision
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.retry import Desire, Terms

@@ -11,10 +11,14 @@ if TYPE_CHECKING:
 def add_commands(subparsers: "Subparsers") -> None:
     """Add one command per verb. What the parser then returns has the function that carries it out in `run`."""
     from gatewayd.cli.access import add_token_command  # noqa: PLC0415 - see the module's docstring
+    from gatewayd.cli.replay import add_replay_command  # noqa: PLC0415 - as above
     from gatewayd.cli.verbs import add_verbs  # noqa: PLC0415 - as above
 
     add_verbs(subparsers)
     add_token_command(subparsers.add_parser("token", help="make an access token for the HTTP API"))
+    add_replay_command(
+        subparsers.add_parser("replay", help="decide again what a decision log holds, or try another policy")
+    )
 
 
 def add_completion(subparsers: "Subparsers", parser: argparse.ArgumentParser) -> None:

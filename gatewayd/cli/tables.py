@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from gatewayd.api.building import BuildRow
 from gatewayd.api.devices import DeviceList, DeviceRow, SlotRow
 from gatewayd.api.fit import FitReport
-from gatewayd.api.inference import Answer, CostsRow, Explanation, MeasuredRow, OptionRow
+from gatewayd.api.inference import Answer, CostsRow, MeasuredRow
 from gatewayd.api.keys import ExportedKeys, KeyList
 from gatewayd.api.models import ModelList, ModelRow, VariantRow, VersionRow
 from gatewayd.api.node import Status, WorkerRow
@@ -48,8 +48,8 @@ def _models(result: ModelList) -> str:
         for model in result.models
         for move in model.moves
     ]
-    history = "\n\n" + _table(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else ""
-    return _table(_VERSION_HEAD, rows) + history + _verdicts(result)
+    history = "\n\n" + table_text(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else ""
+    return table_text(_VERSION_HEAD, rows) + history + _verdicts(result)
 
 
 def _verdicts(result: ModelList) -> str:
@@ -68,12 +68,12 @@ def _verdicts(result: ModelList) -> str:
         for variant in version.variants
         for verdict in variant.verdicts
     ]
-    return "\n\n" + _table(("VERSION", "VARIANT", "TRIED ON", "LATENCY", "FOUND"), rows) if rows else ""
+    return "\n\n" + table_text(("VERSION", "VARIANT", "TRIED ON", "LATENCY", "FOUND"), rows) if rows else ""
 
 
 @text_of.register
 def _version(version: VersionRow) -> str:
-    return _table(_VERSION_HEAD, [_version_cells(version, aliases=[])])
+    return table_text(_VERSION_HEAD, [_version_cells(version, aliases=[])])
 
 
 @text_of.register
@@ -95,10 +95,10 @@ def _shown(version: ShownVersion) -> str:
     ]
     return "\n".join(
         [
-            _table(_VERSION_HEAD, [_version_cells(version, aliases=version.aliases)]),
+            table_text(_VERSION_HEAD, [_version_cells(version, aliases=version.aliases)]),
             *lines,
             "",
-            _table(("VARIANT", "PLACE", "ENGINE", "VERDICT", "REASON"), verdicts),
+            table_text(("VARIANT", "PLACE", "ENGINE", "VERDICT", "REASON"), verdicts),
             *(["", version.card] if version.card else []),
         ]
     )
@@ -110,7 +110,7 @@ def _history(result: History) -> str:
         (move.moved_at, f"{move.model}:{move.alias}", str(move.version or "removed"), move.who, move.why)
         for move in result.moves
     ]
-    return _table(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else "never moved"
+    return table_text(("MOVED", "ALIAS", "TO", "WHO", "WHY"), moves) if moves else "never moved"
 
 
 @text_of.register
@@ -171,7 +171,7 @@ def _fits(result: FitReport) -> str:
         for each in result.devices
     ]
     head = ("DEVICE", f"{result.model}@{result.version}", "VARIANT", "ARENA", "WHY")
-    return _table(head, rows)
+    return table_text(head, rows)
 
 
 def _arena(arena_bytes: int | None) -> str:
@@ -192,7 +192,7 @@ def _devices(devices: Sequence[DeviceRow]) -> str:
     if not devices:
         return "no device was ever seen"
     head = ("DEVICE", "STATE", "BOARD", "LINK", "ROUND TRIP", "BATTERY", "SLOTS", "NOTE")
-    return _table(head, [_device_cells(device) for device in devices])
+    return table_text(head, [_device_cells(device) for device in devices])
 
 
 def _device_cells(device: DeviceRow) -> tuple[str, ...]:
@@ -244,7 +244,7 @@ def _status(status: Status) -> str:
 
 def _workers(rows: Sequence[WorkerRow]) -> str:
     head = ("LOADED", "DIGEST", "ENGINE", "PROCESS", "WAITING", "COMPUTE")
-    return _table(
+    return table_text(
         head,
         [
             (
@@ -268,7 +268,7 @@ def _push_list(result: PushList) -> str:
 @text_of.register
 def _keys(result: KeyList) -> str:
     head = ("KEY", "STATE", "MADE", "PUBLIC KEY")
-    return _table(head, [(key.key, key.state, key.made_at, key.public_key) for key in result.keys])
+    return table_text(head, [(key.key, key.state, key.made_at, key.public_key) for key in result.keys])
 
 
 @text_of.register
@@ -283,7 +283,7 @@ def _push(push: PushRow) -> str:
 
 def _pushes(pushes: Sequence[PushRow]) -> str:
     head = ("PUSH", "DEVICE", "MODEL", "VARIANT", "STATE", "SENT", "REASON")
-    return _table(head, [_push_cells(push) for push in pushes])
+    return table_text(head, [_push_cells(push) for push in pushes])
 
 
 def _push_cells(push: PushRow) -> tuple[str, ...]:
@@ -299,8 +299,8 @@ def _answer(answer: Answer) -> str:
     lines += [f"{output.name} {output.shape}: {_values(output.data)}" for output in answer.outputs]
     lines += [f"ran on {told.ran_on} ({answer.model_name}@{told.version}, {told.variant}): {told.reason}"]
     lines += [f"tried {attempt}" for attempt in told.attempts]
-    lines += [f"predicted {_costs(told.predicted)}"] if told.predicted else []
-    lines += [f"measured  {_measured(told.measured)}", f"request   {answer.id}"]
+    lines += [f"predicted {costs_text(told.predicted)}"] if told.predicted else []
+    lines += [f"measured  {measured_text(told.measured)}", f"request   {answer.id}"]
     return "\n".join(lines)
 
 
@@ -309,46 +309,32 @@ def _values(data: Sequence[float | None]) -> str:
     return shown + (f", … {len(data)} values" if len(data) > _SHOWN_VALUES else "")
 
 
-def _costs(costs: CostsRow) -> str:
+def costs_text(costs: CostsRow) -> str:
+    """Return predicted costs in one line."""
     parts = (
-        _quantity(costs.latency_ms, "ms"),
-        _quantity(costs.energy_uj, "µJ"),
-        _quantity(costs.link_bytes, "B"),
-        f"P(failure) {_quantity(costs.failure, '')}",
+        quantity_text(costs.latency_ms, "ms"),
+        quantity_text(costs.energy_uj, "µJ"),
+        quantity_text(costs.link_bytes, "B"),
+        f"P(failure) {quantity_text(costs.failure, '')}",
     )
     return ", ".join(parts).rstrip()
 
 
-def _measured(measured: MeasuredRow) -> str:
+def measured_text(measured: MeasuredRow) -> str:
+    """Return what was measured in one line."""
     steps = (("queue", measured.queue_ms), ("transfer", measured.transfer_ms), ("compute", measured.compute_ms))
-    parts = ", ".join(f"{name} {_quantity(value, 'ms')}" for name, value in steps)
-    energy, link = _quantity(measured.energy_uj, "µJ"), _quantity(measured.link_bytes, "B")
-    return f"{_quantity(measured.total_ms, 'ms')}, {energy}, {link} ({parts})"
+    parts = ", ".join(f"{name} {quantity_text(value, 'ms')}" for name, value in steps)
+    energy, link = quantity_text(measured.energy_uj, "µJ"), quantity_text(measured.link_bytes, "B")
+    return f"{quantity_text(measured.total_ms, 'ms')}, {energy}, {link} ({parts})"
 
 
-def _quantity(value: float | None, unit: str) -> str:
+def quantity_text(value: float | None, unit: str) -> str:
+    """Return a number with its unit, or a dash."""
     return "-" if value is None else f"{value:.4g} {unit}".rstrip()
 
 
-@text_of.register
-def _explanation(told: Explanation) -> str:
-    lines = [
-        f"{told.request}: {told.model} (version {told.version}) on {told.served_by or 'nothing'}: {told.outcome}",
-        f"because: {told.reason}",
-        *(f"tried {attempt}" for attempt in told.attempts),
-        *([f"measured {_measured(told.measured)}"] if told.measured else []),
-        "",
-        _table(("OPTION", "VARIANT", "COST", "PREDICTED"), [_option_cells(option) for option in told.options]),
-    ]
-    return "\n".join(lines)
-
-
-def _option_cells(option: OptionRow) -> tuple[str, ...]:
-    predicted = _costs(option.costs) if option.costs else ""
-    return (option.target, option.variant or "-", _quantity(option.total, ""), option.refusal or predicted)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table_text(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows under their heads, in columns."""
     lines = [head, *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(

@@ -229,7 +229,8 @@ class LinkQuality:
 class DeviceView:
     """One device as everybody sees it: an immutable snapshot. `report` None: never seen since it was stored.
 
-    `running` is how many requests are on it now; `desired` what the gateway wants there, as (model, version) pairs.
+    `running` is how many requests are on it now; `desired` what the gateway wants there, as (model, version) pairs. `held_off`
+    says why nothing is placed there unasked ("": it may be).
     """
 
     id: DeviceId
@@ -242,6 +243,7 @@ class DeviceView:
     desired: tuple[tuple[ModelName, int], ...] = ()
     running: int = 0
     note: str = ""
+    held_off: str = ""
 
 
 @dataclass(frozen=True, slots=True)

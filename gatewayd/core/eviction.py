@@ -2,7 +2,7 @@
 
 Every model there has a credit, at most what bringing it back would cost. What it saves while it serves fills the credit; a
 newcomer that would pay for its push drains all of them by the same amount, and takes the slot of the first that has nothing
-left. A newcomer whose own price is drained first stays out (it is bypassed), and must earn its price again.
+left. A newcomer whose own price is drained first, or at the same time, stays out (it is bypassed), and must earn its price again.
 Source: Young 2002, "On-line file caching" (Landlord; GreedyDual of Young 1994 for equal sizes). With k slots that may be
 emptied, and misses that cost what a fetch costs, it pays at most k + 1 times what a clairvoyant does. Where a miss costs less
 than a fetch, no deterministic policy can: docs/placement.md.
@@ -79,7 +79,7 @@ def admit(newcomer: Newcomer, residents: Sequence[Resident], *, slots: int, now_
     drained = min(newcomer.price, *(each.credit for each in movable))
     after = tuple(each if each.is_kept else replace(each, credit=each.credit - drained) for each in held)
     leaving = _poorest(each for each in after if not each.is_kept)
-    if leaving.credit > 0.0:
+    if newcomer.price <= drained:
         return Admission(
             is_admitted=False, evict=None, residents=after, reason=f"{leaving.model} is worth more there so far"
         )

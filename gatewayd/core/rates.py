@@ -17,7 +17,7 @@ _SHORTEST_GAP_S, _LONGEST_GAP_S = 1e-6, 1e9  # keep squares and rates finite, wh
 class Rate:
     """Exponentially weighted gaps: how many (`count`), their sum and the sum of their squares in seconds; when the last ended.
 
-    `last_s` None: never asked. A rate with `count` inf is known (a standing order's), not estimated.
+    `last_s` None: nobody looked yet. A rate with `count` inf is known (a standing order's), not estimated.
     """
 
     count: float = 0.0
@@ -37,6 +37,13 @@ class Rate:
         if worth <= 0.0 or isinf(like.count):
             return cls()
         return cls(worth, like.gaps_s * worth / like.count, like.squares * worth / like.count)
+
+    def since(self, start_s: float) -> Self:
+        """Return the rate of what could be asked from `start_s` on: the silence before the first request is a gap, too.
+
+        Without it the first burst of many looks as if it would go on for ever.
+        """
+        return type(self)(self.count, self.gaps_s, self.squares, start_s)
 
     def asked(self, now_s: float) -> Self:
         """Return the rate after it was asked at `now_s`."""
@@ -65,7 +72,8 @@ class Rate:
     def bounds(self, now_s: float, *, z: float = 1.0) -> tuple[float, float]:
         """Return the confidence bounds of `per_s`; with no gap seen, 0 and inf.
 
-        Gaps of independent requests make the rate gamma-distributed; gaps that vary more (bursts) count for fewer.
+        Gaps of independent requests make the rate gamma-distributed; gaps that vary more (bursts) count for fewer, but all
+        together for one at least.
         Source: Wilson, Hilferty 1931 (cube-root approximation).
         """
         rate = self.per_s(now_s)
@@ -75,7 +83,7 @@ class Rate:
             return 0.0, inf
         mean_s = self.gaps_s / self.count
         spread = (self.squares / self.count) / (mean_s * mean_s) - 1.0
-        worth = self.count / max(1.0, spread)
+        worth = max(min(1.0, self.count), self.count / max(1.0, spread))
         middle, side = 1.0 - 1.0 / (9.0 * worth), z / (3.0 * sqrt(worth))
         return rate * max(0.0, middle - side) ** 3, rate * (middle + side) ** 3
 

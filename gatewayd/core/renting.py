@@ -9,11 +9,12 @@ algorithms via ML predictions" (the threshold between λ and 1/λ prices).
 """
 
 from dataclasses import dataclass, replace
-from math import ceil, inf, isfinite
+from math import ceil, isfinite, isinf
 from typing import Self
 
 from gatewayd.core.cost import Costs, Weights
-from gatewayd.core.estimate import LinkEstimate
+from gatewayd.core.estimate import Estimate, LinkEstimate
+from gatewayd.core.placement import DeviceFacts
 from gatewayd.core.rates import NEVER_ASKED, Rate
 
 # The saving per request follows about so many requests: a link that got worse counts before its old days are forgotten.
@@ -36,7 +37,7 @@ class RentTerms:
     robustness: float = 0.05
     horizon_s: float = 86_400.0
     patience: float = 0.2
-    confidence_z: float = 1.0
+    confidence_z: float = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Balance:
 
     `hoped_missed` is the same by the optimistic bounds of what was never measured, so that a wrong prior cannot keep a device
     from being tried for ever. `saving` is the mean saving of recent requests, `rate` how often they come, `failures` the
-    pushes of this pair that failed.
+    pushes of this pair that failed. `ordered_until_s` is when a standing order for the pair ends (inf: never; None: there is
+    none): its `rate` is not predicted but known.
     """
 
     saved_missed: float = 0.0
@@ -54,6 +56,7 @@ class Balance:
     saving: float = 0.0
     rate: Rate = NEVER_ASKED
     failures: int = 0
+    ordered_until_s: float | None = None
 
     def after_failed_push(self) -> Self:
         """Return the balance after a push that failed: the rent stays paid, the next push is riskier and dearer."""
@@ -61,7 +64,7 @@ class Balance:
 
     def after_push(self) -> Self:
         """Return the balance after a push that worked: nothing is missed, the rate stays known."""
-        return type(self)(rate=self.rate)
+        return type(self)(rate=self.rate, ordered_until_s=self.ordered_until_s)
 
 
 def after_node_request(
@@ -88,12 +91,22 @@ def after_node_request(
         balance.saving + (missed - balance.saving) / min(requests, _MEMORY),
         balance.rate if now_s is None else balance.rate.asked(now_s),
         balance.failures,
+        balance.ordered_until_s,
     )
 
 
 def _saving(node_total: float, device_total: float) -> float:
     missed = node_total - device_total
     return max(0.0, missed) if isfinite(missed) else 0.0
+
+
+def hoped(facts: DeviceFacts) -> DeviceFacts:
+    """Return the device at its optimistic bounds of compute and energy; the link stays as measured, both places share it."""
+    return replace(
+        facts,
+        compute=Estimate(facts.compute.optimistic(), 0.0, 0.0),
+        energy=Estimate(facts.energy.optimistic(), 0.0, 0.0),
+    )
 
 
 def push_cost(
@@ -139,36 +152,36 @@ def should_push(balance: Balance, cost: float) -> bool:
 def threshold(balance: Balance, cost: float, terms: RentTerms, *, now_s: float) -> float:
     """Return the rent, in J, at which to buy for `cost`: from λ·cost to (1 + patience)·cost, never above cost/λ.
 
-    λ·cost when the saving predicted over the horizon is worth the price even at the rate's lower bound; the most when it is not
-    even at its upper bound; `cost` in between, and whenever λ is 1.
+    λ·cost when the saving predicted over the horizon is worth the price even at the rate's lower bound, else the most; `cost`
+    when nothing can be predicted yet, and whenever λ is 1.
     """
-    if terms.robustness >= 1.0:
-        return cost
     low, high = balance.rate.bounds(now_s, z=terms.confidence_z)
-    worth = balance.saving * terms.horizon_s
-    if low * worth >= cost:
+    if terms.robustness >= 1.0 or isinf(high):
+        return cost
+    if low * balance.saving * terms.horizon_s >= cost:
         return terms.robustness * cost
-    if high < inf and high * worth < cost:
-        return min(1.0 + terms.patience, 1.0 / terms.robustness) * cost
-    return cost
+    return min(1.0 + terms.patience, 1.0 / terms.robustness) * cost
 
 
 def is_due(balance: Balance, cost: float, terms: RentTerms, *, now_s: float) -> bool:
     """Return whether to push now: the rent paid, by what is expected or hoped of the device, has reached the threshold.
 
-    By hope alone it must reach the whole price with patience: an early push needs a saving that is expected.
+    With a standing order that is worth the price it is due at once. By hope alone it must reach the whole price with patience:
+    an early push needs a saving that is expected.
     """
+    if balance.ordered_until_s is not None and _is_order_worth(balance, cost, terms, now_s=now_s):
+        return True
     most = min(1.0 + terms.patience, 1.0 / terms.robustness) * cost
     at = threshold(balance, cost, terms, now_s=now_s)
     return balance.saved_missed >= at or balance.hoped_missed >= max(at, most)
 
 
-def is_order_worth(*, per_s: float, left_s: float, saving: float, cost: float, terms: RentTerms) -> bool:
-    """Return whether a standing order, `per_s` requests a second for `left_s` more seconds (inf: no end), is worth a push.
-
-    Nothing is predicted: its rate is known. Without an end it counts over the horizon.
-    """
-    return per_s * min(left_s, terms.horizon_s) * max(0.0, saving) >= cost
+def _is_order_worth(balance: Balance, cost: float, terms: RentTerms, *, now_s: float) -> bool:
+    """Return whether what is still ordered, at most over the horizon, saves the price: its rate is known, not predicted."""
+    if balance.ordered_until_s is None:
+        return False
+    left_s = min(terms.horizon_s, balance.ordered_until_s - now_s)
+    return balance.rate.per_s(now_s) * left_s * balance.saving >= cost
 
 
 def break_even_s(cost: float, *, saving_per_s: float, most_s: float) -> float:

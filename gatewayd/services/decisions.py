@@ -1,17 +1,19 @@
 """What was decided for the latest requests, kept for `why`."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 
+from gatewayd.core.decision import Decision
 from gatewayd.core.errors import NotFound
 from gatewayd.core.names import RequestId
-from gatewayd.core.placement import Decision
 
 
 class Decisions:
-    """A ring in memory: when `capacity` is reached the oldest decision is forgotten. Nothing is written to disk."""
+    """A ring in memory: when `capacity` is reached the oldest decision is forgotten. `log` is given each one, too."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, log: Callable[[Decision], None] | None = None) -> None:
         self._capacity = capacity
+        self._log = log
         self._kept: OrderedDict[RequestId, Decision] = OrderedDict()
 
     def record(self, decision: Decision) -> None:
@@ -20,6 +22,8 @@ class Decisions:
         self._kept.move_to_end(decision.request)
         if len(self._kept) > self._capacity:
             self._kept.popitem(last=False)
+        if self._log is not None:
+            self._log(decision)
 
     def why(self, request: RequestId) -> Decision:
         """Return the decision. Raises: NotFound when it was never made here or is forgotten."""

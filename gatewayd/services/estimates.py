@@ -1,14 +1,16 @@
 """What things cost, learned from what was measured: compute per (place, artifact) and the link of each device.
 
-Starts from profile priors, so that a first decision is possible; every served request sharpens it. Memory only: it is
-relearned within a few requests after a restart.
+Starts from profile priors, so that a first decision is possible; every served request sharpens it. What was learned survives
+a restart in a checkpoint (`gatewayd.services.checkpoints`).
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gatewayd.core.device import Capabilities, LinkKind, Profile
 from gatewayd.core.estimate import Estimate, LinkEstimate, default_link
+from gatewayd.core.learned import Learned
 from gatewayd.core.model import Place, Variant
 from gatewayd.core.names import DeviceId, Digest
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
@@ -45,6 +47,33 @@ class Estimates:
     _node: dict[Digest, Estimate] = field(default_factory=dict)
     _links: dict[DeviceId, LinkEstimate] = field(default_factory=dict)
     _samples: dict[tuple[DeviceId, int], Estimate] = field(default_factory=dict)
+    _watchers: list[Callable[[DeviceId], None]] = field(default_factory=list)
+
+    def watch(self, watcher: Callable[[DeviceId], None]) -> None:
+        """Have `watcher` called after every change of what is believed of a device; it must return at once."""
+        self._watchers.append(watcher)
+
+    def learned(self) -> Learned:
+        """Return everything that was learned, for a checkpoint."""
+        return Learned(
+            tuple((device, digest, pair.compute, pair.energy) for (device, digest), pair in self._pairs.items()),
+            tuple(self._node.items()),
+            tuple(self._links.items()),
+            tuple((device, sensor, energy) for (device, sensor), energy in self._samples.items()),
+        )
+
+    def recall(self, learned: Learned) -> None:
+        """Take over what was learned before a restart, as far as there is room; once, before anything is measured."""
+        recalled = learned.recalled()
+        for device, digest, compute, energy in recalled.pairs[-MAX_PAIRS:]:
+            self._pairs[device, digest] = DevicePair(compute, energy)
+        self._node.update(recalled.node)
+        self._links.update(recalled.links)
+        self._samples.update(((device, sensor), energy) for device, sensor, energy in recalled.samples)
+
+    def _changed(self, device: DeviceId) -> None:
+        for watcher in self._watchers:
+            watcher(device)
 
     def on_node(self, variant: Variant) -> Estimate:
         """Return the compute seconds of `variant` on the node; prior: what admission measured."""
@@ -83,15 +112,18 @@ class Estimates:
         self._pairs.move_to_end((device, variant.digest))
         if len(self._pairs) > MAX_PAIRS:
             self._pairs.popitem(last=False)
+        self._changed(device)
 
     def saw_sample(self, device: DeviceId, *, sensor: int, sample_bytes: int, energy_uj: float) -> None:
         """Learn what one sample cost the device."""
         before = self.sample_energy(device, sensor=sensor, sample_bytes=sample_bytes)
         self._samples[device, sensor] = before.observed(energy_uj)
+        self._changed(device)
 
     def saw_ping(self, device: DeviceId, rtt_s: float) -> None:
         """Learn the round trip of a small message."""
         self._links[device] = self.link(device).after_ping(rtt_s).after_outcome(ok=True)
+        self._changed(device)
 
     def saw_transfer(self, device: DeviceId, *, byte_count: int, elapsed_s: float) -> None:
         """Learn from `byte_count` bytes that took `elapsed_s`, one round trip included: the round trip from few, else goodput."""
@@ -99,10 +131,12 @@ class Estimates:
             self.saw_ping(device, elapsed_s)
             return
         self._links[device] = self.link(device).after_transfer(byte_count, elapsed_s).after_outcome(ok=True)
+        self._changed(device)
 
     def saw_failure(self, device: DeviceId) -> None:
         """Learn that an exchange got no answer."""
         self._links[device] = self.link(device).after_outcome(ok=False)
+        self._changed(device)
 
     def forget_device(self, device: DeviceId) -> None:
         """Drop what was learned of a device that is gone for good."""

@@ -4,18 +4,20 @@ resolve the model → gather the options → place → run the best, then the ne
 """
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement
+from gatewayd.core.decision import Decision, Rent
+from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement, Overloaded
 from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
-from gatewayd.core.placement import Decision, Option, Placement, place
-from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured
+from gatewayd.core.placement import NODE_INDEX, Option, Placement, place
+from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.tensor import Quantization, Tensor, converted, real_value
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.decisions import Decisions
-from gatewayd.services.options import Candidate, OptionFinder, Options
+from gatewayd.services.options import OptionFinder, Options
 from gatewayd.services.ports import Clock, Notify
 from gatewayd.services.running import NodeState, Ran, Runner
 from gatewayd.services.speech import Speech, speech_of
@@ -33,7 +35,7 @@ class Served:
 
 
 class Inference:
-    """Serves requests. `on_served` is called once per answer, on the event loop, and must return at once."""
+    """Serves requests. `on_served` is called once per answer, must return at once, and tells what it learned."""
 
     def __init__(
         self,
@@ -44,7 +46,8 @@ class Inference:
         decisions: Decisions,
         notify: Notify,
         clock: Clock,
-        on_served: Callable[[Served], None],
+        on_served: Callable[[Served], Rent | None],
+        wall_clock: Clock = time.time,
     ) -> None:
         self._catalog = catalog
         self._finder = finder
@@ -53,6 +56,7 @@ class Inference:
         self._notify = notify
         self._clock = clock
         self._on_served = on_served
+        self._wall_clock = wall_clock
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Serve one request.
@@ -71,12 +75,12 @@ class Inference:
         version = self._catalog.resolve(request.model)
         speech = speech_of(request, version)
         options = self._finder.find(request, version, now_s=started_s)
-        placement = place(options.question, options.node, [each.facts for each in options.candidates])
+        placement = place(options.question, options.node, options.devices)
         attempts: list[str] = []
         try:
             option, ran = await self._first_success(request, options, placement, speech, attempts)
         except GatewayError as error:
-            self._decisions.record(_decision(request, version, placement, attempts, outcome=str(error)))
+            self._record(request, version, placement, attempts, outcome=str(error))
             raise
         total_s = self._clock() - started_s
         outputs = _outputs(speech, ran)
@@ -96,10 +100,37 @@ class Inference:
             sample=ran.sample,
             attempts=tuple(attempts),
         )
-        self._decisions.record(_decision(request, version, placement, attempts, outcome="served", result=result))
         self._notify(RequestServed(request, result))
-        self._on_served(Served(request, version, options, placement, result))
+        rent = self._on_served(Served(request, version, options, placement, result))
+        self._record(request, version, placement, attempts, outcome="served", result=result, rent=rent)
         return result
+
+    def _record(
+        self,
+        request: InferenceRequest,
+        version: Version,
+        placement: Placement,
+        attempts: Sequence[str],
+        *,
+        outcome: str,
+        result: InferenceResult | None = None,
+        rent: Rent | None = None,
+    ) -> None:
+        self._decisions.record(
+            Decision(
+                request.id,
+                str(version.model),
+                version.number,
+                placement,
+                tuple(attempts),
+                outcome,
+                result.ran_on if result else None,
+                result.measured if result else None,
+                request.request_class,
+                self._wall_clock(),
+                rent,
+            )
+        )
 
     async def _first_success(
         self,
@@ -111,34 +142,32 @@ class Inference:
     ) -> tuple[Option, Ran]:
         """Try the feasible options in turn; what failed is added to `attempts`."""
         failure: GatewayError | None = None
-        for option in placement.feasible:
+        for rank in placement.ranked:
             time_left_s = request.deadline_s - self._clock()
             if time_left_s <= 0:
                 break
+            option = placement.ranked_option(rank)
             try:
-                return option, await self._run(request, option, options, speech, timeout_s=time_left_s)
+                return option, await self._run(request, rank[2], options, speech, timeout_s=time_left_s)
             except (DeviceError, NodeError) as error:
                 attempts.append(f"{option.target}: {error}")
                 failure = error
-        raise _nothing_served(placement, attempts, failure)
+        raise _nothing_served(placement, attempts, failure, is_overloaded=options.is_overloaded)
 
     async def _run(
-        self, request: InferenceRequest, option: Option, options: Options, speech: Speech, *, timeout_s: float
+        self, request: InferenceRequest, index: int, options: Options, speech: Speech, *, timeout_s: float
     ) -> Ran:
-        if option.target == NODE:
+        if index == NODE_INDEX:
             state = NodeState(request.stream, request.is_reset)
             return await self._runner.on_node(options, speech, timeout_s=timeout_s, state=state)
-        candidate = _candidate(options, option)
-        return await self._runner.on_device(options, candidate, speech, timeout_s=timeout_s)
+        return await self._runner.on_device(options, options.candidate(index), speech, timeout_s=timeout_s)
 
 
-def _candidate(options: Options, option: Option) -> Candidate:
-    return next(each for each in options.candidates if each.facts.device == option.target.device)
-
-
-def _nothing_served(placement: Placement, attempts: Sequence[str], failure: GatewayError | None) -> GatewayError:
-    if not placement.feasible:
-        return NoPlacement(placement.reason)
+def _nothing_served(
+    placement: Placement, attempts: Sequence[str], failure: GatewayError | None, *, is_overloaded: bool
+) -> GatewayError:
+    if not placement.ranked:
+        return Overloaded(placement.reason) if is_overloaded else NoPlacement(placement.reason)
     tried = "; ".join(attempts)
     if failure is None:
         return DeadlineExceeded("the deadline passed before anything could be tried")
@@ -175,19 +204,3 @@ def _likeliest(
         return None, None
     best = max(finite, key=values.__getitem__)
     return labels[best], real_value(values[best], quantization)
-
-
-def _decision(
-    request: InferenceRequest,
-    version: Version,
-    placement: Placement,
-    attempts: Sequence[str],
-    *,
-    outcome: str,
-    result: InferenceResult | None = None,
-) -> Decision:
-    measured: Measured | None = result.measured if result else None
-    target = result.ran_on if result else None
-    return Decision(
-        request.id, str(request.model), version.number, placement, tuple(attempts), outcome, target, measured
-    )

@@ -1,53 +1,51 @@
 """What the main path asks before it decides: for one request and version, the facts of the node and of each candidate."""
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewayd.core.cost import Weights
-from gatewayd.core.device import RUNNING, DeviceView, EnergySource, Report, Sensor, Slot
 from gatewayd.core.errors import BadRequest, DeviceUnreachable, Forbidden
 from gatewayd.core.estimate import Estimate
-from gatewayd.core.fit import Fitter, fit
 from gatewayd.core.model import Place, Variant, Version
-from gatewayd.core.names import ModelName
+from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.placement import DeviceFacts, NodeFacts, Question
-from gatewayd.core.request import InferenceRequest
+from gatewayd.core.presets import RequestClass
+from gatewayd.core.request import InferenceRequest, Privacy
+from gatewayd.core.shortlist import MAX_CANDIDATES
+from gatewayd.core.wording import duration
+from gatewayd.services.candidates import Candidate, Candidates, Holding, Source, mismatch
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.ports import NodeRuntime
 from gatewayd.services.tracking import Tracking
 
-# Candidates per decision: `place` stays within microseconds, and a decision kept for `why` within kilobytes.
-MAX_CANDIDATES = 32
 _MAX_REMEMBERED = 4096  # protects memory: versions whose node variant is remembered
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where by-reference data is: the device as it is now, and which of its sensors."""
-
-    view: DeviceView
-    sensor: Sensor
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A device that may serve: its facts, and (when it holds the model) which slot and variant would run."""
-
-    facts: DeviceFacts
-    slot: Slot | None
-    variant: Variant | None
+_NOWHERE = Estimate.prior(0.0)
+_NOTHING = Holding(None, None)  # what was held when it was decided, and is no more when it is to run
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything `place` needs for one request, and what running the choice needs."""
+    """Everything `place` needs for one request, and what running the choice needs: `holdings` of each device in `devices`."""
 
     question: Question
     source: Source | None
     node_variant: Variant | None
     node: NodeFacts
-    candidates: tuple[Candidate, ...]
+    devices: Sequence[DeviceFacts]
+    holdings: Mapping[DeviceId, Holding]
+
+    @property
+    def is_overloaded(self) -> bool:
+        """Whether the node's queue, not the request, is why the node cannot: later the same request may be served."""
+        node = self.node
+        is_late = node.queue_s > 0 and node.compute.mean < self.question.time_left_s <= node.queue_s + node.compute.mean
+        return node.refusal.startswith("overloaded") or (not node.refusal and is_late)
+
+    def candidate(self, index: int) -> Candidate:
+        """Return one of `devices` with what runs there."""
+        facts = self.devices[index]
+        return Candidate(facts, self.holdings.get(facts.device, _NOTHING))
 
 
 class OptionFinder:
@@ -59,14 +57,14 @@ class OptionFinder:
         tracking: Tracking,
         estimates: Estimates,
         runtime: NodeRuntime,
-        classes: Mapping[str, Weights],
-        fitter: Fitter = fit,
+        classes: Mapping[str, RequestClass],
+        candidates: Candidates,
     ) -> None:
         self._tracking = tracking
         self._estimates = estimates
         self._runtime = runtime
         self._classes = classes
-        self._fit = fitter
+        self._candidates = candidates
         self._node_variants: dict[tuple[ModelName, int], tuple[Version | None, Variant | None]] = {}
 
     def find(self, request: InferenceRequest, version: Version, *, now_s: float) -> Options:
@@ -75,20 +73,22 @@ class OptionFinder:
         Raises: BadRequest (no such class or sensor), UnknownDevice, DeviceUnreachable, Forbidden: a request by reference
         to data that cannot be had at all.
         """
-        source = self._source(request)
-        variant, node = self._node(version, source)
+        source = None if request.source is None else self._source(request)
+        settings = self._settings(request.request_class)
+        variant, node = self._node(version, source, settings)
         question = Question(
-            by_reference=source is not None,
-            source=source.view.id if source else None,
-            privacy=request.privacy,
-            time_left_s=request.deadline_s - now_s,
-            pin=request.pin,
+            source is not None,
+            source.view.id if source else None,
+            request.privacy if settings.privacy is Privacy.ANY else settings.privacy,
+            request.deadline_s - now_s,
+            request.pin,
+            settings.weights,
             prefer=request.prefer,
-            weights=self._weights(request.request_class),
         )
-        return Options(question, source, variant, node, self._candidates(request, version, source))
+        devices, holdings = self._devices(request, version, source, question.weights)
+        return Options(question, source, variant, node, devices, holdings)
 
-    def _weights(self, request_class: str) -> Weights:
+    def _settings(self, request_class: str) -> RequestClass:
         found = self._classes.get(request_class)
         if found is None:
             raise BadRequest(
@@ -111,13 +111,18 @@ class OptionFinder:
         names = ", ".join(sensor.name for sensor in sensors) or "none"
         raise BadRequest(f"input: device {view.id} has no sensor {request.source.sensor!r}; it has {names}")
 
-    def _node(self, version: Version, source: Source | None) -> tuple[Variant | None, NodeFacts]:
+    def _node(
+        self, version: Version, source: Source | None, settings: RequestClass
+    ) -> tuple[Variant | None, NodeFacts]:
         variant = self._fastest(version)
         if variant is None:
-            return None, NodeFacts(_nothing_runs(version), "", Estimate.prior(0.0), 0.0)
+            return None, NodeFacts(_nothing_runs(version), "", _NOWHERE, 0.0)
         refusal = mismatch(version, source.sensor) if source else ""
         compute = self._estimates.on_node(variant)
-        return variant, NodeFacts(refusal, variant.name, compute, self._runtime.expected_wait_s(variant))
+        wait_s = self._runtime.expected_wait_s(variant)
+        if settings.max_queue_s is not None and wait_s > settings.max_queue_s and not refusal:
+            refusal = f"overloaded: {duration(wait_s)} of requests wait, the class queues for {duration(settings.max_queue_s)}"
+        return variant, NodeFacts(refusal, variant.name, compute, wait_s)
 
     def _fastest(self, version: Version) -> Variant | None:
         """Return the variant that the node runs; a version never changes, so it is chosen once."""
@@ -130,109 +135,29 @@ class OptionFinder:
         self._node_variants[version.model, version.number] = (version, variant)
         return variant
 
-    def _candidates(self, request: InferenceRequest, version: Version, source: Source | None) -> tuple[Candidate, ...]:
-        views = [source.view] if source else self._holders(request, version)
-        return tuple(self._candidate(view, version, source) for view in views if view.report is not None)
-
-    def _holders(self, request: InferenceRequest, version: Version) -> list[DeviceView]:
-        named = [target.device for target in (request.pin, request.prefer) if target and target.device]
-        views = {device: self._tracking.device(device) for device in named}
-        if request.pin is None:
-            held = self._tracking.holding(version.model, version.number)
-            for view in sorted(held, key=lambda each: (not each.online, each.running))[:MAX_CANDIDATES]:
-                views.setdefault(view.id, view)
-        return list(views.values())
-
-    def _candidate(self, view: DeviceView, version: Version, source: Source | None) -> Candidate:
-        report = view.report
-        if report is None:
-            raise DeviceUnreachable(f"device {view.id} has not reported yet")
-        slot = holding(report, version)
-        variant = next((v for v in version.variants if slot is not None and v.digest == slot.digest), None)
-        refusal = _device_refusal(view, version, source=source, held=variant, fitter=self._fit)
-        priced = variant or self._fit(version, report.capabilities).variant
-        return Candidate(
-            self._facts(view, report, version, priced=priced, source=source, refusal=refusal), slot, variant
-        )
-
-    def _facts(
-        self,
-        view: DeviceView,
-        report: Report,
-        version: Version,
-        *,
-        priced: Variant | None,
-        source: Source | None,
-        refusal: str,
-    ) -> DeviceFacts:
-        variant = priced or version.variants[0]
-        pair = self._estimates.on_device(view.id, variant, capabilities=report.capabilities, profile=view.profile)
-        sample_bytes = source.sensor.spec.byte_count if source else 0
-        return DeviceFacts(
-            device=view.id,
-            refusal=refusal,
-            variant=variant.name,
-            compute=pair.compute,
-            energy=pair.energy,
-            link=self._estimates.link(view.id),
-            queue_s=view.running * pair.compute.mean,
-            is_source=source is not None,
-            on_battery=report.capabilities.energy_source is EnergySource.BATTERY,
-            battery=report.battery,
-            input_bytes=sum(spec.byte_count for spec in variant.structure.inputs),
-            output_bytes=sum(spec.byte_count for spec in variant.structure.outputs[:1]),
-            sample_bytes=sample_bytes,
-            sample_energy_uj=self._estimates.sample_energy(
-                view.id, sensor=source.index if source else 0, sample_bytes=sample_bytes
-            ),
-        )
+    def _devices(
+        self, request: InferenceRequest, version: Version, source: Source | None, weights: Weights
+    ) -> tuple[Sequence[DeviceFacts], Mapping[DeviceId, Holding]]:
+        """Return the candidates: the one that has the data, or those named, and unless one is forced the best holders."""
+        if source is not None:
+            return _alone(self._candidates.single(source.view.id, version, source))
+        pin = request.pin
+        if pin is not None:
+            found = None if pin.device is None else self._candidates.single(pin.device, version, None)
+            return _alone(found)
+        holders = self._candidates.holders(version)
+        best = holders.shortlist.best(weights)
+        prefer = request.prefer
+        if prefer is None or prefer.device is None or any(each.device == prefer.device for each in best):
+            return best, holders.holdings
+        wanted = self._candidates.single(prefer.device, version, None)
+        if wanted is None:
+            return best, holders.holdings
+        return [wanted.facts, *best[: MAX_CANDIDATES - 1]], ChainMap({prefer.device: wanted.holding}, holders.holdings)
 
 
-def holding(report: Report, version: Version) -> Slot | None:
-    """Return the slot in which the device runs `version`."""
-    for slot in report.slots:
-        if slot.state in RUNNING and slot.model == version.model and slot.version == version.number:
-            return slot
-    return None
-
-
-def mismatch(version: Version, sensor: Sensor) -> str:
-    """Return why the sensor's samples cannot be the model's input, or "" when they can."""
-    inputs = version.signature.inputs
-    if len(inputs) != 1:
-        return f"{version} takes {len(inputs)} inputs, a sensor gives one"
-    if sensor.preprocessing != version.signature.preprocessing:
-        ours, theirs = version.signature.preprocessing or "none", sensor.preprocessing or "none"
-        return f"preprocessing differs: {version} expects {ours}, sensor {sensor.name} gives {theirs}"
-    if sensor.spec.element_count != inputs[0].element_count:
-        return f"{version} takes {list(inputs[0].shape)}, sensor {sensor.name} gives {list(sensor.spec.shape)}"
-    return ""
-
-
-def _device_refusal(
-    view: DeviceView, version: Version, *, source: Source | None, held: Variant | None, fitter: Fitter
-) -> str:
-    if not view.approved:
-        return "waits for approval"
-    if not view.online:
-        return "offline"
-    if view.report is not None and not view.report.capabilities.runs_on_request:
-        return "runs no model on request"
-    if source is not None and (why := mismatch(version, source.sensor)):
-        return why
-    if held is not None:
-        return "" if len(held.structure.inputs) == 1 else "a device takes one input"
-    return _not_installed(view, version, fitter)
-
-
-def _not_installed(view: DeviceView, version: Version, fitter: Fitter) -> str:
-    if view.report is None:
-        return "has not reported yet"
-    found = fitter(version, view.report.capabilities)
-    if found.variant is None:
-        return f"{version} does not fit: {'; '.join(found.reasons)}"
-    other = next((s.version for s in view.report.slots if s.model == version.model and s.state in RUNNING), None)
-    return f"runs {version.model}@{other}, not {version}" if other else f"{version} is not installed (it would fit)"
+def _alone(found: Candidate | None) -> tuple[Sequence[DeviceFacts], Mapping[DeviceId, Holding]]:
+    return ([], {}) if found is None else ([found.facts], {found.facts.device: found.holding})
 
 
 def _nothing_runs(version: Version) -> str:

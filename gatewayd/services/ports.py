@@ -7,6 +7,7 @@ from gatewayd.core.building import Build, Compiled, Recipe
 from gatewayd.core.command import CommandId, Record
 from gatewayd.core.device import KnownDevice, RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
+from gatewayd.core.learned import Learned
 from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
 from gatewayd.core.module import Manifest
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
@@ -202,6 +203,16 @@ class BuildStore(Protocol):
 
     async def save_build(self, build: Build, *, built_at: float) -> None:
         """Insert or replace."""
+
+
+class CheckpointStore(Protocol):
+    """Where what was learned outlives the process."""
+
+    async def load_learned(self) -> Learned | None:
+        """Return the last checkpoint; None when there is none that can be read."""
+
+    async def save_learned(self, learned: Learned) -> int:
+        """Replace it; return how many bytes it takes. Raises: NotStored."""
 
 
 class DeviceStore(Protocol):

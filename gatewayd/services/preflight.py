@@ -19,6 +19,8 @@ from gatewayd.services.tracking import Tracking
 
 # The words of a runtime, or of an agent, that could not place a model in its arena.
 _ARENA = re.compile(r"arena|allocat|tail memory|temp memory|resize buffer|out of memory", re.IGNORECASE)
+# Bounds memory, at about 0.5 KB each.
+MAX_FITS = 4096
 _RAN = {PushPhase.TESTED, PushPhase.TRIAL, PushPhase.ACCEPTED}
 _REFUSED = {PushPhase.REJECTED, PushPhase.FAILED}
 
@@ -44,6 +46,25 @@ class Check:
         return self.chosen is not None and not self.room
 
 
+class Fits:
+    """What was found with the same beliefs before: a request by reference asks twice, and versions and reports do not change."""
+
+    def __init__(self, beliefs: Beliefs) -> None:
+        self.beliefs = beliefs
+        # By identity, which costs a tenth of comparing; the values keep what the keys name alive.
+        self._found: dict[tuple[int, int], tuple[Version, Capabilities, Fit]] = {}
+
+    def fit(self, version: Version, capabilities: Capabilities) -> Fit:
+        """Return what was found before, or find out."""
+        key = id(version), id(capabilities)
+        known = self._found.get(key)
+        if known is None:
+            if len(self._found) >= MAX_FITS:
+                self._found.clear()
+            known = self._found[key] = version, capabilities, fit(version, capabilities, self.beliefs)
+        return known[2]
+
+
 class Preflight:
     """The answers, and the lessons behind them."""
 
@@ -51,10 +72,13 @@ class Preflight:
         self._catalog = catalog
         self._tracking = tracking
         self._beliefs = Beliefs()
+        self._fits = Fits(self._beliefs)
 
     def fit(self, version: Version, capabilities: Capabilities) -> Fit:
         """Choose the variant that suits the device best, with everything learned so far."""
-        return fit(version, capabilities, self._beliefs)
+        if self._fits.beliefs is not self._beliefs:
+            self._fits = Fits(self._beliefs)
+        return self._fits.fit(version, capabilities)
 
     def check(self, ref: ModelRef, device: DeviceId | None) -> tuple[Version, tuple[Check, ...]]:
         """Hold the version against one device, or (None) against every device. Raises: UnknownModel, UnknownDevice."""

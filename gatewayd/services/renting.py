@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 
+from gatewayd.core.decision import Rent
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.fit import Fitter, fit, room_for
 from gatewayd.core.model import Version
@@ -48,19 +49,25 @@ class Renting:
         """Return what is saved up for a pair."""
         return self._balances.get((device, version.model, version.number), Balance())
 
-    def served(self, served: Served) -> None:
-        """Learn from one answer: only by-reference data that the node served can be served cheaper by its device."""
+    def served(self, served: Served) -> Rent | None:
+        """Learn from one answer: only by-reference data that the node served can be served cheaper by its device.
+
+        Returns where the pair stands; None when the request was not about one.
+        """
         source = served.options.source
         if source is None or served.result.ran_on != NODE or served.request.pin is not None:
-            return
+            return None
         report = source.view.report
-        candidate = served.options.candidates[0]
-        if report is None or candidate.slot is not None or room_for(report.slots, served.version.model):
-            return
+        candidate = served.options.candidate(0)
+        if report is None or candidate.holding.slot is not None:
+            return None
+        full = room_for(report.slots, served.version.model)
         found = self._fit(served.version, report.capabilities)
-        if found.variant is None:
-            return
-        self._add(served, size_bytes=found.variant.size_bytes)
+        if full or found.variant is None:
+            balance = self.balance(source.view.id, served.version)
+            state = full or f"does not fit: {'; '.join(found.reasons)}"
+            return Rent(source.view.id, balance.saved_missed, balance.requests, None, state)
+        return self._add(served, size_bytes=found.variant.size_bytes, held_off=source.view.held_off)
 
     async def run(self) -> None:
         """Start the pushes that pay until cancelled."""
@@ -75,8 +82,8 @@ class Renting:
             else:
                 self._balances.pop(key, None)
 
-    def _add(self, served: Served, *, size_bytes: int) -> None:
-        facts, question = served.options.candidates[0].facts, served.options.question
+    def _add(self, served: Served, *, size_bytes: int, held_off: str) -> Rent:
+        facts, question = served.options.devices[0], served.options.question
         key = (facts.device, served.version.model, served.version.number)
         node_total = question.weights.total(node_costs(served.options.node, facts))
         device_total = question.weights.total(device_costs(question, facts))
@@ -92,9 +99,25 @@ class Renting:
             failure=_PUSH_FAILURE,
             flash_wear=FLASH_WEAR,
         )
-        if should_push(balance, cost) and self._clock() >= self._not_before_s.get(key, 0.0) and not self._wanted.full():
-            self._not_before_s[key] = self._clock() + RETRY_S
-            self._wanted.put_nowait((facts.device, served.version))
+        return Rent(
+            facts.device, balance.saved_missed, balance.requests, cost, self._ask(key, served, balance, cost, held_off)
+        )
+
+    def _ask(
+        self, key: tuple[DeviceId, ModelName, int], served: Served, balance: Balance, cost: float, held_off: str
+    ) -> str:
+        """Start a push when it pays and may be; return where the pair stands."""
+        if not should_push(balance, cost):
+            return "the rent paid is below the price of a push"
+        if held_off:
+            return f"a push would pay, but the device {held_off}"
+        if self._clock() < self._not_before_s.get(key, 0.0):
+            return "a push would pay, and was asked for within the last minute"
+        if self._wanted.full():
+            return "a push would pay, but too many wait already"
+        self._not_before_s[key] = self._clock() + RETRY_S
+        self._wanted.put_nowait((key[0], served.version))
+        return "a push pays: it is asked for"
 
     def _keep(self, key: tuple[DeviceId, ModelName, int], balance: Balance) -> None:
         self._balances[key] = balance

@@ -11,8 +11,9 @@ from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
 from gatewayd.core.request import Measured
 from gatewayd.core.tensor import Tensor, converted
+from gatewayd.services.candidates import Candidate, Source
 from gatewayd.services.estimates import DevicePair, Estimates
-from gatewayd.services.options import Candidate, Options, Source
+from gatewayd.services.options import Options
 from gatewayd.services.ports import DeviceLink, NodeRuntime
 from gatewayd.services.speech import Speech
 from gatewayd.services.tracking import Tracking
@@ -89,7 +90,7 @@ class Runner:
 
         Raises: DeviceError.
         """
-        variant, slot, facts = candidate.variant, candidate.slot, candidate.facts
+        variant, slot, facts = candidate.holding.variant, candidate.holding.slot, candidate.facts
         if variant is None or slot is None or slot.version is None:
             raise DeviceError(f"{facts.device} does not hold the model")
         content = _stored(speech, variant)[0].content if options.source is None else None
@@ -143,7 +144,7 @@ class Runner:
 
     async def _guarded(self, device: DeviceId, ask: Callable[[DeviceLink], Awaitable[T]]) -> T:
         """Ask the device; count it as busy meanwhile, and learn when it does not answer. Raises: Overloaded, DeviceError."""
-        if self._tracking.device(device).running >= MAX_RUNNING:
+        if self._tracking.running(device) >= MAX_RUNNING:
             raise Overloaded(f"{device} has {MAX_RUNNING} requests running: try again later")
         self._tracking.began(device)
         try:

@@ -7,10 +7,11 @@ store; what devices say of themselves is told again by them.
 import asyncio
 import heapq
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gatewayd.core.command import Note
+from gatewayd.core.damping import STEADY, USUAL, Damping, DampingRules
 from gatewayd.core.device import RUNNING, Born, DeviceView, KnownDevice, LinkKind, Lost, Profile, Report, Slot
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
@@ -38,6 +39,7 @@ class TrackingOptions:
     max_devices: int = 1000
     ping_every_s: float = 30.0
     absent_after_s: float = 90.0
+    damping: DampingRules = USUAL
 
 
 @dataclass(slots=True)
@@ -57,6 +59,8 @@ class _Tracked:
     used_at_s: float | None = None
     runs: tuple[tuple[ModelName, int], ...] = ()
     desired: dict[ModelName, int] = field(default_factory=dict)
+    damping: Damping = STEADY
+    held_off: str = ""
 
     @property
     def online(self) -> bool:
@@ -90,6 +94,12 @@ class Tracking:
         self._unsaved: asyncio.Queue[DeviceId] = asyncio.Queue()
         self._ping_due: list[tuple[float, DeviceId]] = []
         self._pinged: set[DeviceId] = set()
+        self._watchers: list[Callable[[DeviceId], None]] = []
+        self._held_off: list[tuple[float, DeviceId]] = []
+
+    def watch(self, watcher: Callable[[DeviceId], None]) -> None:
+        """Have `watcher` called after every change of a device; it must return at once."""
+        self._watchers.append(watcher)
 
     async def load(self) -> None:
         """Read who was seen before; call once before links start."""
@@ -107,6 +117,15 @@ class Tracking:
     def device(self, device: DeviceId) -> DeviceView:
         """Return one snapshot. Raises: UnknownDevice."""
         return self._view(self._tracked(device))
+
+    def find(self, device: DeviceId) -> DeviceView | None:
+        """Return one snapshot; None when nobody knows the device (any more)."""
+        tracked = self._devices.get(device)
+        return None if tracked is None else self._view(tracked)
+
+    def running(self, device: DeviceId) -> int:
+        """Return how many requests are on the device now. Raises: UnknownDevice."""
+        return self._tracked(device).running
 
     def link_kind(self, device: DeviceId) -> LinkKind:
         """Return how the device was reached last; MQTT for one that was never seen."""
@@ -139,12 +158,14 @@ class Tracking:
     def began(self, device: DeviceId) -> None:
         """Count one more request on the device."""
         self._tracked(device).running += 1
+        self._changed(device)
 
     def ended(self, device: DeviceId) -> None:
         """Count one less."""
         tracked = self._tracked(device)
         tracked.running -= 1
         tracked.used_at_s = self._clock()
+        self._changed(device)
 
     def inference_at_s(self, device: DeviceId) -> float | None:
         """Return when a request used the device's link last, on the monotonic clock; None when none did or nobody knows it."""
@@ -172,6 +193,7 @@ class Tracking:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._save_new(), name="tracking: save")
             tasks.create_task(self._ping_all(link, tasks), name="tracking: ping")
+            tasks.create_task(self._release_all(), name="tracking: damping")
 
     def _born(self, event: Born) -> None:
         tracked = self._devices.get(event.device) or self._joined(event.device)
@@ -185,6 +207,9 @@ class Tracking:
         if event.device not in self._pinged:
             self._pinged.add(event.device)
             heapq.heappush(self._ping_due, (self._clock(), event.device))
+        if came:
+            self._dampen(tracked)
+        self._changed(event.device)
         if came or changed:
             came_as = "online" if tracked.approved else "online, waits for approval"
             self._announce(tracked, came_as if came else "report")
@@ -209,6 +234,8 @@ class Tracking:
         gone = next((each for each in strangers if not each.connected), strangers[0])
         self._hold(gone, ())
         del self._devices[gone.id]
+        self._estimates.forget_device(gone.id)
+        self._changed(gone.id)
         return True
 
     def _hold(self, tracked: _Tracked, slots: Sequence[Slot]) -> None:
@@ -229,7 +256,35 @@ class Tracking:
         tracked.connected = False
         self._announce(tracked, "offline" if event.reason in {"", "offline"} else f"offline: {event.reason}")
 
+    def release(self) -> None:
+        """End what held devices off and is over."""
+        while self._held_off and self._held_off[0][0] <= self._clock():
+            _, device = heapq.heappop(self._held_off)
+            tracked = self._devices.get(device)
+            if tracked is not None and tracked.held_off and not tracked.damping.holds(self._clock()):
+                tracked.held_off = ""
+                self._announce(tracked, "no longer held off")
+
+    async def _release_all(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.release()
+
+    def _dampen(self, tracked: _Tracked) -> None:
+        """Count a coming; hold the device off when it comes and goes too often."""
+        rules, before = self._options.damping, tracked.damping
+        tracked.damping = before.came(self._clock(), rules)
+        if tracked.damping.until_s > before.until_s:
+            tracked.held_off = tracked.damping.words(rules)
+            heapq.heappush(self._held_off, (tracked.damping.until_s, tracked.id))
+            self._announce(tracked, tracked.held_off)
+
+    def _changed(self, device: DeviceId) -> None:
+        for watcher in self._watchers:
+            watcher(device)
+
     def _announce(self, tracked: _Tracked, what: str) -> None:
+        self._changed(tracked.id)
         self._notify(DeviceChanged(tracked.id, tracked.online, what))
 
     async def _save_new(self) -> None:
@@ -309,4 +364,5 @@ class Tracking:
             desired=tuple(tracked.desired.items()),
             running=tracked.running,
             note=tracked.note,
+            held_off=tracked.held_off,
         )

@@ -103,6 +103,8 @@ def test_every_kind_of_event_is_counted() -> None:
             "gatewayd_request_duration_seconds_sum model=kws target=none": 0.001,
             "gatewayd_prediction_latency_ratio_count target=device": 1,
             "gatewayd_prediction_latency_ratio_sum target=device": 0.8,
+            "gatewayd_prediction_energy_ratio_count target=device": 1,
+            "gatewayd_prediction_energy_ratio_sum target=device": 0.8,
             "gatewayd_device_energy_joules_total model=kws": 0.0000125,
             "gatewayd_device_link_bytes_total model=kws": 44,
             "gatewayd_pushes_total state=accepted": 1,

@@ -278,11 +278,11 @@ async def test_infer_of_decoded_bodies_bounds_the_deadline() -> None:
 
 async def test_why() -> None:
     explanation = await call(World(), "why", request="r-1")
-    assert explanation["reason"] == "the only option"
+    assert str(explanation["reason"]).startswith("device:cam-7 is the only place: the node: privacy")
     assert explanation["served_by"] == "device:cam-7"
     assert [(o["target"], o["refusal"], o["total"]) for o in explanation["options"]] == [  # type: ignore[attr-defined]  # JSON
-        ("device:cam-7", "", 9.5),
-        ("node", "the data must stay on the device", None),
+        ("device:cam-7", "", pytest.approx(10.025)),
+        ("node", "privacy: the sample must stay on device:cam-7", None),
     ]
     with pytest.raises(NotFound):
         await call(World(), "why", request="r-2")

@@ -209,8 +209,16 @@ def test_infer_inline_and_raw(daemon: Daemon, tmp_path: Path) -> None:
 
 def test_why(daemon: Daemon) -> None:
     lines = daemon.command("why", "r-1").out.splitlines()
-    assert lines[:2] == ["r-1: kws (version 1) on device:cam-7: served", "because: the only option"]
-    assert lines[-1].split(maxsplit=3) == ["node", "-", "-", "the data must stay on the device"]
+    assert lines[:2] == [
+        "r-1: kws (version 1) on device:cam-7: served",
+        "because: device:cam-7 is the only place: the node: privacy: the sample must stay on device:cam-7",
+    ]
+    assert lines[-1].split(maxsplit=3) == [
+        "node",
+        "tflite-float32",
+        "-",
+        "privacy: the sample must stay on device:cam-7",
+    ]
 
 
 def test_a_refusal(daemon: Daemon, tmp_path: Path) -> None:

@@ -281,7 +281,8 @@ def test_place_is_sorted_and_does_not_depend_on_the_order(
     shuffled = list(given_order)
     random.shuffle(shuffled)
     placement = place(question, node, given_order)
-    assert place(question, node, shuffled) == placement
+    again = place(question, node, shuffled)
+    assert (again.options, again.reason) == (placement.options, placement.reason)
     hoped = [each.hoped for each in placement.feasible]
     assert hoped == sorted(hoped)
     assert placement.options[len(hoped) :] == tuple(each for each in placement.options if each.refusal)
@@ -297,3 +298,72 @@ def test_a_preferred_place_comes_first_among_those_that_can() -> None:
     assert placement.reason == "the node is preferred by the request (cost 48 against 12.8)"
     cannot = place(replace(BY_REFERENCE, prefer=NODE), replace(NODE_FACTS, refusal="no engine"), [CAM_FACTS])
     assert [each.target for each in cannot.feasible] == [Target(CAM)]
+
+
+@given(questions, nodes, sources, others)
+@settings(max_examples=300, deadline=None)
+def test_the_first_place_is_in_time_whenever_one_could_be(
+    question: Question, node: NodeFacts, source: list[DeviceFacts], others_: list[DeviceFacts]
+) -> None:
+    everyone = [*source, *others_]
+    placement = place(question, node, everyone)
+    patient = place(replace(question, time_left_s=float("inf")), node, everyone)
+    hoped_s = {
+        index: node_costs(node, placement.source, z=1.0).latency_s
+        if index < 0
+        else device_costs(question, everyone[index], z=1.0).latency_s
+        for _, _, index in patient.ranked
+    }
+    in_time = {index for index, latency_s in hoped_s.items() if latency_s < question.time_left_s}
+    assert {index for _, _, index in placement.ranked} == in_time
+    if placement.ranked:
+        cheapest = min(rank for rank in patient.ranked if rank[2] in in_time)
+        assert placement.ranked[0] == cheapest
+
+
+@given(questions, nodes, sources, others, st.sampled_from([NODE, Target(CAM)]))
+@settings(max_examples=150, deadline=None)
+def test_a_preference_never_lets_in_what_is_refused(
+    question: Question, node: NodeFacts, source: list[DeviceFacts], others_: list[DeviceFacts], prefer: Target
+) -> None:
+    everyone = [*source, *others_]
+    plain, preferring = place(question, node, everyone), place(replace(question, prefer=prefer), node, everyone)
+    assert sorted(preferring.ranked) == list(plain.ranked)
+    if any(option.target == prefer for option in plain.feasible):
+        assert preferring.feasible[0].target == prefer
+
+
+@given(questions, nodes, sources, others)
+@settings(max_examples=200, deadline=None)
+def test_what_would_turn_it_over_does(
+    question: Question, node: NodeFacts, source: list[DeviceFacts], others_: list[DeviceFacts]
+) -> None:
+    placement = place(question, node, [*source, *others_])
+    margin = placement.margin
+    if margin is None:
+        assert len(placement.ranked) < 2
+        return
+    first, second = placement.feasible[:2]
+    assert margin.by == second.hoped - first.hoped >= 0
+    for flip in margin.flips:
+        change = abs(flip.then - flip.now)
+        weight = {"s": WEIGHTS.latency_per_s, "uJ": WEIGHTS.energy_per_uj, "B": WEIGHTS.bandwidth_per_byte}.get(
+            flip.unit
+        )
+        if weight is not None:
+            assert change * weight == pytest.approx(margin.by, rel=1e-6, abs=1e-6 * (abs(flip.now) * weight + 1))
+        assert flip.then >= 0
+
+
+def test_the_margin_in_numbers() -> None:
+    margin = place(BY_REFERENCE, NODE_FACTS, [CAM_FACTS]).margin
+    assert margin is not None
+    assert (margin.winner, margin.runner_up) == ("device:cam-7", "node")
+    assert margin.by == pytest.approx(48 - 12.8)
+    # 35.2 J are 35.2 ms or 3,520 µJ here; the node's 31 ms cannot fall by that much, so only the device's can rise.
+    flips = {flip.what: (flip.now, flip.then) for flip in margin.flips}
+    assert flips["latency of device:cam-7"] == pytest.approx((0.0122, 0.0474))
+    assert flips["energy of device:cam-7"] == pytest.approx((50.0, 3570.0))
+    assert "latency of the node" not in flips
+    assert flips["risk of failure of device:cam-7"] == pytest.approx((0.0, 0.352))
+    assert "weight of latency" not in flips

@@ -15,7 +15,6 @@ from gatewayd.core.renting import (
     after_node_request,
     break_even_s,
     is_due,
-    is_order_worth,
     push_cost,
     push_failure,
     should_push,
@@ -168,14 +167,15 @@ def test_after_a_push_only_the_rate_is_remembered() -> None:
 def test_a_standing_order_is_decided_at_once() -> None:
     terms = RentTerms(horizon_s=1000.0)
 
-    def worth(per_s: float, left_s: float, saving: float = 1.0) -> bool:
-        return is_order_worth(per_s=per_s, left_s=left_s, saving=saving, cost=100.0, terms=terms)
+    def worth(per_s: float, until_s: float, saving: float = 1.0) -> bool:
+        balance = Balance(rate=Rate.known(per_s), saving=saving, ordered_until_s=until_s)
+        return is_due(balance, 100.0, terms, now_s=0.0)
 
     assert worth(1.0, 100.0)
     assert not worth(1.0, 99.0)
     assert worth(0.1, inf)
     assert not worth(0.099, inf)
-    assert not worth(1.0, inf, saving=-1.0)
+    assert not worth(1.0, inf, saving=0.0)
 
 
 def test_break_even_time() -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.store import Store, open_store
 from gatewayd.core.airtime import AirRules
-from gatewayd.core.cost import Weights
 from gatewayd.core.device import (
     Born,
     Capabilities,
@@ -45,12 +44,12 @@ from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference, Served
-from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import ModelReader, ReferenceRuns
 from gatewayd.services.push_ports import PushOptions, PushPorts
 from gatewayd.services.pushes import Pushes
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
+from tests.services.finding import finder_of
 from tests.signing import FakeSigner
 
 MODEL = ModelName("kws")
@@ -89,6 +88,7 @@ class FakeRuntime:
     """Answers EXPECTED, or raises what it is told to."""
 
     failure: Exception | None = None
+    wait_s: float = 0.0
     inputs: list[bytes] = field(default_factory=list)
     streams: list[tuple[str, bool]] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
@@ -115,7 +115,7 @@ class FakeRuntime:
 
     def expected_wait_s(self, variant: Variant) -> float:
         assert variant.digest
-        return 0.0
+        return self.wait_s
 
 
 @dataclass(slots=True)
@@ -360,7 +360,7 @@ async def world(
             catalog=catalog, tracking=tracking, estimates=estimates, desires=desires,
             options=PushOptions(LIMITS, max_concurrent=4, air=air),
         )  # fmt: skip
-        finder = OptionFinder(tracking=tracking, estimates=estimates, runtime=runtime, classes={"default": Weights()})
+        finder = finder_of(tracking, estimates, runtime)
         decisions = Decisions(10)
         inference = Inference(
             catalog=catalog, finder=finder, decisions=decisions, notify=events.append, clock=clock, on_served=served.append,

@@ -1,0 +1,276 @@
+"""The book of rent and buy: for every (device, model) what was missed, what a push would cost, and when to push what.
+
+Holds state but no clock, no input and no output: the daemon (`services.renting`) and the simulator bring what happened and
+carry out what it says. Every call is O(models on one device); all state is bounded.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from gatewayd.core.budget import Allowance, Budget, can_spend, spent, wait_s
+from gatewayd.core.eviction import Earning, Newcomer, Resident, admit
+from gatewayd.core.names import DeviceId, ModelName
+from gatewayd.core.rates import NEVER_ASKED, Rate
+from gatewayd.core.renting import (
+    Balance,
+    RentTerms,
+    after_node_request,
+    break_even_s,
+    is_due,
+    with_retries,
+)
+
+# Protects memory at well under 2 KB a pair: the least recently asked pair starts anew at zero.
+MAX_PAIRS = 20_000
+# After a push that could not start or failed, its pair waits this long: a device that refuses is not asked at every request.
+RETRY_S = 60.0
+_MEMORY = 20.0  # requests over which the saving of a model that is there is averaged
+
+Pair = tuple[DeviceId, ModelName, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PushPrice:
+    """What one push would take: J (see `renting.push_cost`), seconds on the air, µJ of the device's battery (0: on mains)."""
+
+    cost: float
+    air_s: float
+    energy_uj: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The device's slots: how many models it can hold, which it holds, and which of those stay (pins, standing orders)."""
+
+    slots: int
+    held: tuple[ModelName, ...]
+    kept: frozenset[ModelName] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """A request that the node served although its device could have, with the model: totals in J, as `Weights.total` gives.
+
+    `since_s` is from when on the pair could be asked (None: from this request on).
+    """
+
+    pair: Pair
+    node_total: float
+    device_total: float
+    hoped_total: float
+    price: PushPrice
+    room: Room
+    since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A standing order for a model on a device: `per_s` requests a second until `until_s` (inf: no end).
+
+    `saving` and `price` are what is expected of each request and of the push, from estimates that may be priors still.
+    """
+
+    pair: Pair
+    per_s: float
+    until_s: float
+    saving: float
+    price: PushPrice
+    room: Room
+    is_measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether to push now. `evict` leaves the device first (None: there is room); `reason` says why not, once it is due."""
+
+    is_push: bool
+    evict: ModelName | None = None
+    reason: str = ""
+
+
+NOT_DUE = Verdict(is_push=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRules:
+    """How far predictions are trusted, and what pushes may spend on one device."""
+
+    terms: RentTerms = RentTerms()  # noqa: RUF009 - a frozen value
+    air: Allowance = Allowance()  # noqa: RUF009 - a frozen value
+    energy: Allowance = Allowance()  # noqa: RUF009 - a frozen value
+
+
+@dataclass(slots=True)
+class _Device:
+    residents: dict[ModelName, Resident] = field(default_factory=dict)
+    air: Budget | None = None
+    energy: Budget | None = None
+
+
+class Ledger:
+    """Every balance, what the devices' models have earned, and what pushes have spent. Not shared between threads."""
+
+    def __init__(self, rules: LedgerRules | None = None) -> None:
+        self._rules = rules or LedgerRules()
+        self._balances: OrderedDict[Pair, Balance] = OrderedDict()
+        self._not_before_s: dict[Pair, float] = {}
+        self._devices: OrderedDict[DeviceId, _Device] = OrderedDict()
+        self._pool: dict[ModelName, Rate] = {}
+
+    def balance(self, pair: Pair) -> Balance:
+        """Return what is saved up for a pair."""
+        return self._balances.get(pair, Balance())
+
+    def residents(self, device: DeviceId) -> Mapping[ModelName, Resident]:
+        """Return the models believed on a device, with their credits."""
+        known = self._devices.get(device)
+        return MappingProxyType(known.residents if known is not None else {})
+
+    def missed(self, missed: Missed, *, now_s: float) -> Verdict:
+        """Enter a request that the node served although the device could have; say whether that was enough for a push."""
+        before = self._known(missed.pair, missed.since_s)
+        balance = after_node_request(
+            before,
+            node_total=missed.node_total,
+            device_total=missed.device_total,
+            hoped_total=missed.hoped_total,
+            now_s=now_s,
+        )
+        self._pooled(missed.pair, before.rate, now_s)
+        self._keep(missed.pair, balance)
+        cost = with_retries(missed.price.cost, balance.failures)
+        if not is_due(balance, cost, self._rules.terms, now_s=now_s):
+            return NOT_DUE
+        return self._admitted(missed.pair, missed.price, missed.room, cost=cost, now_s=now_s)
+
+    def ordered(self, order: Order, *, now_s: float) -> Verdict:
+        """Take a standing order, whose rate is known, and decide at once; if nothing was measured yet, at its first answer."""
+        before = self.balance(order.pair)
+        balance = replace(before, rate=Rate.known(order.per_s), ordered_until_s=order.until_s, saving=order.saving)
+        self._keep(order.pair, balance)
+        cost = with_retries(order.price.cost, balance.failures)
+        if not order.is_measured or not is_due(balance, cost, self._rules.terms, now_s=now_s):
+            return NOT_DUE
+        return self._admitted(order.pair, order.price, order.room, cost=cost, now_s=now_s)
+
+    def order_ended(self, pair: Pair) -> None:
+        """Enter that a standing order was taken back: the rate is to be learned again."""
+        self._keep(pair, replace(self.balance(pair), rate=NEVER_ASKED, ordered_until_s=None))
+
+    def served(self, pair: Pair, *, saving: float, now_s: float) -> None:
+        """Enter a request for a model that its device holds; `saving` is against the node (0: the node ran it)."""
+        balance = self._known(pair)
+        requests = balance.requests + 1
+        kept = balance.saving + (max(0.0, saving) - balance.saving) / min(requests, _MEMORY)
+        self._pooled(pair, balance.rate, now_s)
+        balance = replace(balance, requests=requests, saving=kept, rate=balance.rate.asked(now_s))
+        self._keep(pair, balance)
+        known = self._devices.get(pair[0])
+        if known is not None and (there := known.residents.get(pair[1])) is not None:
+            earns = self._earning(balance, now_s)
+            known.residents[pair[1]] = replace(there.after_hit(saving, now_s=now_s), earns=earns)
+
+    def started(self, pair: Pair, price: PushPrice, *, now_s: float) -> None:
+        """Enter that a push was started: it spends air and energy whatever becomes of it."""
+        device = self._device(pair[0])
+        device.air = spent(device.air, price.air_s, self._rules.air, now_s=now_s)
+        device.energy = spent(device.energy, price.energy_uj, self._rules.energy, now_s=now_s)
+        self._not_before_s[pair] = now_s + RETRY_S
+
+    def ended(self, pair: Pair, price: PushPrice, *, is_there: bool, now_s: float) -> None:
+        """Enter how a push ended; one that failed makes the next one riskier and dearer."""
+        balance = self.balance(pair)
+        if not is_there:
+            self._keep(pair, balance.after_failed_push())
+            self._not_before_s[pair] = now_s + RETRY_S
+            return
+        earns = self._earning(balance, now_s)
+        per_s = balance.rate.per_s(now_s) * balance.saving
+        paid_s = break_even_s(price.cost, saving_per_s=per_s, most_s=self._rules.terms.horizon_s)
+        there = Resident(
+            pair[1],
+            price.cost,
+            price.cost,
+            paid_at_s=now_s + paid_s,
+            expected=earns,
+            earns=earns,
+            used_s=now_s,
+        )
+        self._device(pair[0]).residents[pair[1]] = there
+        self._keep(pair, replace(balance.after_push(), saving=balance.saving))
+
+    def left(self, device: DeviceId, model: ModelName) -> None:
+        """Enter that a model left the device."""
+        if (known := self._devices.get(device)) is not None:
+            known.residents.pop(model, None)
+
+    def forget_device(self, device: DeviceId) -> None:
+        """Drop what is known of a device that is gone for good."""
+        self._devices.pop(device, None)
+        for pair in [each for each in self._balances if each[0] == device]:
+            del self._balances[pair]
+            self._not_before_s.pop(pair, None)
+
+    def _admitted(self, pair: Pair, price: PushPrice, room: Room, *, cost: float, now_s: float) -> Verdict:
+        if now_s < self._not_before_s.get(pair, now_s):
+            return Verdict(is_push=False, reason="a push was tried a moment ago")
+        if reason := self._unaffordable(pair[0], price, now_s):
+            return Verdict(is_push=False, reason=reason)
+        device = self._device(pair[0])
+        self._align(device, room, price=cost, now_s=now_s)
+        newcomer = Newcomer(pair[1], cost, self._earning(self.balance(pair), now_s))
+        others = [each for each in device.residents.values() if each.model != pair[1]]
+        admission = admit(newcomer, others, slots=room.slots, now_s=now_s)
+        device.residents = {each.model: each for each in admission.residents}
+        if not admission.is_admitted:
+            balance = self.balance(pair)
+            self._keep(pair, replace(balance, saved_missed=0.0, hoped_missed=0.0))
+        return Verdict(admission.is_admitted, admission.evict, admission.reason)
+
+    def _unaffordable(self, device: DeviceId, price: PushPrice, now_s: float) -> str:
+        known, rules = self._device(device), self._rules
+        if not can_spend(known.air, price.air_s, rules.air, now_s=now_s):
+            return f"airtime budget spent: due in {wait_s(known.air, price.air_s, rules.air, now_s=now_s):,.0f} s"
+        if not can_spend(known.energy, price.energy_uj, rules.energy, now_s=now_s):
+            return f"battery budget spent: due in {wait_s(known.energy, price.energy_uj, rules.energy, now_s=now_s):,.0f} s"
+        return ""
+
+    def _align(self, device: _Device, room: Room, *, price: float, now_s: float) -> None:
+        """Believe the device about what it holds; a model that nobody pushed here counts as one that was just pushed."""
+        held = {name: device.residents.get(name) or Resident(name, price, price, used_s=now_s) for name in room.held}
+        device.residents = {name: replace(each, is_kept=name in room.kept) for name, each in held.items()}
+
+    def _earning(self, balance: Balance, now_s: float) -> Earning:
+        low, high = balance.rate.bounds(now_s, z=self._rules.terms.confidence_z)
+        return Earning(low * balance.saving, high * balance.saving if balance.saving > 0.0 else 0.0)
+
+    def _known(self, pair: Pair, since_s: float | None = None) -> Balance:
+        known = self._balances.get(pair)
+        if known is not None:
+            return known
+        rate = Rate.believed(self._pool.get(pair[1], NEVER_ASKED))
+        return Balance(rate=rate if since_s is None else rate.since(since_s))
+
+    def _pooled(self, pair: Pair, rate: Rate, now_s: float) -> None:
+        """Let the model's gaps on all devices be the prior of its next pair."""
+        if rate.last_s is not None and now_s > rate.last_s:
+            pool = self._pool.get(pair[1], NEVER_ASKED)
+            if len(self._pool) >= MAX_PAIRS and pair[1] not in self._pool:
+                self._pool.clear()
+            self._pool[pair[1]] = pool.after_gap(now_s - rate.last_s)
+
+    def _keep(self, pair: Pair, balance: Balance) -> None:
+        self._balances[pair] = balance
+        self._balances.move_to_end(pair)
+        if len(self._balances) > MAX_PAIRS:
+            dropped, _ = self._balances.popitem(last=False)
+            self._not_before_s.pop(dropped, None)
+
+    def _device(self, device: DeviceId) -> _Device:
+        known = self._devices.setdefault(device, _Device())
+        self._devices.move_to_end(device)
+        if len(self._devices) > MAX_PAIRS:
+            self._devices.popitem(last=False)
+        return known

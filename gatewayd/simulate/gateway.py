@@ -1,0 +1,125 @@
+"""The daemon's own policy, as `core` has it: `place`, the estimators, and the ledger of rent and buy."""
+
+from dataclasses import replace
+
+from gatewayd.core.cost import Weights
+from gatewayd.core.ledger import Ledger, LedgerRules, Missed, Order, Pair, PushPrice, Room
+from gatewayd.core.names import ModelName
+from gatewayd.core.placement import RADIO_UJ_PER_BYTE, Question, device_costs, node_costs, place
+from gatewayd.core.renting import hoped, push_cost, push_failure, push_s
+from gatewayd.core.request import NODE, Privacy
+from gatewayd.simulate.beliefs import Beliefs
+from gatewayd.simulate.boards import MODELS, Model
+from gatewayd.simulate.policy import Situation, Standing, Wish
+from gatewayd.simulate.world import Ask, Run, Station
+
+FLASH_WEAR = 5.0  # J per push, as in the daemon
+
+
+class GatewayPolicy:
+    """Places with `core.placement.place`, pushes when `core.ledger.Ledger` says so."""
+
+    name = "gatewayd"
+
+    def __init__(self, weights: Weights, rules: LedgerRules) -> None:
+        self._weights = weights
+        self._beliefs = Beliefs()
+        self._ledger = Ledger(rules)
+        self._standing: set[Pair] = set()
+
+    def ordered(self, order: Standing, situation: Situation) -> Wish | None:
+        """Decide at once: the rate is known."""
+        ask = Ask(situation.now_s, order.station, order.model, 60.0, False, 1.0, 1.0, 1.0, 1.0)  # noqa: FBT003 - no luck yet
+        node_total, device_total, _ = self._totals(ask, situation)
+        pair = _pair(order.station, order.model)
+        self._standing.add(pair)
+        verdict = self._ledger.ordered(
+            Order(
+                pair,
+                order.per_s,
+                situation.now_s + order.left_s,
+                max(0.0, node_total - device_total),
+                self._price(order.station, order.model, situation.now_s),
+                self._room(order.station, situation),
+                is_measured=self._beliefs.link(order.station, situation.now_s).goodput.count > 0.0,
+            ),
+            now_s=situation.now_s,
+        )
+        return self._started(pair, order.station, order.model, verdict.evict, situation) if verdict.is_push else None
+
+    def prefers_device(self, ask: Ask, situation: Situation) -> bool:
+        """Let `place` choose."""
+        facts, node = self._beliefs.device_facts(ask, situation), self._beliefs.node_facts(ask, situation)
+        feasible = place(self._question(ask, situation), node, [facts]).feasible
+        return bool(feasible) and feasible[0].target != NODE
+
+    def saw(self, ask: Ask, run: Run, situation: Situation, *, on_device: bool) -> Wish | None:
+        """Learn, and enter it into the ledger."""
+        now_s, station, model = situation.now_s, ask.station, ask.model
+        self._beliefs.saw(ask, run, on_device=on_device, now_s=now_s)
+        node_total, device_total, hoped_total = self._totals(ask, situation)
+        pair = _pair(station, model)
+        if situation.holds(model):
+            self._ledger.served(pair, saving=node_total - device_total if on_device else 0.0, now_s=now_s)
+            return None
+        if not station.can_run(model):
+            return None
+        price, room = self._price(station, model, now_s), self._room(station, situation)
+        missed = Missed(pair, node_total, device_total, hoped_total, price, room, since_s=0.0)
+        verdict = self._ledger.missed(missed, now_s=now_s)
+        return self._started(pair, station, model, verdict.evict, situation) if verdict.is_push else None
+
+    def pushed(self, station: Station, model: Model, *, elapsed_s: float, is_there: bool, now_s: float) -> None:
+        """Enter how it ended."""
+        if is_there:
+            self._beliefs.saw_push(station, model, elapsed_s=elapsed_s, now_s=now_s)
+        price = self._price(station, model, now_s)
+        self._ledger.ended(_pair(station, model), price, is_there=is_there, now_s=now_s)
+
+    def _started(
+        self, pair: Pair, station: Station, model: Model, evict: ModelName | None, situation: Situation
+    ) -> Wish:
+        self._ledger.started(pair, self._price(station, model, situation.now_s), now_s=situation.now_s)
+        if evict is not None:
+            self._ledger.left(station.id, evict)
+        return Wish(model, str(evict) if evict is not None else None)
+
+    def _totals(self, ask: Ask, situation: Situation) -> tuple[float, float, float]:
+        """Return what node, device, and the device at its best are expected to cost; queues pass and are left out."""
+        facts = replace(self._beliefs.device_facts(ask, situation), queue_s=0.0)
+        node = replace(self._beliefs.node_facts(ask, situation), queue_s=0.0)
+        question, total = self._question(ask, situation), self._weights.total
+        return (
+            total(node_costs(node, facts)),
+            total(device_costs(question, facts)),
+            total(device_costs(question, hoped(facts))),
+        )
+
+    def _question(self, ask: Ask, situation: Situation) -> Question:
+        left_s = ask.at_s + ask.deadline_s - situation.now_s
+        return Question(True, ask.station.id, Privacy.ANY, left_s, None, self._weights)  # noqa: FBT003 - by reference
+
+    def _price(self, station: Station, model: Model, now_s: float) -> PushPrice:
+        link = self._beliefs.link(station, now_s)
+        chunk_bytes, on_battery = station.link.chunk_bytes, station.group.battery_j is not None
+        per_byte_uj = RADIO_UJ_PER_BYTE if on_battery else 0.0
+        cost = push_cost(
+            size_bytes=model.size_bytes,
+            link=link,
+            weights=self._weights,
+            energy_uj_per_byte=per_byte_uj,
+            failure=push_failure(self._ledger.balance(_pair(station, model)).failures),
+            flash_wear=FLASH_WEAR,
+            chunk_bytes=chunk_bytes,
+        )
+        air_s = push_s(model.size_bytes, link, chunk_bytes=chunk_bytes)
+        return PushPrice(cost, air_s, per_byte_uj * model.size_bytes)
+
+    def _room(self, station: Station, situation: Situation) -> Room:
+        held = tuple(ModelName(name) for name in situation.held)
+        kept = frozenset(name for name in held if _pair(station, MODELS[name]) in self._standing)
+        return Room(station.group.slots, held, kept)
+
+
+def _pair(station: Station, model: Model) -> Pair:
+    return station.id, ModelName(model.name), 1

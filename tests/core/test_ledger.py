@@ -1,0 +1,164 @@
+from math import inf
+
+import pytest
+
+from gatewayd.core.budget import Allowance
+from gatewayd.core.ledger import MAX_PAIRS, RETRY_S, Ledger, LedgerRules, Missed, Order, PushPrice, Room
+from gatewayd.core.names import DeviceId, ModelName
+from gatewayd.core.renting import RentTerms
+
+DEVICE = DeviceId("d")
+A, B, C = ModelName("a"), ModelName("b"), ModelName("c")
+PRICE = PushPrice(100.0, air_s=10.0, energy_uj=1000.0)
+EMPTY = Room(1, ())
+
+
+def missed(
+    model: ModelName = A, *, saving: float = 10.0, hope: float = 0.0, room: Room = EMPTY, since_s: float | None = None
+) -> Missed:
+    return Missed((DEVICE, model, 1), saving, 0.0, -hope, PRICE, room, since_s)
+
+
+def requests_until_push(ledger: Ledger, one: Missed, *, every_s: float, from_s: float = 0.0, most: int = 500) -> int:
+    for count in range(1, most + 1):
+        if ledger.missed(one, now_s=from_s + count * every_s).is_push:
+            return count
+    return most + 1
+
+
+def push(ledger: Ledger, model: ModelName, *, now_s: float) -> None:
+    ledger.started((DEVICE, model, 1), PRICE, now_s=now_s)
+    ledger.ended((DEVICE, model, 1), PRICE, is_there=True, now_s=now_s)
+
+
+def test_a_high_rate_pushes_early_and_a_low_one_late() -> None:
+    assert requests_until_push(Ledger(), missed(since_s=0.0), every_s=10.0) == 1
+    assert requests_until_push(Ledger(), missed(since_s=0.0), every_s=86_400.0) == 12
+
+
+def test_without_trust_it_is_plain_break_even() -> None:
+    ledger = Ledger(LedgerRules(RentTerms(robustness=1.0)))
+    assert requests_until_push(ledger, missed(since_s=0.0), every_s=10.0) == 10
+
+
+def test_a_burst_after_a_long_silence_is_not_taken_for_a_rate() -> None:
+    ledger = Ledger()
+    one = missed(since_s=0.0)
+    assert not any(ledger.missed(one, now_s=80_000.0 + turn).is_push for turn in range(8))
+    fooled = Ledger()
+    assert requests_until_push(fooled, missed(), every_s=1.0, from_s=80_000.0) <= 3
+
+
+def test_others_rates_are_a_prior() -> None:
+    ledger = Ledger()
+    for turn in range(60):
+        ledger.served((DeviceId("other"), A, 1), saving=10.0, now_s=10.0 * turn)
+    assert ledger.missed(missed(), now_s=600.0).is_push
+
+
+def test_hope_buys_in_the_end() -> None:
+    """The prior says that the device is dearer; only by its optimistic bound it is not."""
+    ledger = Ledger()
+    one = Missed((DEVICE, A, 1), 10.0, 12.0, 5.0, PRICE, EMPTY)
+    assert requests_until_push(ledger, one, every_s=10.0) == 24
+
+
+def test_a_push_that_failed_waits_and_costs_more() -> None:
+    ledger = Ledger(LedgerRules(RentTerms(robustness=1.0)))
+    assert requests_until_push(ledger, missed(), every_s=1.0) == 10
+    ledger.started((DEVICE, A, 1), PRICE, now_s=10.0)
+    ledger.ended((DEVICE, A, 1), PRICE, is_there=False, now_s=20.0)
+    verdict = ledger.missed(missed(saving=1.0), now_s=21.0)
+    assert not verdict.is_push  # 101 J of rent are short of the new price
+    verdict = ledger.missed(missed(saving=50.0), now_s=22.0)
+    assert verdict.reason == "a push was tried a moment ago"
+    assert ledger.missed(missed(), now_s=20.0 + RETRY_S).is_push
+
+
+def test_after_a_push_it_starts_anew() -> None:
+    ledger = Ledger()
+    requests_until_push(ledger, missed(since_s=0.0), every_s=10.0)
+    push(ledger, A, now_s=20.0)
+    assert ledger.balance((DEVICE, A, 1)).saved_missed == 0.0
+    assert ledger.residents(DEVICE)[A].credit == 100.0
+    ledger.left(DEVICE, A)
+    assert not ledger.residents(DEVICE)
+
+
+def test_a_standing_order_needs_no_rent() -> None:
+    ledger = Ledger()
+    order = Order((DEVICE, A, 1), 0.01, inf, 10.0, PRICE, EMPTY, is_measured=True)
+    assert ledger.ordered(order, now_s=0.0).is_push
+    small = Order((DEVICE, B, 1), 0.01, 900.0, 10.0, PRICE, EMPTY, is_measured=True)
+    assert not ledger.ordered(small, now_s=0.0).is_push
+
+
+def test_a_standing_order_over_an_unknown_link_waits_for_one_answer() -> None:
+    ledger = Ledger()
+    order = Order((DEVICE, A, 1), 0.01, inf, 10.0, PRICE, EMPTY, is_measured=False)
+    assert not ledger.ordered(order, now_s=0.0).is_push
+    assert ledger.missed(missed(), now_s=100.0).is_push
+    ledger.order_ended((DEVICE, A, 1))
+    assert ledger.balance((DEVICE, A, 1)).ordered_until_s is None
+
+
+def full(ledger: Ledger, *, kept: frozenset[ModelName] = frozenset()) -> Room:
+    push(ledger, A, now_s=0.0)
+    return Room(1, (A,), kept)
+
+
+def test_a_full_device_gives_way_to_a_model_that_earns_more() -> None:
+    ledger = Ledger(LedgerRules(RentTerms(robustness=1.0, horizon_s=1000.0)))
+    room = full(ledger)
+    count = requests_until_push(ledger, missed(B, room=room), every_s=1.0, from_s=2000.0)
+    assert (
+        count == 20
+    )  # the first price it earned drained the credit of A, which nobody asked for; the second one gets it in
+
+
+def test_what_is_used_stays() -> None:
+    ledger = Ledger(LedgerRules(RentTerms(robustness=1.0, horizon_s=1000.0)))
+    room = full(ledger)
+    for turn in range(300):
+        ledger.served((DEVICE, A, 1), saving=20.0, now_s=2000.0 + turn)
+        assert not ledger.missed(missed(B, saving=1.0, room=room), now_s=2000.5 + turn).is_push
+
+
+def test_a_pinned_model_stays_and_a_model_nobody_pushed_here_is_known() -> None:
+    ledger = Ledger(LedgerRules(RentTerms(robustness=1.0)))
+    room = Room(1, (C,), frozenset({C}))
+    assert requests_until_push(ledger, missed(B, room=room), every_s=1.0, most=100) == 101
+    assert ledger.residents(DEVICE)[C].is_kept
+
+
+def test_budgets_hold_pushes_back() -> None:
+    rules = LedgerRules(RentTerms(robustness=1.0), air=Allowance(0.01, 10.0), energy=Allowance(1e9, 1e9))
+    ledger = Ledger(rules)
+    ledger.started((DEVICE, B, 1), PRICE, now_s=0.0)
+    for turn in range(9):
+        ledger.missed(missed(), now_s=float(turn))
+    assert ledger.missed(missed(), now_s=10.0).reason == "airtime budget spent: due in 990 s"
+    assert ledger.missed(missed(), now_s=1001.0).is_push
+    poor = Ledger(LedgerRules(RentTerms(robustness=1.0), energy=Allowance(1.0, 1000.0)))
+    poor.started((DEVICE, B, 1), PRICE, now_s=0.0)
+    verdict = poor.missed(missed(saving=100.0), now_s=1.0)
+    assert verdict.reason == "battery budget spent: due in 999 s"
+
+
+def test_a_device_that_is_gone_is_forgotten() -> None:
+    ledger = Ledger()
+    full(ledger)
+    ledger.missed(missed(B), now_s=1.0)
+    ledger.forget_device(DEVICE)
+    assert ledger.balance((DEVICE, B, 1)).requests == 0
+    assert not ledger.residents(DEVICE)
+
+
+@pytest.mark.parametrize("extra", [10])
+def test_it_is_bounded(extra: int) -> None:
+    ledger = Ledger()
+    for number in range(MAX_PAIRS + extra):
+        pair = (DeviceId(f"d{number}"), A, 1)
+        ledger.missed(Missed(pair, 1.0, 0.0, 0.0, PRICE, EMPTY), now_s=float(number))
+    assert ledger.balance((DeviceId("d0"), A, 1)).requests == 0
+    assert ledger.balance((DeviceId(f"d{extra}"), A, 1)).requests == 1

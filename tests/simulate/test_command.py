@@ -1,0 +1,67 @@
+import argparse
+from io import StringIO
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from gatewayd.simulate.command import POLICIES, add_arguments, run
+
+SMALL = """
+name: small one
+about: A little.
+duration_s: 3600
+devices: [{name: cam, board: nucleo-u575zi-q, link: ble}]
+load: [{devices: cam, model: vww, per_s: 0.05}]
+"""
+
+
+def simulate(*arguments: str) -> tuple[int, str, str]:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    out, err = StringIO(), StringIO()
+    return run(parser.parse_args(arguments), out=out, err=err), out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> str:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return str(path)
+
+
+def test_the_table_has_a_line_per_policy_and_the_clairvoyant(scenario: str) -> None:
+    code, out, err = simulate(scenario)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "small one: A little."
+    assert lines[3].split()[:3] == ["policy", "cost", "to"]
+    assert [line.split()[0] for line in lines[4:]] == [*POLICIES, "clairvoyant"]
+
+
+def test_one_policy_and_another_seed(scenario: str) -> None:
+    first, again = simulate(scenario, "--policy", "gatewayd"), simulate(scenario, "--policy", "gatewayd")
+    assert first == again
+    assert first != simulate(scenario, "--policy", "gatewayd", "--seed", "9")
+    assert len(first[1].splitlines()) == 6
+
+
+def test_the_plots_are_svg(scenario: str, tmp_path: Path) -> None:
+    code, out, _ = simulate(scenario, "--plots", str(tmp_path / "plots"))
+    assert code == 0
+    for kind in ("cost", "latency"):
+        path = tmp_path / "plots" / f"small-one-{kind}.svg"
+        assert str(path) in out
+        drawn = ET.fromstring(path.read_text())  # noqa: S314 - written above
+        curves = drawn.findall("{http://www.w3.org/2000/svg}polyline")
+        assert len(curves) == len(POLICIES)
+        assert all(curve.get("points") for curve in curves)
+
+
+def test_what_is_wrong_is_told(tmp_path: Path, scenario: str) -> None:
+    assert simulate(str(tmp_path / "none.yaml"))[0] == 1
+    (tmp_path / "bad.yaml").write_text("x: 1")
+    code, out, err = simulate(str(tmp_path / "bad.yaml"))
+    assert (code, out) == (1, "")
+    assert "no such field" in err
+    assert simulate(scenario, "--robustness", "0")[0] == 2
