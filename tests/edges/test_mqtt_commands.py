@@ -194,3 +194,18 @@ async def test_an_order_s_own_id_does_not_name_the_command(broker: Broker, tmp_p
             payload = json.dumps(arguments).encode()
             home.client.publish(Message(f"{BASE}/cmd/{verb}", payload, qos=1))
             assert json.loads((await home.replies.next()).payload)["id"] == "watch"
+
+
+async def test_what_the_broker_delivers_anew_joins_the_one_at_work(broker: Broker, tmp_path: Path) -> None:
+    pushes = Slow()
+    async with house(broker, tmp_path, world=World(pushes=pushes)) as home:
+        home.ask("cmd/pushes.cancel", {"push": 7, "why": "a", "id": "a"}, reply=None)
+        assert await pushes.begins.get() == "a (mqtt)"
+        broker.restart()
+        for again in (True, False):
+            home.deliver("cmd/pushes.cancel", {"push": 7, "why": "a", "id": "a"}, is_redelivered=again)
+        pushes.gate.set()
+        # The one that was delivered anew has joined; the one that was sent anew is carried out, for nothing was remembered.
+        assert await pushes.begins.get() == "a (mqtt)"
+        assert [(await home.default_answer())[1]["id"] for _ in range(2)] == ["a", "a"]
+        assert home.acknowledged == 2
