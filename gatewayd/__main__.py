@@ -3,7 +3,7 @@
 import argparse
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,7 @@ DEFAULT_CONFIG = Path("/etc/gatewayd/gatewayd.yaml")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 1 failed, 2 usage)."""
     given = sys.argv[1:] if argv is None else list(argv)
-    # These two run for months, or on small machines: they do without the packages of the other commands.
-    parser = _parser(has_boards=given[:1] != ["run"], has_client=given[:1] not in (["run"], ["sim-device"]))
+    parser = _parser(given)
     arguments = parser.parse_args(given)
     if arguments.check_config is not None:
         return _check_config(arguments.check_config)
@@ -32,7 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _parser(*, has_boards: bool, has_client: bool) -> argparse.ArgumentParser:
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of all commands, with the arguments of those that `given` can mean.
+
+    The others' packages stay out: most of what a short command takes is importing.
+    """
     parser = argparse.ArgumentParser(prog="gatewayd", description="TinyML as a Service on an edge node.")
     parser.add_argument("--version", action="version", version=f"gatewayd {__version__}")
     parser.add_argument(
@@ -47,28 +50,58 @@ def _parser(*, has_boards: bool, has_client: bool) -> argparse.ArgumentParser:
     )
     doctor.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help="config file (default: %(default)s)")
     doctor.set_defaults(run=_run_doctor)
-    if has_boards:
-        _add_boards(commands)
-    if has_client:
-        client.add_commands(commands)
+    for name, (summary, add) in _PROGRAMS.items():
+        added = commands.add_parser(name, help=summary)
+        if given[:1] in ([name], ["completion"]):
+            add(added)
+    if not given or given[0] not in ("run", "doctor", *_PROGRAMS):
+        client.add_commands(commands, given)
         client.add_completion(commands, parser)
     return parser
 
 
-def _add_boards(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    from gatewayd.demo import command as demo  # noqa: PLC0415 - the daemon starts without the boards
-    from gatewayd.sim import command as sim  # noqa: PLC0415 - as above
-    from gatewayd.simulate import command as simulate  # noqa: PLC0415 - as above
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.init_command import add_arguments, run  # noqa: PLC0415 - other commands do without it
 
-    device = commands.add_parser("sim-device", help="run one simulated board")
-    sim.add_arguments(device)
-    device.set_defaults(run=sim.run)
-    study = commands.add_parser("simulate", help="play a placement scenario: the daemon's policy beside others")
-    simulate.add_arguments(study)
-    study.set_defaults(run=simulate.run)
-    show = commands.add_parser("demo", help="show the main job on simulated boards")
-    demo.add_arguments(show)
-    show.set_defaults(run=demo.run)
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_simulator(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.sim.command import add_arguments, run  # noqa: PLC0415 - other commands do without it
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.demo.command import add_arguments, run  # noqa: PLC0415 - as above
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.simulate.command import add_arguments, run  # noqa: PLC0415 - as above
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_mqtt_user(parser: argparse.ArgumentParser) -> None:
+    from gatewayd.mqtt_user_command import add_arguments, run  # noqa: PLC0415 - as above
+
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+_PROGRAMS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "init": ("write a config and a broker's configuration that let devices join safely", _add_init),
+    "mqtt-user": ("add or remove a user of the broker that is no device", _add_mqtt_user),
+    "sim-device": ("run one simulated board", _add_simulator),
+    "simulate": ("play a placement scenario: the daemon's policy beside others", _add_study),
+    "demo": ("show the main job on simulated boards", _add_demo),
+}
 
 
 def _check_config(path: Path) -> int:
@@ -84,7 +117,7 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
     from gatewayd.daemon import run  # noqa: PLC0415 - clients start without the daemon's packages
 
     config = _loaded(arguments.config)
-    return 1 if config is None else run(config)
+    return 1 if config is None else run(config, arguments.config)
 
 
 def _loaded(path: Path) -> "Config | None":

@@ -12,7 +12,9 @@ from typing import assert_never
 from gatewayd import __version__
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import Artifacts
+from gatewayd.adapters.broker_reload import MosquittoReload
 from gatewayd.adapters.checkpoint_file import CheckpointFile
+from gatewayd.adapters.credentials import CredentialFiles, open_credentials
 from gatewayd.adapters.decision_file import DecisionFile
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
@@ -23,9 +25,11 @@ from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.config import Config
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
+from gatewayd.core.fit import Fitter
 from gatewayd.core.names import DeviceId
+from gatewayd.core.presets import RequestClass
 from gatewayd.daemon_registry import RegistryParts, registry_parts
-from gatewayd.parts import engine_specs, load_profiles, tracking_options, trial_limits
+from gatewayd.parts import broker_address, engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.candidates import Candidates
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.checkpoints import Checkpoints
@@ -33,6 +37,7 @@ from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
+from gatewayd.services.joining import Joining, JoiningPorts
 from gatewayd.services.loading import Loading
 from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink, Notify
@@ -43,6 +48,7 @@ from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
 from gatewayd.services.standing import OrderPorts, StandingOrders
 from gatewayd.services.tracking import Tracking
+from gatewayd.wire.mosquitto import SALT_BYTES, hash_for
 from gatewayd.wire.tflite import read_model
 from gatewayd.wire.topics import Topics
 
@@ -61,6 +67,8 @@ class Core:
     registry: RegistryParts
     orders: StandingOrders
     checkpoints: Checkpoints
+    credentials: CredentialFiles
+    classes: dict[str, RequestClass]
 
     async def load(self) -> None:
         """Read what was there before; once, before anything arrives."""
@@ -109,29 +117,24 @@ def assemble(config: Config, means: Means) -> Core:
     tracking = _tracking(config, means, estimates)
     desires = _desires(config, means, tracking)
     preflight = Preflight(catalog=catalog, tracking=tracking)
-    pushes = Pushes(
-        PushPorts(means.store, means.artifacts, means.keys, means.link_of, means.notify, time.monotonic, time.time),
-        catalog=catalog,
-        tracking=tracking,
-        estimates=estimates,
-        desires=desires,
-        options=PushOptions(
-            config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), preflight.fit
-        ),
+    pushes = _pushes(
+        config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
     renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
+    classes = config.requests.settings
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     finder = OptionFinder(
         tracking=tracking,
         estimates=estimates,
         runtime=means.workers,
-        classes=config.requests.settings,
+        classes=classes,
         candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
     )
+    runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
     inference = Inference(
         catalog=catalog,
         finder=finder,
-        runner=Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates),
+        runner=runner,
         decisions=decisions,
         notify=means.notify,
         clock=time.monotonic,
@@ -142,25 +145,52 @@ def assemble(config: Config, means: Means) -> Core:
     )
     requests = _requests(config)
     orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
+    credentials = _credentials(config)
+    ports = _joining_ports(config, means, credentials)
+    joining = Joining(ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting)
+    requested = (inference, catalog, Loading(catalog, means.workers), tracking, pushes, decisions, requests)
+    first = (*requested, _node(config, means), means.keys, preflight)
+    streams, broker = _streams(config, orders), broker_address(config)
     services = Services(
-        inference,
-        catalog,
-        Loading(catalog, means.workers),
-        tracking,
-        pushes,
-        decisions,
-        requests,
-        _node(config, means),
-        means.keys,
-        preflight,
-        registry.collecting,
-        registry.uploads,
-        registry.fetching,
-        registry.building,
-        _streams(config, orders),
+        *first, registry.collecting, registry.uploads, registry.fetching, registry.building, streams, joining, broker
     )
     checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
-    return Core(catalog, tracking, desires, pushes, renting, preflight, services, registry, orders, checkpoints)
+    return Core(
+        catalog,
+        tracking,
+        desires,
+        pushes,
+        renting,
+        preflight,
+        services,
+        registry,
+        orders,
+        checkpoints,
+        credentials,
+        classes,
+    )
+
+
+def _pushes(
+    config: Config,
+    means: Means,
+    *,
+    catalog: Catalog,
+    tracking: Tracking,
+    estimates: Estimates,
+    desires: Desires,
+    fitter: Fitter,
+) -> Pushes:
+    return Pushes(
+        PushPorts(means.store, means.artifacts, means.keys, means.link_of, means.notify, time.monotonic, time.time),
+        catalog=catalog,
+        tracking=tracking,
+        estimates=estimates,
+        desires=desires,
+        options=PushOptions(
+            config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), fitter
+        ),
+    )
 
 
 def _catalog(config: Config, means: Means) -> Catalog:
@@ -170,6 +200,23 @@ def _catalog(config: Config, means: Means) -> Catalog:
         CatalogPorts(
             means.store, means.artifacts, read_model, trials, means.notify, time.time, means.workers, references
         )
+    )
+
+
+def _credentials(config: Config) -> CredentialFiles:
+    folder = config.joining.folder or config.node.data_dir / "credentials"
+    return open_credentials(folder, Topics(config.mqtt.prefix, config.node.name))
+
+
+def _joining_ports(config: Config, means: Means, credentials: CredentialFiles) -> JoiningPorts:
+    return JoiningPorts(
+        credentials,
+        secrets.token_bytes,
+        lambda user, password: hash_for(user, password, secrets.token_bytes(SALT_BYTES)),
+        MosquittoReload(config.joining.mosquitto_pid_file),
+        means.link_of,
+        means.notify,
+        time.time,
     )
 
 

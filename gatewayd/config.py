@@ -20,6 +20,7 @@ from gatewayd.config_decisions import ClassSettings, DecisionLog, Flapping
 from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
 from gatewayd.config_http import AnyPort, Host, Http
+from gatewayd.config_joining import Joining, Mdns
 from gatewayd.config_lwm2m import Lwm2m
 from gatewayd.config_sources import Plugins, Registry, Sources
 from gatewayd.config_types import FilePath, Seconds, Section, one_level, within
@@ -258,6 +259,8 @@ class Config(Section):
     accelerators: Accelerators = Accelerators()
     node_runtime: NodeRuntime = NodeRuntime()
     devices: Devices = Devices()
+    joining: Joining = Joining()
+    mdns: Mdns = Mdns()
     requests: Requests = Field(default_factory=Requests)
     decisions: DecisionLog = DecisionLog()
     pushes: Pushes = Pushes()

@@ -26,7 +26,7 @@ def check_files(config: Config, *, source: str, environ: Mapping[str, str] = os.
 
 def _files(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
     tls = config.mqtt.tls
-    named = {"mqtt.password_file": config.mqtt.password_file}
+    named = {"mqtt.password_file": config.mqtt.password_file, "joining.ca_file": config.joining.ca_file}
     if tls is not None:
         named |= {
             "mqtt.tls.ca_file": tls.ca_file,

@@ -10,11 +10,11 @@ import gc
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from gatewayd import __version__
@@ -26,40 +26,33 @@ from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import open_keys
 from gatewayd.adapters.logs import configure_logging, fields, log_event
+from gatewayd.adapters.mdns import advertise, check_available
 from gatewayd.adapters.metrics import Metrics
-from gatewayd.adapters.mqtt_connection import MqttConnection
 from gatewayd.adapters.store import Store, open_store
 from gatewayd.adapters.workers import Workers
 from gatewayd.api.table import Api
-from gatewayd.api.verb import Caller, Role
 from gatewayd.assembly import Core, Means, assemble
 from gatewayd.config import Config
 from gatewayd.core.device import LinkKind
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused, RequestServed
 from gatewayd.daemon_lwm2m import Links, Lwm2m, lwm2m_parts, open_coap
-from gatewayd.edges import mqtt as mqtt_edge
+from gatewayd.daemon_mqtt import MqttEdges, Wires, mqtt_edges, mqtt_wires
 from gatewayd.edges.http_events import EventStreams
 from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
-from gatewayd.edges.mqtt_answers import Answers
-from gatewayd.edges.mqtt_commands import CommandLimits, MqttCommands
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.parts import (
-    command_options,
+    announced,
     decision_file,
     engine_specs,
-    http_guard,
     http_listen,
     kept_commands,
-    mqtt_options,
-    mqtt_timing,
     worker_limits,
 )
-from gatewayd.services.once import Once
+from gatewayd.reloading import Reload
 from gatewayd.services.tracking import Tracking
 from gatewayd.startup import listening, made_folder
-from gatewayd.wire.topics import Topics
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +60,14 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 10.0
 
 
-def run(config: Config) -> int:
-    """Run the daemon until it is told to stop. Returns the exit code: 0 stopped, 1 a part failed."""
+def run(config: Config, path: Path | None = None) -> int:
+    """Run the daemon until it is told to stop. Returns the exit code: 0 stopped, 1 a part failed.
+
+    SIGHUP reads the config again from `path`; None: there is nothing to read.
+    """
     configure_logging(config.log.level)
     try:
-        asyncio.run(_serve(config))
+        asyncio.run(_serve(config, path))
     except (GatewayError, OSError) as error:
         logger.critical("cannot start: %s", error)
         return 1
@@ -101,13 +97,16 @@ def _leaves(group: ExceptionGroup[GatewayError]) -> Iterator[GatewayError]:
             yield each
 
 
-async def _serve(config: Config) -> None:
-    stop = asyncio.Event()
+async def _serve(config: Config, path: Path | None) -> None:
+    stop, reload = asyncio.Event(), Reload(config, path)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.ask)
+    if config.mdns.enabled:
+        check_available()
     async with AsyncExitStack() as stack:
-        daemon = await _build(config, stack)
+        daemon = await _build(config, reload, stack)
         await daemon.live(stop)
 
 
@@ -148,11 +147,10 @@ class _Daemon:
     """The running parts."""
 
     config: Config
+    reload: Reload
     core: Core
-    connection: MqttConnection
-    command_connection: MqttConnection
-    edge: MqttEdge
-    commands: MqttCommands
+    wires: Wires
+    edges: MqttEdges
     links: Links
     lwm2m: Lwm2m | None
     events: _Events
@@ -164,23 +162,23 @@ class _Daemon:
     async def live(self, stop: asyncio.Event) -> None:
         """Run every loop until `stop`, then drain. Raises: what a loop raised."""
         async with asyncio.TaskGroup() as tasks:
-            edges = [
-                tasks.create_task(self.edge.run(), name="mqtt edge"),
-                tasks.create_task(self.commands.run(), name="mqtt commands"),
-            ]
+            edges = [tasks.create_task(loop, name=name) for name, loop in self.edges.loops().items()]
             loops: dict[str, Coroutine[object, object, None]] = {
-                "mqtt connection": self.connection.run(),
-                "mqtt command connection": self.command_connection.run(),
+                **self.wires.loops(),
                 "tracking": self.core.tracking.run(self.links),
                 "pushes": self.core.pushes.run(),
                 "standing orders": self.core.orders.run(),
                 "watchdog": _watchdog(),
+                "reloading": self.reload.run(self.core),
                 "checkpoints": self.core.checkpoints.run(),
                 "preloading": self.core.catalog.preload_stable(self.config.node_runtime.max_loaded),
                 **self.core.registry.loops(),
             }
             if self.config.accelerators.enabled:
                 loops["accelerators"] = self.watch.run()
+            if self.config.mdns.enabled:
+                host, addresses = socket.gethostname(), self.config.mdns.addresses
+                loops["mdns"] = advertise(announced(self.config, self.ports), host=host, addresses=addresses)
             if self.config.pushes.automatic:
                 loops["renting"] = self.core.renting.run()
             if (log := self.log) is not None:
@@ -212,13 +210,12 @@ class _Daemon:
         self.events.is_draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                await self.commands.drain()
-                await self.edge.drain()
+                await self.edges.drain()
         for edge in edges:
             edge.cancel()
 
 
-async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
+async def _build(config: Config, reload: Reload, stack: AsyncExitStack) -> _Daemon:
     data_dir = made_folder(config.node.data_dir, option="node.data_dir")
     stack.enter_context(only_user_of(data_dir))
     store = await stack.enter_async_context(open_store(data_dir / "gatewayd.sqlite", keep=kept_commands(config)))
@@ -228,10 +225,7 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
     config, broker = await _with_broker(config, stack)
     trackers: list[Tracking] = []
     events = _Events(Metrics(version=__version__, devices_online=lambda: sum(each.online_count() for each in trackers)))
-    topics = Topics(config.mqtt.prefix, config.node.name)
-    options, timing = mqtt_options(config, topics), mqtt_timing(config)
-    connection = MqttConnection(options, on_refused=events.refused, timing=timing)
-    command_connection = MqttConnection(command_options(config, options), on_refused=events.refused, timing=timing)
+    wires = mqtt_wires(config, on_refused=events.refused)
     links = Links()
     specs, limits = engine_specs(config), worker_limits(config)
     workers = await stack.enter_async_context(
@@ -246,56 +240,22 @@ async def _build(config: Config, stack: AsyncExitStack) -> _Daemon:
         announce=events,
     )
     log = decision_file(config)
-    is_connected = partial(_all_connected, connection, command_connection)
-    means = Means(store, artifacts, workers, keys, watch, events, is_connected, links.of, log)
+    means = Means(store, artifacts, workers, keys, watch, events, wires.are_up, links.of, log)
     core = assemble(config, means)
     trackers.append(core.tracking)
     links.kind_of = core.tracking.link_kind
     link = MqttDeviceLink(
-        connection, topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
+        wires.plain, wires.topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
     )
     links.of_kind[LinkKind.MQTT] = link
     lwm2m = _lwm2m(config, store, core, links, events)
     await core.load()
     api = Api(core.services)
-    edge = MqttEdge(
-        api,
-        connection,
-        topics,
-        answers=_answers(config, connection, topics, events),
-        limits=mqtt_edge.Limits(max_payload_bytes=config.mqtt.max_payload_bytes),
-    )
-    commands = _commands(config, api, Once(store, wall_clock=time.time), command_connection, topics, events)
-    events.edge = edge
+    edges = mqtt_edges(config, api, store, wires, on_refused=events.refused, on_answered=events.metrics.count_command)
+    events.edge = edges.plain
     ports = await open_coap(config, api, lwm2m, notify=events, stack=stack)
-    ports |= await _open_http(config, api, events, stack)
-    return _Daemon(
-        config, core, connection, command_connection, edge, commands, links, lwm2m, events, ports, broker, watch, log
-    )
-
-
-def _all_connected(*connections: MqttConnection) -> bool:
-    return all(each.connected for each in connections)
-
-
-def _commands(
-    config: Config, api: Api, once: Once, connection: MqttConnection, topics: Topics, events: _Events
-) -> MqttCommands:
-    return MqttCommands(
-        api,
-        once,
-        connection,
-        topics,
-        # Who may publish commands is the broker's business (its ACL): it does not tell who did.
-        caller=Caller("mqtt", Role.ADMIN),
-        answers=_answers(config, connection, topics, events),
-        on_answered=events.metrics.count_command,
-        limits=CommandLimits(max_payload_bytes=config.mqtt.max_payload_bytes),
-    )
-
-
-def _answers(config: Config, connection: MqttConnection, topics: Topics, events: _Events) -> Answers:
-    return Answers(connection, topics, reply_prefixes=config.mqtt.reply_prefixes, on_refused=events.refused)
+    ports |= await _open_http(config, api, events, reload, stack)
+    return _Daemon(config, reload, core, wires, edges, links, lwm2m, events, ports, broker, watch, log)
 
 
 def _lwm2m(config: Config, store: Store, core: Core, links: Links, events: _Events) -> Lwm2m | None:
@@ -315,16 +275,21 @@ async def _guarded(work: Coroutine[object, object, None]) -> None:
         logger.exception("a device's task failed")
 
 
-async def _open_http(config: Config, api: Api, events: _Events, stack: AsyncExitStack) -> dict[str, int]:
+async def _open_http(
+    config: Config, api: Api, events: _Events, reload: Reload, stack: AsyncExitStack
+) -> dict[str, int]:
     """Start listening; return the port by what the ready line calls it."""
     http = config.http
+    events.metrics.track(
+        "gatewayd_config_reload_success", "Whether the last reload of the config was taken over.", reload.is_good
+    )
     server = serve_http(
         api,
         http_listen(config),
         max_body_bytes=config.http.max_body_bytes,
         metrics_text=events.metrics.text,
         ready=events.is_serving,
-        guard=http_guard(config),
+        guard=reload.guard,
         events=events.streams,
         notify=events,
         timeouts=HttpTimeouts(head_s=config.http.idle_s, body_s=config.http.body_s),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import resource
+import socket
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,11 +10,14 @@ from pathlib import Path
 
 from gatewayd import __version__
 from gatewayd.adapters.decision_file import DecisionFile, DecisionFileOptions
+from gatewayd.adapters.mdns import Service
 from gatewayd.adapters.model_trial import TrialLimits
 from gatewayd.adapters.mqtt_connection import MqttOptions, Timing
 from gatewayd.adapters.store_commands import Keep
 from gatewayd.adapters.worker_seat import WorkerLimits
+from gatewayd.api.services import Broker
 from gatewayd.config import Config, Engine
+from gatewayd.config_http import is_loopback
 from gatewayd.core.device import Profile
 from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import BadRequest
@@ -22,11 +26,12 @@ from gatewayd.edges.http_server import HttpListen, tls_context
 from gatewayd.edges.mqtt_announcements import offline_message, online_message
 from gatewayd.places import profiles_folder
 from gatewayd.services.tracking import TrackingOptions
-from gatewayd.startup import first_line
-from gatewayd.wire.access_tokens import parse_tokens
+from gatewayd.startup import certificates_in, first_line, whole_text
+from gatewayd.wire.access_tokens import AccessToken, parse_tokens
 from gatewayd.wire.profiles import parse_profile
 from gatewayd.wire.topics import Topics
 
+MQTTS_PORT = 8883  # Source: IANA, secure-mqtt
 _OTHER_FILES = 256  # workers, stores, links, logs
 
 
@@ -143,11 +148,43 @@ def _affordable(connections: int) -> int:
 def http_guard(config: Config) -> Guard:
     """Return who may come in over HTTP. Raises: OSError, BadRequest (the file of tokens)."""
     http = config.http
-    path = http.tokens_path(http.tokens_file)
-    tokens = parse_tokens(path.read_text()) if path is not None else ()
+    return Guard(time.monotonic, tokens_of(config), frozenset(map(str.lower, http.hosts)), http.max_requests_per_s)
+
+
+def broker_address(config: Config) -> Broker:
+    """Return what devices are told of the broker. Raises: StartRefused (the authority's certificate)."""
+    mqtt, joining = config.mqtt, config.joining
+    if mqtt.embedded.enabled:
+        return Broker(mqtt.prefix, "127.0.0.1", mqtt.embedded.port)
+    ca = certificates_in(whole_text(joining.ca_file, option="joining.ca_file")) if joining.ca_file else ""
+    own = f"{socket.gethostname()}.local" if is_loopback(mqtt.host) else mqtt.host
+    return Broker(mqtt.prefix, joining.host or own, joining.port or (MQTTS_PORT if ca else mqtt.port), ca)
+
+
+def announced(config: Config, ports: Mapping[str, int]) -> list[Service]:
+    """Return what multicast DNS tells: the devices' listener of the broker, and of our own what others can reach."""
+    name, told = config.node.name, {"node": config.node.name, "prefix": config.mqtt.prefix, "version": __version__}
+    services = [
+        Service("_mqtt._tcp", name, broker_address(config).port, {**told, "tls": _flag(config.joining.ca_file)})
+    ]
+    if not is_loopback(config.http.host):
+        services.append(Service("_gatewayd._tcp", name, ports["http_port"], {**told, "tls": _flag(config.http.tls)}))
+    if "coap_port" in ports and not is_loopback(config.coap.host):
+        services.append(Service("_coap._udp", name, ports["coap_port"], told))
+    return services
+
+
+def _flag(value: object) -> str:
+    return "0" if value is None else "1"
+
+
+def tokens_of(config: Config) -> tuple[AccessToken, ...]:
+    """Return the tokens of the config's file. Raises: StartRefused, BadRequest."""
+    path = config.http.tokens_path(config.http.tokens_file)
+    tokens = parse_tokens(whole_text(path, option="http.tokens_file")) if path is not None else ()
     if path is not None and not tokens:
         raise BadRequest(f"{path}: holds no token, so nobody could come in: gatewayd token NAME --role admin makes one")
-    return Guard(time.monotonic, tokens, frozenset(map(str.lower, http.hosts)), http.max_requests_per_s)
+    return tokens
 
 
 def tracking_options(config: Config) -> TrackingOptions:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
@@ -30,11 +31,24 @@ def made_folder(path: Path, *, option: str) -> Path:
 
 def first_line(path: Path, *, option: str) -> str:
     """Return what a secret's file holds in its first line. Raises: StartRefused."""
+    return whole_text(path, option=option).partition("\n")[0].strip()
+
+
+def whole_text(path: Path, *, option: str) -> str:
+    """Return what a small file holds. Raises: StartRefused."""
     try:
-        return path.read_text().partition("\n")[0].strip()
+        return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise StartRefused(f"{option}: {path} cannot be read ({reason}): make it readable, or set {option}") from None
+
+
+def certificates_in(text: str) -> str:
+    """Return the certificates of a PEM file without what people or tools wrote between them."""
+    found = re.findall(
+        r"-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n?", text.replace("\r", "")
+    )
+    return "".join(f"{each.rstrip()}\n" for each in found)
 
 
 async def listening(

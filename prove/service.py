@@ -267,6 +267,9 @@ class _Link:
         """See `DeviceLink`."""
         self._send("cancel", wire.encode_cancel(push, reason))
 
+    def forget(self, device: DeviceId) -> None:
+        """See `DeviceLink`: nothing is kept here."""
+
 
 class _Never:
     """What admits models: nothing is admitted here."""

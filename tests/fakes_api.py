@@ -29,6 +29,7 @@ from tests.api_values import COSTS, DECISION, DEVICE, KWS, PUSH, VERSION
 from tests.fake_keys import FakeKeys
 from tests.fake_notes import noted
 from tests.fake_orders import FakeOrders, refuse_plus
+from tests.fakes_joining import FakeJoining
 
 
 @dataclass
@@ -358,6 +359,7 @@ class World:
     collecting: FakeCollecting = field(default_factory=FakeCollecting)
     fetching: FakeFetching = field(default_factory=FakeFetching)
     building: FakeBuilding = field(default_factory=FakeBuilding)
+    joining: FakeJoining = field(default_factory=FakeJoining)
     orders: FakeOrders = field(default_factory=FakeOrders)
     connected: bool = True
     ids: int = 0
@@ -385,6 +387,7 @@ class World:
             uploads=self.uploads,
             fetching=self.fetching,
             building=self.building,
+            joining=self.joining,
             streams=Streams(
                 self.orders, lambda: 1_700_000_000.0, refuse_plus, lambda order: f"gatewayd/edge-1/stream/{order}"
             ),

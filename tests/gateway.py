@@ -47,6 +47,9 @@ class Process:
             if text in line:
                 return line
 
+    def tell(self, number: signal.Signals) -> None:
+        self._child.send_signal(number)
+
     def end(self, how: signal.Signals = signal.SIGTERM) -> int:
         if self._child.poll() is None:
             self._child.send_signal(how)
@@ -70,11 +73,12 @@ class Process:
 class Gateway(Process):
     """`gatewayd run` on a config of this test's own; returns from the constructor when it is ready."""
 
-    def __init__(self, folder: Path, *, broker_port: int, extra: str = "") -> None:
+    def __init__(self, folder: Path, *, broker_port: int, extra: str = "", text: str = "") -> None:
         self.folder = folder
         config = folder / "gatewayd.yaml"
         config.write_text(
-            f"node: {{name: {NODE}, data_dir: {folder / 'data'}}}\n"
+            text
+            or f"node: {{name: {NODE}, data_dir: {folder / 'data'}}}\n"
             f"mqtt: {{port: {broker_port}}}\nhttp: {{port: 0}}\ncoap: {{port: 0}}\n"
             f"{extra or 'devices: {join: open}'}\n"
         )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.config import ConfigError, load_config
+from gatewayd.config import Config, ConfigError, load_config, parse_config
 from gatewayd.config_files import check_files
+from gatewayd.parts import broker_address
 from gatewayd.startup import StartRefused, first_line, made_folder
 from tests.gateway import gatewayd
 
@@ -149,3 +150,28 @@ def test_check_config_and_run_tell_of_all_that_is_absent(tmp_path: Path) -> None
             "mqtt.tls.ca_file",
             "devices.profiles_dir",
         ]
+
+
+def parsed(text: str) -> Config:
+    return parse_config(text, source="x", folder=Path("/etc"))
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("", f"{socket.gethostname()}.local", 1883),
+        ("mqtt: {host: broker.lan, port: 1885}", "broker.lan", 1885),
+        ("joining: {host: gw.lan, port: 8883}", "gw.lan", 8883),
+        ("mqtt: {embedded: {enabled: true, port: 2883}}", "127.0.0.1", 2883),
+    ],
+)
+def test_devices_are_told_where_the_broker_is_for_them(text: str, host: str, port: int) -> None:
+    told = broker_address(parsed(text))
+    assert (told.host, told.port, told.ca) == (host, port, "")
+
+
+def test_of_an_authoritys_file_only_the_certificates_are_told(tmp_path: Path) -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    (tmp_path / "ca.pem").write_text(f'Subject: "x"\r\n{pem}\nprinted by a tool\n{pem.rstrip()}')
+    told = broker_address(parsed(f"joining: {{ca_file: {tmp_path / 'ca.pem'}}}"))
+    assert (told.ca, told.port) == (pem * 2, 8883)

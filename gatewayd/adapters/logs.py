@@ -22,6 +22,7 @@ from gatewayd.core.events import (
     DeviceChanged,
     GatewayEvent,
     InputRefused,
+    JoiningChanged,
     ModelAdded,
     NodeEvent,
     OrderAnswered,
@@ -114,8 +115,8 @@ def log_event(event: GatewayEvent) -> None:
         case PushMoved(push):
             level = logging.INFO if push.state.is_end else logging.DEBUG
             _EVENTS.log(level, "push", extra=_push_fields(push))
-        case DeviceChanged(device, online, what):
-            _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
+        case DeviceChanged() | JoiningChanged():
+            _log_device(event)
         case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
             _log_registry(event)
         case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
@@ -126,6 +127,14 @@ def log_event(event: GatewayEvent) -> None:
             _EVENTS.warning("input refused", extra=fields(where=where, code=code, reason=message))
         case _:
             assert_never(event)
+
+
+def _log_device(event: DeviceChanged | JoiningChanged) -> None:
+    match event:
+        case DeviceChanged(device, online, what):
+            _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
+        case JoiningChanged(what, seconds, admitted, who):
+            _EVENTS.info("joining", extra=fields(what=what, seconds=f"{seconds:g}", admitted=admitted, who=who))
 
 
 def _push_fields(push: Push) -> dict[str, dict[str, object]]:

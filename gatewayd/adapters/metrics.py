@@ -26,6 +26,7 @@ from gatewayd.core.events import (
     DeviceChanged,
     GatewayEvent,
     InputRefused,
+    JoiningChanged,
     ModelAdded,
     NodeEvent,
     OrderAnswered,
@@ -105,6 +106,11 @@ class Metrics:
             registry=self._registry,
         )
         self._verbs = LabelCap(100)
+        self._join_window = Gauge(
+            "gatewayd_join_window_seconds",
+            "For how long newcomers were last allowed to come in by themselves; 0 when they are not.",
+            registry=self._registry,
+        )
         self._node = _NodeMetrics(self._registry)
         self.track("gatewayd_devices_online", "Devices connected now.", devices_online)
         build = Gauge("gatewayd_build_info", "Version of gatewayd.", ["version"], registry=self._registry)
@@ -120,7 +126,7 @@ class Metrics:
         name = OTHER if outcome in {"not_found", "bad_request", "too_large"} else self._verbs.admit(verb)
         self._commands.labels(name, outcome).inc()
 
-    def observe(self, event: GatewayEvent) -> None:  # noqa: C901 - one case for each kind of event
+    def observe(self, event: GatewayEvent) -> None:  # noqa: C901, PLR0912 - one case for each kind of event
         """Count one event."""
         match event:
             case RequestServed():
@@ -142,6 +148,8 @@ class Metrics:
                 self._collected.inc(event.size_bytes)
             case DeviceChanged():
                 self._device_changes.inc()
+            case JoiningChanged():
+                self._join_window.set(event.seconds)
             case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
                 self._node.observe(event)
             case OrderAnswered() | OrderFailed() | OrderEnded():

@@ -62,7 +62,8 @@ class _Subscription:
 class MqttConnection:
     """One broker, reconnecting by itself. `on_refused(where, code, message)` counts what is refused; must not raise.
 
-    `jitter` returns a random number in 0..1.
+    `jitter` returns a random number in 0..1. `is_whole` tells whether what else must stand before it says that it is online
+    stands; who makes it stand calls `say_online`.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class MqttConnection:
         timing: Timing | None = None,
         outbox: Outbox | None = None,
         jitter: Callable[[], float] = random.random,
+        is_whole: Callable[[], bool] = lambda: True,
     ) -> None:
         self._options = options
+        self._is_whole = is_whole
         self._on_refused = on_refused
         self._timing = timing or Timing()
         self._outbox = Outbox() if outbox is None else outbox
@@ -261,11 +264,16 @@ class MqttConnection:
         if self._pending or self._is_announced or self._session is None:
             return
         self._is_announced = True
-        if self._options.online is not None:
-            self._session.publish(self._options.online)  # not by the outbox: each connection says it anew
+        self.say_online()
         self._send()
         for callback in self._callbacks:
             callback()
+
+    def say_online(self) -> None:
+        """Say that we are there, as soon as everything stands. Not by the outbox: each connection says it anew."""
+        online = self._options.online
+        if self._session is not None and self._is_announced and online is not None and self._is_whole():
+            self._session.publish(online)
 
     def _send(self) -> None:
         if self._session is None or not self._is_announced:

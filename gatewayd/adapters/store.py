@@ -148,6 +148,10 @@ class Store:
         """Insert or replace."""
         await self._transact(lambda connection: rows.save_device(connection, device))
 
+    async def forget_device(self, device: DeviceId) -> None:
+        """Remove the device with all that was wanted there and known of it; none is no error."""
+        await self._transact(lambda connection: rows.forget_device(connection, device))
+
     async def load_live(self) -> Sequence[Push]:
         """Return pushes that had not ended, oldest first; none is `present`, and their deadlines (0.0) must be set anew."""
         return await self._transact(rows.live_pushes)

@@ -97,14 +97,22 @@ def alias_history(connection: sqlite3.Connection, model: ModelName) -> tuple[Ali
 
 def save_device(connection: sqlite3.Connection, device: KnownDevice) -> None:
     """Insert or replace."""
-    columns = (device.device, device.approved, device.first_seen_at)
-    connection.execute("INSERT OR REPLACE INTO devices VALUES (?, ?, ?)", columns)
+    columns = (device.device, device.approved, device.first_seen_at, device.revoked)
+    names = "device, approved, first_seen_at, revoked"
+    connection.execute(f"INSERT OR REPLACE INTO devices ({names}) VALUES (?, ?, ?, ?)", columns)  # noqa: S608 - constant
+
+
+def forget_device(connection: sqlite3.Connection, device: DeviceId) -> None:
+    """Remove the device with all that was wanted there and known of it; its ended pushes stay in the journal."""
+    for table in ("devices", "desires", "push_terms", "holdings", "lwm2m_packages"):
+        connection.execute(f"DELETE FROM {table} WHERE device = ?", (device,))  # noqa: S608 - constants
 
 
 def load_devices(connection: sqlite3.Connection) -> tuple[KnownDevice, ...]:
     """Return every device, the first seen first."""
-    rows = connection.execute("SELECT device, approved, first_seen_at FROM devices ORDER BY first_seen_at, device")
-    return tuple(KnownDevice(DeviceId(device), bool(approved), at) for device, approved, at in rows)
+    query = "SELECT device, approved, first_seen_at, revoked FROM devices ORDER BY first_seen_at, device"
+    rows = connection.execute(query)
+    return tuple(KnownDevice(DeviceId(device), bool(approved), at, bool(out)) for device, approved, at, out in rows)
 
 
 def next_push_id(connection: sqlite3.Connection) -> PushId:

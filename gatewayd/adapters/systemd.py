@@ -5,6 +5,7 @@ Source: sd_notify(3), sd_watchdog_enabled(3).
 
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 _USEC_PER_S = 1_000_000
@@ -28,6 +29,11 @@ def notify(*lines: str, environ: Mapping[str, str] = os.environ) -> bool:
         except OSError:
             return False
     return True
+
+
+def monotonic_usec() -> str:
+    """Return when a reload began, as a unit of Type=notify-reload wants it beside RELOADING=1."""
+    return f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"
 
 
 def watchdog_interval_s(environ: Mapping[str, str]) -> float | None:

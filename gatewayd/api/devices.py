@@ -70,6 +70,7 @@ class DeviceRow(Result):
     """One device. `board` and `battery` null: not reported; `desired` is what the gateway wants there (`kws@2`).
 
     `quarantine` says why it is not pushed to any more ("": it is); `one_slot` that it may be without a model during a push.
+    `revoked`: it was taken out, and only `devices.approve` lets it in again.
     """
 
     device: str
@@ -85,6 +86,7 @@ class DeviceRow(Result):
     wishes: list[DesiredRow] = Field(default_factory=list)
     one_slot: bool = False
     quarantine: str = ""
+    revoked: bool = False
 
 
 class ListDevices(Arguments):
@@ -172,6 +174,7 @@ def device_row(view: DeviceView, terms: Terms, desired: Sequence[Desire]) -> Dev
         ],
         one_slot=terms.one_slot,
         quarantine=terms.quarantine,
+        revoked=view.revoked,
     )
 
 

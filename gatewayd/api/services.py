@@ -3,12 +3,13 @@
 The real services satisfy the Protocols without knowing them; so do the fakes of the tests.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gatewayd.core.accelerator import Found
 from gatewayd.core.command import Note
+from gatewayd.core.credentials import CredentialKind, Credentials
 from gatewayd.core.decision import Decision
 from gatewayd.core.device import DeviceView
 from gatewayd.core.keys import Key
@@ -31,6 +32,8 @@ from gatewayd.core.update import Push
 from gatewayd.services.building import Built
 from gatewayd.services.collecting import Collected
 from gatewayd.services.desires import Wishes
+from gatewayd.services.join_window import WindowState
+from gatewayd.services.joining import Issued, Removed
 from gatewayd.services.ports import Clock
 from gatewayd.services.preflight import Check
 from gatewayd.services.uploads import UploadState
@@ -173,6 +176,36 @@ class TrackingService(Protocol):
         """Let the device in. Raises: UnknownDevice."""
 
 
+class JoiningService(Protocol):
+    """How devices join and leave."""
+
+    def permit(self, seconds: float, *, who: str) -> WindowState:
+        """Let newcomers in for so long, 0: no longer. Raises: BadRequest."""
+
+    def window(self) -> WindowState:
+        """Return how long newcomers are let in still, and who was."""
+
+    def credentials(self) -> Credentials:
+        """Return all credentials."""
+
+    async def issue(
+        self,
+        device: DeviceId,
+        *,
+        kinds: Collection[CredentialKind],
+        speaks_for: Collection[DeviceId] = (),
+        may_replace: bool = False,
+        who: str,
+    ) -> Issued:
+        """Make credentials. Raises: BadRequest, Conflict, TooLarge, NotStored."""
+
+    async def revoke(self, device: DeviceId, *, who: str) -> Removed:
+        """Take a device out. Raises: UnknownDevice, NotStored."""
+
+    async def forget(self, device: DeviceId, *, force: bool, keep_credentials: bool, who: str) -> Removed:
+        """Remove what is known of a device. Raises: UnknownDevice, Conflict, NotStored."""
+
+
 class PushesService(Protocol):
     """Pushes of models to devices."""
 
@@ -273,6 +306,16 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Broker:
+    """What devices are told of the broker. `ca` is the authority's certificate in PEM ("": they come without TLS)."""
+
+    prefix: str = "gatewayd"
+    host: str = "localhost"
+    port: int = 1883
+    ca: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Requests:
     """Makes requests out of bodies. `new_id` names those whose caller gave no id; a deadline is cut to `max_deadline_s`."""
 
@@ -352,3 +395,5 @@ class Services:
     fetching: FetchingService
     building: BuildingService
     streams: Streams
+    joining: JoiningService
+    broker: Broker = Broker()

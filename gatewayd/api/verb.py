@@ -128,6 +128,7 @@ class Verb(Generic[A, R]):
 
     `changes` is what carrying it out changes (read it as `effect`): a verb of ROWS writes its caller's note with its rows, or
     finds its work done when it is begun anew.
+    `has_secret`: the result holds a secret that is shown once, so it is never written down to answer a repetition.
     """
 
     name: str
@@ -140,11 +141,14 @@ class Verb(Generic[A, R]):
     is_read: bool = False
     max_bytes: int = MAX_ARGUMENTS_BYTES
     changes: Effect = Effect.ROWS
+    has_secret: bool = False
 
     @property
     def effect(self) -> Effect:
         """What it changes, and with it how a repetition is told from a new command."""
-        return Effect.NOTHING if self.is_read else self.changes
+        if self.is_read:
+            return Effect.NOTHING
+        return Effect.MEMORY if self.has_secret else self.changes
 
     def parse(self, arguments: bytes | Mapping[str, object]) -> A:
         """Check the arguments; no bytes at all mean none.

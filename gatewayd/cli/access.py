@@ -11,7 +11,7 @@ from typing import TextIO
 
 from gatewayd.cli.client import Client, UsageError
 from gatewayd.core.errors import BadRequest
-from gatewayd.wire.access_tokens import ROLES, token_of
+from gatewayd.wire.access_tokens import MAX_FILE_BYTES, ROLES, AccessToken, parse_tokens, token_of
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 TOKEN_VARIABLE = "GATEWAYD_TOKEN"  # noqa: S105 - the name of a variable
@@ -65,6 +65,12 @@ def add_token_command(parser: argparse.ArgumentParser) -> None:
     """Fill the command that makes a token."""
     parser.add_argument("name", help="who will have it; commands are recorded under this name")
     parser.add_argument("--role", choices=ROLES, default="operator", help="default: %(default)s")
+    parser.add_argument(
+        "--add-to",
+        type=Path,
+        metavar="FILE",
+        help="add the line to the file that http.tokens_file names, made when it is missing",
+    )
     parser.set_defaults(run=make_token)
 
 
@@ -75,9 +81,31 @@ def make_token(args: argparse.Namespace, *, out: TextIO = sys.stdout, err: TextI
     except BadRequest:
         err.write(f"gatewayd: {args.name!r}: a name is 1 to 63 letters, digits, '_', '.', '@' or '-'\n")
         return 2
+    if args.add_to is not None:
+        problem = _added(args.add_to, kept)
+        if problem:
+            err.write(f"gatewayd: --add-to {args.add_to}: {problem}\n")
+            return 1
+        out.write(f"{token}\n")
+        err.write("added; it holds when gatewayd is reloaded (SIGHUP)\n")
+        return 0
     out.write(f"{token}\n")
-    err.write(f"add this line to http.tokens_file and restart gatewayd:\n{kept.line()}\n")
+    err.write(f"add this line to http.tokens_file, then reload gatewayd (SIGHUP):\n{kept.line()}\n")
     return 0
+
+
+def _added(path: Path, kept: AccessToken) -> str:
+    """Add a line to the file of tokens; return what is in the way ("": nothing). One write: a reader sees it whole or not."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "r+") as file:
+            before = file.read(MAX_FILE_BYTES + 1)
+            if any(each.name == kept.name for each in parse_tokens(before)):
+                return f"{kept.name} has a token there: take its line out first"
+            os.write(descriptor, f"{'' if before.endswith(chr(10)) or not before else chr(10)}{kept.line()}\n".encode())
+    except (OSError, BadRequest, UnicodeDecodeError) as error:
+        return str(error)
+    return ""
 
 
 def _token(path: Path | None) -> str | None:

@@ -2,19 +2,23 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gatewayd.cli.verbs import Subparsers
 
 
-def add_commands(subparsers: "Subparsers") -> None:
-    """Add one command per verb. What the parser then returns has the function that carries it out in `run`."""
+def add_commands(subparsers: "Subparsers", given: Sequence[str] | None = None) -> None:
+    """Add one command per verb. What the parser then returns has the function that carries it out in `run`.
+
+    Only what `given` can mean gets its arguments; None: everything.
+    """
     from gatewayd.cli.access import add_token_command  # noqa: PLC0415 - see the module's docstring
     from gatewayd.cli.replay import add_replay_command  # noqa: PLC0415 - as above
     from gatewayd.cli.verbs import add_verbs  # noqa: PLC0415 - as above
 
-    add_verbs(subparsers)
+    add_verbs(subparsers, given)
     add_token_command(subparsers.add_parser("token", help="make an access token for the HTTP API"))
     add_replay_command(
         subparsers.add_parser("replay", help="decide again what a decision log holds, or try another policy")

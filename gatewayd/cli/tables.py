@@ -199,7 +199,7 @@ def _device_cells(device: DeviceRow) -> tuple[str, ...]:
     state = "online" if device.online else "offline"
     return (
         device.device,
-        state if device.approved else f"{state}, waits for approval",
+        state if device.approved else f"{state}, {'revoked' if device.revoked else 'waits for approval'}",
         device.board.board if device.board else "-",
         device.link.kind,
         f"{device.link.rtt_ms:.1f} ms",

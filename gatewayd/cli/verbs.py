@@ -3,9 +3,10 @@
 import argparse
 import base64
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from gatewayd.api.pushes import PushRow
 from gatewayd.api.table import VERBS
 from gatewayd.api.verb import AnyVerb, Positional
+from gatewayd.cli import joining_tables as _joining_tables  # noqa: F401 - it teaches `text_of` these results
 from gatewayd.cli.access import access_of, add_arguments
 from gatewayd.cli.client import Client, NotReachable, Refused, UsageError
 from gatewayd.cli.progress import DONE, Screen, wait
@@ -33,25 +35,41 @@ _DEST = "argument_"
 # The verbs whose commands show progress until the end.
 _WAITS = ("push", "pushes.watch")
 
+# The verb whose result is better kept in a file than on a screen.
+_SAVES = "devices.credentials.new"
+
 _NOUNS: Mapping[str, str] = {
     "models": "the model registry",
     "devices": "the devices",
+    "devices.credentials": "what devices prove themselves with",
     "pushes": "pushes to devices",
     "keys": "the keys that sign what devices install",
     "upload": "model files in parts",
 }
 
 
-def add_verbs(subparsers: "Subparsers") -> None:
-    """Add one command per verb; `run` carries out what the parser then returns."""
-    nouns: dict[str, Subparsers] = {}
+def add_verbs(subparsers: "Subparsers", given: Sequence[str] | None = None) -> None:
+    """Add one command per verb; `run` carries out what the parser then returns.
+
+    Only verbs that the words of `given` can mean get their arguments, whose schemas take time; None or a completion: all.
+    """
+    nouns: dict[str, Subparsers] = {"": subparsers}
     for verb in VERBS.values():
         noun, _, action = verb.name.rpartition(".")
-        if noun and noun not in nouns:
-            parser = subparsers.add_parser(noun, help=_NOUNS.get(noun, f"verbs about {noun}"))
-            nouns[noun] = parser.add_subparsers(metavar="verb", required=True)
-        group = nouns[noun] if noun else subparsers
-        _add_verb(group.add_parser(action, help=verb.summary, description=verb.summary), verb)
+        group = _group(nouns, noun)
+        parser = group.add_parser(action, help=verb.summary, description=verb.summary)
+        words = verb.name.split(".")
+        if given is None or given[:1] == ["completion"] or given[: len(words)] == words:
+            _add_verb(parser, verb)
+
+
+def _group(nouns: dict[str, "Subparsers"], noun: str) -> "Subparsers":
+    """Return the commands of a noun, made when it is met first: `devices.credentials` stands within `devices`."""
+    if noun not in nouns:
+        outer, _, name = noun.rpartition(".")
+        parser = _group(nouns, outer).add_parser(name, help=_NOUNS.get(noun, f"verbs about {name}"))
+        nouns[noun] = parser.add_subparsers(metavar="verb", required=True)
+    return nouns[noun]
 
 
 def run(
@@ -68,6 +86,8 @@ def run(
     verb = VERBS[args.verb]
     try:
         client = access_of(args).client()
+        if verb.name == _SAVES and args.save is not None:
+            return _saved(client, args, out=out)
         body = client.call(verb.name, _arguments(args, verb))
         if verb.name in _WAITS and not args.no_wait:
             return _pushed(client, body, args, out=out, err=err, sleep=sleep)
@@ -89,6 +109,26 @@ def _pushed(
     if args.json:
         out.write(ended.model_dump_json() + "\n")
     return OK if ended.state == DONE else FAILED
+
+
+def _saved(client: Client, args: argparse.Namespace, *, out: TextIO) -> int:
+    """Write secrets to a file of their own; nothing is asked for before the file is there to take them."""
+    verb, path = VERBS[args.verb], args.save
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageError(f"--save {path}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(client.call(verb.name, _arguments(args, verb)))
+    except (NotReachable, Refused, UsageError):
+        path.unlink()
+        raise
+    except OSError as error:
+        path.unlink()
+        raise UsageError(f"--save {path}: {error.strerror}; they were made, so make others with --replace") from error
+    out.write(f"written to {path}, which only you may read\n")
+    return OK
 
 
 def _rendered(verb: AnyVerb, body: bytes, *, is_json: bool) -> str:
@@ -127,6 +167,8 @@ def _add_verb(parser: argparse.ArgumentParser, verb: AnyVerb) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     if verb.name in _WAITS:
         parser.add_argument("--no-wait", action="store_true", help="show how it stands now, and return")
+    if verb.name == _SAVES:
+        parser.add_argument("--save", type=Path, metavar="FILE", help="write all to a new file instead of the screen")
     for option in _options(verb):
         _add_option(parser, option)
 

@@ -244,12 +244,17 @@ class DeviceView:
     running: int = 0
     note: str = ""
     held_off: str = ""
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class KnownDevice:
-    """What survives a restart of a device: whether the operator let it in. `first_seen_at` in seconds since 1970."""
+    """What survives a restart of a device: whether the operator let it in. `first_seen_at` in seconds since 1970.
+
+    `revoked`: the operator took it out, and only the operator lets it in again.
+    """
 
     device: DeviceId
     approved: bool
     first_seen_at: float
+    revoked: bool = False

@@ -43,6 +43,16 @@ class DeviceChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class JoiningChanged:
+    """The door for newcomers opened for `seconds`, or closed; `admitted` came in, `who` did it ("time": it was over)."""
+
+    what: str
+    seconds: float
+    admitted: int
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAdded:
     """A version was admitted."""
 
@@ -145,5 +155,13 @@ OrderEvent = OrderAnswered | OrderFailed | OrderEnded
 NodeEvent = WorkerEnded | VariantQuarantined | AcceleratorChanged
 RegistryEvent = ModelAdded | AliasMoved | VersionRetired | ArtifactsCollected
 GatewayEvent = (
-    RequestServed | RequestFailed | PushMoved | DeviceChanged | RegistryEvent | InputRefused | NodeEvent | OrderEvent
+    RequestServed
+    | RequestFailed
+    | PushMoved
+    | DeviceChanged
+    | JoiningChanged
+    | RegistryEvent
+    | InputRefused
+    | NodeEvent
+    | OrderEvent
 )

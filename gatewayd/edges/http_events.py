@@ -16,7 +16,7 @@ from gatewayd.edges.http_routes import Call
 from gatewayd.edges.mqtt_announcements import event_document
 from gatewayd.wire.json_text import render_json
 
-KINDS = ("push", "device", "model", "node", "request", "stream")
+KINDS = ("push", "device", "joining", "model", "node", "request", "stream")
 MAX_LISTENERS = 32  # protects memory and the loop: every event is written to each
 MAX_WAITING = 256  # protects memory: events that a listener is behind before it is let go
 MAX_UNSENT_BYTES = 2**18  # protects memory: what the transport may hold for a listener that does not read

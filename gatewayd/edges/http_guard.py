@@ -68,6 +68,10 @@ class Guard:
         object.__setattr__(self, "_failures", Rates(FAILURES_PER_S, self.clock))
         object.__setattr__(self, "hosts", self.hosts | {"localhost", socket.gethostname().lower()})
 
+    def replace_tokens(self, tokens: Sequence[AccessToken]) -> None:
+        """Ask for these from the next request on."""
+        object.__setattr__(self, "tokens", tuple(tokens))
+
     def admit(self, request: web.BaseRequest, role: Role | None) -> Caller:
         """Return who calls. `role` None: everybody may.
 

@@ -13,6 +13,7 @@ from gatewayd.core.events import (
     DeviceChanged,
     GatewayEvent,
     InputRefused,
+    JoiningChanged,
     ModelAdded,
     NodeEvent,
     OrderAnswered,
@@ -32,7 +33,9 @@ from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import measured_document, result_document
 from gatewayd.wire.topics import Topics
 
-_Told = RequestServed | RequestFailed | PushMoved | DeviceChanged | RegistryEvent | NodeEvent | OrderEvent
+_Told = (
+    RequestServed | RequestFailed | PushMoved | DeviceChanged | JoiningChanged | RegistryEvent | NodeEvent | OrderEvent
+)
 
 
 def online_message(topics: Topics, *, version: str, since: float) -> Message:
@@ -46,7 +49,7 @@ def offline_message(topics: Topics) -> Message:
 
 
 def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
-    """Return what to publish of an event, under `event/push`, `device`, `model`, `node` or `request` (QoS 0).
+    """Return what to publish of an event, under `event/push`, `device`, `joining`, `model`, `node` or `request` (QoS 0).
 
     What a standing order brings goes to `stream/<order>`, or where the order says. None for refused input: who sends it must
     not be able to make the node talk.
@@ -61,12 +64,12 @@ def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
 
 
 def event_document(event: _Told) -> tuple[str, dict[str, object]]:
-    """Return an event's kind (`push`, `device`, `model`, `node`, `request`, `stream`) and what is told of it, as JSON values."""
+    """Return an event's kind (`push`, `device`, `joining`, `model`, `stream`, …) and what is told of it, as JSON values."""
     match event:
         case PushMoved():
             return "push", _push(event)
-        case DeviceChanged(device, online, what):
-            return "device", {"device": device, "online": online, "what": what}
+        case DeviceChanged() | JoiningChanged():
+            return _device(event)
         case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
             return "node", _node(event)
         case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
@@ -91,6 +94,14 @@ def _ordered(event: OrderEvent) -> dict[str, object]:
             return {**order, "ended": why, **counts}
         case _:
             assert_never(event)
+
+
+def _device(event: DeviceChanged | JoiningChanged) -> tuple[str, dict[str, object]]:
+    match event:
+        case DeviceChanged(device, online, what):
+            return "device", {"device": device, "online": online, "what": what}
+        case JoiningChanged(what, seconds, admitted, who):
+            return "joining", {"what": what, "seconds": seconds, "admitted": admitted, "who": who}
 
 
 def _node(event: NodeEvent) -> dict[str, object]:

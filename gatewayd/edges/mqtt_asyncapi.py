@@ -17,6 +17,7 @@ _BASE = "{prefix}/{node}"
 _EVENTS: Mapping[str, str] = {
     "push": "Every state and progress of a push",
     "device": "A device came, went, was approved or changed",
+    "joining": "Newcomers are let in by themselves for a while, or no longer",
     "model": "A version was admitted, retired or brought back; an alias moved; artifacts were collected",
     "node": "A worker died, a variant was quarantined, an accelerator came or went",
 }

@@ -107,6 +107,10 @@ class MqttDeviceLink:
         """See `services.ports.DeviceLink`."""
         self._send(device, "cancel", protocol.encode_cancel(push, reason), qos=1)
 
+    def forget(self, device: DeviceId) -> None:
+        """Clear what the broker retains of a device, so that it does not come back to life with the next connection."""
+        self._connection.publish(Message(self._topics.device_up(device, "status"), b"", qos=1, retain=True))
+
     def _send(self, device: DeviceId, kind: str, payload: bytes, *, qos: int) -> None:
         self._connection.publish(Message(self._topics.device_down(device, kind), payload, qos=qos))
 

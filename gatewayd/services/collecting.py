@@ -81,6 +81,10 @@ class Collector:
         if not self._unsaved.full():
             self._unsaved.put_nowait(event.device)
 
+    def forget(self, device: DeviceId) -> None:
+        """What a forgotten device held is needed no more on its account."""
+        self._holdings.pop(device, None)
+
     async def run(self) -> None:
         """Write what devices hold, and collect every `every_s`, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -139,7 +143,8 @@ class Collector:
     async def save_next(self) -> None:
         """Write the next device's holdings when there are any."""
         device = await self._unsaved.get()
-        await self._ports.holdings.save_holdings(device, self._holdings[device])
+        if device in self._holdings:  # else it was forgotten meanwhile
+            await self._ports.holdings.save_holdings(device, self._holdings[device])
 
     async def _save(self) -> None:
         while True:

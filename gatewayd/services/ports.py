@@ -5,6 +5,7 @@ from typing import Protocol
 
 from gatewayd.core.building import Build, Compiled, Recipe
 from gatewayd.core.command import CommandId, Record
+from gatewayd.core.credentials import Credentials
 from gatewayd.core.device import KnownDevice, RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.learned import Learned
@@ -227,6 +228,22 @@ class DeviceStore(Protocol):
     async def save_device(self, device: KnownDevice) -> None:
         """Insert or replace."""
 
+    async def forget_device(self, device: DeviceId) -> None:
+        """Remove the device, and every row about it that is no history; durable before returning."""
+
+
+class CredentialStore(Protocol):
+    """The devices' credentials."""
+
+    def known(self) -> Credentials:
+        """Return all there are."""
+
+    async def change(self, change: Callable[[Credentials], Credentials]) -> Credentials:
+        """Replace what is known by what `change` makes of it; durable before returning.
+
+        Raises: what `change` raises, NotStored.
+        """
+
 
 class PushStore(Protocol):
     """The journal of pushes."""
@@ -339,6 +356,9 @@ class DeviceLink(Protocol):
 
     def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
         """Drop the push; the device keeps (or goes back to) its old model."""
+
+    def forget(self, device: DeviceId) -> None:
+        """Let go what the link, or a broker behind it, keeps of a device that was forgotten. Raises: Overloaded."""
 
 
 Notify = Callable[[GatewayEvent], None]

@@ -8,16 +8,18 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from gatewayd.core.command import Note
-from gatewayd.core.damping import STEADY, USUAL, Damping, DampingRules
-from gatewayd.core.device import RUNNING, Born, DeviceView, KnownDevice, LinkKind, Lost, Profile, Report, Slot
+from gatewayd.core.damping import USUAL, DampingRules
+from gatewayd.core.device import RUNNING, Born, DeviceView, LinkKind, Lost, Profile, Slot
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.services.estimates import Estimates
+from gatewayd.services.join_window import JoinWindow
 from gatewayd.services.ports import Clock, DeviceStore, Notify, Pinger
+from gatewayd.services.tracked import Tracked
 
 # Pings in flight at once: a thousand silent devices must not fill the outgoing queue of a link.
 MAX_PINGS = 32
@@ -42,32 +44,6 @@ class TrackingOptions:
     damping: DampingRules = USUAL
 
 
-@dataclass(slots=True)
-class _Tracked:
-    """The mutable record behind a `DeviceView`. `heard_s`: when it last answered, on the monotonic clock."""
-
-    id: DeviceId
-    approved: bool
-    first_seen_at: float
-    connected: bool = False
-    silent: bool = False
-    heard_s: float = 0.0
-    link: LinkKind = LinkKind.MQTT
-    report: Report | None = None
-    running: int = 0
-    note: str = ""
-    used_at_s: float | None = None
-    runs: tuple[tuple[ModelName, int], ...] = ()
-    desired: dict[ModelName, int] = field(default_factory=dict)
-    damping: Damping = STEADY
-    held_off: str = ""
-
-    @property
-    def online(self) -> bool:
-        """Whether it can be expected to answer."""
-        return self.connected and not self.silent
-
-
 class Tracking:
     """The devices. All methods run on the event loop; `handle` never blocks."""
 
@@ -89,7 +65,10 @@ class Tracking:
         self._notify = notify
         self._clock = clock
         self._wall_clock = wall_clock
-        self._devices: dict[DeviceId, _Tracked] = {}
+        self.window = JoinWindow(clock=clock, notify=notify)
+        # Approving, revoking and forgetting write a row each: in turn, so that the last one is what holds.
+        self._deciding = asyncio.Lock()
+        self._devices: dict[DeviceId, Tracked] = {}
         self._holders: dict[tuple[ModelName, int], set[DeviceId]] = {}
         self._unsaved: asyncio.Queue[DeviceId] = asyncio.Queue()
         self._ping_due: list[tuple[float, DeviceId]] = []
@@ -104,7 +83,7 @@ class Tracking:
     async def load(self) -> None:
         """Read who was seen before; call once before links start."""
         for known in await self._store.load_devices():
-            self._devices[known.device] = _Tracked(known.device, known.approved, known.first_seen_at)
+            self._devices[known.device] = Tracked(known.device, known.approved, known.first_seen_at, known.revoked)
 
     def devices(self) -> tuple[DeviceView, ...]:
         """Return a snapshot of every device ever seen, by id."""
@@ -146,14 +125,37 @@ class Tracking:
 
     async def approve(self, device: DeviceId, *, who: str, note_of: Note[DeviceView] | None = None) -> DeviceView:
         """Let a device in; durable before returning. Raises: UnknownDevice, NotStored."""
-        tracked, note = self._tracked(device), f"approved by {who}"
-        record = note_of and note_of(replace(self._view(tracked), approved=True, note=note))
-        known = KnownDevice(device, approved=True, first_seen_at=tracked.first_seen_at)
-        await self._store.noting(record).save_device(known)
-        tracked.approved = True
-        tracked.note = note
+        async with self._deciding:
+            tracked, note = self._tracked(device), f"approved by {who}"
+            record = note_of and note_of(replace(self._view(tracked), approved=True, note=note))
+            await self._store.noting(record).save_device(replace(tracked.known, approved=True, revoked=False))
+            tracked.approved, tracked.revoked = True, False
+            tracked.note = note
         self._announce(tracked, "approved")
         return self._view(tracked)
+
+    async def revoke(self, device: DeviceId, *, who: str) -> DeviceView:
+        """Take a device out until somebody approves it again; durable before returning. Raises: UnknownDevice, NotStored."""
+        async with self._deciding:
+            tracked = self._tracked(device)
+            await self._store.save_device(replace(tracked.known, approved=False, revoked=True))
+            tracked.approved, tracked.revoked = False, True
+            tracked.note = f"revoked by {who}"
+        self._announce(tracked, "revoked")
+        return self._view(tracked)
+
+    async def forget(self, device: DeviceId, *, who: str) -> None:
+        """Remove a device as if it had never been seen; durable before returning. Raises: UnknownDevice, NotStored."""
+        async with self._deciding:
+            tracked = self._tracked(device)
+            await self._store.forget_device(device)
+            self._drop(tracked)
+        tracked.connected = False
+        self._announce(tracked, f"forgotten by {who}")
+
+    def open_join(self, *, allowed: bool) -> None:
+        """Let newcomers in at once from now on, or no longer; who is in stays."""
+        self._options = replace(self._options, open_join=allowed)
 
     def began(self, device: DeviceId) -> None:
         """Count one more request on the device."""
@@ -161,11 +163,12 @@ class Tracking:
         self._changed(device)
 
     def ended(self, device: DeviceId) -> None:
-        """Count one less."""
-        tracked = self._tracked(device)
-        tracked.running -= 1
-        tracked.used_at_s = self._clock()
-        self._changed(device)
+        """Count one less; of a device that was forgotten meanwhile there is nothing to count."""
+        tracked = self._devices.get(device)
+        if tracked is not None:
+            tracked.running -= 1
+            tracked.used_at_s = self._clock()
+            self._changed(device)
 
     def inference_at_s(self, device: DeviceId) -> float | None:
         """Return when a request used the device's link last, on the monotonic clock; None when none did or nobody knows it."""
@@ -189,8 +192,9 @@ class Tracking:
         return frozenset(item for tracked in self._devices.values() for item in tracked.desired.items())
 
     async def run(self, link: Pinger) -> None:
-        """Save new devices and ping those online until cancelled."""
+        """Save new devices, ping those online and close the door in time, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.window.run(), name="tracking: join window")
             tasks.create_task(self._save_new(), name="tracking: save")
             tasks.create_task(self._ping_all(link, tasks), name="tracking: ping")
             tasks.create_task(self._release_all(), name="tracking: damping")
@@ -204,6 +208,8 @@ class Tracking:
         tracked.connected, tracked.silent, tracked.heard_s = True, False, self._clock()
         tracked.link, tracked.report = event.link, event.report
         self._hold(tracked, event.report.slots)
+        if came and not tracked.approved:
+            self._admit(tracked)
         if event.device not in self._pinged:
             self._pinged.add(event.device)
             heapq.heappush(self._ping_due, (self._clock(), event.device))
@@ -211,34 +217,45 @@ class Tracking:
             self._dampen(tracked)
         self._changed(event.device)
         if came or changed:
-            came_as = "online" if tracked.approved else "online, waits for approval"
+            waits = "revoked" if tracked.revoked else "waits for approval"
+            came_as = "online" if tracked.approved else f"online, {waits}"
             self._announce(tracked, came_as if came else "report")
 
-    def _joined(self, device: DeviceId) -> _Tracked | None:
+    def _joined(self, device: DeviceId) -> Tracked | None:
         if len(self._devices) >= self._options.max_devices and not self._made_room():
             limit = f"devices.max_devices is {self._options.max_devices}"
             self._notify(InputRefused("devices", "too_many", f"{device} is not let in: {limit}"))
             return None
-        tracked = self._devices[device] = _Tracked(device, self._options.open_join, self._wall_clock())
-        if tracked.approved:
-            self._unsaved.put_nowait(device)
+        tracked = self._devices[device] = Tracked(device, approved=False, first_seen_at=self._wall_clock())
+        return tracked
+
+    def _admit(self, tracked: Tracked) -> None:
+        """Let a newcomer in where that goes by itself; who was taken out waits for the operator."""
+        if tracked.revoked:
+            tracked.note = tracked.note or "revoked"
+        elif self._options.open_join or self.window.admits(tracked.id):
+            tracked.approved = True
+            tracked.note = "" if self._options.open_join else "joined while joining was permitted"
+            self._unsaved.put_nowait(tracked.id)
         else:
             tracked.note = "waits for approval"
-        return tracked
 
     def _made_room(self) -> bool:
         """Forget the oldest device that nobody let in, an absent one first: strangers must not keep others out."""
-        strangers = [each for each in self._devices.values() if not each.approved]
+        strangers = [each for each in self._devices.values() if not each.approved and not each.revoked]
         if not strangers:
             return False
         gone = next((each for each in strangers if not each.connected), strangers[0])
+        self._drop(gone)
+        return True
+
+    def _drop(self, gone: Tracked) -> None:
         self._hold(gone, ())
         del self._devices[gone.id]
         self._estimates.forget_device(gone.id)
         self._changed(gone.id)
-        return True
 
-    def _hold(self, tracked: _Tracked, slots: Sequence[Slot]) -> None:
+    def _hold(self, tracked: Tracked, slots: Sequence[Slot]) -> None:
         """Keep the index of who runs what in step with the device's report."""
         for held in tracked.runs:
             self._holders[held].discard(tracked.id)
@@ -270,7 +287,7 @@ class Tracking:
             await asyncio.sleep(_TICK_S)
             self.release()
 
-    def _dampen(self, tracked: _Tracked) -> None:
+    def _dampen(self, tracked: Tracked) -> None:
         """Count a coming; hold the device off when it comes and goes too often."""
         rules, before = self._options.damping, tracked.damping
         tracked.damping = before.came(self._clock(), rules)
@@ -283,21 +300,24 @@ class Tracking:
         for watcher in self._watchers:
             watcher(device)
 
-    def _announce(self, tracked: _Tracked, what: str) -> None:
+    def _announce(self, tracked: Tracked, what: str) -> None:
         self._changed(tracked.id)
         self._notify(DeviceChanged(tracked.id, tracked.online, what))
 
     async def _save_new(self) -> None:
         while True:
-            tracked = self._devices[await self._unsaved.get()]
-            while not await self._saved(tracked):  # noqa: ASYNC110 - a disk tells nobody when it has room again
+            device = await self._unsaved.get()
+            while not await self._saved(device):  # noqa: ASYNC110 - a disk tells nobody when it has room again
                 await asyncio.sleep(_STORE_RETRY_S)
 
-    async def _saved(self, tracked: _Tracked) -> bool:
+    async def _saved(self, device: DeviceId) -> bool:
         try:
-            await self._store.save_device(KnownDevice(tracked.id, tracked.approved, tracked.first_seen_at))
+            async with self._deciding:
+                tracked = self._devices.get(device)
+                if tracked is not None:  # it may have been forgotten meanwhile
+                    await self._store.save_device(tracked.known)
         except NotStored as error:
-            logger.error("device not stored yet device=%s reason=%r", tracked.id, str(error))  # noqa: TRY400 - the message says all
+            logger.error("device not stored yet device=%s reason=%r", device, str(error))  # noqa: TRY400 - the message says all
             return False
         return True
 
@@ -345,13 +365,13 @@ class Tracking:
             tracked.silent = True
             self._announce(tracked, f"offline: no answer for {quiet_s:.0f} s")
 
-    def _tracked(self, device: DeviceId) -> _Tracked:
+    def _tracked(self, device: DeviceId) -> Tracked:
         found = self._devices.get(device)
         if found is None:
             raise UnknownDevice(f"no device {device!r} was ever seen here")
         return found
 
-    def _view(self, tracked: _Tracked) -> DeviceView:
+    def _view(self, tracked: Tracked) -> DeviceView:
         board = tracked.report.capabilities.board if tracked.report else ""
         return DeviceView(
             id=tracked.id,
@@ -364,5 +384,6 @@ class Tracking:
             desired=tuple(tracked.desired.items()),
             running=tracked.running,
             note=tracked.note,
+            revoked=tracked.revoked,
             held_off=tracked.held_off,
         )

@@ -4,9 +4,10 @@ paho's thread keeps the reconnecting (with back-off) and the blocking connect aw
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -32,7 +33,8 @@ class ClientOptions:
     gateway: str
     version: str = "3.1.1"
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: ssl.SSLContext | None = None
 
     @property
     def base(self) -> str:
@@ -141,6 +143,8 @@ def _paho(options: ClientOptions) -> PromptClient:
         protocol=MQTTProtocolVersion.MQTTv5 if is_v5 else MQTTProtocolVersion.MQTTv311,
     )
     client.username_pw_set(options.username, options.password)
+    if options.tls is not None:
+        client.tls_set_context(options.tls)
     client.will_set(f"{options.base}/up/status", encode_offline(), qos=1, retain=True)
     client.reconnect_delay_set(min_delay=1, max_delay=_LONGEST_BACKOFF_S)
     client.max_queued_messages_set(_QUEUED)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from gatewayd.core.device import EnergySource, Profile
 from gatewayd.core.errors import BadRequest, GatewayError
-from gatewayd.core.names import parse_device_id
+from gatewayd.core.names import DeviceId
 from gatewayd.places import profiles_folder
+from gatewayd.sim.attach import client_options, device_id, given_credentials, trusted_texts
 from gatewayd.sim.board import Room, Truth, capabilities_of, true_board
 from gatewayd.sim.client import ClientOptions
 from gatewayd.sim.device import SimDevice
@@ -36,7 +37,6 @@ from gatewayd.wire.profiles import parse_profile
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-_MAX_PORT = 65535
 _KEY = r"[0-9a-f]{64}"
 
 
@@ -44,6 +44,7 @@ _KEY = r"[0-9a-f]{64}"
 class _Parts:
     """What the arguments come to, checked."""
 
+    device: DeviceId
     profile: Profile
     room: Room
     sensors: tuple[ReplaySensor, ...]
@@ -55,16 +56,23 @@ class _Parts:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `gatewayd sim-device`."""
-    parser.add_argument("--id", required=True, help="the device's id")
+    parser.add_argument("--id", help="the device's id")
     parser.add_argument("--board", required=True, help="a profile's name, e.g. nucleo-l4r5zi")
     parser.add_argument("--profiles", type=Path, default=profiles_folder(), help="directory of board profiles (*.yaml)")
     parser.add_argument("--protocol", choices=("mqtt", "lwm2m"), default="mqtt", help="how it attaches to its gateway")
     parser.add_argument("--link", choices=sorted(LINKS), default="wifi", help="its radio: delay and rate are simulated")
-    parser.add_argument("--broker", default="127.0.0.1:1883", help="host:port")
+    parser.add_argument(
+        "--credentials",
+        type=Path,
+        metavar="FILE",
+        help="what `devices credentials new --save` wrote: id, broker, password, keys",
+    )
+    parser.add_argument("--broker", help="host:port (default: 127.0.0.1:1883)")
+    parser.add_argument("--ca", type=Path, help="certificate of the authority to trust: the broker is reached over TLS")
     parser.add_argument("--mqtt-version", choices=("3.1.1", "5"), default="3.1.1")
     parser.add_argument("--username")
     parser.add_argument("--password-file", type=Path, help="a file whose first line is the password")
-    parser.add_argument("--prefix", default="gatewayd", help="first topic level(s)")
+    parser.add_argument("--prefix", help="first topic level(s) (default: gatewayd)")
     parser.add_argument("--node", help="the gateway's node name (with MQTT it must be given)")
     parser.add_argument(
         "--state", type=Path, required=True, help="directory that is the board's flash; made when missing"
@@ -72,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
         action="append",
-        required=True,
+        default=[],
         metavar="KEY",
         help="public key that signs what may be installed: 64 hex digits, or a file of such lines; may be repeated",
     )
@@ -114,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _lived(parts: _Parts, args: argparse.Namespace) -> int:
-    log, code = EventLog(args.id), 0
+    log, code = EventLog(parts.device), 0
     try:
         asyncio.run(_live(parts, args, log))
     except* (GatewayError, FlashFault, OSError) as group:
@@ -155,7 +163,7 @@ async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
 
 
 def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog) -> SimDevice | Lwm2mDevice:
-    truth = true_board(parts.profile, LINKS[args.link], seed=args.seed, device=args.id)
+    truth = true_board(parts.profile, LINKS[args.link], seed=args.seed, device=parts.device)
     capabilities = capabilities_of(
         parts.profile,
         parts.room,
@@ -195,8 +203,11 @@ def _checked(args: argparse.Namespace) -> _Parts:
     layout = Layout(args.slots, args.slot_bytes, args.chunk, journal_bytes(args.slots, args.chunk))
     cells = FileCells(args.state, layout)
     flash = Flash(layout, cells, Power(args.cut_power_at, Tear(args.tear)))
-    client = lwm2m_options(args) if args.protocol == "lwm2m" else _client(args)
-    return _Parts(profile, room, sensors, client, flash, cells, key_ring(trusted_keys(args.trust)))
+    given = given_credentials(args)
+    device = device_id(args, given)
+    client = lwm2m_options(args, device) if args.protocol == "lwm2m" else client_options(args, given)
+    keys = key_ring(trusted_keys(list(trusted_texts(args, given))))
+    return _Parts(device, profile, room, sensors, client, flash, cells, keys)
 
 
 def _check_room(profile: Profile, room: Room, *, slots: int) -> None:
@@ -224,18 +235,6 @@ def _profile(directory: Path, board: str) -> Profile:
     return parse_profile((directory / f"{board}.yaml").read_text())
 
 
-def _client(args: argparse.Namespace) -> ClientOptions:
-    host, _, port = args.broker.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= _MAX_PORT:
-        raise BadRequest(f"--broker {args.broker}: must be host:port")
-    if args.node is None:
-        raise BadRequest("--node: must name the gateway; its boards are below it on the broker")
-    device = parse_device_id(args.id)
-    gateway = f"{args.prefix}/{args.node}"
-    password = _password(args.password_file) if args.password_file is not None else None
-    return ClientOptions(host.strip("[]"), int(port), device, gateway, args.mqtt_version, args.username, password)
-
-
 def trusted_keys(named: Sequence[str]) -> Iterator[bytes]:
     """Yield the public keys that `--trust` names: in hex, or in the lines of a file (what follows a # is a comment)."""
     for each in named:
@@ -252,10 +251,3 @@ def trusted_keys(named: Sequence[str]) -> Iterator[bytes]:
         if not keys or not all(re.fullmatch(_KEY, key) for key in keys):
             raise BadRequest(f"--trust {each}: must hold public keys, 64 hex digits a line (gatewayd keys.export)")
         yield from map(bytes.fromhex, keys)
-
-
-def _password(path: Path) -> str:
-    try:
-        return path.read_text().partition("\n")[0]
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRequest(f"--password-file {path}: {error}") from None

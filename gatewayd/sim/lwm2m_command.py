@@ -3,7 +3,7 @@
 import argparse
 
 from gatewayd.core.errors import BadRequest
-from gatewayd.core.names import parse_device_id
+from gatewayd.core.names import DeviceId
 from gatewayd.sim.lwm2m_device import Lwm2mOptions
 from gatewayd.sim.registration import Terms
 from gatewayd.wire.lwm2m.formats import Format
@@ -30,7 +30,7 @@ def add_lwm2m_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def lwm2m_options(args: argparse.Namespace) -> Lwm2mOptions:
+def lwm2m_options(args: argparse.Namespace, device: DeviceId) -> Lwm2mOptions:
     """Return what the arguments say. Raises: BadRequest naming the one that is wrong."""
     host, _, port = args.gateway.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()) or not 1 <= int(port) <= _MAX_PORT:
@@ -42,7 +42,7 @@ def lwm2m_options(args: argparse.Namespace) -> Lwm2mOptions:
     if args.block not in {2**exponent for exponent in range(4, 11)}:
         raise BadRequest(f"--block {args.block}: must be a power of two, {_SMALLEST_BLOCK}..{_LARGEST_BLOCK}")
     terms = Terms(
-        endpoint=parse_device_id(args.id),
+        endpoint=device,
         lifetime_s=args.lifetime,
         version=args.lwm2m_version,
         is_sleepy=args.sleep_after is not None,

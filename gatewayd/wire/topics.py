@@ -112,6 +112,10 @@ class Topics:
         """Return where the gateway talks to `device`."""
         return f"{self.base}/device/{device}/down/{kind}"
 
+    def device_up(self, device: DeviceId, kind: str) -> str:
+        """Return where `device` talks to the gateway."""
+        return f"{self.base}/device/{device}/up/{kind}"
+
     def parse(self, topic: str) -> ClientTopic | DeviceUp | None:
         """Return what `topic` is to this node; None when it is nothing that is listened to."""
         head = self.base + "/"

@@ -23,6 +23,7 @@ from gatewayd.core.events import (
     DeviceChanged,
     GatewayEvent,
     InputRefused,
+    JoiningChanged,
     ModelAdded,
     PushMoved,
     VersionRetired,
@@ -104,6 +105,7 @@ def test_fields_stand_in_the_line_and_forge_nothing() -> None:
 
 EVENTS = [
     (DeviceChanged(DeviceId("door-1"), online=True, what="online"), "device id=door-1 what=online online=true"),
+    (JoiningChanged("open", 120.0, 0, "ann"), "joining what=open seconds=120 admitted=0 who=ann"),
     (
         DeviceChanged(DeviceId("door-1"), online=False, what="offline: will"),
         'device id=door-1 what="offline: will" online=false',

@@ -14,6 +14,7 @@ from gatewayd.core.events import (
     DeviceChanged,
     GatewayEvent,
     InputRefused,
+    JoiningChanged,
     ModelAdded,
     PushMoved,
     RequestFailed,
@@ -61,6 +62,7 @@ EVENTS: tuple[GatewayEvent, ...] = (
     PushMoved(replace(PUSH, state=PushState.ACCEPTED, offset=4096)),
     PushMoved(replace(PUSH, state=PushState.ACCEPTED, offset=4096)),
     DeviceChanged(CAM, online=True, what="born"),
+    JoiningChanged("open", 120.0, 0, "ann"),
     ModelAdded(KWS, 1),
     AliasMoved(KWS, "stable", 1),
     VersionRetired(KWS, 1, retired=True),
@@ -118,6 +120,7 @@ def test_every_kind_of_event_is_counted() -> None:
             "gatewayd_worker_deaths_total engine=litert": 1,
             "gatewayd_variants_quarantined_total": 1,
             "gatewayd_accelerator_changes_total change=went kind=edgetpu": 1,
+            "gatewayd_join_window_seconds": 120,
             "gatewayd_devices_online": 3,
             "gatewayd_build_info version=0.1.0": 1,
         }

@@ -25,7 +25,9 @@ async def call(world: World, verb: str, **arguments: object) -> dict[str, object
 
 def test_the_table() -> None:
     assert sorted(VERBS) == [
-        "devices.approve", "devices.list", "devices.one-slot", "devices.release", "infer", "keys.export", "keys.list",
+        "devices.approve", "devices.credentials.list", "devices.credentials.new", "devices.forget", "devices.joining",
+        "devices.list", "devices.one-slot", "devices.permit-join", "devices.release", "devices.revoke", "infer",
+        "keys.export", "keys.list",
         "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.back", "models.build",
         "models.collect", "models.fetch", "models.fit", "models.history", "models.list", "models.load", "models.release",
         "models.restore", "models.retire", "models.show", "models.unalias", "models.unload", "models.when", "push",
@@ -34,7 +36,8 @@ def test_the_table() -> None:
     ]  # fmt: skip
     assert all(VERBS[name].name == name and VERBS[name].summary for name in VERBS)
     assert {name for name, verb in VERBS.items() if verb.is_read} == {
-        "devices.list", "keys.export", "keys.list", "models.fit", "models.history", "models.list", "models.show",
+        "devices.credentials.list", "devices.joining", "devices.list", "keys.export", "keys.list",
+        "models.fit", "models.history", "models.list", "models.show",
         "models.when", "pushes.history", "pushes.list", "pushes.watch", "status", "stream.list", "why",
     }  # fmt: skip
 
@@ -42,7 +45,7 @@ def test_the_table() -> None:
 async def test_unknown_verb_names_the_nearest() -> None:
     with pytest.raises(NotFound, match=r"no verb 'model\.list'; there are: models\.list"):
         await World().api().call("model.list", b"", ANN)
-    with pytest.raises(NotFound, match=r"there are: devices\.approve, devices\.list, devices\.one-slot"):
+    with pytest.raises(NotFound, match=r"there are: devices\.approve, devices\.credentials\.list, "):
         await World().api().call("zzzz", b"", ANN)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import io
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,6 +96,29 @@ def test_files_that_are_not_there(daemon: Daemon, tmp_path: Path) -> None:
     for option in ("--token-file", "--ca"):
         code, _, err = command("status", "--url", daemon.url, option, str(tmp_path / "none"))
         assert (code, err.startswith(f"gatewayd: {option} {tmp_path}/none: ")) == (USAGE, True)
+
+
+def test_a_token_is_added_to_the_file(tmp_path: Path) -> None:
+    parser, file = argparse.ArgumentParser(), tmp_path / "tokens"
+    add_token_command(parser)
+
+    def made(name: str) -> tuple[int, str]:
+        out, err = io.StringIO(), io.StringIO()
+        code = make_token(parser.parse_args([name, "--add-to", str(file)]), out=out, err=err)
+        return code, out.getvalue().strip()
+
+    code, bob = made("bob")
+    assert (code, stat.S_IMODE(file.stat().st_mode)) == (OK, 0o600)
+    file.write_text(file.read_text().rstrip())  # as an editor may leave it
+    code, ann = made("ann")
+    tokens = parse_tokens(file.read_text())
+    assert [found.name for each in (bob, ann) if (found := matching_token(tokens, each))] == ["bob", "ann"]
+    before = file.read_text()
+    assert made("bob") == (FAILED, "")
+    file.write_text("nonsense\n")
+    assert made("eve") == (FAILED, "")
+    assert file.read_text() == "nonsense\n"
+    assert bob not in before
 
 
 def test_a_token_is_made_and_only_its_digest_kept() -> None:

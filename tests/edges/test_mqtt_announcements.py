@@ -10,6 +10,7 @@ from gatewayd.core.events import (
     DeviceChanged,
     GatewayEvent,
     InputRefused,
+    JoiningChanged,
     ModelAdded,
     OrderAnswered,
     OrderEnded,
@@ -41,6 +42,11 @@ def test_the_status_is_retained_and_says_since_when() -> None:
 @pytest.mark.parametrize(
     ("event", "kind", "document"),
     [
+        (
+            JoiningChanged("closed", 0.0, 3, "time"),
+            "joining",
+            {"what": "closed", "seconds": 0.0, "admitted": 3, "who": "time"},
+        ),
         (DeviceChanged(CAM, online=True, what="born"), "device", {"device": "cam-7", "online": True, "what": "born"}),
         (ModelAdded(KWS, 2), "model", {"what": "added", "model": "kws", "version": 2}),
         (VersionRetired(KWS, 2, retired=True), "model", {"what": "retired", "model": "kws", "version": 2}),

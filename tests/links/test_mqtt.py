@@ -194,6 +194,18 @@ async def test_a_gateway_that_comes_later_learns_who_is_there(broker: Broker) ->
     assert event.device == CAM
 
 
+async def test_what_is_forgotten_is_no_longer_at_the_broker(broker: Broker) -> None:
+    async with site(broker) as here:
+        here.up("status", protocol.encode_status(REPORT), retain=True)
+        assert isinstance(await here.event(), Born)
+        here.link.forget(CAM)
+        assert isinstance(await here.event(), Lost)
+    async with site(broker) as here:
+        here.up("pong", bytes(4))
+        here.up("push", protocol.encode_push_report(PushId(7), PushPhase.WANT, offset=1024, length=512))
+        assert isinstance(await here.event(), PushReport)
+
+
 async def test_reports_of_a_push_are_events(broker: Broker) -> None:
     async with site(broker) as here:
         here.up("push", protocol.encode_push_report(PushId(7), PushPhase.WANT, offset=1024, length=512))

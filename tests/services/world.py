@@ -52,8 +52,7 @@ from gatewayd.services.tracking import Tracking, TrackingOptions
 from tests.services.finding import finder_of
 from tests.signing import FakeSigner
 
-MODEL = ModelName("kws")
-DEVICE = DeviceId("dev-1")
+MODEL, DEVICE = ModelName("kws"), DeviceId("dev-1")
 INPUT = TensorSpec("x", DType.INT8, (1, 4), Quantization(0.5, 0))
 OUTPUT = TensorSpec("y", DType.INT8, (1, 3), Quantization(0.25, -1))
 STRUCTURE = Structure((Operator("FULLY_CONNECTED", 1, 1),), (INPUT,), (OUTPUT,), macs=12_000, weights_bytes=64)
@@ -217,13 +216,11 @@ class FakeDevice:
     def send_activate(self, device: DeviceId, push: PushId) -> None:
         self._hold(SlotState.TRIAL)
         self.sent.append("activate")
-        assert self.offered is not None
-        assert (device, push) == (self.id, self.offered.push)
+        assert self.offered is not None and (device, push) == (self.id, self.offered.push)  # noqa: PT018 - one fact
         self._report(PushPhase.TRIAL)
 
     def send_accept(self, device: DeviceId, push: PushId) -> None:
-        assert device == self.id
-        assert push
+        assert (device, push > 0) == (self.id, True)
         self.sent.append("accept")
         self._hold(SlotState.ACTIVE)
         self._report(PushPhase.ACCEPTED)
@@ -234,6 +231,9 @@ class FakeDevice:
         if self.send_fails is not None:
             raise self.send_fails
         self.sent.append(f"cancel: {reason}")
+
+    def forget(self, device: DeviceId) -> None:
+        self.send_cancel(device, PushId(1), "forgotten")
 
     def _hold(self, state: SlotState) -> None:
         if self.silent_at is PushPhase.TRIAL or self.offered is None:
@@ -247,7 +247,7 @@ class FakeDevice:
         self._report(PushPhase.WANT, offset=len(self.received), length=length)
 
     def _report(self, phase: PushPhase, *, offset: int = 0, length: int = 0, reason: str = "") -> None:
-        self.is_silent = self.is_silent or phase is self.silent_at
+        self.is_silent |= phase is self.silent_at
         if not self.is_silent and self.offered is not None:
             self.emit(PushReport(self.id, self.offered.push, phase, offset, length, reason))
 

@@ -1,8 +1,12 @@
 import argparse
+import json
 from pathlib import Path
 
 import pytest
 
+from gatewayd.core.errors import BadRequest
+from gatewayd.sim.attach import client_options, given_credentials, trusted_texts
+from gatewayd.sim.client import ClientOptions
 from gatewayd.sim.command import EXIT_USAGE, add_arguments, run, trusted_keys
 
 
@@ -53,9 +57,55 @@ def test_a_state_folder_that_cannot_be_made_is_one_clear_line(
 def test_a_board_that_trusts_nobody_does_not_start(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    with pytest.raises(SystemExit):
-        parser.parse_args(["--id", "c", "--node", "n", "--board", "b", "--state", str(tmp_path)])
+    arguments = ["--id", "c", "--node", "n", "--board", "nucleo-l4r5zi", "--state", str(tmp_path)]
+    assert run(parser.parse_args(arguments)) == EXIT_USAGE
     assert "--trust" in capsys.readouterr().err
+
+
+CREDENTIALS = {
+    "device": "door-1", "devices": ["door-1"], "prefix": "plant", "node": "gw", "host": "gw.local", "port": 8883, "ca": "",
+    "username": "door-1", "password": "secret", "psk_identity": None, "psk_key": None, "trusted_keys": ["ab" * 32],
+}  # fmt: skip
+
+
+def attached(tmp_path: Path, *more: str, **changed: object) -> ClientOptions:
+    file = tmp_path / "door-1.json"
+    file.write_text(json.dumps(CREDENTIALS | changed))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    arguments = ["--credentials", str(file), "--board", "nucleo-l4r5zi", "--state", str(tmp_path / "flash"), *more]
+    args = parser.parse_args(arguments)
+    given = given_credentials(args)
+    assert list(trusted_texts(args, given))[-1] == "ab" * 32
+    return client_options(args, given)
+
+
+def test_a_file_of_credentials_is_all_that_a_board_needs(tmp_path: Path) -> None:
+    options = attached(tmp_path)
+    assert (options.host, options.port, options.base) == ("gw.local", 8883, "plant/gw/device/door-1")
+    assert (options.username, options.password, options.tls) == ("door-1", "secret", None)
+    assert "secret" not in repr(options)
+
+
+def test_an_option_counts_more_than_the_file(tmp_path: Path) -> None:
+    options = attached(tmp_path, "--broker", "127.0.0.1:1883", "--id", "door-2", "--username", "hub")
+    assert (options.host, options.port, options.device, options.username) == ("127.0.0.1", 1883, "door-2", "hub")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"port": 0}, "port"),
+        ({"device": "a/b"}, "device id"),
+        ({"trusted_keys": ["x"]}, "trusted_keys"),
+        ({"ca": "no certificate"}, "--ca"),
+        ({"node": "a/b"}, "one topic level"),
+        ({"psk_key": "xyz"}, "psk_key"),
+    ],
+)
+def test_a_bad_file_names_what_is_wrong(tmp_path: Path, changed: dict[str, object], words: str) -> None:
+    with pytest.raises(BadRequest, match=words):
+        attached(tmp_path, **changed)
 
 
 def test_keys_are_read_from_lines_with_comments(tmp_path: Path) -> None:

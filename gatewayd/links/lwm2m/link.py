@@ -242,6 +242,13 @@ class Lwm2mDeviceLink:
         if attachment is not None:
             self._pushes.tell(attachment, push, heard)
 
+    def forget(self, device: DeviceId) -> None:
+        """See `services.ports.DeviceLink`. Its registration ends; when it comes with its next update it has to register anew."""
+        registered = self._registrations.of(device)
+        if registered is not None:
+            self._registrations.remove(registered)
+            self._detach(registered, "it was taken out")
+
     def _of(self, device: DeviceId) -> Attachment:
         found = self._attached.get(device)
         if found is None:

@@ -130,6 +130,16 @@ async def test_a_device_that_leaves() -> None:
     assert server.rows.registrations == {}
 
 
+async def test_a_device_that_is_forgotten_has_to_register_anew() -> None:
+    async with running_server() as server, scripted_device(server.address) as device:
+        await attached(device, server)
+        server.link.forget(DEVICE)
+        server.link.forget(DEVICE)
+        assert server.events[-1] == Lost(DEVICE, "it was taken out")
+        assert (await device.deregister()).code == codes.NOT_FOUND
+        await server.until(lambda: server.rows.registrations == {})
+
+
 async def test_a_restart_of_the_gateway() -> None:
     rows = FakeRows()
     async with running_server(rows=rows) as server, scripted_device(server.address) as device:

@@ -1,0 +1,113 @@
+"""The devices' credentials on disk: one file that is the truth, and beside it what the broker reads, made from it.
+
+    credentials.json    users with their passwords' hashes, and pre-shared keys as they are: DTLS needs them so
+    devices.passwd      mosquitto's password file of the devices' listener
+    devices.acl         its access list
+
+All are mode 0600 in a folder of mode 0700. The truth is written first: what is made from it is made anew at each start, so a
+cut between the two leaves at most a broker that has not heard yet. A DTLS server looks keys up with `key_of`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from gatewayd.adapters.private_files import made_private_folder, replace_file, replace_if_changed
+from gatewayd.core.credentials import Credentials
+from gatewayd.core.errors import BadRequest, NodeError, NotStored, TooLarge
+from gatewayd.wire.credential_file import MAX_FILE_BYTES, decode_credentials, encode_credentials
+from gatewayd.wire.mosquitto import device_access, password_line
+from gatewayd.wire.topics import Topics
+
+FILE, PASSWORDS, ACCESS = "credentials.json", "devices.passwd", "devices.acl"
+
+
+class CredentialFiles:
+    """The credentials, in memory and on disk. Obtain it from `open_credentials`."""
+
+    def __init__(self, folder: Path, topics: Topics, known: Credentials) -> None:
+        self._folder = folder
+        self._topics = topics
+        self._known = known
+        self._keys = _by_identity(known)
+        self._writing = asyncio.Lock()
+
+    def known(self) -> Credentials:
+        """Return all there are."""
+        return self._known
+
+    def key_of(self, identity: str) -> bytes | None:
+        """Return the pre-shared key of a DTLS identity (a device's id); None: no such, refuse the handshake.
+
+        Always the newest: ask at each handshake and keep nothing, so that a revoked device is out at its next one.
+        """
+        return self._keys.get(identity)
+
+    async def change(self, change: Callable[[Credentials], Credentials]) -> Credentials:
+        """Replace what is known by what `change` makes of it; durable before returning.
+
+        Raises: what `change` raises; NotStored: the same change may be tried again.
+        """
+        async with self._writing:
+            after = change(self._known)
+            if after != self._known:
+                await asyncio.to_thread(_store, self._folder, self._topics, after)
+                self._keep(after)
+        return self._known
+
+    async def reload(self) -> None:
+        """Read the file again: somebody edited it, or restored a backup. Raises: NodeError; what was known stays."""
+        async with self._writing:
+            self._keep(await asyncio.to_thread(_load, self._folder, self._topics))
+
+    def _keep(self, known: Credentials) -> None:
+        self._known, self._keys = known, _by_identity(known)
+
+
+def open_credentials(folder: Path, topics: Topics) -> CredentialFiles:
+    """Read the folder, made when it is missing, and write anew what the broker reads.
+
+    Raises: NodeError naming the file and what to do.
+    """
+    return CredentialFiles(folder, topics, _load(folder, topics))
+
+
+def _by_identity(known: Credentials) -> dict[str, bytes]:
+    return {str(each.device): each.key for each in known.keys}
+
+
+def _load(folder: Path, topics: Topics) -> Credentials:
+    path = folder / FILE
+    try:
+        made_private_folder(folder)
+        known = _read(path)
+        _write_for_the_broker(folder, topics, known)
+    except (BadRequest, TooLarge) as error:
+        raise NodeError(f"credentials {path}: {error}") from error
+    except OSError as error:
+        raise NodeError(f"credentials {path}: {error.strerror or error}: check the folder's rights and room") from error
+    return known
+
+
+def _read(path: Path) -> Credentials:
+    try:
+        with path.open("rb") as file:
+            return decode_credentials(file.read(MAX_FILE_BYTES + 1))
+    except FileNotFoundError:
+        return Credentials()
+
+
+def _store(folder: Path, topics: Topics, known: Credentials) -> None:
+    try:
+        replace_file(folder / FILE, encode_credentials(known))
+        _write_for_the_broker(folder, topics, known)
+    except OSError as error:
+        text = f"credentials {folder}: {error.strerror or error}: check the folder's rights and room, then try again"
+        raise NotStored(text) from error
+
+
+def _write_for_the_broker(folder: Path, topics: Topics, known: Credentials) -> None:
+    """Write the access list before the passwords: a new user can do nothing until its rights are there."""
+    replace_if_changed(folder / ACCESS, device_access(topics, known.users).encode())
+    lines = "".join(f"{password_line(user.name, user.password)}\n" for user in known.users)
+    replace_if_changed(folder / PASSWORDS, lines.encode())

@@ -1,0 +1,80 @@
+"""`gatewayd mqtt-user`: adds or removes a user of the broker that is no device, in what `gatewayd init` wrote."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from gatewayd.adapters.broker_reload import MosquittoReload
+from gatewayd.adapters.private_files import replace_file
+from gatewayd.config import load_config
+from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound
+from gatewayd.init_command import DEFAULT_FOLDER, new_client, new_password, write_clients
+from gatewayd.wire.broker_clients import BrokerClient, clients_text, parse_clients
+from gatewayd.wire.topics import Topics
+
+GRANTED = ("operator", "client")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `gatewayd mqtt-user`."""
+    parser.add_argument("name", help="the user's name at the broker")
+    parser.add_argument("--role", choices=GRANTED, default="client", help="default: %(default)s")
+    parser.add_argument(
+        "--dir", type=Path, default=DEFAULT_FOLDER, help="what `gatewayd init` wrote (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE", help="write the password to a new file instead of the screen"
+    )
+    parser.add_argument("--replace", action="store_true", help="give a user that is there a new password and role")
+    parser.add_argument("--remove", action="store_true", help="take the user out")
+
+
+def run(args: argparse.Namespace, *, out: TextIO | None = None) -> int:
+    """Change the users. Returns the exit code: 0 done, 1 refused or not written, 2 wrong usage."""
+    out = out or sys.stdout
+    try:
+        password = _changed(args)
+    except BadRequest as error:
+        sys.stderr.write(f"gatewayd mqtt-user: {error}\n")
+        return 2
+    except (GatewayError, OSError) as error:
+        sys.stderr.write(f"gatewayd mqtt-user: {error}\n")
+        return 1
+    if password:
+        out.write(f"{password}\n")
+    todo = MosquittoReload(load_config(args.dir / "gatewayd.yaml").joining.mosquitto_pid_file)()
+    if todo:
+        sys.stderr.write(f"{todo}\n")
+    return 0
+
+
+def _changed(args: argparse.Namespace) -> str:
+    """Write the users anew; return the password that is to be shown."""
+    config = load_config(args.dir / "gatewayd.yaml")
+    file = args.dir / "mqtt-clients"
+    before = parse_clients(file.read_text())
+    old = next((each for each in before if each.name == args.name), None)
+    if old is not None and old.role not in GRANTED:
+        raise Conflict(f"{args.name} is the daemon's own user")
+    others = tuple(each for each in before if each.name != args.name)
+    password = "" if args.remove else new_password()
+    after = others if args.remove else (*others, _added(args, old, password))
+    if args.remove and old is None:
+        raise NotFound(f"no user {args.name[:80]!r}; there are: {', '.join(each.name for each in before)}")
+    if args.save is not None and password:
+        descriptor = os.open(args.save, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as saved:
+            saved.write(f"{password}\n")
+    replace_file(file, clients_text(after).encode())
+    write_clients(
+        args.dir / "mosquitto", after, Topics(config.mqtt.prefix, config.node.name), config.mqtt.reply_prefixes
+    )
+    return password if args.save is None else ""
+
+
+def _added(args: argparse.Namespace, old: BrokerClient | None, password: str) -> BrokerClient:
+    if old is not None and not args.replace:
+        raise Conflict(f"{args.name} is there: --replace gives it a new password")
+    return new_client(args.name, args.role, password)

@@ -1,0 +1,65 @@
+import pytest
+
+from gatewayd.core.credentials import MAX_DEVICES_OF_A_USER, BrokerUser, Credentials, PreSharedKey
+from gatewayd.core.errors import Conflict, TooLarge
+from gatewayd.core.names import DeviceId
+
+DOOR, CAM, HUB = DeviceId("door-1"), DeviceId("cam-7"), DeviceId("hub")
+
+
+def user(name: DeviceId, *devices: DeviceId, password: str = "hash") -> BrokerUser:  # noqa: S107 - stands for one
+    return BrokerUser(name, devices or (name,), password)
+
+
+def known(*users: BrokerUser) -> Credentials:
+    found = Credentials()
+    for each in users:
+        found = found.with_user(each, may_replace=False)
+    return found
+
+
+def test_users_are_kept_by_name() -> None:
+    assert [each.name for each in known(user(DOOR), user(CAM)).users] == [CAM, DOOR]
+
+
+def test_a_second_password_is_given_only_on_purpose() -> None:
+    before = known(user(DOOR))
+    with pytest.raises(Conflict, match="door-1 has a user"):
+        before.with_user(user(DOOR, password="new"), may_replace=False)  # noqa: S106 - stands for one
+    (after,) = before.with_user(user(DOOR, password="new"), may_replace=True).users  # noqa: S106 - as above
+    assert after.password == "new"  # noqa: S105 - as above
+
+
+def test_a_second_key_is_given_only_on_purpose() -> None:
+    before = Credentials().with_key(PreSharedKey(DOOR, b"1" * 16), may_replace=False)
+    with pytest.raises(Conflict, match="door-1 has a key"):
+        before.with_key(PreSharedKey(DOOR, b"2" * 16), may_replace=False)
+    assert before.with_key(PreSharedKey(DOOR, b"2" * 16), may_replace=True).key_of("door-1") == b"2" * 16
+
+
+def test_a_device_is_taken_out_everywhere() -> None:
+    before = known(user(DOOR), user(HUB, HUB, DOOR, CAM)).with_key(PreSharedKey(DOOR, b"1" * 16), may_replace=False)
+    after = before.without(DOOR)
+    assert [(each.name, each.devices) for each in after.users] == [(HUB, (HUB, CAM))]
+    assert after.keys == ()
+    assert (before.knows(DOOR), after.knows(DOOR), after.knows(CAM)) == (True, False, True)
+
+
+def test_a_user_that_speaks_for_nobody_any_more_goes() -> None:
+    assert known(user(HUB, DOOR)).without(DOOR) == Credentials()
+
+
+def test_a_concentrator_takes_what_spoke_through_it_along() -> None:
+    assert known(user(HUB, HUB, DOOR)).without(HUB) == Credentials()
+
+
+def test_a_list_without_end_is_refused() -> None:
+    many = tuple(DeviceId(f"d{number}") for number in range(MAX_DEVICES_OF_A_USER + 1))
+    with pytest.raises(TooLarge):
+        Credentials().with_user(user(HUB, *many), may_replace=False)
+
+
+def test_secrets_are_not_shown_by_accident() -> None:
+    shown = repr(known(user(DOOR)).with_key(PreSharedKey(DOOR, b"1" * 16), may_replace=False))
+    assert "hash" not in shown
+    assert "1111" not in shown

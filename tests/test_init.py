@@ -1,0 +1,217 @@
+"""`gatewayd init` and `gatewayd mqtt-user`: what they write, keep and refuse."""
+
+import argparse
+import io
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gatewayd import init_command, mqtt_user_command
+from gatewayd.adapters.certificates import names_in
+from gatewayd.config import load_config
+from gatewayd.config_files import check_files
+from gatewayd.wire.access_tokens import matching_token, parse_tokens
+from gatewayd.wire.broker_clients import parse_clients
+from gatewayd.wire.mosquitto import is_password
+
+UNITS = Path(__file__).parents[1] / "systemd"
+
+
+def initialised(folder: Path, *more: str, code: int = 0) -> str:
+    parser = argparse.ArgumentParser()
+    init_command.add_arguments(parser)
+    out = io.StringIO()
+    assert init_command.run(parser.parse_args(["--dir", str(folder), "--node", "gw", *more]), out=out) == code
+    return out.getvalue()
+
+
+def mqtt_user(folder: Path, *more: str, code: int = 0) -> str:
+    parser = argparse.ArgumentParser()
+    mqtt_user_command.add_arguments(parser)
+    out = io.StringIO()
+    assert mqtt_user_command.run(parser.parse_args(["--dir", str(folder), *more]), out=out) == code
+    return out.getvalue()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_config_is_valid_and_closed_to_strangers(tmp_path: Path) -> None:
+    initialised(tmp_path / "gw", "--yes", "--lan")
+    config = load_config(tmp_path / "gw" / "gatewayd.yaml")
+    check_files(config, source="x")
+    assert (config.http.host, config.coap.host, config.devices.join) == ("0.0.0.0", "127.0.0.1", "approve")  # noqa: S104 - compared
+    tokens = parse_tokens((tmp_path / "gw" / "http-tokens").read_text())
+    found = matching_token(tokens, (tmp_path / "gw" / "admin-token").read_text().strip())
+    assert found is not None
+    assert (found.name, found.role) == ("admin", "admin")
+    clients = {each.name: each for each in parse_clients((tmp_path / "gw" / "mqtt-clients").read_text())}
+    assert is_password(clients["gatewayd-gw"].password, (tmp_path / "gw" / "mqtt-password").read_text().strip())
+    assert is_password(clients["operator"].password, (tmp_path / "gw" / "operator-password").read_text().strip())
+
+
+def test_without_lan_everything_is_on_loopback(tmp_path: Path) -> None:
+    initialised(tmp_path, "--yes")
+    assert load_config(tmp_path / "gatewayd.yaml").http.host == "127.0.0.1"
+    listeners = [
+        line
+        for line in (tmp_path / "mosquitto" / "conf.d" / "gatewayd.conf").read_text().splitlines()
+        if line.startswith("listener")
+    ]
+    assert listeners == ["listener 1883 127.0.0.1", "listener 8883 127.0.0.1", "listener 8884 127.0.0.1"]
+
+
+def test_secrets_are_for_their_owner_only(tmp_path: Path) -> None:
+    folder = tmp_path / "gw"
+    initialised(folder, "--yes")
+    public = {"gatewayd.yaml", "ca.pem", "http.pem", "broker.pem", "mosquitto.conf", "gatewayd.conf"}
+    open_to_others = {path.name for path in folder.rglob("*") if path.is_file() and path.stat().st_mode & 0o077}
+    assert open_to_others == public
+    assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE((folder / "mosquitto").stat().st_mode) == 0o700
+
+
+def test_again_it_changes_nothing_and_says_so(tmp_path: Path) -> None:
+    initialised(tmp_path, "--yes")
+    before = contents(tmp_path)
+    said = initialised(tmp_path, "--yes")
+    assert contents(tmp_path) == before
+    assert "wrote" not in said
+    assert said.count("kept") == 9
+
+
+def test_what_differs_is_kept_unless_forced_and_secrets_even_then(tmp_path: Path) -> None:
+    initialised(tmp_path, "--yes")
+    before = contents(tmp_path)
+    said = initialised(tmp_path, "--yes", "--lan")
+    assert contents(tmp_path) == before
+    assert "it differs from what would be written; --force replaces it" in said
+    said = initialised(tmp_path, "--yes", "--lan", "--force")
+    changed = {name for name, content in contents(tmp_path).items() if before[name] != content}
+    assert changed == {
+        "gatewayd.yaml",
+        "http.pem",
+        "http-key",
+        "mosquitto/broker.pem",
+        "mosquitto/broker.key",
+        "mosquitto/conf.d/gatewayd.conf",
+    }
+    assert "replaced" in said
+
+
+def test_certificates_are_renewed_for_the_same_names(tmp_path: Path) -> None:
+    initialised(tmp_path, "--yes", "--host", "gw.lan", "--name", "192.0.2.7")
+    before = contents(tmp_path)
+    initialised(tmp_path, "--yes", "--renew")
+    changed = {name for name, content in contents(tmp_path).items() if before[name] != content}
+    assert changed == {"http.pem", "http-key", "mosquitto/broker.pem", "mosquitto/broker.key"}
+    assert {"gw.lan", "192.0.2.7", "localhost"} <= set(names_in(tmp_path / "mosquitto" / "broker.pem"))
+
+
+@pytest.mark.parametrize("missing", ["http-tokens", "mqtt-clients"])
+def test_a_cut_in_the_middle_is_mended_the_next_time(tmp_path: Path, missing: str) -> None:
+    initialised(tmp_path, "--yes")
+    (tmp_path / missing).unlink()
+    initialised(tmp_path, "--yes")
+    tokens = parse_tokens((tmp_path / "http-tokens").read_text())
+    assert matching_token(tokens, (tmp_path / "admin-token").read_text().strip()) is not None
+    clients = {each.name: each for each in parse_clients((tmp_path / "mqtt-clients").read_text())}
+    assert is_password(clients["gatewayd-gw"].password, (tmp_path / "mqtt-password").read_text().strip())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "nobody to ask"),
+        (["--yes", "--node", "a/b"], "--node"),
+        (["--yes", "--host", "a b"], "--host"),
+        (["--yes", "--mqtt-port", "8883"], "--…-port"),
+        (["--yes", "--http-port", "0"], "--…-port"),
+        (["--yes", "--cert", "x"], "go together"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    initialised(tmp_path / "gw", *arguments, code=2)
+    assert words in capsys.readouterr().err
+
+
+def test_half_an_authority_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    initialised(tmp_path, "--yes")
+    (tmp_path / "ca.key").unlink()
+    initialised(tmp_path, "--yes", "--force", code=2)
+    assert "only one of them is there" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_in_a_terminal_it_asks(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    init_command.add_arguments(parser)
+    out = io.StringIO()
+    args = parser.parse_args(["--dir", str(tmp_path)])
+    assert init_command.run(args, stdin=Terminal("y\nplant-7\n\n"), out=out) == 0
+    config = load_config(tmp_path / "gatewayd.yaml")
+    assert (config.node.name, config.http.host) == ("plant-7", "0.0.0.0")  # noqa: S104 - compared
+    assert "from the network, with TLS and passwords? [y/N]" in out.getvalue()
+
+
+def test_certificates_of_ones_own_are_taken(tmp_path: Path) -> None:
+    initialised(tmp_path / "first", "--yes")
+    own = [str(tmp_path / "first" / name) for name in ("http.pem", "http-key", "ca.pem")]
+    initialised(tmp_path / "second", "--yes", "--cert", own[0], "--key", own[1], "--ca", own[2])
+    assert (tmp_path / "second" / "mosquitto" / "broker.pem").read_bytes() == Path(own[0]).read_bytes()
+    assert not (tmp_path / "second" / "ca.key").exists()
+
+
+def test_for_systemd_secrets_come_as_credentials(tmp_path: Path) -> None:
+    said = initialised(tmp_path / "gw", "--yes", "--systemd", "--data-dir", str(tmp_path / "state"))
+    config = load_config(tmp_path / "gw" / "gatewayd.yaml")
+    check_files(config, source="x", environ={})
+    assert str(config.mqtt.password_file) == "/run/credentials/gatewayd.service/mqtt-password"
+    assert config.joining.mosquitto_pid_file is None
+    text = (tmp_path / "gw" / "gatewayd.service.d" / "secrets.conf").read_text()
+    assert f"LoadCredential=http-key:{tmp_path}/gw/http-key" in text
+    assert "gatewayd-mosquitto.path" in said
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("name", ["gatewayd-mosquitto.path", "gatewayd-mosquitto.service"])
+def test_the_units_are_valid(tmp_path: Path, name: str) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed (Debian: apt install systemd)")
+    for unit in UNITS.glob("gatewayd-mosquitto.*"):
+        (tmp_path / unit.name).write_text(unit.read_text())
+    command = ["systemd-analyze", "verify", str(tmp_path / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_users_of_the_broker_come_and_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    initialised(tmp_path, "--yes")
+    password = mqtt_user(tmp_path, "app", "--role", "client").strip()
+    clients = {each.name: each for each in parse_clients((tmp_path / "mqtt-clients").read_text())}
+    assert is_password(clients["app"].password, password)
+    assert "topic read reply/app/#" in (tmp_path / "mosquitto" / "clients.acl").read_text()
+    assert "reload mosquitto" in capsys.readouterr().err
+    mqtt_user(tmp_path, "app", code=1)
+    assert mqtt_user(tmp_path, "app", "--replace", "--save", str(tmp_path / "app-password")) == ""
+    assert (tmp_path / "app-password").read_text().strip() not in ("", password)
+    mqtt_user(tmp_path, "app", "--remove")
+    assert "app:" not in (tmp_path / "mosquitto" / "clients.passwd").read_text()
+    mqtt_user(tmp_path, "app", "--remove", code=1)
+
+
+@pytest.mark.parametrize("name", ["a:b", "a/b", "+", "a\nb", "gatewayd-gw"])
+def test_no_user_takes_another_ones_place(tmp_path: Path, name: str) -> None:
+    initialised(tmp_path, "--yes")
+    before = contents(tmp_path)
+    mqtt_user(tmp_path, name, "--replace", code=1 if name == "gatewayd-gw" else 2)
+    assert contents(tmp_path) == before
