@@ -35,7 +35,6 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.daemon_registry": ("gatewayd",),
     "gatewayd.daemon_mqtt": ("gatewayd",),
     "gatewayd.daemon_lwm2m": ("gatewayd",),
-    "gatewayd.daemon_mqtt": ("gatewayd",),
     "gatewayd.sim": (
         "gatewayd.core",
         "gatewayd.wire",
