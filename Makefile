@@ -96,6 +96,11 @@ models: $(MODELS) ## train the project's own models again and compare them with 
 bench-restart: $(DEV) ## a gateway killed beside 1,000 pushes in every state: how soon it serves again, how they end (5 minutes)
 	$(BIN)/python -m bench.restart $(BENCH_ARGS)
 
+.PHONY: chaos-mqtt
+chaos-mqtt: $(DEV) ## 105,000 MQTT commands through a proxy that duplicates, drops and resets, restarts and SIGKILLs: each obeyed once
+	$(BIN)/python -m bench.chaos_mqtt $(CHAOS_ARGS)
+	$(BIN)/python -m bench.chaos_mqtt --forget --commands 1000
+
 .PHONY: prove-unbrickable
 prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about twelve minutes (PROVE_ARGS=--pairs=1000 for less)
 	$(BIN)/python -m prove.unbrickable $(PROVE_ARGS)
@@ -115,6 +120,10 @@ prove-files: $(DEV) ## the gateway's files after a power cut at every write and 
 .PHONY: bench-registry
 bench-registry: $(DEV) ## the registry with 1,000 versions: resolve, start, storage, two operators at once
 	$(BIN)/python -m bench.registry
+
+.PHONY: bench-mqtt
+bench-mqtt: $(DEV) ## small inferences over MQTT beside an echo, a loop with LiteRT and the bare bones (GATEWAYD_BENCH_MODELS=FOLDER)
+	$(BIN)/python -m bench.mqtt $(BENCH_ARGS)
 
 .PHONY: prove-registry
 prove-registry: $(DEV) ## power cuts over admission, alias moves and garbage collection, at every step of their disk work

@@ -131,11 +131,11 @@ class Server:
 
     def pss_bytes(self) -> int:
         """Return the proportional set size of the child and all that descend from it."""
-        return sum(map(_pss_bytes, _tree(self._child.pid)))
+        return sum(map(_pss_bytes, process_tree(self._child.pid)))
 
     def cpu_s(self) -> float:
         """Return the processor time of the child and all that descend from it, so far."""
-        return sum(map(_cpu_s, _tree(self._child.pid)))
+        return sum(map(_cpu_s, process_tree(self._child.pid)))
 
     @property
     def elapsed_s(self) -> float:
@@ -150,11 +150,12 @@ class Server:
             return False
 
 
-def _tree(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
+    """Return the process and all that descend from it."""
     children: list[int] = []
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
         children += [int(each) for each in listing.read_text().split()]
-    return [pid, *(each for child in children for each in _tree(child))]
+    return [pid, *(each for child in children for each in process_tree(child))]
 
 
 def _pss_bytes(pid: int) -> int:

@@ -42,7 +42,8 @@ from gatewayd.services.loading import Loading
 from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink, Notify
 from gatewayd.services.preflight import Preflight
-from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
+from gatewayd.services.push_ports import PushOptions, PushPorts
+from gatewayd.services.pushes import Pushes
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
 from gatewayd.services.standing import OrderPorts, StandingOrders

@@ -85,6 +85,11 @@ class Mqtt(Section):
     password_file: FilePath | None = None
     keepalive_s: Annotated[int, within(5, 3600)] = 30
     max_payload_bytes: Annotated[int, within(1024, 64 * _MIB)] = _MIB
+    websocket_path: Annotated[str, Field(pattern="^/[!-~]*$", max_length=255)] | None = None
+    reconnect_max_s: Annotated[float, within(0.1, 3600)] = 1.5
+    session_expiry_s: Annotated[int, within(0, 7 * 86_400)] = 3600
+    commands_kept: Annotated[int, within(1000, 1_000_000)] = 10_000
+    commands_kept_days: Annotated[float, within(1, 365)] = 7.0
     reply_prefixes: tuple[Annotated[str, AfterValidator(reply_prefix)], ...] = Field(
         ("gatewayd-reply/", "reply/"), max_length=32, strict=False
     )

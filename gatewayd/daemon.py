@@ -28,18 +28,16 @@ from gatewayd.adapters.keys import open_keys
 from gatewayd.adapters.logs import configure_logging, fields, log_event
 from gatewayd.adapters.mdns import advertise, check_available
 from gatewayd.adapters.metrics import Metrics
-from gatewayd.adapters.mqtt_connection import MqttConnection
 from gatewayd.adapters.store import Store, open_store
 from gatewayd.adapters.workers import Workers
 from gatewayd.api.table import Api
-from gatewayd.api.verb import Caller, Role
 from gatewayd.assembly import Core, Means, assemble
 from gatewayd.config import Config
 from gatewayd.core.device import LinkKind
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused, RequestServed
 from gatewayd.daemon_lwm2m import Links, Lwm2m, lwm2m_parts, open_coap
-from gatewayd.edges import mqtt as mqtt_edge
+from gatewayd.daemon_mqtt import MqttEdges, Wires, mqtt_edges, mqtt_wires
 from gatewayd.edges.http_events import EventStreams
 from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
@@ -49,13 +47,12 @@ from gatewayd.parts import (
     decision_file,
     engine_specs,
     http_listen,
-    mqtt_options,
+    kept_commands,
     worker_limits,
 )
 from gatewayd.reloading import Reload
 from gatewayd.services.tracking import Tracking
 from gatewayd.startup import listening, made_folder
-from gatewayd.wire.topics import Topics
 
 logger = logging.getLogger(__name__)
 
@@ -152,8 +149,8 @@ class _Daemon:
     config: Config
     reload: Reload
     core: Core
-    connection: MqttConnection
-    edge: MqttEdge
+    wires: Wires
+    edges: MqttEdges
     links: Links
     lwm2m: Lwm2m | None
     events: _Events
@@ -165,9 +162,9 @@ class _Daemon:
     async def live(self, stop: asyncio.Event) -> None:
         """Run every loop until `stop`, then drain. Raises: what a loop raised."""
         async with asyncio.TaskGroup() as tasks:
-            edge = tasks.create_task(self.edge.run(), name="mqtt edge")
+            edges = [tasks.create_task(loop, name=name) for name, loop in self.edges.loops().items()]
             loops: dict[str, Coroutine[object, object, None]] = {
-                "mqtt connection": self.connection.run(),
+                **self.wires.loops(),
                 "tracking": self.core.tracking.run(self.links),
                 "pushes": self.core.pushes.run(),
                 "standing orders": self.core.orders.run(),
@@ -198,7 +195,7 @@ class _Daemon:
             await stop.wait()
             systemd.notify("STOPPING=1")
             logger.info("stopping")
-            await self._drain(edge)
+            await self._drain(edges)
             await self.core.checkpoints.save()
             if self.log is not None:
                 await self.log.flush()
@@ -209,70 +206,56 @@ class _Daemon:
         mqtt = {} if self.broker is None else {"mqtt_port": self.broker.port, "mqtt_v5_port": self.broker.port_v5}
         return {**self.ports, **mqtt}
 
-    async def _drain(self, edge: asyncio.Task[None]) -> None:
+    async def _drain(self, edges: list[asyncio.Task[None]]) -> None:
         self.events.is_draining = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                await self.edge.drain()
-        edge.cancel()
+                await self.edges.drain()
+        for edge in edges:
+            edge.cancel()
 
 
 async def _build(config: Config, reload: Reload, stack: AsyncExitStack) -> _Daemon:
     data_dir = made_folder(config.node.data_dir, option="node.data_dir")
     stack.enter_context(only_user_of(data_dir))
-    store = await stack.enter_async_context(open_store(data_dir / "gatewayd.sqlite"))
+    store = await stack.enter_async_context(open_store(data_dir / "gatewayd.sqlite", keep=kept_commands(config)))
     artifacts = await stack.enter_async_context(
         open_artifacts(data_dir / "artifacts", max_bytes=config.limits.max_model_bytes)
     )
     config, broker = await _with_broker(config, stack)
     trackers: list[Tracking] = []
     events = _Events(Metrics(version=__version__, devices_online=lambda: sum(each.online_count() for each in trackers)))
-    topics = Topics(config.mqtt.prefix, config.node.name)
-    connection = MqttConnection(mqtt_options(config, topics), on_refused=events.refused)
+    wires = mqtt_wires(config, on_refused=events.refused)
     links = Links()
+    specs, limits = engine_specs(config), worker_limits(config)
     workers = await stack.enter_async_context(
-        Workers(
-            artifacts.path,
-            engine_specs(config),
-            clock=time.monotonic,
-            limits=worker_limits(config),
-            announce=events,
-        )
+        Workers(artifacts.path, specs, clock=time.monotonic, limits=limits, announce=events)
     )
     keys = open_keys(data_dir / "keys")
     watch = AcceleratorWatch(
-        engine_specs(config),
+        specs,
         root=config.accelerators.root or Path("/"),
         scan_every_s=config.accelerators.scan_every_s,
         set_gone=workers.set_gone,
         announce=events,
     )
     log = decision_file(config)
-    means = Means(store, artifacts, workers, keys, watch, events, lambda: connection.connected, links.of, log)
+    means = Means(store, artifacts, workers, keys, watch, events, wires.are_up, links.of, log)
     core = assemble(config, means)
     trackers.append(core.tracking)
     links.kind_of = core.tracking.link_kind
     link = MqttDeviceLink(
-        connection, topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
+        wires.plain, wires.topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
     )
     links.of_kind[LinkKind.MQTT] = link
     lwm2m = _lwm2m(config, store, core, links, events)
     await core.load()
     api = Api(core.services)
-    edge = MqttEdge(
-        api,
-        connection,
-        topics,
-        # Who may publish commands is the broker's business (its ACL): it does not tell who did.
-        caller=Caller("mqtt", Role.ADMIN),
-        reply_prefixes=config.mqtt.reply_prefixes,
-        on_refused=events.refused,
-        limits=mqtt_edge.Limits(max_payload_bytes=config.mqtt.max_payload_bytes),
-    )
-    events.edge = edge
+    edges = mqtt_edges(config, api, store, wires, on_refused=events.refused, on_answered=events.metrics.count_command)
+    events.edge = edges.plain
     ports = await open_coap(config, api, lwm2m, notify=events, stack=stack)
     ports |= await _open_http(config, api, events, reload, stack)
-    return _Daemon(config, reload, core, connection, edge, links, lwm2m, events, ports, broker, watch, log)
+    return _Daemon(config, reload, core, wires, edges, links, lwm2m, events, ports, broker, watch, log)
 
 
 def _lwm2m(config: Config, store: Store, core: Core, links: Links, events: _Events) -> Lwm2m | None:

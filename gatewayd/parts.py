@@ -12,7 +12,8 @@ from gatewayd import __version__
 from gatewayd.adapters.decision_file import DecisionFile, DecisionFileOptions
 from gatewayd.adapters.mdns import Service
 from gatewayd.adapters.model_trial import TrialLimits
-from gatewayd.adapters.mqtt_connection import MqttOptions
+from gatewayd.adapters.mqtt_connection import MqttOptions, Timing
+from gatewayd.adapters.store_commands import Keep
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.api.services import Broker
 from gatewayd.config import Config, Engine
@@ -91,6 +92,7 @@ def mqtt_options(config: Config, topics: Topics) -> MqttOptions:
         keepalive_s=mqtt.keepalive_s,
         will=offline_message(topics),
         online=online_message(topics, version=__version__, since=time.time()),
+        websocket_path=mqtt.websocket_path,
     )
     if mqtt.tls is None:
         return options
@@ -98,6 +100,29 @@ def mqtt_options(config: Config, topics: Topics) -> MqttOptions:
         str(path) if path else None for path in (mqtt.tls.ca_file, mqtt.tls.cert_file, mqtt.tls.key_file)
     )
     return replace(options, tls=True, ca_file=ca, cert_file=certificate, key_file=key)
+
+
+def command_options(config: Config, options: MqttOptions) -> MqttOptions:
+    """Return the options of the second connection, by which commands come: its session outlasts it, and it has nothing to say."""
+    return replace(
+        options,
+        client_id=f"{options.client_id}-commands",
+        will=None,
+        online=None,
+        is_late=True,
+        session_expiry_s=config.mqtt.session_expiry_s,
+    )
+
+
+def mqtt_timing(config: Config) -> Timing:
+    """Return how patient the connections are."""
+    longest_s = config.mqtt.reconnect_max_s
+    return Timing(first_s=min(Timing().first_s, longest_s), longest_s=longest_s)
+
+
+def kept_commands(config: Config) -> Keep:
+    """Return how long commands are remembered."""
+    return Keep(config.mqtt.commands_kept, config.mqtt.commands_kept_days * 86_400)
 
 
 def http_listen(config: Config) -> HttpListen:

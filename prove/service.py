@@ -24,7 +24,8 @@ from gatewayd.core.tensor import DType, TensorSpec
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
-from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
+from gatewayd.services.push_ports import PushOptions, PushPorts
+from gatewayd.services.pushes import Pushes
 from gatewayd.services.tracking import Tracking, TrackingOptions
 from gatewayd.wire import mqttdevice as wire
 from prove.bits import Disk, Signer

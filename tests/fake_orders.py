@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gatewayd.core.command import Note
 from gatewayd.core.errors import BadRequest, NotFound
 from gatewayd.core.standing import Progress, StandingOrder
+from tests.fake_notes import noted
 
 
 @dataclass
@@ -18,14 +20,19 @@ class FakeOrders:
     def orders(self) -> Sequence[tuple[StandingOrder, Progress]]:
         return tuple((order, self.progress) for order in self.running.values())
 
-    async def start(self, order: StandingOrder) -> StandingOrder:
+    async def start(self, order: StandingOrder, *, note_of: Note[StandingOrder] | None = None) -> StandingOrder:
+        noted(note_of, order)
         return self.running.setdefault(order.id, order)
 
-    async def stop(self, order_id: str, *, why: str) -> tuple[StandingOrder, Progress]:
+    async def stop(
+        self, order_id: str, *, why: str, note_of: Note[tuple[StandingOrder, Progress]] | None = None
+    ) -> tuple[StandingOrder, Progress]:
         if order_id not in self.running:
             raise NotFound(f"no standing order {order_id!r}")
         self.why = why
-        return self.running.pop(order_id), self.progress
+        ended = self.running.pop(order_id), self.progress
+        noted(note_of, ended)
+        return ended
 
 
 def refuse_plus(topic: str) -> None:

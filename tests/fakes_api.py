@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.api.table import Api
+from gatewayd.core.command import Note
 from gatewayd.core.decision import Decision
 from gatewayd.core.device import (
     DeviceView,
 )
 from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound, UnknownDevice, UnknownModel
 from gatewayd.core.fit import findings, fit
-from gatewayd.core.keys import Key, KeyState
 from gatewayd.core.model import NOTHING_SAID, About, Seat, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
 from gatewayd.core.registry import AliasMove, Retirement, place_at, place_before
@@ -22,9 +22,12 @@ from gatewayd.core.tensor import DType, Tensor
 from gatewayd.core.update import Push, PushState
 from gatewayd.services.building import Built
 from gatewayd.services.collecting import Collected
+from gatewayd.services.desires import Wishes
 from gatewayd.services.preflight import Check
 from gatewayd.services.uploads import Uploads
 from tests.api_values import COSTS, DECISION, DEVICE, KWS, PUSH, VERSION
+from tests.fake_keys import FakeKeys
+from tests.fake_notes import noted
 from tests.fake_orders import FakeOrders, refuse_plus
 from tests.fakes_joining import FakeJoining
 
@@ -79,6 +82,7 @@ class FakeCatalog:
         who: str,
         about: About = NOTHING_SAID,
         samples: bytes = b"",
+        note_of: Note[Version] | None = None,
     ) -> Version:
         if self.error is not None:
             raise self.error
@@ -88,6 +92,7 @@ class FakeCatalog:
         version = replace(VERSION, model=model, number=number, signature=signature, note=f"{note} ({who})", about=about)
         assert len(samples) % 16 == 0
         self.kept.append(version)
+        noted(note_of, version)
         return version
 
     def versions(self) -> tuple[Version, ...]:
@@ -97,7 +102,15 @@ class FakeCatalog:
         return {m.alias: m.version for m in self.moves if m.model == model and m.version is not None}
 
     async def move_alias(
-        self, model: ModelName, alias: Alias, version: int | None, *, who: str, why: str, expect: int | None = None
+        self,
+        model: ModelName,
+        alias: Alias,
+        version: int | None,
+        *,
+        who: str,
+        why: str,
+        expect: int | None = None,
+        note_of: Note[AliasMove] | None = None,
     ) -> AliasMove:
         if version is not None:
             self.resolve(ModelRef(model, version=version))
@@ -106,25 +119,33 @@ class FakeCatalog:
             raise Conflict(f"{model}:{alias} points at {now} now")
         move = AliasMove(model, alias, version, 1_700_000_001.0, who, why)
         self.moves.append(move)
+        noted(note_of, move)
         return move
 
-    async def move_back(self, model: ModelName, alias: Alias, *, who: str, why: str) -> AliasMove:
+    async def move_back(
+        self, model: ModelName, alias: Alias, *, who: str, why: str, note_of: Note[AliasMove] | None = None
+    ) -> AliasMove:
         before = place_before(self.moves, alias)
         if before is None:
             raise Conflict(f"{model}:{alias} has been nowhere else")
-        return await self.move_alias(model, alias, before, who=who, why=why)
+        return await self.move_alias(model, alias, before, who=who, why=why, note_of=note_of)
 
     async def meaning_at(self, model: ModelName, alias: Alias, at: float) -> AliasMove | None:
         return place_at([move for move in self.moves if move.model == model], alias, at)
 
-    async def retire(self, model: ModelName, number: int, *, who: str, why: str) -> Version:
+    async def retire(
+        self, model: ModelName, number: int, *, who: str, why: str, note_of: Note[Retirement] | None = None
+    ) -> Version:
         version = self.resolve(ModelRef(model, version=number))
         self.retired[number] = Retirement(model, number, 1_700_000_002.0, who, why)
+        noted(note_of, self.retired[number])
         return version
 
-    async def bring_back(self, model: ModelName, number: int) -> Version:
+    async def bring_back(self, model: ModelName, number: int, *, note_of: Note[Version] | None = None) -> Version:
         del self.retired[number]
-        return self.resolve(ModelRef(model, version=number))
+        version = self.resolve(ModelRef(model, version=number))
+        noted(note_of, version)
+        return version
 
     def retirement(self, version: Version) -> Retirement | None:
         return self.retired.get(version.number)
@@ -175,10 +196,11 @@ class FakeTracking:
                 return view
         raise UnknownDevice(f"no device {device!r}")
 
-    async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
+    async def approve(self, device: DeviceId, *, who: str, note_of: Note[DeviceView] | None = None) -> DeviceView:
         for index, view in enumerate(self.views):
             if view.id == device:
                 self.views[index] = replace(view, approved=True, note=f"approved by {who}")
+                noted(note_of, self.views[index])
                 return self.views[index]
         raise UnknownDevice(f"no device {device!r}")
 
@@ -217,19 +239,29 @@ class FakePushes:
     forgets: bool = False
     kept_terms: dict[DeviceId, Terms] = field(default_factory=dict)
 
-    async def start(self, device: DeviceId, ref: ModelRef, *, who: str, downgrade: bool = False) -> Push:
+    async def start(
+        self,
+        device: DeviceId,
+        ref: ModelRef,
+        *,
+        who: str,
+        downgrade: bool = False,
+        note_of: Note[Push] | None = None,
+    ) -> Push:
         self.started.append((device, ref, who))
         newer = 9 if downgrade else 0
         push = replace(PUSH, device=device, model=ref.name, state=PushState.OFFERED, offset=0, who=who, replaces=newer)
         self.current = [] if self.forgets else [push]
+        noted(note_of, push)
         return push
 
-    async def cancel(self, push: PushId, *, why: str) -> Push:
+    async def cancel(self, push: PushId, *, why: str, note_of: Note[Push] | None = None) -> Push:
         running = next((each for each in self.current if each.id == push), None)
         if running is None:
             raise NotFound(f"no push {push}")
         ended = replace(running, state=PushState.CANCELLED, reason=why, ended_at=1_700_000_060.0)
         self.current, self.ended = [], [ended, *self.ended]
+        noted(note_of, ended)
         return ended
 
     async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
@@ -241,14 +273,15 @@ class FakePushes:
     def desired(self, device: DeviceId) -> tuple[Desire, ...]:
         return (Desire(device, KWS, 1, "ann", 1_700_000_000.0),)
 
-    async def release(self, device: DeviceId) -> Terms:
-        return self._set(replace(self.terms(device), quarantine=""))
+    async def release(self, device: DeviceId, *, note_of: Note[Wishes] | None = None) -> Terms:
+        return self._set(replace(self.terms(device), quarantine=""), note_of)
 
-    async def allow_one_slot(self, device: DeviceId, *, allowed: bool) -> Terms:
-        return self._set(replace(self.terms(device), one_slot=allowed))
+    async def allow_one_slot(self, device: DeviceId, *, allowed: bool, note_of: Note[Wishes] | None = None) -> Terms:
+        return self._set(replace(self.terms(device), one_slot=allowed), note_of)
 
-    def _set(self, terms: Terms) -> Terms:
+    def _set(self, terms: Terms, note_of: Note[Wishes] | None) -> Terms:
         self.kept_terms[terms.device] = terms
+        noted(note_of, (terms, self.desired(terms.device)))
         return terms
 
     def live(self) -> tuple[Push, ...]:
@@ -293,37 +326,6 @@ class FakeDecisions:
         if request != DECISION.request:
             raise NotFound(f"no decision about request {request!r} is kept")
         return DECISION
-
-
-@dataclass
-class FakeKeys:
-    """One key that signs; more are made in order, with made-up names."""
-
-    kept: list[Key] = field(default_factory=lambda: [Key("0" * 16, bytes(32), KeyState.SIGNING, 1_700_000_000.0)])
-
-    def known(self) -> tuple[Key, ...]:
-        return tuple(self.kept)
-
-    async def add(self) -> Key:
-        number = len(self.kept)
-        self.kept.append(Key(f"{number:016x}", bytes([number]) * 32, KeyState.TRUSTED, 1_700_000_000.0 + number))
-        return self.kept[-1]
-
-    async def sign_with(self, key: str) -> Key:
-        for index, each in enumerate(self.kept):
-            if each.state is KeyState.SIGNING:
-                self.kept[index] = replace(each, state=KeyState.TRUSTED)
-        return self._set(key, KeyState.SIGNING)
-
-    async def revoke(self, key: str) -> Key:
-        return self._set(key, KeyState.REVOKED)
-
-    def _set(self, key: str, state: KeyState) -> Key:
-        for index, each in enumerate(self.kept):
-            if each.id == key:
-                self.kept[index] = replace(each, state=state)
-                return self.kept[index]
-        raise NotFound(f"no key {key!r}")
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from gatewayd.adapters.mqtt_connection import MqttConnection, MqttOptions, Timing
 from gatewayd.adapters.mqtt_outbox import Outbox
@@ -51,6 +52,13 @@ class Client(MqttConnection):
         box = Inbox()
         self.subscribe(topic_filter, box, qos=qos, retained=retained)
         return box
+
+
+def late_options(port: int, *, version: str = "5", name: str = "late", session_expiry_s: int = 60) -> MqttOptions:
+    """Return the options of a connection that acknowledges late, and whose session outlasts it."""
+    plain = options(port, version=version, name=name, max_payload_bytes=2**24)
+    expiry = session_expiry_s
+    return replace(plain, client_id=name, will=None, online=None, is_late=True, session_expiry_s=expiry)
 
 
 def options(port: int, *, version: str = "5", name: str = "node", max_payload_bytes: int = 2**20) -> MqttOptions:

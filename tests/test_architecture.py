@@ -34,6 +34,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.plugins": (),
     "gatewayd.daemon_registry": ("gatewayd",),
     "gatewayd.daemon_lwm2m": ("gatewayd",),
+    "gatewayd.daemon_mqtt": ("gatewayd",),
     "gatewayd.sim": (
         "gatewayd.core",
         "gatewayd.wire",

@@ -83,7 +83,8 @@ def test_an_address_in_use_is_one_clear_line(tmp_path: Path, broker: Broker) -> 
         config = tmp_path / "gatewayd.yaml"
         port = taken.getsockname()[1]
         config.write_text(
-            f"node: {{data_dir: data}}\nmqtt: {{port: {broker.port}}}\nhttp: {{port: {port}}}\ncoap: {{enabled: false}}\n"
+            f"node: {{data_dir: data}}\nmqtt: {{port: {broker.port}}}\nhttp: {{port: {port}}}\n"
+            "coap: {enabled: false}\nlwm2m: {enabled: false}\n"
         )
         ended = gatewayd("run", "--config", str(config))
     assert ended.returncode == 1

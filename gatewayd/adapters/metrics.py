@@ -99,6 +99,13 @@ class Metrics:
             "Devices that came, went or changed what they hold.",
             registry=self._registry,
         )
+        self._commands = Counter(
+            "gatewayd_mqtt_commands_total",
+            "Commands over MQTT, by verb and outcome (done, refused, repeated or the error's code).",
+            ["verb", "outcome"],
+            registry=self._registry,
+        )
+        self._verbs = LabelCap(100)
         self._join_window = Gauge(
             "gatewayd_join_window_seconds",
             "For how long newcomers were last allowed to come in by themselves; 0 when they are not.",
@@ -113,6 +120,11 @@ class Metrics:
     def track(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Add a gauge that is read at each scrape. `name` is `gatewayd_<noun>_<unit>`; `read` must return at once."""
         Gauge(name, documentation, registry=self._registry).set_function(read)
+
+    def count_command(self, verb: str, outcome: str) -> None:
+        """Count a command over MQTT; a verb that does not exist counts as `other`."""
+        name = OTHER if outcome in {"not_found", "bad_request", "too_large"} else self._verbs.admit(verb)
+        self._commands.labels(name, outcome).inc()
 
     def observe(self, event: GatewayEvent) -> None:  # noqa: C901, PLR0912 - one case for each kind of event
         """Count one event."""

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.matcher import MQTTMatcher
 
+from gatewayd.adapters.mqtt_acks import Acknowledge
 from gatewayd.adapters.mqtt_outbox import Outbox
 from gatewayd.adapters.mqtt_paho import MqttOptions, packet_bytes
 from gatewayd.adapters.mqtt_session import BrokerRefused, Session
 from gatewayd.core.errors import Overloaded, TooLarge
-from gatewayd.wire.mqtt import Handler, Message
+from gatewayd.wire.mqtt import Handler, LateHandler, Message
 
 __all__ = ["MqttConnection", "MqttOptions", "Timing"]
 
@@ -60,7 +61,8 @@ class _Subscription:
 class MqttConnection:
     """One broker, reconnecting by itself. `on_refused(where, code, message)` counts what is refused; must not raise.
 
-    `jitter` returns a random number in 0..1.
+    `jitter` returns a random number in 0..1. `is_whole` tells whether what else must stand before it says that it is online
+    stands; who makes it stand calls `say_online`.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class MqttConnection:
         timing: Timing | None = None,
         outbox: Outbox | None = None,
         jitter: Callable[[], float] = random.random,
+        is_whole: Callable[[], bool] = lambda: True,
     ) -> None:
         self._options = options
+        self._is_whole = is_whole
         self._on_refused = on_refused
         self._timing = timing or Timing()
         self._outbox = Outbox() if outbox is None else outbox
@@ -81,6 +85,7 @@ class MqttConnection:
         self._session: Session | None = None
         self._subscriptions: list[_Subscription] = []
         self._handlers = MQTTMatcher()  # type: ignore[no-untyped-call]  # paho left it so
+        self._late_handlers = MQTTMatcher()  # type: ignore[no-untyped-call]  # as above
         self._callbacks: list[Callable[[], None]] = []
         self._pending: dict[int, _Subscription] = {}
         self._is_announced = False
@@ -101,10 +106,17 @@ class MqttConnection:
 
     def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 1, retained: bool = True) -> None:
         """See `wire.mqtt.Connection`. One handler for one filter: the last one counts."""
-        subscription = _Subscription(topic_filter, qos, retained)
-        self._subscriptions = [each for each in self._subscriptions if each.topic_filter != topic_filter]
-        self._subscriptions.append(subscription)
         self._handlers[topic_filter] = handler
+        self._add(_Subscription(topic_filter, qos, retained))
+
+    def subscribe_late(self, topic_filter: str, handler: LateHandler) -> None:
+        """See `wire.mqtt.Connection`. The connection's options must say that it acknowledges late."""
+        self._late_handlers[topic_filter] = handler
+        self._add(_Subscription(topic_filter, 1, retained=False))
+
+    def _add(self, subscription: _Subscription) -> None:
+        kept = [each for each in self._subscriptions if each.topic_filter != subscription.topic_filter]
+        self._subscriptions = [*kept, subscription]
         if self._session is not None:
             self._ask_for(self._session, subscription)
 
@@ -143,6 +155,15 @@ class MqttConnection:
         handlers: Iterator[Handler] = self._handlers.iter_match(message.topic)  # type: ignore[no-untyped-call]  # paho's
         for handler in tuple(handlers):
             handler(message)
+
+    def received_late(self, message: Message, acknowledge: Acknowledge) -> None:
+        """Hand a message to the one who acknowledges it; what nobody wants (any more) is acknowledged here."""
+        handlers: Iterator[LateHandler] = self._late_handlers.iter_match(message.topic)  # type: ignore[no-untyped-call]  # paho's
+        handler = next(handlers, None)
+        if handler is None:
+            acknowledge()
+        else:
+            handler(message, acknowledge)
 
     def acknowledged(self, mid: int, refusal: str) -> None:
         """Forget what the broker has; say what it refused (called by the session)."""
@@ -195,6 +216,8 @@ class MqttConnection:
     async def _open_in(self, version: MQTTProtocolVersion) -> Session:
         session = Session(self._options, self, protocol=version)
         await session.open(self._timing.connect_s)
+        # A broker that has spoken it once still does: one that hangs up on us is going down, not older than we thought.
+        self._versions = tuple(each for each in self._versions if each >= version)
         return session
 
     def _begin(self, session: Session) -> None:
@@ -223,10 +246,16 @@ class MqttConnection:
         if self._pending or self._is_announced or self._session is None:
             return
         self._is_announced = True
-        self._session.publish(self._options.online)  # not by the outbox: each connection says it anew
+        self.say_online()
         self._send()
         for callback in self._callbacks:
             callback()
+
+    def say_online(self) -> None:
+        """Say that we are there, as soon as everything stands. Not by the outbox: each connection says it anew."""
+        online = self._options.online
+        if self._session is not None and self._is_announced and online is not None and self._is_whole():
+            self._session.publish(online)
 
     def _send(self) -> None:
         if self._session is None or not self._is_announced:
@@ -266,8 +295,10 @@ class MqttConnection:
     async def _say_goodbye(self, session: Session) -> None:
         self._emptied.clear()
         session.closed.add_done_callback(lambda _: self._emptied.set())
-        self.publish(replace(self._options.will, qos=1))
-        await self._emptied.wait()
+        if self._options.will is not None:
+            self.publish(replace(self._options.will, qos=1))
+        if len(self._outbox):
+            await self._emptied.wait()
         await session.close()
 
     def _complain(self, error: OSError) -> None:

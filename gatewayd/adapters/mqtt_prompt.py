@@ -6,6 +6,7 @@ connection looks interactive, which each of our own writes makes it. TCP_QUICKAC
 the wait away: 43 ms became 0.5 ms for a request and its answer over rumqttd on loopback.
 """
 
+import os
 import socket
 
 from paho.mqtt.client import Client
@@ -33,8 +34,10 @@ class PromptClient(Client):
     def send_at_once(self) -> None:
         """Switch Nagle's algorithm off for the present connection."""
         sock = self.socket()
-        if isinstance(sock, socket.socket):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock is not None and sock.fileno() >= 0:
+            # A WebSocket hides its socket; a second descriptor of it will do.
+            with socket.socket(fileno=os.dup(sock.fileno())) as same:
+                same.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def _acknowledge_at_once(self) -> None:
         sock = self.socket()

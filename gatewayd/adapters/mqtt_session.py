@@ -5,31 +5,30 @@ own, so nothing of a broken connection reaches the next. (paho's own threads and
 """
 
 import asyncio
-import socket
-import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import ParamSpec, Protocol
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
 from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from gatewayd.adapters.mqtt_acks import AckLine, Acknowledge
 from gatewayd.adapters.mqtt_paho import (
+    LATE_WINDOW,
     MAX_PACKET_BYTES,
     MqttOptions,
     connect,
     new_client,
-    publish_properties,
-    read_message,
 )
 from gatewayd.wire.mqtt import Message
 
 P = ParamSpec("P")
 
 _TLS_READS = 64  # packets decrypted in one go before other callbacks get their turn
+_FAILURE = 0x80  # Source: MQTT 5.0 §3.4.2.1: reason codes from here on are errors
 _UNSUPPORTED = 0x84  # Source: MQTT 5.0 §3.2.2.2; paho turns 3.1.1's code 1 into it
 _DO_NOT_SEND_RETAINED = 2  # Source: MQTT 5.0 §3.8.3.1, retain handling
 
@@ -52,6 +51,9 @@ class Owner(Protocol):
 
     def received(self, message: Message) -> None:
         """Take a message."""
+
+    def received_late(self, message: Message, acknowledge: Acknowledge) -> None:
+        """Take a message and what acknowledges it."""
 
     def acknowledged(self, mid: int, refusal: str) -> None:
         """Note that the broker has (or, with a reason, refused) the QoS 1 message `mid`."""
@@ -81,9 +83,12 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._accepted: asyncio.Future[None] = self._loop.create_future()
-        self._socket: socket.socket | None = None
+        self._descriptor: int | None = None
         self._is_writing = False
+        self._is_paused = False
+        self._is_reading = False
         self._client = new_client(options, protocol)
+        self._acks = AckLine(self._acknowledge)
 
     async def open(self, timeout_s: float) -> None:
         """Connect and wait for the broker's yes.
@@ -105,10 +110,8 @@ class Session:
 
     def publish(self, message: Message) -> int:
         """Write a message; return its number, by which `acknowledged` names it (QoS 1)."""
-        properties = publish_properties(message) if self.is_v5 else None
         self.unsent_bytes += len(message.payload)
-        sent = self._client.publish(message.topic, message.payload, message.qos, message.retain, properties)
-        return sent.mid
+        return self._client.send(message)
 
     def subscribe(self, topic_filter: str, *, qos: int, retained: bool) -> int:
         """Ask for messages; return the number by which `subscribed` names the answer."""
@@ -137,6 +140,7 @@ class Session:
     def abort(self) -> None:
         """Drop the connection at once; the broker publishes the will."""
         self._detach()
+        self._acks.close()
         self._client.on_disconnect = self._client.on_socket_close = None
         sock = self._client.socket()
         if sock is not None:
@@ -154,63 +158,85 @@ class Session:
 
     def _attach(self) -> None:
         sock = self._client.socket()
-        if not isinstance(sock, socket.socket):
+        if sock is None or sock.fileno() < 0:
             raise BrokerRefused("the broker closed the connection at once")
-        self._socket = sock
+        self._descriptor = sock.fileno()
         client = self._client
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
+        client.on_received = self._on_received
+        client.on_acknowledged = self._on_acknowledged
         client.on_subscribe = self._on_subscribe
         client.on_socket_register_write = self._on_wants_write
         client.on_socket_close = self._on_socket_close
         client.on_refused_packet = self._refuse_packet
-        self._loop.add_reader(sock, self._read)
+        self._loop.add_reader(self._descriptor, self._read)
         self._write()
 
     def _detach(self) -> None:
-        if self._socket is not None:
-            self._loop.remove_reader(self._socket)
-            self._loop.remove_writer(self._socket)
-        self._socket = None
+        if self._descriptor is not None:
+            self._loop.remove_reader(self._descriptor)
+            self._loop.remove_writer(self._descriptor)
+        self._descriptor = None
         self._is_writing = False
 
     def _read(self) -> None:
         for _ in range(_TLS_READS):
-            self._client.loop_read()
-            if not self._decrypted_bytes():
+            self._is_reading = True
+            try:
+                self._client.loop_read()
+            finally:
+                self._is_reading = False
+            if self._is_paused or not self._decrypted_bytes():
                 return
         # What OpenSSL has already decrypted does not make the socket readable again.
         self._loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        if self._socket is not None:
+        if self._descriptor is not None and not self._is_paused:
             self._read()
 
+    def _pause(self) -> None:
+        """Read no further: who sends faster than commands are carried out is held up by TCP, not refused."""
+        if self._descriptor is not None and not self._is_paused:
+            self._is_paused = True
+            self._loop.remove_reader(self._descriptor)
+
+    def _resume(self) -> None:
+        if self._descriptor is not None and self._is_paused:
+            self._is_paused = False
+            self._loop.add_reader(self._descriptor, self._read)
+            self._loop.call_soon(self._read_on)
+
     def _decrypted_bytes(self) -> int:
-        return self._socket.pending() if isinstance(self._socket, ssl.SSLSocket) else 0
+        sock = self._client.socket()
+        # Both TLS and paho's WebSocket over TLS tell what they hold back; a plain socket has no such method.
+        pending: Callable[[], int] | None = getattr(sock, "pending", None)
+        return pending() if pending is not None and self._descriptor is not None else 0
 
     def _refuse_packet(self, size: int) -> None:
         limit = self._client.max_packet_bytes
         self._owner.refused("too_large", f"a packet of {size} bytes, over {limit}: connection dropped")
 
     def _write(self) -> None:
-        if self._socket is None:
+        if self._descriptor is None:
             return
         self._client.loop_write()
-        wants = self._client.want_write() and self._socket is not None
-        if wants and not self._is_writing and self._socket is not None:
-            self._loop.add_writer(self._socket, self._write)
-        elif not wants and self._is_writing and self._socket is not None:
-            self._loop.remove_writer(self._socket)
+        wants = self._client.want_write() and self._descriptor is not None
+        if wants and not self._is_writing and self._descriptor is not None:
+            self._loop.add_writer(self._descriptor, self._write)
+        elif not wants and self._is_writing and self._descriptor is not None:
+            self._loop.remove_writer(self._descriptor)
         self._is_writing = wants
         if not wants:
             self.unsent_bytes = 0
 
     def _on_wants_write(self, _client: Client, _userdata: object, _sock: object) -> None:
-        # Once for all that is published in this turn of the loop, and cheaper than waiting for "writable".
-        self._loop.call_soon(self._write)
+        # At once, unless paho is in the middle of reading: a turn of the loop is a tenth of a small request's time.
+        if self._is_reading or self._is_writing:
+            self._loop.call_soon(self._write)
+        else:
+            self._write()
 
     def _on_socket_close(self, _client: Client, _userdata: object, _sock: object) -> None:
         self._detach()
@@ -241,22 +267,42 @@ class Session:
         ours = not flags.is_disconnect_packet_from_server and not reason.is_failure
         self._end(None if ours else BrokerRefused(f"the connection ended: {reason}"))
 
-    def _on_message(self, _client: Client, _userdata: object, raw: MQTTMessage) -> None:
-        try:
-            message = read_message(raw)
-        except UnicodeDecodeError:
+    def _on_received(self, message: Message | None, mid: int) -> None:
+        """Take a message; None: one whose texts are not UTF-8."""
+        if not self._options.is_late:
+            if message is not None and self._is_taken(message):
+                self._tell(self._owner.received, message)
+            elif message is None:
+                self._owner.refused("bad_request", "a message whose topic is not UTF-8")
+            return
+        acknowledge = self._acks.take(mid) if mid else _nothing
+        if len(self._acks) >= LATE_WINDOW:
+            self._pause()  # mosquitto 2.0 sends more than the window it was told
+        if acknowledge is None:
+            return
+        if message is not None and self._is_taken(message):
+            self._tell(self._owner.received_late, message, acknowledge)
+            return
+        if message is None:
             self._owner.refused("bad_request", "a message whose topic is not UTF-8")
-            return
-        size, limit = len(message.payload), self._options.max_payload_bytes
-        if size > limit:
-            self._owner.refused("too_large", f"{message.topic[:80]!r}: {size} bytes, at most {limit} are taken")
-            return
-        self._tell(self._owner.received, message)
+        acknowledge()  # refused for good: it would come again for ever
 
-    def _on_publish(
-        self, _client: Client, _userdata: object, mid: int, reason: ReasonCode, _properties: Properties
-    ) -> None:
-        self._tell(self._owner.acknowledged, mid, str(reason) if reason.is_failure else "")
+    def _is_taken(self, message: Message) -> bool:
+        size, limit = len(message.payload), self._options.max_payload_bytes
+        if size <= limit:
+            return True
+        self._owner.refused("too_large", f"{message.topic[:80]!r}: {size} bytes, at most {limit} are taken")
+        return False
+
+    def _acknowledge(self, mid: int) -> None:
+        if self._descriptor is None:
+            return
+        self._client.ack(mid, 1)
+        if len(self._acks) < LATE_WINDOW:
+            self._resume()
+
+    def _on_acknowledged(self, mid: int, reason: int) -> None:
+        self._tell(self._owner.acknowledged, mid, f"reason code {reason:#x}" if reason >= _FAILURE else "")
 
     def _on_subscribe(
         self, _client: Client, _userdata: object, mid: int, reasons: list[ReasonCode], _properties: Properties
@@ -271,3 +317,7 @@ class Session:
             failure = HandlerFailed(f"an MQTT callback raised {error!r}")
             failure.__cause__ = error
             self._end(failure)
+
+
+def _nothing() -> None:
+    """Acknowledge a message of QoS 0, of which nobody waits to hear."""

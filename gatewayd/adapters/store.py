@@ -1,4 +1,4 @@
-"""What must survive, in one SQLite file: registry, devices, the journal of pushes.
+"""What must survive, in one SQLite file: registry, devices, the journal of pushes, commands that were carried out.
 
 SQLite runs on one thread of its own; each call is one transaction there, so that a cancelled caller or a killed process leaves
 all of it or nothing. A call returns when its commit is on the disk.
@@ -13,12 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from gatewayd.adapters import store_commands as commands
 from gatewayd.adapters import store_lwm2m_rows as lwm2m_rows
 from gatewayd.adapters import store_registry_rows as registry_rows
 from gatewayd.adapters import store_rows as rows
 from gatewayd.adapters import store_standing as standing_rows
+from gatewayd.adapters.store_commands import Keep
 from gatewayd.adapters.store_schema import broken, connect
 from gatewayd.core.building import Build
+from gatewayd.core.command import CommandId, Record
 from gatewayd.core.device import KnownDevice
 from gatewayd.core.errors import NodeError
 from gatewayd.core.model import Version
@@ -41,10 +44,50 @@ class Store:
     Every method raises NodeError when the database is damaged or the disk refuses.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, executor: ThreadPoolExecutor) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        executor: ThreadPoolExecutor,
+        *,
+        keep: Keep | None = None,
+        noted: Record | None = None,
+    ) -> None:
         self._path = path
         self._connection = connection
         self._executor = executor
+        self._keep = keep or Keep()
+        self._noted = noted
+
+    def noting(self, record: Record | None) -> "Store":
+        """Return this store as one command sees it: what it writes goes into one transaction with the command's `record`.
+
+        None: no command, nothing is noted. Each call is a transaction still, so that the write which decides goes this way.
+        """
+        if record is None:
+            return self
+        return Store(self._path, self._connection, self._executor, keep=self._keep, noted=record)
+
+    async def find_command(self, key: bytes) -> Record | None:
+        """Return what is known of a command."""
+        return await self._transact(lambda connection: commands.find_command(connection, key))
+
+    async def save_command(self, record: Record) -> Record:
+        """Remember a command by itself; return what is remembered now: an answer that stands is not replaced."""
+
+        def save(connection: sqlite3.Connection) -> Record:
+            commands.save_command(connection, record, self._keep)
+            return commands.find_command(connection, record.key) or record
+
+        return await self._transact(save)
+
+    async def begin_command(self, command: CommandId, *, at: float) -> Record:
+        """Note that a command is about to be carried out, and how often it was; return what is remembered now."""
+        return await self._transact(lambda connection: commands.begin_command(connection, command, at, self._keep))
+
+    async def forget_command(self, key: bytes) -> None:
+        """Forget a command that was begun and came to nothing; one with an answer stays."""
+        await self._transact(lambda connection: commands.forget_command(connection, key))
 
     async def load_versions(self) -> Sequence[Version]:
         """Return all versions, oldest first."""
@@ -117,9 +160,15 @@ class Store:
         """Insert or replace. Of the ended ones the newest `KEPT_ENDED_PUSHES` are kept."""
         await self._transact(lambda connection: rows.save_push(connection, push))
 
-    async def save_pushes(self, pushes: Sequence[Push]) -> None:
-        """Insert or replace several in one transaction: one sync of the disk for all of them."""
-        await self._transact(lambda connection: rows.save_pushes(connection, pushes))
+    async def save_pushes(self, pushes: Sequence[Push], *, unwanted: Desire | None = None) -> None:
+        """Insert or replace several and drop a desire, in one transaction: one sync of the disk for all of them."""
+
+        def save(connection: sqlite3.Connection) -> None:
+            rows.save_pushes(connection, pushes)
+            if unwanted is not None:
+                rows.drop_desire(connection, unwanted.device, unwanted.model)
+
+        await self._transact(save)
 
     async def next_push_id(self) -> PushId:
         """Return an id never returned before and below 2**31. Raises: NodeError when none is left."""
@@ -183,12 +232,29 @@ class Store:
 
     async def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, partial(_run, self._path, self._connection, work))
+        return await loop.run_in_executor(
+            self._executor, partial(_run, self._path, self._connection, self._whole(work))
+        )
+
+    def _whole(self, work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
+        """Return `work` with the command's record, if there is one."""
+        record = self._noted
+        if record is None:
+            return work
+
+        def both(connection: sqlite3.Connection) -> T:
+            result = work(connection)
+            commands.save_command(connection, record, self._keep)
+            return result
+
+        return both
 
 
 @asynccontextmanager
-async def open_store(path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> AsyncIterator[Store]:
-    """Open (or create) the database at `path`; its directory must exist.
+async def open_store(
+    path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S, keep: Keep | None = None
+) -> AsyncIterator[Store]:
+    """Open (or create) the database at `path`; its directory must exist. `keep`: how long commands are remembered.
 
     Raises: NodeError when it is damaged, in use or from a newer version, saying what to do.
     """
@@ -197,7 +263,7 @@ async def open_store(path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> A
     try:
         connection = await loop.run_in_executor(executor, connect, path, busy_timeout_s)
         try:
-            yield Store(path, connection, executor)
+            yield Store(path, connection, executor, keep=keep)
         finally:
             await loop.run_in_executor(executor, connection.close)
     finally:

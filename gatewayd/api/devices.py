@@ -125,21 +125,27 @@ async def list_devices(services: Services, args: ListDevices, caller: Caller) ->
 
 async def approve(services: Services, args: ApproveDevice, caller: Caller) -> DeviceRow:
     """Let a device in."""
-    return _row(services, await services.tracking.approve(parse_device_id(args.device), who=caller.name))
+    device = parse_device_id(args.device)
+    view = await services.tracking.approve(
+        device, who=caller.name, note_of=caller.note(lambda approved: _row(services, approved))
+    )
+    return _row(services, view)
 
 
-async def release(services: Services, args: ReleaseDevice, caller: Caller) -> DeviceRow:  # noqa: ARG001 - a handler's shape
+async def release(services: Services, args: ReleaseDevice, caller: Caller) -> DeviceRow:
     """End a quarantine, and try again what was given up."""
-    device = parse_device_id(args.device)
-    await services.pushes.release(device)
-    return _row(services, services.tracking.device(device))
+    view = services.tracking.device(parse_device_id(args.device))
+    await services.pushes.release(view.id, note_of=caller.note(lambda wishes: device_row(view, *wishes)))
+    return _row(services, services.tracking.device(view.id))
 
 
-async def one_slot(services: Services, args: OneSlot, caller: Caller) -> DeviceRow:  # noqa: ARG001 - a handler's shape
+async def one_slot(services: Services, args: OneSlot, caller: Caller) -> DeviceRow:
     """Allow or forbid pushes to a device with a single slot."""
-    device = parse_device_id(args.device)
-    await services.pushes.allow_one_slot(device, allowed=args.allow)
-    return _row(services, services.tracking.device(device))
+    view = services.tracking.device(parse_device_id(args.device))
+    await services.pushes.allow_one_slot(
+        view.id, allowed=args.allow, note_of=caller.note(lambda wishes: device_row(view, *wishes))
+    )
+    return _row(services, services.tracking.device(view.id))
 
 
 def _row(services: Services, view: DeviceView) -> DeviceRow:

@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue
 
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, FileContent, Name, Positional, RefText, Result, Role, Verb
+from gatewayd.core.command import Effect
 from gatewayd.core.decision import Decision
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, DeviceUnreachable, NoPlacement, NotFound, UnknownModel
 from gatewayd.core.names import RequestId
@@ -238,6 +239,7 @@ VERBS: tuple[AnyVerb, ...] = (
         Role.OPERATOR,
         errors=(BadRequest, DeadlineExceeded, DeviceUnreachable, NoPlacement, UnknownModel),
         max_bytes=MAX_INFER_BYTES,
+        changes=Effect.NOTHING,
     ),
     Verb(
         "why",

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, Result, Role, Verb
+from gatewayd.core.command import Effect
 from gatewayd.core.credentials import MAX_DEVICES_OF_A_USER, CredentialKind
 from gatewayd.core.errors import BadRequest, Conflict, NotStored, TooLarge, UnknownDevice
 from gatewayd.core.keys import KeyState
@@ -241,6 +242,7 @@ VERBS: tuple[AnyVerb, ...] = (
         permit_join,
         Role.ADMIN,
         errors=(BadRequest,),
+        changes=Effect.MEMORY,
     ),
     Verb(
         "devices.joining",

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, Positional, Result, Role, Verb
+from gatewayd.core.command import Effect
 from gatewayd.core.errors import Conflict, NotFound
 from gatewayd.core.keys import Key, KeyState
 
@@ -112,6 +113,7 @@ VERBS: tuple[AnyVerb, ...] = (
         new,
         Role.ADMIN,
         errors=(Conflict,),
+        changes=Effect.OUTSIDE,
     ),
     Verb(
         "keys.rotate",
@@ -121,8 +123,18 @@ VERBS: tuple[AnyVerb, ...] = (
         rotate,
         Role.ADMIN,
         errors=(Conflict, NotFound),
+        changes=Effect.OUTSIDE,
     ),
-    Verb("keys.revoke", "Trust a key no more", RevokeKey, KeyRow, revoke, Role.ADMIN, errors=(Conflict, NotFound)),
+    Verb(
+        "keys.revoke",
+        "Trust a key no more",
+        RevokeKey,
+        KeyRow,
+        revoke,
+        Role.ADMIN,
+        errors=(Conflict, NotFound),
+        changes=Effect.OUTSIDE,
+    ),
     Verb(
         "keys.export",
         "Write the trusted public keys as a firmware needs them",

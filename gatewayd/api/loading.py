@@ -4,6 +4,7 @@ from typing import Annotated
 
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, RefText, Result, Role, Verb
+from gatewayd.core.command import Effect
 from gatewayd.core.errors import BadRequest, Conflict, NodeError, NoPlacement, UnknownModel
 from gatewayd.core.model import Version
 from gatewayd.core.names import parse_model_name, parse_model_ref
@@ -81,6 +82,7 @@ VERBS: tuple[AnyVerb, ...] = (
         load,
         Role.OPERATOR,
         errors=(BadRequest, NoPlacement, NodeError, UnknownModel),
+        changes=Effect.MEMORY,
     ),
     Verb(
         "models.unload",
@@ -90,5 +92,6 @@ VERBS: tuple[AnyVerb, ...] = (
         unload,
         Role.OPERATOR,
         errors=(BadRequest, Conflict, UnknownModel),
+        changes=Effect.MEMORY,
     ),
 )

@@ -23,7 +23,7 @@ from gatewayd.api.verb import (
 from gatewayd.core.errors import BadRequest, Conflict, ModelRefused, NotFound, TooLarge, UnknownModel
 from gatewayd.core.model import About, Signature, Variant, Version
 from gatewayd.core.names import ModelName, parse_alias, parse_model_name
-from gatewayd.core.registry import AliasMove
+from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.tensor import TensorSpec
 from gatewayd.wire.model_manifest import MAX_CARD, MAX_FILES, MAX_TAGS, parse_tag
 
@@ -179,13 +179,13 @@ async def add(services: Services, args: AddModel, caller: Caller) -> VersionRow:
     """Admit the files as the variants of the model's next version."""
     uploaded = [services.uploads.content(each) for each in args.uploads]
     source = "upload in parts" if args.uploads and not args.files else "upload"
-    version = await admit(services, args, [*args.files, *uploaded], source=source, who=caller.name)
+    version = await admit(services, args, [*args.files, *uploaded], source=source, caller=caller)
     for each in args.uploads:
         services.uploads.cancel(each)
     return version_row(services, version)
 
 
-async def admit(services: Services, args: Described, files: Sequence[bytes], *, source: str, who: str) -> Version:
+async def admit(services: Services, args: Described, files: Sequence[bytes], *, source: str, caller: Caller) -> Version:
     """Hand files and what is told of them to the catalog. Raises: BadRequest, ModelRefused, TooLarge."""
     tags = dict(parse_tag(each) for each in args.tags)
     return await services.catalog.add(
@@ -194,9 +194,10 @@ async def admit(services: Services, args: Described, files: Sequence[bytes], *, 
         labels=args.labels,
         preprocessing=args.preprocessing,
         note=args.note,
-        who=who,
+        who=caller.name,
         about=About(args.licence, args.card, tuple(sorted(tags.items())), source),
         samples=args.samples or b"",
+        note_of=caller.note(lambda version: version_row(services, version)),
     )
 
 
@@ -217,14 +218,19 @@ async def move_alias(services: Services, args: MoveAlias, caller: Caller) -> Mov
     """Point an alias at a version."""
     model, alias = parse_model_name(args.model), parse_alias(args.alias)
     move = await services.catalog.move_alias(
-        model, alias, args.version, who=caller.name, why=args.why, expect=args.expect
+        model, alias, args.version, who=caller.name, why=args.why, expect=args.expect, note_of=caller.note(move_row)
     )
     return move_row(move)
 
 
 def version_row(services: Services, version: Version) -> VersionRow:
     """Return the version as callers see it."""
-    signature, retired = version.signature, services.catalog.retirement(version)
+    return version_row_of(version, services.catalog.retirement(version))
+
+
+def version_row_of(version: Version, retired: Retirement | None) -> VersionRow:
+    """Return the version as callers see it, in use (None) or retired."""
+    signature = version.signature
     return VersionRow(
         model=version.model,
         version=version.number,

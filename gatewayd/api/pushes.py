@@ -95,13 +95,16 @@ class PushHistory(Arguments):
 async def start(services: Services, args: StartPush, caller: Caller) -> PushRow:
     """Start getting a version onto a device; `status` shows how it goes on."""
     device, ref = parse_device_id(args.device), parse_model_ref(args.model)
-    return push_row(await services.pushes.start(device, ref, who=caller.name, downgrade=args.allow_downgrade))
+    started = await services.pushes.start(
+        device, ref, who=caller.name, downgrade=args.allow_downgrade, note_of=caller.note(push_row)
+    )
+    return push_row(started)
 
 
 async def cancel(services: Services, args: CancelPush, caller: Caller) -> PushRow:
     """End a push and want its version no more."""
     why = f"{args.why} ({caller.name})"
-    return push_row(await services.pushes.cancel(PushId(args.push), why=why))
+    return push_row(await services.pushes.cancel(PushId(args.push), why=why, note_of=caller.note(push_row)))
 
 
 async def watch(services: Services, args: WatchPush, caller: Caller) -> PushRow:  # noqa: ARG001 - a handler's shape

@@ -5,9 +5,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gatewayd.api.models import MoveRow, VersionRow, move_row, utc, version_row
+from gatewayd.api.models import MoveRow, VersionRow, move_row, utc, version_row, version_row_of
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, RefText, Result, Role, Text, Verb
+from gatewayd.core.command import Effect
 from gatewayd.core.errors import BadRequest, Conflict, UnknownModel
 from gatewayd.core.names import STABLE, ModelRef, parse_alias, parse_model_name, parse_model_ref
 
@@ -135,26 +136,37 @@ async def when(services: Services, args: When, caller: Caller) -> Meaning:  # no
 async def back(services: Services, args: OneAlias, caller: Caller) -> MoveRow:
     """Point an alias where it pointed before its last move."""
     model, alias = parse_model_name(args.model), parse_alias(args.alias)
-    return move_row(await services.catalog.move_back(model, alias, who=caller.name, why=args.why))
+    note = caller.note(move_row)
+    return move_row(await services.catalog.move_back(model, alias, who=caller.name, why=args.why, note_of=note))
 
 
 async def unalias(services: Services, args: OneAlias, caller: Caller) -> MoveRow:
     """Remove an alias; its history stays."""
     model, alias = parse_model_name(args.model), parse_alias(args.alias)
-    return move_row(await services.catalog.move_alias(model, alias, None, who=caller.name, why=args.why))
+    note = caller.note(move_row)
+    return move_row(await services.catalog.move_alias(model, alias, None, who=caller.name, why=args.why, note_of=note))
 
 
 async def retire(services: Services, args: OneVersion, caller: Caller) -> VersionRow:
     """Take a version out of use."""
-    ref = _numbered(args.model)
-    version = await services.catalog.retire(ref.name, ref.version or 0, who=caller.name, why=args.why)
-    return version_row(services, version)
+    version = services.catalog.resolve(_numbered(args.model))
+    retired = await services.catalog.retire(
+        version.model,
+        version.number,
+        who=caller.name,
+        why=args.why,
+        note_of=caller.note(lambda retirement: version_row_of(version, retirement)),
+    )
+    return version_row(services, retired)
 
 
-async def restore(services: Services, args: OneVersion, caller: Caller) -> VersionRow:  # noqa: ARG001 - a handler's shape
+async def restore(services: Services, args: OneVersion, caller: Caller) -> VersionRow:
     """Take a retired version into use again."""
     ref = _numbered(args.model)
-    return version_row(services, await services.catalog.bring_back(ref.name, ref.version or 0))
+    version = await services.catalog.bring_back(
+        ref.name, ref.version or 0, note_of=caller.note(lambda back: version_row_of(back, None))
+    )
+    return version_row(services, version)
 
 
 async def collect(services: Services, args: Collect, caller: Caller) -> Collection:  # noqa: ARG001 - a handler's shape
@@ -214,5 +226,8 @@ VERBS: tuple[AnyVerb, ...] = (
         "models.restore", "Take a retired version into use again", OneVersion, VersionRow, restore, Role.OPERATOR,
         errors=(BadRequest, Conflict, UnknownModel),
     ),
-    Verb("models.collect", "Remove the artifacts that nothing needs", Collect, Collection, collect, Role.ADMIN),
+    Verb(
+        "models.collect", "Remove the artifacts that nothing needs", Collect, Collection, collect, Role.ADMIN,
+        changes=Effect.MEMORY,
+    ),
 )  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gatewayd.core.accelerator import Found
+from gatewayd.core.command import Note
 from gatewayd.core.credentials import CredentialKind, Credentials
 from gatewayd.core.decision import Decision
 from gatewayd.core.device import DeviceView
@@ -30,6 +31,7 @@ from gatewayd.core.standing import Progress, StandingOrder
 from gatewayd.core.update import Push
 from gatewayd.services.building import Built
 from gatewayd.services.collecting import Collected
+from gatewayd.services.desires import Wishes
 from gatewayd.services.join_window import WindowState
 from gatewayd.services.joining import Issued, Removed
 from gatewayd.services.ports import Clock
@@ -59,6 +61,7 @@ class CatalogService(Protocol):
         who: str,
         about: About = NOTHING_SAID,
         samples: bytes = b"",
+        note_of: Note[Version] | None = None,
     ) -> Version:
         """Admit the next version. Raises: BadRequest, ModelRefused, TooLarge."""
 
@@ -69,20 +72,32 @@ class CatalogService(Protocol):
         """Return where the model's aliases point."""
 
     async def move_alias(
-        self, model: ModelName, alias: Alias, version: int | None, *, who: str, why: str, expect: int | None = None
+        self,
+        model: ModelName,
+        alias: Alias,
+        version: int | None,
+        *,
+        who: str,
+        why: str,
+        expect: int | None = None,
+        note_of: Note[AliasMove] | None = None,
     ) -> AliasMove:
         """Point `alias` at `version` (None: remove it). Raises: UnknownModel, Conflict."""
 
-    async def move_back(self, model: ModelName, alias: Alias, *, who: str, why: str) -> AliasMove:
+    async def move_back(
+        self, model: ModelName, alias: Alias, *, who: str, why: str, note_of: Note[AliasMove] | None = None
+    ) -> AliasMove:
         """Point `alias` where it was before its last move. Raises: UnknownModel, Conflict."""
 
     async def meaning_at(self, model: ModelName, alias: Alias, at: float) -> AliasMove | None:
         """Return the move that decided what the alias meant at wall time `at`."""
 
-    async def retire(self, model: ModelName, number: int, *, who: str, why: str) -> Version:
+    async def retire(
+        self, model: ModelName, number: int, *, who: str, why: str, note_of: Note[Retirement] | None = None
+    ) -> Version:
         """Take a version out of use. Raises: UnknownModel, Conflict."""
 
-    async def bring_back(self, model: ModelName, number: int) -> Version:
+    async def bring_back(self, model: ModelName, number: int, *, note_of: Note[Version] | None = None) -> Version:
         """Take it into use again. Raises: UnknownModel, Conflict."""
 
     def retirement(self, version: Version) -> Retirement | None:
@@ -157,7 +172,7 @@ class TrackingService(Protocol):
     def device(self, device: DeviceId) -> DeviceView:
         """Return one snapshot. Raises: UnknownDevice."""
 
-    async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
+    async def approve(self, device: DeviceId, *, who: str, note_of: Note[DeviceView] | None = None) -> DeviceView:
         """Let the device in. Raises: UnknownDevice."""
 
 
@@ -194,10 +209,18 @@ class JoiningService(Protocol):
 class PushesService(Protocol):
     """Pushes of models to devices."""
 
-    async def start(self, device: DeviceId, ref: ModelRef, *, who: str, downgrade: bool = False) -> Push:
+    async def start(
+        self,
+        device: DeviceId,
+        ref: ModelRef,
+        *,
+        who: str,
+        downgrade: bool = False,
+        note_of: Note[Push] | None = None,
+    ) -> Push:
         """Start a push. Raises: UnknownDevice, UnknownModel, Conflict, Forbidden, Overloaded."""
 
-    async def cancel(self, push: PushId, *, why: str) -> Push:
+    async def cancel(self, push: PushId, *, why: str, note_of: Note[Push] | None = None) -> Push:
         """End a push. Raises: NotFound, Conflict (too late)."""
 
     async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Push]:
@@ -209,10 +232,10 @@ class PushesService(Protocol):
     def desired(self, device: DeviceId) -> tuple[Desire, ...]:
         """Return what is wanted on the device."""
 
-    async def release(self, device: DeviceId) -> Terms:
+    async def release(self, device: DeviceId, *, note_of: Note[Wishes] | None = None) -> Terms:
         """End a quarantine. Raises: UnknownDevice."""
 
-    async def allow_one_slot(self, device: DeviceId, *, allowed: bool) -> Terms:
+    async def allow_one_slot(self, device: DeviceId, *, allowed: bool, note_of: Note[Wishes] | None = None) -> Terms:
         """Allow pushes to a device with a single slot. Raises: UnknownDevice."""
 
     def live(self) -> tuple[Push, ...]:
@@ -331,10 +354,12 @@ class OrdersService(Protocol):
     def orders(self) -> Sequence[tuple[StandingOrder, Progress]]:
         """Return every order, the oldest first, and how it goes."""
 
-    async def start(self, order: StandingOrder) -> StandingOrder:
+    async def start(self, order: StandingOrder, *, note_of: Note[StandingOrder] | None = None) -> StandingOrder:
         """Begin an order. Raises: UnknownModel, UnknownDevice, BadRequest, Conflict, Overloaded."""
 
-    async def stop(self, order_id: str, *, why: str) -> tuple[StandingOrder, Progress]:
+    async def stop(
+        self, order_id: str, *, why: str, note_of: Note[tuple[StandingOrder, Progress]] | None = None
+    ) -> tuple[StandingOrder, Progress]:
         """End an order. Raises: NotFound."""
 
 

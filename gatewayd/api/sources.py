@@ -7,6 +7,7 @@ from pydantic import Field
 from gatewayd.api.models import MAX_ADD_BYTES, Described, VersionRow, admit, version_row
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, FileContent, Positional, Result, Role, Verb
+from gatewayd.core.command import Effect
 from gatewayd.core.errors import (
     BadRequest,
     Conflict,
@@ -100,7 +101,7 @@ async def fetch(services: Services, args: FetchModel, caller: Caller) -> Version
     """Fetch files and admit them as the model's next version."""
     files = await services.fetching.files(args.sources, [parse_digest(each) for each in args.digests])
     source = " ".join(shown(each) for each in args.sources)[:1000]
-    return version_row(services, await admit(services, args, files, source=source, who=caller.name))
+    return version_row(services, await admit(services, args, files, source=source, caller=caller))
 
 
 def _row(state: UploadState) -> UploadRow:
@@ -116,17 +117,17 @@ def _row(state: UploadState) -> UploadRow:
 VERBS: tuple[AnyVerb, ...] = (
     Verb(
         "upload.begin", "Announce a file that comes in parts", BeginUpload, UploadRow, begin, Role.ADMIN,
-        errors=(BadRequest, Overloaded, TooLarge),
+        errors=(BadRequest, Overloaded, TooLarge), changes=Effect.MEMORY,
     ),
     Verb(
         "upload.part", "Send the next part of a file", SendPart, UploadRow, part, Role.ADMIN,
-        errors=(BadRequest, Conflict, NotFound, TooLarge),
+        errors=(BadRequest, Conflict, NotFound, TooLarge), changes=Effect.MEMORY,
     ),
     Verb(
         "upload.end", "End a file: models.add can take it then", NameUpload, UploadRow, end, Role.ADMIN,
-        errors=(BadRequest, Conflict, NotFound),
+        errors=(BadRequest, Conflict, NotFound), changes=Effect.MEMORY,
     ),
-    Verb("upload.cancel", "Forget an upload", NameUpload, Cancelled, cancel, Role.ADMIN),
+    Verb("upload.cancel", "Forget an upload", NameUpload, Cancelled, cancel, Role.ADMIN, changes=Effect.MEMORY),
     Verb(
         "models.fetch", "Fetch model files from addresses and admit them as the next version", FetchModel, VersionRow, fetch,
         Role.ADMIN,

@@ -98,7 +98,9 @@ async def start(services: Services, args: StartStream, caller: Caller) -> Stream
     """Begin an order."""
     if args.topic:
         services.streams.check_topic(args.topic)
-    order = await services.streams.orders.start(_order(services, args, caller))
+    order = await services.streams.orders.start(
+        _order(services, args, caller), note_of=caller.note(lambda begun: _row(services, begun, Progress()))
+    )
     progress = next((found for known, found in services.streams.orders.orders() if known.id == order.id), Progress())
     return _row(services, order, progress)
 
@@ -110,7 +112,9 @@ async def list_streams(services: Services, args: NoArguments, caller: Caller) ->
 
 async def stop(services: Services, args: StopStream, caller: Caller) -> StreamRow:
     """End an order."""
-    order, progress = await services.streams.orders.stop(args.id, why=f"{args.why} ({caller.name})")
+    order, progress = await services.streams.orders.stop(
+        args.id, why=f"{args.why} ({caller.name})", note_of=caller.note(lambda ended: _row(services, *ended))
+    )
     return _row(services, order, progress)
 
 

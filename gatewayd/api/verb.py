@@ -15,11 +15,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from gatewayd.api.services import Services
+from gatewayd.core.command import Effect, Note, Receipt
 from gatewayd.core.errors import BadRequest, Forbidden, GatewayError, TooLarge
 
 MAX_ARGUMENTS_BYTES = 2**18  # protects the loop; verbs that take files say otherwise
 MAX_FILE_BYTES = 8 * 2**20  # the largest model file; protects memory
 MAX_MISTAKES = 10  # protects the answer from a list of a thousand wrong elements
+
+
+T = TypeVar("T")
 
 
 class Role(IntEnum):
@@ -32,10 +36,21 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: a name for the records, and what they may do."""
+    """Who calls: a name for the records, and what they may do.
+
+    `receipt` is there when this call is a command that is to be obeyed once.
+    """
 
     name: str
     role: Role
+    receipt: Receipt | None = None
+
+    def note(self, answer: Callable[[T], "Result"]) -> Note[T] | None:
+        """Return what a service writes with the effect of this call; `answer` makes the verb's result of the outcome."""
+        receipt = self.receipt
+        if receipt is None:
+            return None
+        return lambda outcome: receipt.write(answer(outcome))
 
 
 class Arguments(BaseModel):
@@ -111,7 +126,9 @@ R = TypeVar("R", bound=Result)
 class Verb(Generic[A, R]):
     """One verb. `is_read` changes nothing and may be repeated; `errors` are those its caller should expect.
 
-    `has_secret`: the result holds a secret that is shown once, so nobody may keep it to answer a repetition.
+    `changes` is what carrying it out changes (read it as `effect`): a verb of ROWS writes its caller's note with its rows, or
+    finds its work done when it is begun anew.
+    `has_secret`: the result holds a secret that is shown once, so it is never written down to answer a repetition.
     """
 
     name: str
@@ -123,7 +140,15 @@ class Verb(Generic[A, R]):
     errors: tuple[type[GatewayError], ...] = ()
     is_read: bool = False
     max_bytes: int = MAX_ARGUMENTS_BYTES
+    changes: Effect = Effect.ROWS
     has_secret: bool = False
+
+    @property
+    def effect(self) -> Effect:
+        """What it changes, and with it how a repetition is told from a new command."""
+        if self.is_read:
+            return Effect.NOTHING
+        return Effect.MEMORY if self.has_secret else self.changes
 
     def parse(self, arguments: bytes | Mapping[str, object]) -> A:
         """Check the arguments; no bytes at all mean none.

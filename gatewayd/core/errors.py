@@ -143,3 +143,24 @@ class DeadlineExceeded(NodeError):
     """The request's time ran out; the message says what was tried."""
 
     code = "deadline_exceeded"
+
+
+class OutcomeUnknown(NodeError):
+    """A command was begun before a restart, and whether it took effect cannot be told: look, then send it anew."""
+
+    code = "outcome_unknown"
+
+
+class GivenUp(NodeError):
+    """A command was begun several times, and the daemon ended each time before it did."""
+
+    code = "given_up"
+
+
+class Internal(NodeError):
+    """A defect of the program; the traceback is in its log."""
+
+    code = "internal"
+
+    def __init__(self) -> None:
+        super().__init__("something unexpected happened; the log of gatewayd has the traceback")

@@ -273,7 +273,8 @@ def _gone(push: Push, reason: str, turn: _Turn) -> Step:
     if not push.present:
         return Step(push)
     deadline_s = turn.now_s + turn.limits.absence_s
-    return Step(replace(push, present=False, deadline_s=deadline_s, reason=short(f"the device is away: {reason}")))
+    why = "the device is away" if reason in {"", "offline"} else f"the device is away: {reason}"
+    return Step(replace(push, present=False, deadline_s=deadline_s, reason=short(why)))
 
 
 def _back(push: Push, slots: tuple[Slot, ...], turn: _Turn) -> Step:

@@ -1,4 +1,4 @@
-"""The CoAP edge: POST /infer/<model> with JSON (content-format 50) or raw tensor bytes (42), answered in JSON.
+"""The CoAP edge: POST /infer/<model> with JSON (content-format 50), CBOR (60) or raw tensor bytes (42), answered in JSON or CBOR.
 
 It decodes, calls the API and encodes; meaning is elsewhere. For plain asyncio: on uvloop aiocoap's udp6 goes deaf.
 Sources: RFC 7252 (CoAP), RFC 7959 (block-wise transfers), RFC 6690 (`/.well-known/core`).
@@ -30,6 +30,7 @@ from gatewayd.core.errors import (
     DeviceTimeout,
     Forbidden,
     GatewayError,
+    Internal,
     NodeError,
     NoPlacement,
     NotFound,
@@ -37,11 +38,12 @@ from gatewayd.core.errors import (
     TooLarge,
 )
 from gatewayd.core.events import GatewayEvent, InputRefused
-from gatewayd.wire.tensors import JSON, OCTETS, InferenceBody, decode_body, encode_error, encode_result
+from gatewayd.wire.tensor_answers import encode_reply
+from gatewayd.wire.tensors import CBOR, JSON, OCTETS, InferenceBody, decode_body, encode_error
 
 logger = logging.getLogger(__name__)
 
-CONTENT_TYPES: Mapping[int, str] = {50: JSON, 42: OCTETS}  # Source: IANA, CoAP Content-Formats
+CONTENT_TYPES: Mapping[int, str] = {50: JSON, 60: CBOR, 42: OCTETS}  # Source: IANA, CoAP Content-Formats
 MAX_PAYLOAD_BYTES = 2**18  # aiocoap has no limit of its own
 MAX_ASSEMBLIES = 16  # protects memory: uploads in parts that are kept at one time
 MAX_RUNNING = 64  # protects the loop: requests served at one time
@@ -58,6 +60,7 @@ STATUS: Mapping[type[GatewayError], Any] = {
     DeviceError: codes.BAD_GATEWAY,
     DeadlineExceeded: codes.GATEWAY_TIMEOUT,
     NodeError: codes.SERVICE_UNAVAILABLE,
+    Internal: codes.INTERNAL_SERVER_ERROR,
     GatewayError: codes.INTERNAL_SERVER_ERROR,
 }
 """The nearest ancestor of an error's class that stands here gives its response code (an aiocoap `Code`)."""
@@ -124,12 +127,6 @@ class Refused(error.RenderableError):  # type: ignore[misc]  # aiocoap ships no 
         return message
 
 
-class Internal(GatewayError):
-    """A defect of the program; the traceback is in the log."""
-
-    code = "internal"
-
-
 class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[misc]  # aiocoap ships no types
     """Everything below /infer: the rest of the path names the model."""
 
@@ -147,7 +144,7 @@ class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[mi
 
     def get_resources_as_linkheader(self) -> LinkFormat:
         """Return one link per model, for /.well-known/core."""
-        return LinkFormat([Link(f"/{name}", rt="gatewayd.infer", ct="50 42") for name in self._api.model_names()])
+        return LinkFormat([Link(f"/{name}", rt="gatewayd.infer", ct="50 60 42") for name in self._api.model_names()])
 
     async def render_post(self, request: Message) -> Message:
         """Serve one inference. Raises: Refused; what nobody expected is logged and answered with 5.00."""
@@ -157,7 +154,7 @@ class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[mi
             raise
         except Exception as failure:
             logger.exception("unexpected error in POST /infer/%s", "/".join(request.opt.uri_path))
-            raise Refused(Internal("something unexpected happened; the log of gatewayd has the traceback")) from failure
+            raise Refused(Internal()) from failure
 
     async def _bounded(self, request: Message) -> Message:
         if self._running >= self._max_running:
@@ -174,7 +171,8 @@ class InferResource(resource.Resource, resource.PathCapable):  # type: ignore[mi
             result = await self._api.infer("/".join(request.opt.uri_path), body)
         except GatewayError as failure:
             raise Refused(failure, request_id=body.id) from failure
-        return Message(code=codes.CONTENT, payload=encode_result(result), content_format=50)
+        payload, kind = encode_reply(result, body)
+        return Message(code=codes.CONTENT, payload=payload, content_format=60 if kind == CBOR else 50)
 
     def _decoded(self, request: Message) -> InferenceBody:
         try:

@@ -14,6 +14,7 @@ from gatewayd.core.errors import (
     DeviceTimeout,
     Forbidden,
     GatewayError,
+    Internal,
     NodeError,
     NoPlacement,
     NotFound,
@@ -99,8 +100,8 @@ def plain_error(error: web.HTTPException, request: web.BaseRequest) -> web.Respo
 
 def unexpected_error(request: web.BaseRequest) -> web.Response:
     """Answer that something went wrong here, and no more."""
-    message = "something unexpected happened; the log of gatewayd has the traceback"
-    return _coded(500, "internal", message, is_protocol=is_protocol_path(request.path))
+    error = Internal()
+    return _coded(500, error.code, str(error), is_protocol=is_protocol_path(request.path))
 
 
 def is_protocol_path(path: str) -> bool:

@@ -17,7 +17,8 @@ from gatewayd.edges.http_answers import json_bytes, json_document, json_error, j
 from gatewayd.edges.http_bodies import Bodies
 from gatewayd.edges.http_routes import Call
 from gatewayd.wire.json_text import render_json
-from gatewayd.wire.tensors import InferenceBody, decode_body, decode_parts, encode_answer
+from gatewayd.wire.tensor_answers import encode_answer, encode_reply
+from gatewayd.wire.tensors import CBOR, InferenceBody, decode_body, decode_parts
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 EXTENSIONS = ("binary_tensor_data", "model_repository", "parameters")
@@ -47,6 +48,8 @@ class InferenceRoutes:
             result = await self._api.infer(call.model, body)
         except GatewayError as error:
             return json_error(error, request_id=body.id, is_protocol=True)
+        if body.is_cbor:
+            return web.Response(body=encode_reply(result, body)[0], content_type=CBOR)
         content, json_length = encode_answer(result, body)
         if json_length is None:
             return json_bytes(content)

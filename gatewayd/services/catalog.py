@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gatewayd.core.command import Note
 from gatewayd.core.engine import Format, format_of
 from gatewayd.core.errors import BadRequest, Conflict, GatewayError, ModelRefused, UnknownModel
 from gatewayd.core.events import AliasMoved, ModelAdded, VersionRetired
@@ -106,6 +107,7 @@ class Catalog:
         who: str,
         about: About = NOTHING_SAID,
         samples: bytes = b"",
+        note_of: Note[Version] | None = None,
     ) -> Version:
         """Admit `files` as the variants of the next version; the first version becomes `stable`.
 
@@ -133,9 +135,18 @@ class Catalog:
                 await self._drop(hold)
                 raise
             draft = Version(model, 1, signature, tuple(variants), 0.0, note, about, blob)
-            return await self._admit(draft, who=who)
+            return await self._admit(draft, who=who, note_of=note_of)
 
-    async def extend(self, base: Version, built: Variant, content: bytes, *, note: str, who: str) -> Version:
+    async def extend(
+        self,
+        base: Version,
+        built: Variant,
+        content: bytes,
+        *,
+        note: str,
+        who: str,
+        note_of: Note[Version] | None = None,
+    ) -> Version:
         """Admit the next version: all that `base` is, and one more variant. A variant without verdicts is tried.
 
         Raises: BadRequest when it takes or gives other tensors than `base`, ModelRefused, NodeError.
@@ -153,15 +164,16 @@ class Catalog:
                 built = await self._tried(0, built.name, content, structure, hold)
             samples = await self._samples(base)
             built = await self._with_vectors(built, base.signature, samples)
-            return await self._admit(replace(base, variants=(*base.variants, built), note=note), who=who)
+            draft = replace(base, variants=(*base.variants, built), note=note)
+            return await self._admit(draft, who=who, note_of=note_of)
 
-    async def _admit(self, draft: Version, *, who: str) -> Version:
+    async def _admit(self, draft: Version, *, who: str, note_of: Note[Version] | None) -> Version:
         model = draft.model
         async with self._change:
             number = self._registry.next_number(model)
             version = replace(draft, number=number, created_at=self._ports.wall_clock())
             moves = [self._first_move(version, who=who)] if number == 1 else []
-            await self._ports.store.add_version(version, moves=moves)
+            await self._ports.store.noting(note_of and note_of(version)).add_version(version, moves=moves)
             self._registry = self._registry.with_version(version)
             for move in moves:
                 self._registry = self._registry.with_alias(model, move.alias, number)
@@ -176,7 +188,15 @@ class Catalog:
         await self._preloading.stable(self._registry, limit)
 
     async def move_alias(
-        self, model: ModelName, alias: Alias, version: int | None, *, who: str, why: str, expect: int | None = None
+        self,
+        model: ModelName,
+        alias: Alias,
+        version: int | None,
+        *,
+        who: str,
+        why: str,
+        expect: int | None = None,
+        note_of: Note[AliasMove] | None = None,
     ) -> AliasMove:
         """Point `alias` at `version`, loaded on the node before, or remove it (None); what no alias names any more goes.
 
@@ -191,9 +211,11 @@ class Catalog:
             await self._check_unmoved(model, alias, seen=seen, expect=expect)
             if version is None and alias not in self._registry.aliases(model):
                 raise UnknownModel(f"{model} has no alias {alias!r} to remove")
-            return await self._move(AliasMove(model, alias, version, self._ports.wall_clock(), who, why))
+            return await self._move(AliasMove(model, alias, version, self._ports.wall_clock(), who, why), note_of)
 
-    async def move_back(self, model: ModelName, alias: Alias, *, who: str, why: str) -> AliasMove:
+    async def move_back(
+        self, model: ModelName, alias: Alias, *, who: str, why: str, note_of: Note[AliasMove] | None = None
+    ) -> AliasMove:
         """Point `alias` where it pointed before its last move. Raises: UnknownModel; Conflict when there is no such place."""
         seen = self._moves[model, alias]
         async with self._change:
@@ -203,13 +225,15 @@ class Catalog:
             if before is None:
                 raise Conflict(f"{model}:{alias} has been nowhere else before {now}: move it to a version by number")
             reason = why or f"back from {now}"
-            return await self._move(AliasMove(model, alias, before, self._ports.wall_clock(), who, reason))
+            return await self._move(AliasMove(model, alias, before, self._ports.wall_clock(), who, reason), note_of)
 
     async def meaning_at(self, model: ModelName, alias: Alias, at: float) -> AliasMove | None:
         """Return the move that decided what the alias meant at wall time `at`; None when it did not exist yet."""
         return place_at(await self._ports.store.alias_history(model), alias, at)
 
-    async def retire(self, model: ModelName, number: int, *, who: str, why: str) -> Version:
+    async def retire(
+        self, model: ModelName, number: int, *, who: str, why: str, note_of: Note[Retirement] | None = None
+    ) -> Version:
         """Take a version out of use: no alias and no new push names it; what runs goes on.
 
         Raises: UnknownModel; Conflict when it is retired already or an alias names it.
@@ -217,12 +241,12 @@ class Catalog:
         async with self._change:
             retirement = Retirement(model, number, self._ports.wall_clock(), who, why)
             registry = self._registry.with_retired(retirement)
-            await self._ports.store.retire(retirement)
+            await self._ports.store.noting(note_of and note_of(retirement)).retire(retirement)
             self._registry = registry
         self._ports.notify(VersionRetired(model, number, retired=True))
         return registry.resolve(ModelRef(model, version=number))
 
-    async def bring_back(self, model: ModelName, number: int) -> Version:
+    async def bring_back(self, model: ModelName, number: int, *, note_of: Note[Version] | None = None) -> Version:
         """Take a retired version into use again.
 
         Raises: UnknownModel; Conflict when it is not retired, or its artifacts were collected meanwhile.
@@ -235,18 +259,18 @@ class Catalog:
                     raise Conflict(
                         f"{version} cannot come back: artifact {digest[:12]} was collected; add its files again"
                     )
-            await self._ports.store.bring_back(model, number)
+            await self._ports.store.noting(note_of and note_of(version)).bring_back(model, number)
             self._registry = registry
         self._ports.notify(VersionRetired(model, number, retired=False))
         return version
 
-    async def _move(self, move: AliasMove) -> AliasMove:
+    async def _move(self, move: AliasMove, note_of: Note[AliasMove] | None) -> AliasMove:
         before = self._registry.aliases(move.model).get(move.alias)
         registry = self._registry.with_alias(move.model, move.alias, move.version)
         if move.version is not None:
             target = registry.resolve(ModelRef(move.model, version=move.version))
             await self._preloading.load_or_refuse(target, move.alias)
-        await self._ports.store.move_alias(move)
+        await self._ports.store.noting(note_of and note_of(move)).move_alias(move)
         self._registry = registry
         self._moves[move.model, move.alias] += 1
         if before is not None:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from gatewayd.core.command import Note, Record
 from gatewayd.core.device import DeviceView
 from gatewayd.core.errors import NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 _SETTLE_S = 2.0
 
 _Key = tuple[DeviceId, ModelName]
+
+Wishes = tuple[Terms, tuple[Desire, ...]]
+"""A device's terms, and what is wanted there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,14 @@ class Desires:
         """Wish for a version: the count of failures starts anew."""
         await self._keep(Desire(device, model, version, who, self._ports.wall_clock(), downgrade))
 
+    def wish_behind(self, push: Push) -> Desire | None:
+        """Return what the push is for; None when nobody wished for it, or for another version by now."""
+        desire = self._find((push.device, push.model))
+        return None if desire is None or desire.version != push.version else desire
+
     async def withdraw(self, push: Push) -> None:
         """Somebody cancelled the push: what it was for is wanted no more."""
-        desire = self._find((push.device, push.model))
-        if desire is None or desire.version != push.version:
+        if self.wish_behind(push) is None:
             return
         del self._desires[push.device][push.model]
         self._due_s.pop((push.device, push.model), None)
@@ -148,19 +156,22 @@ class Desires:
         """Try it no more. Raises: NotStored."""
         await self._keep(replace(desire, settled=why))
 
-    async def release(self, device: DeviceId) -> Terms:
+    async def release(self, device: DeviceId, *, note_of: Note[Wishes] | None = None) -> Terms:
         """Let a quarantined device be pushed to again, and what was given up there be tried anew. Raises: UnknownDevice."""
         self._tracking.device(device)
-        await self._keep_terms(replace(self.terms(device), failures=0, quarantine=""))
-        for desire in self.of_device(device):
-            await self._keep(replace(desire, failures=0, settled=""))
+        desires = tuple(replace(desire, failures=0, settled="") for desire in self.of_device(device))
+        for desire in desires:
+            await self._keep(desire)
+        terms = replace(self.terms(device), failures=0, quarantine="")
+        await self._keep_terms(terms, note_of and note_of((terms, desires)))
         self.look_at(device)
         return self.terms(device)
 
-    async def allow_one_slot(self, device: DeviceId, *, allowed: bool) -> Terms:
+    async def allow_one_slot(self, device: DeviceId, *, allowed: bool, note_of: Note[Wishes] | None = None) -> Terms:
         """Allow (or forbid) pushes to a device with a single slot. Raises: UnknownDevice."""
         self._tracking.device(device)
-        await self._keep_terms(replace(self.terms(device), one_slot=allowed))
+        terms = replace(self.terms(device), one_slot=allowed)
+        await self._keep_terms(terms, note_of and note_of((terms, self.of_device(device))))
         return self.terms(device)
 
     def _find(self, key: _Key) -> Desire | None:
@@ -191,8 +202,8 @@ class Desires:
         self._desires.setdefault(desire.device, {})[desire.model] = desire
         self._show(desire)
 
-    async def _keep_terms(self, terms: Terms) -> None:
-        await self._ports.store.save_terms(terms)
+    async def _keep_terms(self, terms: Terms, record: Record | None) -> None:
+        await self._ports.store.noting(record).save_terms(terms)
         self._set_terms(terms)
 
     def _set_terms(self, terms: Terms) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from gatewayd.core.building import Build, Compiled, Recipe
+from gatewayd.core.command import CommandId, Record
 from gatewayd.core.credentials import Credentials
 from gatewayd.core.device import KnownDevice, RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
@@ -138,8 +139,27 @@ class ModelFolder(Protocol):
         """Write the result beside it. Raises: NodeError."""
 
 
+class CommandStore(Protocol):
+    """What is remembered of commands."""
+
+    async def find_command(self, key: bytes) -> Record | None:
+        """Return what is known of a command."""
+
+    async def save_command(self, record: Record) -> Record:
+        """Remember a command; return what is remembered now: an answer that stands is not replaced."""
+
+    async def begin_command(self, command: CommandId, *, at: float) -> Record:
+        """Note that a command is about to be carried out, once more; return what is remembered now."""
+
+    async def forget_command(self, key: bytes) -> None:
+        """Forget a command that was begun and came to nothing."""
+
+
 class RegistryStore(Protocol):
     """Durable registry rows."""
+
+    def noting(self, record: Record | None) -> "RegistryStore":
+        """Return this store for one write, whose transaction holds the command's `record` too. None: the store itself."""
 
     async def load_versions(self) -> Sequence[Version]:
         """Return all versions, oldest first."""
@@ -199,6 +219,9 @@ class CheckpointStore(Protocol):
 class DeviceStore(Protocol):
     """Durable device rows."""
 
+    def noting(self, record: Record | None) -> "DeviceStore":
+        """As `RegistryStore.noting`."""
+
     async def load_devices(self) -> Sequence[KnownDevice]:
         """Return every device ever seen."""
 
@@ -225,14 +248,17 @@ class CredentialStore(Protocol):
 class PushStore(Protocol):
     """The journal of pushes."""
 
+    def noting(self, record: Record | None) -> "PushStore":
+        """As `RegistryStore.noting`."""
+
     async def load_live(self) -> Sequence[Push]:
         """Return pushes that had not ended."""
 
     async def save_push(self, push: Push) -> None:
         """Insert or replace; durable before returning."""
 
-    async def save_pushes(self, pushes: Sequence[Push]) -> None:
-        """Insert or replace several, all or nothing; durable before returning."""
+    async def save_pushes(self, pushes: Sequence[Push], *, unwanted: Desire | None = None) -> None:
+        """Insert or replace several and drop a desire, all or nothing; durable before returning."""
 
     async def next_push_id(self) -> PushId:
         """Return an id never used before (ids fit 31 bits)."""
@@ -246,6 +272,9 @@ class PushStore(Protocol):
 
 class DesireStore(Protocol):
     """What is wanted on devices, and on which terms they are pushed to."""
+
+    def noting(self, record: Record | None) -> "DesireStore":
+        """As `RegistryStore.noting`."""
 
     async def load_desires(self) -> Sequence[Desire]:
         """Return all, the oldest wish first."""
@@ -265,6 +294,9 @@ class DesireStore(Protocol):
 
 class StandingStore(Protocol):
     """Durable rows of standing orders."""
+
+    def noting(self, record: Record | None) -> "StandingStore":
+        """As `RegistryStore.noting`."""
 
     async def load_orders(self) -> Sequence[StandingOrder]:
         """Return all, the oldest first."""

@@ -7,11 +7,11 @@ because the device knows it best.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from gatewayd.core.airtime import AirRules
+from gatewayd.core.command import Note
 from gatewayd.core.deadlines import limits_on
 from gatewayd.core.device import Born, Lost, PushReport
 from gatewayd.core.errors import (
@@ -25,13 +25,11 @@ from gatewayd.core.errors import (
     TooLarge,
 )
 from gatewayd.core.events import PushMoved
-from gatewayd.core.fit import Fitter, fit
 from gatewayd.core.names import DeviceId, ModelRef, PushId
 from gatewayd.core.push import (
     Cancelled,
     Command,
     Event,
-    Limits,
     Push,
     SendCancel,
     Step,
@@ -40,15 +38,15 @@ from gatewayd.core.push import (
 from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.update import new_push, resumed_after_restart, step
 from gatewayd.services.catalog import Catalog
-from gatewayd.services.desires import Desires
+from gatewayd.services.desires import Desires, Wishes
 from gatewayd.services.ended_pushes import EndedPushes
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.live_pushes import LivePushes
 from gatewayd.services.modules import Module, Modules
-from gatewayd.services.ports import Artifacts, Clock, DeviceLink, Notify, PushStore, Signer
 from gatewayd.services.proving import Prover
 from gatewayd.services.push_events import EventLine, Given
 from gatewayd.services.push_hearing import Hearing
+from gatewayd.services.push_ports import NOTHING_MORE, Ending, PushOptions, PushPorts
 from gatewayd.services.push_sending import Sender, SendPorts
 from gatewayd.services.pushable import Wanted, wanted
 from gatewayd.services.tracking import Tracking
@@ -57,29 +55,6 @@ logger = logging.getLogger(__name__)
 
 # An unanswered state is checked this often even when no event comes, so that a stepped clock cannot hide a deadline.
 _LONGEST_WAIT_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class PushPorts:
-    """What the pushes service needs from outside; `wall_clock` gives seconds since 1970."""
-
-    store: PushStore
-    artifacts: Artifacts
-    signer: Signer
-    link_of: Callable[[DeviceId], DeviceLink]
-    notify: Notify
-    clock: Clock
-    wall_clock: Clock
-
-
-@dataclass(frozen=True, slots=True)
-class PushOptions:
-    """`limits` are the floor of every deadline; `max_concurrent` protects the air and the node's memory."""
-
-    limits: Limits
-    max_concurrent: int
-    air: AirRules
-    fitter: Fitter = fit
 
 
 class Pushes:
@@ -148,15 +123,23 @@ class Pushes:
         """Return what is wanted on the device, with what became of it."""
         return self._desires.of_device(device)
 
-    async def release(self, device: DeviceId) -> Terms:
+    async def release(self, device: DeviceId, *, note_of: Note[Wishes] | None = None) -> Terms:
         """Let a quarantined device be pushed to again. Raises: UnknownDevice."""
-        return await self._desires.release(device)
+        return await self._desires.release(device, note_of=note_of)
 
-    async def allow_one_slot(self, device: DeviceId, *, allowed: bool) -> Terms:
+    async def allow_one_slot(self, device: DeviceId, *, allowed: bool, note_of: Note[Wishes] | None = None) -> Terms:
         """Allow (or forbid) pushes to a device with a single slot. Raises: UnknownDevice."""
-        return await self._desires.allow_one_slot(device, allowed=allowed)
+        return await self._desires.allow_one_slot(device, allowed=allowed, note_of=note_of)
 
-    async def start(self, device: DeviceId, ref: ModelRef, *, who: str, downgrade: bool = False) -> Push:
+    async def start(
+        self,
+        device: DeviceId,
+        ref: ModelRef,
+        *,
+        who: str,
+        downgrade: bool = False,
+        note_of: Note[Push] | None = None,
+    ) -> Push:
         """Wish for a version on a device and begin getting it there; joins a push of the same artifact that runs already.
 
         Another push to the device is cancelled first: the newest wish counts. `downgrade` lets an older version take over from
@@ -166,9 +149,10 @@ class Pushes:
         quarantine, already there), TooLarge (its manifest), Overloaded, NodeError.
         """
         async with self._starting:
-            return await self._start(self._wanted(device, ref, downgrade=downgrade), who=who, is_wish=True)
+            plan = self._wanted(device, ref, downgrade=downgrade)
+            return await self._start(plan, who=who, is_wish=True, note_of=note_of)
 
-    async def cancel(self, push: PushId, *, why: str) -> Push:
+    async def cancel(self, push: PushId, *, why: str, note_of: Note[Push] | None = None) -> Push:
         """End a push and want it no more; the device keeps its old model.
 
         Raises: NotFound, Conflict when it has ended, or when the device was told to keep the model already.
@@ -176,7 +160,7 @@ class Pushes:
         running = self._live.get(push)
         if running is None:
             raise NotFound(f"no push {push} is running: pushes.list shows those that do")
-        await self._advance(push, Cancelled(why))
+        await self._advance_all([Given(push, Cancelled(why))], Ending(self._desires.wish_behind(running), note_of))
         if (still := self._live.get(push)) is not None:
             raise Conflict(f"push {push} is past cancelling: {still.device} is keeping the new model")
         await self._desires.withdraw(running)
@@ -220,7 +204,7 @@ class Pushes:
         try:
             async with self._starting:
                 plan = self._wanted(desire.device, ref, downgrade=desire.downgrade)
-                await self._start(plan, who=desire.who, is_wish=False)
+                await self._start(plan, who=desire.who, is_wish=False, note_of=None)
         except (Conflict, NodeError) as error:
             pairs = {"device": desire.device, "version": ref, "reason": str(error)}
             logger.info("push postponed", extra={"fields": pairs})
@@ -234,7 +218,7 @@ class Pushes:
         self._catalog.check_in_use(version)
         return wanted(view, version, self._desires.terms(device), downgrade=downgrade, fitter=self._options.fitter)
 
-    async def _start(self, plan: Wanted, *, who: str, is_wish: bool) -> Push:
+    async def _start(self, plan: Wanted, *, who: str, is_wish: bool, note_of: Note[Push] | None) -> Push:
         running = self._live.on(plan.device)
         if running is not None and (running.model, running.version, running.digest) == plan.key:
             return running
@@ -251,9 +235,9 @@ class Pushes:
             if is_wish:
                 model, version = plan.version.model, plan.version.number
                 await self._desires.want(plan.device, model, version, who=who, downgrade=plan.replaces > 0)
-            return await self._begin(plan, module, who=who)
+            return await self._begin(plan, module, who=who, note_of=note_of)
 
-    async def _begin(self, plan: Wanted, module: Module, *, who: str) -> Push:
+    async def _begin(self, plan: Wanted, module: Module, *, who: str, note_of: Note[Push] | None) -> Push:
         first = new_push(
             id=await self._ports.store.next_push_id(),
             device=plan.device,
@@ -276,7 +260,7 @@ class Pushes:
         if push.replaces:
             logger.warning("push goes back", extra={"fields": pairs | {"from": push.replaces}})
         async with self._stepping:
-            await self._ports.store.save_push(push)
+            await self._ports.store.noting(note_of and note_of(push)).save_push(push)
             self._live.keep(push)
             self._ports.notify(PushMoved(push))
             await self._obey(push, first.commands)
@@ -296,8 +280,11 @@ class Pushes:
     async def _advance(self, push: PushId, event: Event) -> None:
         await self._advance_all([Given(push, event)])
 
-    async def _advance_all(self, given: Sequence[Given]) -> None:
-        """Take the steps in order, make every new state durable at once, then carry out the commands in the same order."""
+    async def _advance_all(self, given: Sequence[Given], ending: Ending = NOTHING_MORE) -> None:
+        """Take the steps in order, make every new state durable at once, then carry out the commands in the same order.
+
+        `ending` goes into the same transaction when the (only) push given ends.
+        """
         if not given:
             return
         async with self._stepping:
@@ -305,7 +292,7 @@ class Pushes:
             steps = [taken for each in given if (taken := self._step(each)) is not None]
             after = {taken.push.id: taken.push for taken in steps}
             moved = [push for push in after.values() if (old := before[push.id]) and old.state is not push.state]
-            if moved and not await self._journalled(moved, before):
+            if moved and not await self._journalled(moved, before, ending):
                 return
             for taken in steps:
                 if taken.push != before[taken.push.id]:
@@ -316,13 +303,16 @@ class Pushes:
                 if push.state.is_end:
                     await self._desires.ended(push)
 
-    async def _journalled(self, moved: Sequence[Push], before: Mapping[PushId, Push | None]) -> bool:
+    async def _journalled(self, moved: Sequence[Push], before: Mapping[PushId, Push | None], ending: Ending) -> bool:
         """Make new states durable. When the disk does not take them the steps are undone, and no command has left.
 
         Devices repeat themselves, and deadlines come up again.
         """
+        is_end = all(push.state.is_end for push in moved)
+        record = ending.note_of(moved[0]) if ending.note_of is not None and is_end else None
         try:
-            await self._ports.store.save_pushes(moved)
+            unwanted = ending.unwanted if is_end else None
+            await self._ports.store.noting(record).save_pushes(moved, unwanted=unwanted)
         except NotStored as error:
             self._blocked_until_s = self._ports.clock() + _LONGEST_WAIT_S
             for push in filter(None, before.values()):

@@ -39,7 +39,7 @@ def speech_of(request: InferenceRequest, version: Version) -> Speech:
     if request.source is not None:
         return Speech((), signature.inputs, signature.outputs)
     if request.raw is not None:
-        return Speech((_from_raw(request.raw, signature.inputs, version),), signature.inputs, signature.outputs)
+        return _raw_speech(request.raw, version)
     given = _in_order(request.inputs, version)
     for tensor, spec in zip(given, signature.inputs, strict=True):
         if tensor.shape != spec.shape:
@@ -78,14 +78,21 @@ def _stored_speech(given: tuple[Tensor, ...], version: Version) -> Speech:
     raise BadRequest(f"inputs: {version} takes {_listed(signature.inputs)}")
 
 
-def _from_raw(raw: bytes, specs: Sequence[TensorSpec], version: Version) -> Tensor:
-    if len(specs) != 1:
-        raise BadRequest(f"{version} takes {len(specs)} inputs: raw bytes serve for one; send JSON")
-    spec = specs[0]
-    if len(raw) != spec.byte_count:
-        kind = f"{spec.dtype.value} of shape {list(spec.shape)}"
-        raise BadRequest(f"raw input: {version} takes {spec.byte_count} bytes ({kind}), got {len(raw)}")
-    return Tensor(spec.name, spec.dtype, spec.shape, raw)
+def _raw_speech(raw: bytes, version: Version) -> Speech:
+    """Tell by their number what raw bytes are: real values of the signature, else what one of the variants stores."""
+    signature = version.signature
+    if len(signature.inputs) != 1:
+        raise BadRequest(f"{version} takes {len(signature.inputs)} inputs: raw bytes serve for one; send JSON")
+    spec = signature.inputs[0]
+    if len(raw) == spec.byte_count:
+        return Speech((Tensor(spec.name, spec.dtype, spec.shape, raw),), signature.inputs, signature.outputs)
+    for variant in version.variants:
+        stored = variant.structure.inputs[0]
+        if len(raw) == stored.byte_count:
+            return _stored_speech((Tensor(spec.name, stored.dtype, spec.shape, raw),), version)
+    takes = {each.byte_count: each.dtype.value for each in (spec, *(v.structure.inputs[0] for v in version.variants))}
+    kinds = " or ".join(f"{count} bytes ({kind} of shape {list(spec.shape)})" for count, kind in takes.items())
+    raise BadRequest(f"raw input: {version} takes {kinds}, got {len(raw)}")
 
 
 def _check_outputs(request: InferenceRequest, version: Version) -> None:

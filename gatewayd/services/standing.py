@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gatewayd.core.command import Note
 from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound, Overloaded
 from gatewayd.core.events import OrderAnswered, OrderEnded, OrderFailed
 from gatewayd.core.model import Version
@@ -87,7 +88,7 @@ class StandingOrders:
         running = sorted(self._orders.values(), key=lambda each: (each.order.started_at, each.order.id))
         return tuple((each.order, each.progress) for each in running)
 
-    async def start(self, order: StandingOrder) -> StandingOrder:
+    async def start(self, order: StandingOrder, *, note_of: Note[StandingOrder] | None = None) -> StandingOrder:
         """Begin an order; the same wish under the same name again is the order that runs.
 
         Raises: UnknownModel, UnknownDevice, BadRequest (no such sensor), Conflict (another order has that name), Overloaded.
@@ -98,19 +99,22 @@ class StandingOrders:
         self._check(order)
         self._schedule(_Running(order, Due(self._ports.clock())))
         try:
-            await self._ports.store.save_order(order)
+            await self._ports.store.noting(note_of and note_of(order)).save_order(order)
         except GatewayError:
             self._orders.pop(order.id, None)
             raise
         self._changed.set()
         return order
 
-    async def stop(self, order_id: str, *, why: str) -> tuple[StandingOrder, Progress]:
+    async def stop(
+        self, order_id: str, *, why: str, note_of: Note[tuple[StandingOrder, Progress]] | None = None
+    ) -> tuple[StandingOrder, Progress]:
         """End an order; what is on its way is given up. Raises: NotFound."""
         running = self._orders.get(order_id)
         if running is None:
             raise NotFound(f"no standing order {order_id!r}; stream.list shows those that run")
-        await self._ports.store.drop_order(order_id)
+        record = note_of and note_of((running.order, running.progress))
+        await self._ports.store.noting(record).drop_order(order_id)
         self._end(running, why)
         return running.order, running.progress
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from gatewayd.core.command import Note
 from gatewayd.core.damping import USUAL, DampingRules
 from gatewayd.core.device import RUNNING, Born, DeviceView, LinkKind, Lost, Profile, Slot
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
@@ -122,13 +123,14 @@ class Tracking:
             case Lost():
                 self._lost(event)
 
-    async def approve(self, device: DeviceId, *, who: str) -> DeviceView:
+    async def approve(self, device: DeviceId, *, who: str, note_of: Note[DeviceView] | None = None) -> DeviceView:
         """Let a device in; durable before returning. Raises: UnknownDevice, NotStored."""
         async with self._deciding:
-            tracked = self._tracked(device)
-            await self._store.save_device(replace(tracked.known, approved=True, revoked=False))
+            tracked, note = self._tracked(device), f"approved by {who}"
+            record = note_of and note_of(replace(self._view(tracked), approved=True, note=note))
+            await self._store.noting(record).save_device(replace(tracked.known, approved=True, revoked=False))
             tracked.approved, tracked.revoked = True, False
-            tracked.note = f"approved by {who}"
+            tracked.note = note
         self._announce(tracked, "approved")
         return self._view(tracked)
 

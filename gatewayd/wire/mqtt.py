@@ -10,9 +10,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One publish. The last four fields are MQTT 5 properties, None on 3.1.1 or when absent; `expiry_s` in seconds.
+    """One publish. Content type to expiry are MQTT 5 properties, None on 3.1.1 or when absent; `expiry_s` in seconds.
 
     `retain` on a received message: the broker replayed it (or, on 5 with retain-as-published, its sender set the flag).
+    `is_redelivered`: the broker has sent it before and saw no acknowledgement.
     """
 
     topic: str
@@ -23,9 +24,12 @@ class Message:
     response_topic: str | None = None
     correlation: bytes | None = None
     expiry_s: int | None = None
+    is_redelivered: bool = False
 
 
 Handler = Callable[[Message], None]
+LateHandler = Callable[[Message, Callable[[], None]], None]
+"""Takes a message, and what acknowledges it: to be called on the event loop once the message's effect is on the disk."""
 
 
 class Connection(Protocol):
@@ -41,6 +45,13 @@ class Connection(Protocol):
         `handler` is called on the event loop, must return at once and must not raise. With `retained` false, messages
         that lie at the broker are not asked for (on 5; 3.1.1 sends them, marked) and the flag is kept as the sender set
         it (on 5), so that whoever must not obey a retained message can tell.
+        """
+
+    def subscribe_late(self, topic_filter: str, handler: LateHandler) -> None:
+        """As `subscribe` with QoS 1 and `retained` false, on a connection that acknowledges late (`MqttOptions.is_late`).
+
+        What is not acknowledged when the connection ends comes again on the next one, as long as the broker keeps our
+        session. `handler` must see to it that every message is acknowledged in the end.
         """
 
     def publish(self, message: Message) -> None:

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.tensor import DType, Tensor, TensorSpec, tensor_from_values
+from gatewayd.wire.cbor import TypedArray
 
 # These protect error messages, logs and the loop from absurd but short bodies.
 MAX_RANK = 8
@@ -53,6 +54,8 @@ def read_tensor(value: object, path: str, tail: BinaryTail | None = None) -> Ten
     if size is not None:
         return _from_tail(spec, size, fields, path, tail)
     data = fields["data"]
+    if isinstance(data, bytes | TypedArray):
+        return _from_bytes(spec, data, f"{path}.data")
     # Types as a set, once: large lists pass here, and nearly all are flat and right.
     if (
         isinstance(data, list)
@@ -92,6 +95,19 @@ def _from_tail(spec: TensorSpec, size: int, fields: Mapping[str, object], path: 
     content = tail.take(size)
     if content is None:
         refuse(place, f"{size} bytes are announced, {len(tail.content)} are left in the body")
+    if spec.dtype is DType.BOOL and max(content, default=0) > 1:
+        refuse(path, "a BOOL is a byte of 0 or 1")
+    return Tensor(spec.name, spec.dtype, spec.shape, content)
+
+
+def _from_bytes(spec: TensorSpec, data: bytes | TypedArray, path: str) -> Tensor:
+    """Take what CBOR carries as bytes: little-endian, row-major."""
+    if isinstance(data, TypedArray) and data.dtype is not spec.dtype:
+        refuse(path, f"is a typed array of {data.dtype.value}, and the tensor is {spec.dtype.value}")
+    content = data.content if isinstance(data, TypedArray) else data
+    if len(content) != spec.byte_count:
+        kind = f"{spec.dtype.value} of shape {_dims(spec.shape)}"
+        refuse(path, f"{len(content)} bytes for {kind}, which takes {spec.byte_count}")
     if spec.dtype is DType.BOOL and max(content, default=0) > 1:
         refuse(path, "a BOOL is a byte of 0 or 1")
     return Tensor(spec.name, spec.dtype, spec.shape, content)

@@ -1,4 +1,4 @@
-"""What a caller of an inference sends and gets, on every protocol: Open Inference Protocol JSON, raw tensor bytes, or both.
+"""What a caller of an inference sends and gets, on every protocol: Open Inference Protocol JSON or CBOR, raw bytes, or both.
 
 Pure: bytes to `InferenceBody`, `InferenceResult` to bytes. Edges call it; which model is meant, deadlines on a clock and
 shapes of the model's signature are not known here.
@@ -8,7 +8,7 @@ Server, "Binary tensor data extension".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from gatewayd.core.cost import Costs
@@ -16,6 +16,7 @@ from gatewayd.core.errors import BadRequest, GatewayError, TooLarge
 from gatewayd.core.names import parse_device_id
 from gatewayd.core.request import NODE, InferenceResult, Measured, Privacy, SensorRef, Target
 from gatewayd.core.tensor import Tensor
+from gatewayd.wire.cbor import decode_cbor
 from gatewayd.wire.json_text import parse_json, render_json
 from gatewayd.wire.tensor_json import (
     MAX_TEXT,
@@ -30,6 +31,7 @@ from gatewayd.wire.tensor_json import (
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
+CBOR = "application/cbor"
 
 MAX_JSON_BYTES = 2**20  # protects the loop: a JSON list of a megabyte takes about 10 ms to read
 MAX_RAW_BYTES = 16 * 2**20  # protects memory; raw bytes are not parsed
@@ -37,6 +39,8 @@ MAX_INPUTS = 32  # protects the loop from bodies that are all overhead
 MAX_DEADLINE_MS = 3_600_000.0  # protects the queues from requests that wait for ever
 
 T = TypeVar("T", bytes, memoryview)
+
+_KINDS: Mapping[str, str] = {JSON: "json", OCTETS: "raw", CBOR: "cbor"}
 
 _BODY_KEYS = ("id", "inputs", "outputs", "parameters", "device", "input")
 # `timeout` is Triton's word for a deadline, in microseconds.
@@ -52,6 +56,7 @@ class InferenceBody:
     `pin` is the only target allowed, `prefer` the one to try first; None leaves the placement open. `deadline_ms` (from
     arrival) None takes the node's default; `id` is the caller's own name for the request, at most 128 printable characters.
     `outputs` names those wanted (empty: all); `binary` whether they are answered as bytes, `binary_named` where one differs.
+    `is_cbor`: the body was CBOR, and so is to be the answer.
     """
 
     inputs: tuple[Tensor, ...] = ()
@@ -68,6 +73,7 @@ class InferenceBody:
     outputs: tuple[str, ...] = ()
     binary: bool = False
     binary_named: tuple[tuple[str, bool], ...] = ()
+    is_cbor: bool = False
 
     def is_binary(self, output: str) -> bool:
         """Whether this output is answered as bytes behind the JSON."""
@@ -90,9 +96,13 @@ def decode_body(
         BadRequest: malformed; the message names the path, as in `inputs[0].data`.
         TooLarge: over `max_json_bytes` or `max_raw_bytes`.
     """
-    if not _is_json(payload, content_type):
-        return InferenceBody(raw=_bounded(payload, max_raw_bytes, kind="a raw tensor"))
-    return read_body(parse_json(_bounded(payload, max_json_bytes, kind="a JSON body")))
+    match _kind(payload, content_type):
+        case "json":
+            return read_body(parse_json(_bounded(payload, max_json_bytes, kind="a JSON body")))
+        case "cbor":
+            document = decode_cbor(_bounded(payload, max_json_bytes, kind="a CBOR body"))
+            return replace(read_body(document), is_cbor=True)
+    return InferenceBody(raw=_bounded(payload, max_raw_bytes, kind="a raw tensor"))
 
 
 def decode_parts(
@@ -143,22 +153,6 @@ def encode_result(result: InferenceResult) -> bytes:
     return render_json(result_document(result))
 
 
-def encode_answer(result: InferenceResult, body: InferenceBody) -> tuple[bytes, int | None]:
-    """Return the answer as `body` asked for it, and how long its JSON is; None when nothing follows the JSON."""
-    as_bytes = [tensor for tensor in result.outputs if body.is_binary(tensor.name)]
-    if not as_bytes:
-        return encode_result(result), None
-    outputs = [_announced(tensor) if body.is_binary(tensor.name) else write_tensor(tensor) for tensor in result.outputs]
-    head = render_json(_result_document(result, outputs))
-    return b"".join((head, *(tensor.content for tensor in as_bytes))), len(head)
-
-
-def _announced(tensor: Tensor) -> dict[str, object]:
-    parameters = {"binary_data_size": len(tensor.content)}
-    shape, kind = list(tensor.shape), tensor.dtype.value
-    return {"name": tensor.name, "shape": shape, "datatype": kind, "parameters": parameters}
-
-
 def encode_error(error: GatewayError, *, id: str | None) -> bytes:  # noqa: A002 - the protocol's own word
     """Return `{"error": {"code", "message"}, "id"}`; `id` None is left out."""
     document: dict[str, object] = {"error": {"code": error.code, "message": str(error)}}
@@ -169,10 +163,11 @@ def encode_error(error: GatewayError, *, id: str | None) -> bytes:  # noqa: A002
 
 def result_document(result: InferenceResult) -> dict[str, object]:
     """Return the answer as JSON values; numbers that are not finite become null."""
-    return _result_document(result, [write_tensor(tensor) for tensor in result.outputs])
+    return document_with(result, [write_tensor(tensor) for tensor in result.outputs])
 
 
-def _result_document(result: InferenceResult, outputs: list[dict[str, object]]) -> dict[str, object]:
+def document_with(result: InferenceResult, outputs: list[dict[str, object]]) -> dict[str, object]:
+    """Return the answer with `outputs` as they are given."""
     return {
         "id": str(result.id),
         "model_name": result.model,
@@ -219,14 +214,15 @@ def _result_parameters(result: InferenceResult) -> dict[str, object]:
     }
 
 
-def _is_json(payload: bytes, content_type: str | None) -> bool:
+def _kind(payload: bytes, content_type: str | None) -> str:
+    """Return `json`, `cbor` or `raw`."""
     kind = (content_type or "").partition(";")[0].strip().lower()
     if not kind:
-        return payload.lstrip(b" \t\r\n")[:1] == b"{"
-    if kind not in {JSON, OCTETS}:
-        message = f"content type {kind[:MAX_TEXT]!r} is not understood: send {JSON} or {OCTETS}"
+        return "json" if payload.lstrip(b" \t\r\n")[:1] == b"{" else "raw"
+    if kind not in _KINDS:
+        message = f"content type {kind[:MAX_TEXT]!r} is not understood: send {JSON} or {OCTETS} or {CBOR}"
         raise BadRequest(message)
-    return kind == JSON
+    return _KINDS[kind]
 
 
 def _bounded(payload: T, limit: int, *, kind: str, may_be_empty: bool = False) -> T:

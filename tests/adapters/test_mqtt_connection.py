@@ -1,8 +1,6 @@
 import asyncio
-import json
 import logging
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -291,40 +289,3 @@ async def test_cancelling_while_nobody_listens_is_quick() -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(one.run(), 0.1)
     assert not one.connected
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A self-signed certificate for 127.0.0.1, with its key in `key.pem` beside it."""
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=broker "
-        "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
-    )
-    subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
-    return tmp_path / "cert.pem"
-
-
-@VERSIONS
-async def test_over_tls_a_burst_arrives_whole(tmp_path: Path, certificate: Path, version: str) -> None:
-    key = tmp_path / "key.pem"
-    broker = Broker(tmp_path, lines=[f"certfile {certificate}", f"keyfile {key}"])
-    broker.start()
-    one = Client(replace(options(broker.port, version=version), ca_file=str(certificate)))
-    box = one.inbox("t")
-    async with running(one):
-        for number in range(300):
-            one.publish(Message("t", json.dumps(number).encode(), qos=number % 2))
-        assert sorted(map(int, await box.payloads(300))) == list(range(300))
-    broker.stop()
-
-
-async def test_a_certificate_that_is_not_trusted_is_an_error_in_the_log(
-    tmp_path: Path, certificate: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    broker = Broker(tmp_path, lines=[f"certfile {certificate}", f"keyfile {tmp_path / 'key.pem'}"])
-    broker.start()
-    one = Client(replace(options(broker.port), tls=True))
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(one.run(), 0.5)
-    broker.stop()
-    assert "certificate verify failed" in caplog.text

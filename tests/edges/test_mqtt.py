@@ -1,29 +1,22 @@
 import asyncio
 import json
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
 
 import pytest
 
-from gatewayd.api.verb import Caller, Role
 from gatewayd.core.events import ModelAdded, RequestFailed
 from gatewayd.core.names import RequestId, parse_model_ref
 from gatewayd.core.request import InferenceRequest, InferenceResult
-from gatewayd.edges.mqtt import Limits, MqttEdge
+from gatewayd.edges.mqtt import Limits
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import OCTETS
-from gatewayd.wire.topics import Topics
 from tests.api_values import KWS
 from tests.broker import Broker
 from tests.fakes_api import FakeInference, World
-from tests.mqtt_client import PATIENCE_S, Client, Inbox, Refusals, options, running
+from tests.mqtt_client import PATIENCE_S, Client, options, running
+from tests.mqtt_house import BASE, house
 
-BASE = "gatewayd/edge-1"
-TOPICS = Topics("gatewayd", "edge-1")
-ADMIN = Caller("mqtt", Role.ADMIN)
 TENSOR = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
 BODY = {"id": "q-1", "inputs": [TENSOR]}
 
@@ -43,89 +36,30 @@ class Gated(FakeInference):
         return await super().infer(request)
 
 
-def _document(reply: Message) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(reply.payload)
-    return document
-
-
-@dataclass
-class House:
-    """An edge on a real broker, with a client beside it."""
-
-    world: World
-    edge: MqttEdge
-    client: Client
-    replies: Inbox
-    defaults: Inbox
-    refusals: Refusals = field(default_factory=Refusals)
-
-    def ask(
-        self, topic: str, payload: object, *, reply: str | None = "clients/1", content_type: str | None = None
-    ) -> None:
-        content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-        message = Message(f"{BASE}/{topic}", content, qos=1, content_type=content_type)
-        self.client.publish(replace(message, response_topic=reply, correlation=b"c-1"))
-
-    async def answer(self) -> dict[str, Any]:
-        reply = await self.replies.next()
-        if self.client.protocol == "5":
-            assert (reply.content_type, reply.correlation) == ("application/json", b"c-1")
-        assert not reply.retain
-        return _document(reply)
-
-    async def default_answer(self) -> tuple[str, dict[str, Any]]:
-        reply = await self.defaults.next()
-        return reply.topic, _document(reply)
-
-
-@asynccontextmanager
-async def house(
-    broker: Broker, *, world: World | None = None, limits: Limits | None = None, version: str = "5"
-) -> AsyncIterator[House]:
-    gateway = Client(options(broker.port, name="gw", version=version, max_payload_bytes=2**24))
-    client = Client(options(broker.port, name="client", version=version, max_payload_bytes=2**24))
-    replies, defaults = client.inbox("clients/#"), client.inbox(f"{BASE}/reply/#")
-    world, refusals = world or World(), Refusals()
-    edge = MqttEdge(
-        world.api(),
-        gateway,
-        TOPICS,
-        caller=ADMIN,
-        reply_prefixes=("clients",),
-        on_refused=refusals,
-        limits=limits,
-    )
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(edge.run())
-        async with running(gateway, client):
-            yield House(world, edge, client, replies, defaults, refusals)
-        task.cancel()
-
-
-async def test_an_inference_is_answered_where_it_was_asked_for(broker: Broker) -> None:
-    async with house(broker) as home:
+async def test_an_inference_is_answered_where_it_was_asked_for(broker: Broker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as home:
         home.ask("infer/kws@1", BODY)
         answer = await home.answer()
     assert (answer["id"], answer["model_name"], answer["outputs"][0]["data"]) == ("q-1", "kws", [0.25, 0.75])
     assert home.refusals == []
 
 
-async def test_raw_bytes_with_a_content_type_are_an_input(broker: Broker) -> None:
-    async with house(broker) as home:
+async def test_raw_bytes_with_a_content_type_are_an_input(broker: Broker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as home:
         home.ask("infer/kws", struct.pack("<4f", 1, 2, 3, 4), content_type=OCTETS)
         assert (await home.answer())["model_name"] == "kws"
         assert home.world.inference.seen[0].raw == struct.pack("<4f", 1, 2, 3, 4)
 
 
-async def test_a_command_is_answered(broker: Broker) -> None:
-    async with house(broker) as home:
+async def test_a_command_is_answered(broker: Broker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as home:
         home.ask("cmd/devices.approve", {"device": "cam-7"})
         assert (await home.answer())["approved"] is True
         assert home.world.tracking.views[0].note == "approved by mqtt"
 
 
-async def test_a_3_1_1_client_names_its_reply_topic_in_the_payload(broker: Broker) -> None:
-    async with house(broker, version="3.1.1") as home:
+async def test_a_3_1_1_client_names_its_reply_topic_in_the_payload(broker: Broker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path, version="3.1.1") as home:
         home.ask("infer/kws", {**BODY, "reply_to": "clients/old"})
         assert (await home.answer())["id"] == "q-1"
         home.ask("cmd/devices.list", {"reply_to": "clients/old", "id": "c-9"})
@@ -137,8 +71,8 @@ async def test_a_3_1_1_client_names_its_reply_topic_in_the_payload(broker: Broke
     assert (topic, answer["error"]["code"]) == (f"{BASE}/reply/nonsense", "not_found")
 
 
-async def test_without_a_reply_topic_the_answer_goes_to_the_default_one(broker: Broker) -> None:
-    async with house(broker) as home:
+async def test_without_a_reply_topic_the_answer_goes_to_the_default_one(broker: Broker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as home:
         home.ask("infer/kws:stable", BODY, reply=None)
         topic, answer = await home.default_answer()
         assert (topic, answer["id"]) == (f"{BASE}/reply/infer/kws:stable", "q-1")
@@ -164,9 +98,9 @@ async def test_without_a_reply_topic_the_answer_goes_to_the_default_one(broker: 
     ],
 )
 async def test_bad_input_gets_one_clear_error_and_the_next_request_its_answer(
-    broker: Broker, topic: str, payload: object, code: str, words: str
+    broker: Broker, tmp_path: Path, topic: str, payload: object, code: str, words: str
 ) -> None:
-    async with house(broker) as home:
+    async with house(broker, tmp_path) as home:
         home.ask(topic, payload)
         error = (await home.answer())["error"]
         assert error["code"] == code
@@ -185,8 +119,10 @@ async def test_bad_input_gets_one_clear_error_and_the_next_request_its_answer(
         ("$SYS/x", "bad_request"),
     ],
 )
-async def test_replies_go_nowhere_else_and_the_request_is_not_served(broker: Broker, reply: str, code: str) -> None:
-    async with house(broker) as home:
+async def test_replies_go_nowhere_else_and_the_request_is_not_served(
+    broker: Broker, tmp_path: Path, reply: str, code: str
+) -> None:
+    async with house(broker, tmp_path) as home:
         home.ask("infer/kws", BODY, reply=reply)
         topic, answer = await home.default_answer()
         assert (topic, answer["error"]["code"]) == (f"{BASE}/reply/infer/kws", code)
@@ -198,20 +134,20 @@ async def test_replies_go_nowhere_else_and_the_request_is_not_served(broker: Bro
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])
-async def test_a_retained_command_is_never_obeyed(broker: Broker, version: str) -> None:
+async def test_a_retained_command_is_never_obeyed(broker: Broker, tmp_path: Path, version: str) -> None:
     early = Client(options(broker.port, name="early"))
     command = Message(f"{BASE}/cmd/devices.approve", b'{"device": "cam-7"}', qos=1, retain=True)
     async with running(early):
         early.publish(command)
-    async with house(broker, version=version) as home:
+    async with house(broker, tmp_path, version=version) as home:
         home.ask("cmd/status", {})
         await (home.replies if version == "5" else home.defaults).next()
         assert home.world.tracking.views[0].approved is False
         assert [code for _, code, _ in home.refusals] == ([] if version == "5" else ["retained"])
 
 
-async def test_on_5_a_live_message_with_the_retain_flag_is_refused_too(broker: Broker) -> None:
-    async with house(broker) as home:
+async def test_on_5_a_live_message_with_the_retain_flag_is_refused_too(broker: Broker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as home:
         home.client.publish(Message(f"{BASE}/cmd/devices.approve", b'{"device": "cam-7"}', qos=1, retain=True))
         home.ask("cmd/status", {})
         await home.answer()
@@ -219,19 +155,23 @@ async def test_on_5_a_live_message_with_the_retain_flag_is_refused_too(broker: B
         assert [code for _, code, _ in home.refusals] == ["retained"]
 
 
-async def test_a_defect_is_told_and_logged_with_its_traceback(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_is_told_and_logged_with_its_traceback(
+    broker: Broker, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     world = World(inference=FakeInference(error=LookupError("a defect")))
-    async with house(broker, world=world) as home:
+    async with house(broker, tmp_path, world=world) as home:
         home.ask("infer/kws", BODY)
         answer = await home.answer()
     assert (answer["error"]["code"], answer["id"]) == ("internal", "q-1")
     assert "LookupError: a defect" in caplog.text
 
 
-async def test_slow_requests_hold_up_neither_others_nor_commands_and_too_many_are_refused(broker: Broker) -> None:
+async def test_slow_requests_hold_up_neither_others_nor_commands_and_too_many_are_refused(
+    broker: Broker, tmp_path: Path
+) -> None:
     inference = Gated()
     world, limits = World(inference=inference), Limits(in_flight=2, waiting=1)
-    async with house(broker, world=world, limits=limits) as home:
+    async with house(broker, tmp_path, world=world, limits=limits) as home:
         home.ask("infer/slow", {**BODY, "id": "s-1"})
         await asyncio.wait_for(inference.begins.get(), PATIENCE_S)
         home.ask("infer/kws", BODY)
@@ -247,9 +187,9 @@ async def test_slow_requests_hold_up_neither_others_nor_commands_and_too_many_ar
         assert {(await home.answer())["id"] for _ in range(3)} == {"s-1", "s-2", "s-3"}
 
 
-async def test_draining_answers_what_was_accepted_and_refuses_the_rest(broker: Broker) -> None:
+async def test_draining_answers_what_was_accepted_and_refuses_the_rest(broker: Broker, tmp_path: Path) -> None:
     inference = Gated()
-    async with house(broker, world=World(inference=inference)) as home:
+    async with house(broker, tmp_path, world=World(inference=inference)) as home:
         home.ask("infer/slow", BODY)
         await asyncio.wait_for(inference.begins.get(), PATIENCE_S)
         async with asyncio.TaskGroup() as group:
@@ -260,8 +200,8 @@ async def test_draining_answers_what_was_accepted_and_refuses_the_rest(broker: B
         assert (await home.answer())["id"] == "q-1"
 
 
-async def test_events_are_published_but_not_those_of_each_request(broker: Broker) -> None:
-    async with house(broker) as home:
+async def test_events_are_published_but_not_those_of_each_request(broker: Broker, tmp_path: Path) -> None:
+    async with house(broker, tmp_path) as home:
         events = home.client.inbox(f"{BASE}/event/#")
         home.ask("cmd/status", {})
         await home.answer()
@@ -274,11 +214,11 @@ async def test_events_are_published_but_not_those_of_each_request(broker: Broker
 
 @pytest.mark.usefixtures("mosquitto_clients")
 @pytest.mark.parametrize("version", ["5", "311"])
-async def test_mosquitto_s_own_clients_get_their_answer(broker: Broker, version: str) -> None:
+async def test_mosquitto_s_own_clients_get_their_answer(broker: Broker, tmp_path: Path, version: str) -> None:
     reply = {"5": {}, "311": {"reply_to": "clients/rr"}}[version]
     payload = json.dumps({**BODY, **reply})
     ask = ["-h", "127.0.0.1", "-p", str(broker.port), "-t", f"{BASE}/infer/kws", "-m", payload]
-    async with house(broker) as home:
+    async with house(broker, tmp_path) as home:
         if version == "5":
             command = ["mosquitto_rr", "-V", "5", "-e", "clients/rr", *ask]
             child = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)

@@ -164,7 +164,11 @@ async def test_a_passed_deadline_is_one_error(tmp_path: Path) -> None:
     [
         ({"model": "nope"}, UnknownModel, "nope"),
         ({"model": "kws@7"}, UnknownModel, "7"),
-        ({"raw": b"12345"}, BadRequest, "raw input: kws@1 takes 16 bytes (FP32 of shape [1, 4]), got 5"),
+        (
+            {"raw": b"12345"},
+            BadRequest,
+            "raw input: kws@1 takes 16 bytes (FP32 of shape [1, 4]) or 4 bytes (INT8 of shape [1, 4]), got 5",
+        ),
         ({"request_class": "turbo"}, BadRequest, "parameters.class: no class 'turbo'; there are default"),
         ({"source": True, "sensor": "eye"}, BadRequest, "input: device dev-1 has no sensor 'eye'; it has mic"),
         ({"pin": Target(DeviceId("ghost"))}, UnknownDevice, "no device 'ghost' was ever seen here"),

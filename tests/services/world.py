@@ -45,14 +45,14 @@ from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference, Served
 from gatewayd.services.ports import ModelReader, ReferenceRuns
-from gatewayd.services.pushes import Pushes, PushOptions, PushPorts
+from gatewayd.services.push_ports import PushOptions, PushPorts
+from gatewayd.services.pushes import Pushes
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
 from tests.services.finding import finder_of
 from tests.signing import FakeSigner
 
-MODEL = ModelName("kws")
-DEVICE = DeviceId("dev-1")
+MODEL, DEVICE = ModelName("kws"), DeviceId("dev-1")
 INPUT = TensorSpec("x", DType.INT8, (1, 4), Quantization(0.5, 0))
 OUTPUT = TensorSpec("y", DType.INT8, (1, 3), Quantization(0.25, -1))
 STRUCTURE = Structure((Operator("FULLY_CONNECTED", 1, 1),), (INPUT,), (OUTPUT,), macs=12_000, weights_bytes=64)

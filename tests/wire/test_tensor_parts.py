@@ -12,7 +12,8 @@ from gatewayd.core.errors import BadRequest, TooLarge
 from gatewayd.core.names import RequestId
 from gatewayd.core.request import NODE, InferenceResult, Measured
 from gatewayd.core.tensor import DType, Tensor
-from gatewayd.wire.tensors import InferenceBody, decode_parts, encode_answer, read_body
+from gatewayd.wire.tensor_answers import encode_answer
+from gatewayd.wire.tensors import InferenceBody, decode_parts, read_body
 
 SCORES = Tensor("scores", DType.FP32, (1, 2), struct.pack("<2f", 0.1, 0.9))
 BOXES = Tensor("boxes", DType.INT8, (3,), b"\x01\xff\x00")
