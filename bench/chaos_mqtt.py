@@ -265,11 +265,7 @@ def _config(folder: Path, broker_port: int, *, version: str) -> Path:
     path.write_text(
         f"node: {{name: {NODE}, data_dir: {folder / 'data'}}}\n"
         f'mqtt: {{port: {broker_port}, version: "{version}", keepalive_s: 5, commands_kept: 1000000}}\n'
-        "http: {port: 0}
-coap: {enabled: false}
-lwm2m: {enabled: false}
-log: {level: warning}
-"
+        "http: {port: 0}\ncoap: {enabled: false}\nlwm2m: {enabled: false}\nlog: {level: warning}\n"
     )
     return path
 
