@@ -6,6 +6,7 @@ Nothing is decided here. Every question is one datagram: blocks are `blocks`, so
 import asyncio
 import functools
 import logging
+import socket
 from typing import Any
 
 from aiocoap import Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
@@ -53,7 +54,9 @@ class CoapPeer:
 
     @property
     def gateway(self) -> str:
-        """Where the peer sent its last message to: that is how it reaches us."""
+        """Where the peer sent its last message to: that is how it reaches us. Known from before a restart: by the way to it."""
+        if getattr(self.remote, "pktinfo", b"") is None:
+            return _by_way(self.remote)
         return str(self.remote.uri_base_local)
 
     def __hash__(self) -> int:
@@ -64,6 +67,15 @@ class CoapPeer:
 
     def __repr__(self) -> str:
         return f"CoapPeer({self.address})"
+
+
+def _by_way(remote: Any) -> str:  # noqa: ANN401 - aiocoap ships no types
+    """Return our address on the way to a peer that has not spoken yet: the kernel chooses it, nothing is sent."""
+    port = remote.interface.transport.get_extra_info("socket").getsockname()[1]
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.connect(remote.sockaddr)
+        host = probe.getsockname()[0]
+    return f"coap://{host.removeprefix('::ffff:')}:{port}" if "." in host else f"coap://[{host}]:{port}"
 
 
 class CoapEndpoint:
