@@ -18,6 +18,7 @@ from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.core.names import DeviceId
 from gatewayd.edges.coap import Opener, serve_coap, serve_resources
 from gatewayd.links.lwm2m.endpoint import CoapEndpoint, Served
+from gatewayd.links.lwm2m.interface import Bucket
 from gatewayd.links.lwm2m.line import LineLimits
 from gatewayd.links.lwm2m.link import Guard, LinkOptions, Lwm2mDeviceLink
 from gatewayd.links.lwm2m.registrations import Access
@@ -42,6 +43,26 @@ class Lwm2m:
         return {segment: Served(serve) for segment, serve in self.link.resources().items()}
 
 
+_TOLD_PER_S, _TOLD_AT_ONCE = 5.0, 50.0
+
+
+@dataclass(slots=True)
+class Telling:
+    """Where events go: forged datagrams must not fill the disk.
+
+    What strangers send by UDP is all counted (`count`), and told (`notify`: log, topics, streams) a few times a second.
+    """
+
+    notify: Callable[[GatewayEvent], None]
+    count: Callable[[GatewayEvent], None]
+    _told: Bucket = field(default_factory=lambda: Bucket(_TOLD_PER_S, _TOLD_AT_ONCE, time.monotonic))
+
+    def refused(self, where: str, code: str, message: str) -> None:
+        """Take something malformed, or over a limit."""
+        tell = self.notify if self._told.take() else self.count
+        tell(InputRefused(where, code, message))
+
+
 @dataclass(slots=True)
 class Links:
     """Every link by its kind; a device is reached by the one it was heard on last. Satisfies `Pinger`."""
@@ -58,9 +79,7 @@ class Links:
         return await self.of(device).ping(device, timeout_s=timeout_s)
 
 
-def lwm2m_parts(
-    config: Config, store: Store, core: Core, *, notify: Callable[[GatewayEvent], None], guard: Guard
-) -> Lwm2m:
+def lwm2m_parts(config: Config, store: Store, core: Core, *, telling: Telling, guard: Guard) -> Lwm2m:
     """Make the link; it serves once its resources are mounted and `link.run` runs."""
     section = config.lwm2m
     credentials = _credentials(section.credentials_file)
@@ -81,7 +100,7 @@ def lwm2m_parts(
         store,
         options=options,
         on_event=core.device_event,
-        on_refused=_counting(notify),
+        on_refused=telling.refused,
         clock=time.monotonic,
         guard=guard,
     )
@@ -103,7 +122,7 @@ def _credentials(path: Path | None) -> tuple[Credential, ...]:
 
 
 async def open_coap(
-    config: Config, api: Api, lwm2m: Lwm2m | None, *, notify: Callable[[GatewayEvent], None], stack: AsyncExitStack
+    config: Config, api: Api, lwm2m: Lwm2m | None, *, telling: Telling, stack: AsyncExitStack
 ) -> dict[str, int]:
     """Listen for clients and for devices, on one port where the config gives them the same; return the ports.
 
@@ -119,13 +138,13 @@ async def open_coap(
             host=coap.host,
             port=coap.port,
             max_payload_bytes=coap.max_payload_bytes,
-            notify=notify,
+            notify=telling.notify,
             beside={} if beside is None else beside.resources(),
-            opener=_opener(beside, notify),
+            opener=_opener(beside, telling.refused),
         )
         ports["coap_port"] = await listening(stack, server, section="coap", host=coap.host, port=coap.port)
     if lwm2m is not None and not is_shared:
-        own = serve_resources(lwm2m.resources(), host=host, port=port, opener=_opener(lwm2m, notify))
+        own = serve_resources(lwm2m.resources(), host=host, port=port, opener=_opener(lwm2m, telling.refused))
         ports["lwm2m_port"] = await listening(stack, own, section="lwm2m", host=host, port=port)
     if lwm2m is not None and lwm2m.dtls_port is not None:
         ports["coaps_port"] = lwm2m.dtls_port
@@ -138,11 +157,10 @@ def lwm2m_address(config: Config) -> tuple[str, int]:
     return section.host or coap.host, coap.port if section.port is None else section.port
 
 
-def _opener(lwm2m: Lwm2m | None, notify: Callable[[GatewayEvent], None]) -> Opener:
+def _opener(lwm2m: Lwm2m | None, counting: Refused) -> Opener:
     @asynccontextmanager
     async def opened(site: Any, host: str, port: int) -> AsyncIterator[Any]:  # noqa: ANN401 - aiocoap ships no types
         async with AsyncExitStack() as stack:
-            counting = _counting(notify)
             context = await stack.enter_async_context(open_context(site, host=host, port=port, on_refused=counting))
             if lwm2m is not None:
                 lwm2m.endpoint.opened(context)
@@ -166,10 +184,3 @@ async def _secure(lwm2m: Lwm2m, context: Any, counting: Refused, stack: AsyncExi
     except OSError as error:
         where = f"{lwm2m.dtls.port} on {lwm2m.dtls.host}"
         raise StartRefused(f"lwm2m.dtls_port: {where} cannot be had ({error.strerror}): set another one") from None
-
-
-def _counting(notify: Callable[[GatewayEvent], None]) -> Refused:
-    def refused(where: str, code: str, message: str) -> None:
-        notify(InputRefused(where, code, message))
-
-    return refused

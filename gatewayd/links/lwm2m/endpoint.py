@@ -54,9 +54,11 @@ class CoapPeer:
 
     @property
     def gateway(self) -> str:
-        """Where the peer sent its last message to: that is how it reaches us. Known from before a restart: by the way to it."""
-        if getattr(self.remote, "pktinfo", b"") is None:
-            return _by_way(self.remote)
+        """Where the peer sent its last message to: that is how it reaches us. After a restart: where we speak from."""
+        if getattr(self.remote, "pktinfo", self) is None:
+            host = _own_address(self.remote.sockaddr)
+            port = self.remote.interface.transport.get_extra_info("socket").getsockname()[1]
+            return f"coap://[{host}]:{port}" if ":" in host else f"coap://{host}:{port}"
         return str(self.remote.uri_base_local)
 
     def __hash__(self) -> int:
@@ -67,15 +69,6 @@ class CoapPeer:
 
     def __repr__(self) -> str:
         return f"CoapPeer({self.address})"
-
-
-def _by_way(remote: Any) -> str:  # noqa: ANN401 - aiocoap ships no types
-    """Return our address on the way to a peer that has not spoken yet: the kernel chooses it, nothing is sent."""
-    port = remote.interface.transport.get_extra_info("socket").getsockname()[1]
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        probe.connect(remote.sockaddr)
-        host = probe.getsockname()[0]
-    return f"coap://{host.removeprefix('::ffff:')}:{port}" if "." in host else f"coap://[{host}]:{port}"
 
 
 class CoapEndpoint:
@@ -188,6 +181,14 @@ class Served:
         if reply.location:
             message.opt.location_path = reply.location
         pipe.add_response(message, is_last=True)
+
+
+def _own_address(sockaddr: tuple[Any, ...]) -> str:
+    """Return the address of this machine from which the kernel would send there; nothing is sent."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        probe.connect(sockaddr)
+        return str(probe.getsockname()[0]).removeprefix("::ffff:")
 
 
 @functools.lru_cache(maxsize=256)

@@ -46,8 +46,8 @@ class Errands:
         except asyncio.QueueFull:
             raise Overloaded(f"device {self.device}: {MAX_WAITING} errands wait for it already") from None
         if not self._is_consumed:
-            self._is_consumed = True
             self.spawn(self._consume(), f"lwm2m errands {self.device}")
+            self._is_consumed = True
         try:
             async with asyncio.timeout(timeout_s + _GRACE_S):
                 return await done

@@ -124,8 +124,8 @@ class Line:
         except asyncio.QueueFull:
             raise Overloaded(f"device {self.device}: {self.limits.waiting} questions wait for it already") from None
         if not self._is_consumed:
-            self._is_consumed = True
             self.spawn(self._consume(), f"lwm2m line {self.device}")
+            self._is_consumed = True
         try:
             async with asyncio.timeout(timeout_s):
                 return await job.answer

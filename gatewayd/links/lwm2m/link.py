@@ -155,9 +155,9 @@ class Lwm2mDeviceLink:
         self._follow(attachment)
         if came is not Came.AGAIN:
             self._store(device)
-        logger.info(
-            "device registered device=%s how=%s lwm2m=%s", device.device, came.value, device.registration.version.value
-        )
+        level = logging.DEBUG if came is Came.AGAIN else logging.INFO  # who registers again and again fills no disk
+        version = device.registration.version.value
+        logger.log(level, "device registered device=%s how=%s lwm2m=%s", device.device, came.value, version)
         self._heard(attachment, device)
         attachment.want_birth()
 
@@ -182,6 +182,11 @@ class Lwm2mDeviceLink:
     def heard(self, device: Registered, peer: Peer) -> None:
         """See `interface.Listener`."""
         self._attached[device.device].line.heard(peer)
+
+    def silent(self) -> Registered | None:
+        """See `interface.Listener`."""
+        found = (each for each in self._attached.values() if each.birth is None and not each.line.queue_mode)
+        return next((each.registered for each in found), None)
 
     # what the services want: `services.ports.DeviceLink`
 

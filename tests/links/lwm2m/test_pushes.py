@@ -221,6 +221,21 @@ async def test_what_was_given_is_known_after_a_restart() -> None:
             assert engine.wants == []
 
 
+async def test_an_address_for_a_device_that_was_not_heard_of_since_the_restart() -> None:
+    rows, pull = FakeRows(), replace(TRAITS, transfers=("pull",))
+    async with stranger(pull, rows=rows) as (server, device, client):
+        await server.until(lambda: rows.registrations)
+        async with running_server(LinkOptions(profiles=(profile(pull),)), rows=rows) as again:
+            device.gateway = again.address
+            await again.born()
+            engine = Engine(again, DEVICE, offer())
+            again.link.send_offer(DEVICE, engine.offer)
+            await device.until(lambda: bool(client.uris))
+            assert client.uris[0].startswith(f"coap://127.0.0.1:{again.port}/pkg/1/")
+            client.delivered(0, await _fetch(device, client.uris[0], exponent=6))
+            await again.until(lambda: engine.phases and engine.phases[-1] is A)
+
+
 async def test_a_sleeping_device_is_pushed_to_when_it_wakes() -> None:
     options = LinkOptions(profiles=(profile(TRAITS),), line=LineLimits(awake_s=0.2, ack_first_s=0.1))
     async with running_server(options) as server, scripted_device(server.address) as device:

@@ -211,6 +211,17 @@ async def test_one_device_too_many_is_told_to_come_later() -> None:
         assert (await device.update()).code == codes.CHANGED
 
 
+async def test_names_that_nobody_stands_behind_make_room() -> None:
+    async with running_server(LinkOptions(most=3)) as server, scripted_device(server.address) as device:
+        await born(device, server)
+        async with scripted_device(server.address) as attacker:
+            attacker.answer = lambda _: None
+            for number in range(10):
+                assert (await attacker.register(f"made-up-{number}")).code == codes.CREATED
+        assert server.link.registered_count() == 3
+        assert (await device.update()).code == codes.CHANGED
+
+
 async def test_newcomers_are_let_in_at_a_rate() -> None:
     options = LinkOptions(newcomers_per_s=0.001, newcomers_burst=2)
     async with running_server(options) as server, scripted_device(server.address) as device:
