@@ -33,6 +33,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.worker": (),
     "gatewayd.plugins": (),
     "gatewayd.daemon_registry": ("gatewayd",),
+    "gatewayd.daemon_keyring": ("gatewayd",),
     "gatewayd.daemon_mqtt": ("gatewayd",),
     "gatewayd.daemon_lwm2m": ("gatewayd",),
     "gatewayd.sim": (
