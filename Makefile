@@ -36,7 +36,7 @@ help: ## show this list
 	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 18
 
 .PHONY: demo
-demo: $(DEMO) ## the main job on three simulated boards, in the terminal (DEMO_ARGS=--stay keeps it running)
+demo: $(DEMO) ## the main job on three simulated boards, over MQTT and LwM2M, in the terminal (DEMO_ARGS=--stay keeps it running)
 	$(BIN)/python -m gatewayd demo $(DEMO_ARGS)
 
 .PHONY: run
@@ -73,8 +73,9 @@ fuzz-models: $(DEV) ## 10,000 broken and insane model files through admission (B
 	$(BIN)/python -m bench.fuzz_models $(BENCH_ARGS)
 
 .PHONY: fuzz-lwm2m
-fuzz-lwm2m: $(DEV) ## 20,000 malformed LwM2M messages through every reader (BENCH_ARGS='--count N --seed N')
+fuzz-lwm2m: $(DEV) ## 20,000 malformed LwM2M messages through every reader, and 20,000 datagrams at a daemon (BENCH_ARGS='--count N --seed N')
 	$(BIN)/python -m bench.fuzz_lwm2m $(BENCH_ARGS)
+	$(BIN)/python -m bench.fuzz_lwm2m_daemon $(BENCH_ARGS)
 
 .PHONY: bench-worker
 bench-worker: $(DEV) ## what a worker process costs beside a bare ping-pong and a call without one
@@ -117,6 +118,10 @@ prove-bits: $(DEV) ## flip every bit of manifest, signature, artifact and stream
 prove-files: $(DEV) ## the gateway's files after a power cut at every write and sync, un-synced writes dropped (needs gcc)
 	$(BIN)/python -m prove.files
 
+.PHONY: bench-push
+bench-push: $(DEV) ## how long a model travels over CoAP: link profiles, loss, many at once (BENCH_ARGS=--quick for one size)
+	$(BIN)/python -m bench.push $(BENCH_ARGS)
+
 .PHONY: bench-registry
 bench-registry: $(DEV) ## the registry with 1,000 versions: resolve, start, storage, two operators at once
 	$(BIN)/python -m bench.registry
@@ -141,6 +146,10 @@ bench-replay: $(DEV) ## 100,000 logged decisions replayed, and how often the int
 bench-node: $(DEV) $(BENCH_PEERS) ## the node over HTTP beside bare aiohttp, MLServer and KServe (models: GATEWAYD_BENCH_MODELS=FOLDER)
 	$(BIN)/python -m bench.node $(BENCH_ARGS)
 
+.PHONY: bench-lwm2m
+bench-lwm2m: $(DEV) ## the daemon with 1,000 LwM2M devices: its loop, its memory, 1,000 updates a second (BENCH_ARGS='--seconds 8')
+	$(BIN)/python -m bench.lwm2m $(BENCH_ARGS)
+
 .PHONY: fuzz-http
 fuzz-http: $(DEV) build/fuzz-http-venv/.stamp ## schemathesis against the OpenAPI description of a running daemon (FUZZ_ARGS=...)
 	$(BIN)/python -m bench.fuzz_http $(FUZZ_ARGS)
@@ -158,8 +167,12 @@ test-triton: $(DEV) build/tritonclient-venv/.stamp ## an unmodified tritonclient
 	$(BIN)/python -m pytest -ra tests/edges/test_http_triton.py
 
 .PHONY: bench-placement
-bench-placement: $(DEV) ## how near the optimum placement comes: 240 seeded scenarios against a clairvoyant and five policies (under 10 minutes)
+bench-placement: $(DEV) ## how near the optimum placement comes: 216 seeded scenarios against a clairvoyant and five policies (under 10 minutes)
 	$(BIN)/python -m bench.placement $(BENCH_ARGS)
+
+.PHONY: bench-cascade
+bench-cascade: $(DEV) ## second opinions on real recordings: what a cascade saves against the big model on the device
+	$(BIN)/python -m bench.cascade $(BENCH_ARGS)
 
 .PHONY: docs
 docs: $(DEV) ## write docs/asyncapi.yaml anew from the verb table

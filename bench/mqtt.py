@@ -71,7 +71,7 @@ def gateway(folder: Path, broker_port: int, served: Served) -> Peer:
     config, port = folder / "gatewayd.yaml", free_port()
     config.write_text(
         f"node: {{name: {NODE}, data_dir: {folder / 'data'}}}\nmqtt: {{port: {broker_port}}}\n"
-        f"http: {{port: {port}}}\ncoap: {{enabled: false}}\n"
+        f"http: {{port: {port}}}\ncoap: {{enabled: false}}\nlwm2m: {{enabled: false}}\n"
     )
     command = [sys.executable, "-m", "gatewayd", "run", "--config", config]
     topic = f"gatewayd/{NODE}/infer/{served.name}"

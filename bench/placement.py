@@ -1,7 +1,7 @@
 """How near the optimum does placement come? At least 200 seeded scenarios against a clairvoyant and five other policies.
 
-The optimum is `gatewayd.simulate.optimum`: exact dynamic programming for pushes that take no time, a proven lower bound for
-real ones. Everything was tuned on other seeds (`--tune`); the seed of the figures was not looked at meanwhile.
+The optimum is `gatewayd.simulate.optimum`, exact here (each device is asked for one model), but for queues, which are empty in
+it. Everything was tuned on other seeds (`--tune`); the seed of the figures was not looked at meanwhile.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from gatewayd.simulate.optimum import optimum
 from gatewayd.simulate.policy import Policy
 from gatewayd.simulate.world import World
 
-TEST_SEED, TUNING_SEED = 8, 1_000_003
+TEST_SEED, TUNING_SEED = 20_011, 1_000_003
 OURS = "gatewayd"
 # Policies that decide while requests come. Node-only and device-only are no deciders: "best static" takes the better one.
 ONLINE = ("threshold", "regression", "break-even")
@@ -94,6 +94,9 @@ def fill(report: Report, outcomes: Sequence[Outcome]) -> None:
     )
     report.add("mean_around_break_even", mean(outcomes, OURS, lambda case: 0.5 <= case.ratio <= 2), ("<=", 1.5))
     report.add("share_near_best_online", share(outcomes, lambda each: each.best_online), (">=", 0.9))
+    # The one baseline that does best over all scenarios: what somebody would have to choose beforehand.
+    chosen = min(ONLINE, key=lambda name: mean(outcomes, name, lambda _: True))
+    report.add("share_near_best_online_on_average", share(outcomes, lambda each: each.ratios[chosen]), (">=", 0.9))
     for name in (*ONLINE, *STATIC, "best static"):
         report.add(f"share_near_{name.replace(' ', '_')}", share(outcomes, lambda each: each.ratios[name]))  # noqa: B023 - called at once
         report.add(f"mean_{name.replace(' ', '_')}", mean(outcomes, name, lambda _: True))
@@ -103,7 +106,7 @@ def fill(report: Report, outcomes: Sequence[Outcome]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=240)
+    parser.add_argument("--count", type=int, default=216)
     parser.add_argument("--tune", action="store_true", help="other seeds: for trying things out")
     parser.add_argument(
         "--worst", type=int, default=0, help="show so many of the scenarios farthest from the best online"
@@ -121,7 +124,9 @@ def main() -> None:
         print(f"{each.case.scenario.name}; {each.case.ratio:g} {each.case.drift}: {figures}")
     report = Report("placement-tuning" if given.tune else "placement")
     fill(report, outcomes)
-    report.add("seconds", time.perf_counter() - start_s, ("<=", 600))
+    # On one core, whoever else works on it.
+    report.add("processor_seconds", time.process_time(), ("<=", 600))
+    report.add("seconds", time.perf_counter() - start_s)
     report.finish()
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gatewayd.core.cost import Costs, Weights
 from gatewayd.simulate.boards import BOARDS, LINKS, MODELS, Board, Link, Model
 from gatewayd.simulate.gateway import FLASH_WEAR
-from gatewayd.simulate.scenario import PRESETS, Change, Group, Load, Scenario
+from gatewayd.simulate.scenario import CLASSES, Change, Group, Load, Scenario
 
 RATIOS = (0.1, 0.5, 1.0, 2.0, 10.0, 100.0)
 ARRIVALS = ("poisson", "periodic", "bursts", "diurnal", "adversarial")
@@ -17,7 +17,7 @@ DAY_S = 86_400.0
 # Break-even below this is no question, above it no run of this length reaches a hundred times it.
 LEAST, MOST = 8.0, 300.0
 MOST_REQUESTS = 8_000
-DEVICES = 3
+DEVICES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _case(index: int, pairing: _Pairing, *, ratio: float, arrival: str, drift: s
         changes=_changes(drift, duration_s * chance.uniform(0.2, 0.8), chance),
         seed=chance.randrange(2**31),
         request_class=pairing.request_class,
-        weights=PRESETS[pairing.request_class],
+        weights=CLASSES[pairing.request_class],
     )
     return Case(scenario, ratio, drift)
 
@@ -98,7 +98,8 @@ def _changes(drift: str, at_s: float, chance: random.Random) -> tuple[Change, ..
 
 
 def _pairings() -> Iterator[_Pairing]:
-    for request_class, weights in PRESETS.items():
+    for request_class in ("default", "fast", "battery", "airtime"):
+        weights = CLASSES[request_class]
         for board in BOARDS.values():
             for model in MODELS.values():
                 for link in LINKS.values():

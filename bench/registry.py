@@ -119,7 +119,8 @@ def _start_s(data: Path) -> tuple[float, float]:
     port = free_port()
     config = data.with_suffix(".yaml")
     config.write_text(
-        f"node: {{data_dir: {data}}}\nmqtt: {{port: {free_port()}}}\nhttp: {{port: {port}}}\ncoap: {{enabled: false}}\n"
+        f"node: {{data_dir: {data}}}\nmqtt: {{port: {free_port()}}}\nhttp: {{port: {port}}}\n"
+        "coap: {enabled: false}\nlwm2m: {enabled: false}\n"
     )
 
     command = [sys.executable, "-m", "gatewayd", "run", "--config", str(config)]

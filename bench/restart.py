@@ -126,7 +126,7 @@ def _config(folder: Path, broker_port: int, port: int, *, devices: int) -> Path:
     config = folder / "gatewayd.yaml"
     config.write_text(
         f"node: {{name: {NODE}, data_dir: {folder / 'data'}}}\n"
-        f"mqtt: {{port: {broker_port}}}\nhttp: {{port: {port}}}\ncoap: {{enabled: false}}\n"
+        f"mqtt: {{port: {broker_port}}}\nhttp: {{port: {port}}}\ncoap: {{enabled: false}}\nlwm2m: {{enabled: false}}\n"
         f"devices: {{join: open, max_devices: {devices}, ping_every_s: 30, absent_after_s: 300}}\n"
         f"pushes: {{automatic: false, max_concurrent: {devices}, tries: 1, {limits}}}\n"
     )

@@ -18,6 +18,7 @@ from gatewayd.adapters.credentials import CredentialFiles, open_credentials
 from gatewayd.adapters.decision_file import DecisionFile
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
+from gatewayd.adapters.opinion_file import OpinionFile
 from gatewayd.adapters.reference_runs import EngineRuns
 from gatewayd.adapters.store import Store
 from gatewayd.adapters.workers import Workers
@@ -39,6 +40,7 @@ from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
 from gatewayd.services.joining import Joining, JoiningPorts
 from gatewayd.services.loading import Loading
+from gatewayd.services.opinions import Opinions
 from gatewayd.services.options import OptionFinder
 from gatewayd.services.ports import DeviceLink, Notify
 from gatewayd.services.preflight import Preflight
@@ -69,6 +71,7 @@ class Core:
     checkpoints: Checkpoints
     credentials: CredentialFiles
     classes: dict[str, RequestClass]
+    opinions: Opinions
 
     async def load(self) -> None:
         """Read what was there before; once, before anything arrives."""
@@ -79,6 +82,7 @@ class Core:
         await self.orders.load()
         await self.registry.collecting.load()
         await self.checkpoints.load()
+        await self.opinions.load()
 
     def device_event(self, event: DeviceEvent) -> None:
         """Take what a link saw: tracking first, so that pushes see the device's new report."""
@@ -112,7 +116,7 @@ class Means:
 
 def assemble(config: Config, means: Means) -> Core:
     """Make the services and wire them."""
-    estimates = Estimates()
+    estimates = Estimates(time.monotonic)
     catalog = _catalog(config, means)
     tracking = _tracking(config, means, estimates)
     desires = _desires(config, means, tracking)
@@ -120,25 +124,20 @@ def assemble(config: Config, means: Means) -> Core:
     pushes = _pushes(
         config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
-    renting = Renting(pushes=pushes, estimates=estimates, clock=time.monotonic, fitter=preflight.fit)
+    renting = _renting(config, pushes, estimates, preflight)
     classes = config.requests.settings
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
-    finder = OptionFinder(
-        tracking=tracking,
-        estimates=estimates,
-        runtime=means.workers,
-        classes=classes,
-        candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
-    )
     runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
+    opinions = _opinions(config, means, catalog, runner, estimates)
     inference = Inference(
         catalog=catalog,
-        finder=finder,
+        finder=_finder(means, classes, tracking=tracking, estimates=estimates, preflight=preflight),
         runner=runner,
         decisions=decisions,
         notify=means.notify,
         clock=time.monotonic,
         on_served=renting.served,
+        opinions=opinions,
     )
     registry = registry_parts(
         config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
@@ -152,7 +151,15 @@ def assemble(config: Config, means: Means) -> Core:
     first = (*requested, _node(config, means), means.keys, preflight)
     streams, broker = _streams(config, orders), broker_address(config)
     services = Services(
-        *first, registry.collecting, registry.uploads, registry.fetching, registry.building, streams, joining, broker
+        *first,
+        registry.collecting,
+        registry.uploads,
+        registry.fetching,
+        registry.building,
+        streams,
+        joining,
+        opinions,
+        broker,
     )
     checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
     return Core(
@@ -168,6 +175,7 @@ def assemble(config: Config, means: Means) -> Core:
         checkpoints,
         credentials,
         classes,
+        opinions,
     )
 
 
@@ -190,6 +198,33 @@ def _pushes(
         options=PushOptions(
             config.pushes.limits, config.pushes.max_concurrent, AirRules(config.pushes.air_share), fitter
         ),
+    )
+
+
+def _finder(
+    means: Means, classes: dict[str, RequestClass], *, tracking: Tracking, estimates: Estimates, preflight: Preflight
+) -> OptionFinder:
+    return OptionFinder(
+        tracking=tracking,
+        estimates=estimates,
+        runtime=means.workers,
+        classes=classes,
+        candidates=Candidates(tracking=tracking, estimates=estimates, fitter=preflight.fit),
+    )
+
+
+def _opinions(config: Config, means: Means, catalog: Catalog, runner: Runner, estimates: Estimates) -> Opinions:
+    store = OpinionFile(config.node.data_dir / "second-opinions.json")
+    return Opinions(catalog=catalog, runner=runner, runtime=means.workers, estimates=estimates, store=store)
+
+
+def _renting(config: Config, pushes: Pushes, estimates: Estimates, preflight: Preflight) -> Renting:
+    return Renting(
+        pushes=pushes,
+        estimates=estimates,
+        clock=time.monotonic,
+        fitter=preflight.fit,
+        rules=config.placement.rules,
     )
 
 

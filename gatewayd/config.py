@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from gatewayd.config_decisions import ClassSettings, DecisionLog, Flapping
+from gatewayd.config_decisions import ClassSettings, DecisionLog, Flapping, Placement
 from gatewayd.config_engines import Accelerators, Engine, differ
 from gatewayd.config_errors import ConfigError, problem_lines
 from gatewayd.config_http import AnyPort, Host, Http
@@ -263,6 +263,7 @@ class Config(Section):
     mdns: Mdns = Mdns()
     requests: Requests = Field(default_factory=Requests)
     decisions: DecisionLog = DecisionLog()
+    placement: Placement = Placement()
     pushes: Pushes = Pushes()
     registry: Registry = Registry()
     sources: Sources = Sources()

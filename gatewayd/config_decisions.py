@@ -6,9 +6,12 @@ from pydantic import ValidationInfo, field_validator
 
 from gatewayd.config_types import FilePath, Seconds, Section, within
 from gatewayd.config_values import Weight
+from gatewayd.core.budget import Allowance
 from gatewayd.core.cost import Weights
 from gatewayd.core.damping import USUAL, DampingRules
+from gatewayd.core.ledger import LedgerRules
 from gatewayd.core.presets import RequestClass
+from gatewayd.core.renting import RentTerms
 from gatewayd.core.request import Privacy
 
 
@@ -73,3 +76,29 @@ class DecisionLog(Section):
     max_bytes_per_day: Annotated[int, within(4096, 2**34)] = 2**22
     sample: Annotated[float, within(0.0001, 1)] = 1.0
     write_every_s: Seconds = 60.0
+
+
+_UNASKED = RentTerms()
+
+
+class Placement(Section):
+    """When a model is pushed by itself: how far predicted rates are trusted, and what pushes may take of one device.
+
+    `robustness` is the lambda of `gatewayd.core.renting`. The limits are null where there is none.
+    """
+
+    robustness: Annotated[float, within(0.01, 1)] = _UNASKED.robustness
+    patience: Annotated[float, within(0, 1)] = _UNASKED.patience
+    horizon_s: Annotated[float, within(60, 10 * 365 * 86_400)] = _UNASKED.horizon_s
+    air_s_per_hour: Annotated[float, within(0.1, 3600)] | None = None
+    energy_j_per_day: Annotated[float, within(0.001, 1e9)] | None = None
+
+    @property
+    def rules(self) -> LedgerRules:
+        """The rules as the services know them."""
+        air, energy = self.air_s_per_hour, self.energy_j_per_day
+        return LedgerRules(
+            RentTerms(self.robustness, self.horizon_s, self.patience),
+            air=Allowance() if air is None else Allowance(air / 3600.0, air),
+            energy=Allowance() if energy is None else Allowance(energy * 1e6 / 86_400.0, energy * 1e6),
+        )

@@ -36,7 +36,7 @@ from gatewayd.config import Config
 from gatewayd.core.device import LinkKind
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused, RequestServed
-from gatewayd.daemon_lwm2m import Links, Lwm2m, lwm2m_parts, open_coap
+from gatewayd.daemon_lwm2m import Links, Lwm2m, Telling, lwm2m_parts, open_coap
 from gatewayd.daemon_mqtt import MqttEdges, Wires, mqtt_edges, mqtt_wires
 from gatewayd.edges.http_events import EventStreams
 from gatewayd.edges.http_server import HttpTimeouts, serve_http
@@ -248,22 +248,24 @@ async def _build(config: Config, reload: Reload, stack: AsyncExitStack) -> _Daem
         wires.plain, wires.topics, on_event=core.device_event, on_refused=events.refused, clock=time.monotonic
     )
     links.of_kind[LinkKind.MQTT] = link
-    lwm2m = _lwm2m(config, store, core, links, events)
+    telling = Telling(events, events.metrics.observe)
+    lwm2m = _lwm2m(config, store, core, links, telling)
+    if lwm2m is not None:
+        events.metrics.track("gatewayd_lwm2m_registrations", "Registered devices.", lwm2m.link.registered_count)
     await core.load()
     api = Api(core.services)
     edges = mqtt_edges(config, api, store, wires, on_refused=events.refused, on_answered=events.metrics.count_command)
     events.edge = edges.plain
-    ports = await open_coap(config, api, lwm2m, notify=events, stack=stack)
+    ports = await open_coap(config, api, lwm2m, telling=telling, stack=stack)
     ports |= await _open_http(config, api, events, reload, stack)
     return _Daemon(config, reload, core, wires, edges, links, lwm2m, events, ports, broker, watch, log)
 
 
-def _lwm2m(config: Config, store: Store, core: Core, links: Links, events: _Events) -> Lwm2m | None:
+def _lwm2m(config: Config, store: Store, core: Core, links: Links, telling: Telling) -> Lwm2m | None:
     if not config.lwm2m.enabled:
         return None
-    made = lwm2m_parts(config, store, core, notify=events, guard=_guarded)
+    made = lwm2m_parts(config, store, core, telling=telling, guard=_guarded)
     links.of_kind[LinkKind.LWM2M] = made.link
-    events.metrics.track("gatewayd_lwm2m_registrations", "Registered devices.", made.link.registered_count)
     return made
 
 

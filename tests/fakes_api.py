@@ -30,6 +30,7 @@ from tests.fake_keys import FakeKeys
 from tests.fake_notes import noted
 from tests.fake_orders import FakeOrders, refuse_plus
 from tests.fakes_joining import FakeJoining
+from tests.fakes_opinions import FakeOpinions
 
 
 @dataclass
@@ -361,6 +362,7 @@ class World:
     building: FakeBuilding = field(default_factory=FakeBuilding)
     joining: FakeJoining = field(default_factory=FakeJoining)
     orders: FakeOrders = field(default_factory=FakeOrders)
+    opinions: FakeOpinions = field(default_factory=FakeOpinions)
     connected: bool = True
     ids: int = 0
 
@@ -388,6 +390,7 @@ class World:
             fetching=self.fetching,
             building=self.building,
             joining=self.joining,
+            opinions=self.opinions,
             streams=Streams(
                 self.orders, lambda: 1_700_000_000.0, refuse_plus, lambda order: f"gatewayd/edge-1/stream/{order}"
             ),

@@ -96,7 +96,7 @@ class SoftwareClient:
         for instance in (0, 1):
             self.show(instance, state=0, result=0)
         self.device.tree.values |= {(3, 0, 0): "Acme", (3, 0, 1): "Stock", (3, 0, 16): "U"}
-        self.device.answer = self._answer
+        self.device.answer = self.answer
         self.device.on_execute = self._execute
 
     def show(
@@ -111,7 +111,7 @@ class SoftwareClient:
     def state(self, instance: int) -> int:
         return int(self.device.tree.values[9, instance, 7])
 
-    def _answer(self, message: Message) -> Message | None:
+    def answer(self, message: Message) -> Message | None:
         path = tuple(int(each) for each in message.opt.uri_path)
         if message.code == codes.PUT and len(path) == 3 and path[2] in {2, 3}:
             return self._package(path, message) if path[2] == 2 else self._uri(path, message)

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from gatewayd.adapters.coap_context import open_context
+from gatewayd.adapters.coap_dtls import DtlsOptions, dtls_on
 from gatewayd.core.device import Born, DeviceEvent
 from gatewayd.core.names import DeviceId
 from gatewayd.core.registration import StoredPackage, StoredRegistration
@@ -48,6 +49,7 @@ class Server:
     link: Lwm2mDeviceLink
     port: int
     rows: FakeRows
+    dtls_port: int = 0
     events: list[DeviceEvent] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
     listeners: list[Callable[[DeviceEvent], None]] = field(default_factory=list)
@@ -56,6 +58,10 @@ class Server:
     @property
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", self.port
+
+    @property
+    def secured_address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.dtls_port
 
     def told(self, event: DeviceEvent) -> None:
         self.events.append(event)
@@ -93,11 +99,13 @@ async def running_server(
     options: LinkOptions | None = None,
     *,
     rows: FakeRows | None = None,
+    keys: Mapping[str, bytes] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Server]:
     endpoint = CoapEndpoint()
     kept = FakeRows() if rows is None else rows
     servers: list[Server] = []
+    dtls_ports: list[int] = []
     link = Lwm2mDeviceLink(
         endpoint,
         kept,
@@ -114,11 +122,17 @@ async def running_server(
             site, host=host, port=port, on_refused=lambda *what: servers[0].refused.append(what)
         ) as context:
             endpoint.opened(context)
-            yield context
+            if keys is None:
+                yield context
+                return
+            secured = DtlsOptions("127.0.0.1", 0, keys, 100)
+            async with dtls_on(context, secured, on_refused=lambda *what: servers[0].refused.append(what)) as secure:
+                dtls_ports.append(secure)
+                yield context
 
     resources = {segment: Served(serve) for segment, serve in link.resources().items()}
     async with serve_resources(resources, host="127.0.0.1", port=0, opener=opener) as port:
-        servers.append(Server(link, port, kept))
+        servers.append(Server(link, port, kept, dtls_ports[0] if dtls_ports else 0))
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(link.run(), name="link")
             await asyncio.sleep(0)

@@ -30,6 +30,8 @@ def test_the_demonstration_shows_the_main_job() -> None:
     for board in ("hall-1", "door-2"):
         assert re.search(rf"{board} +\S+ +device:{board} .* ms \([0-9.]+\) .* µJ \([0-9]+\)", text)
         assert f"speaker@2 -> {board}: accepted" in text
+    for board, how in (("hall-1", "MQTT over wifi"), ("door-2", "LwM2M over ble"), ("attic-3", "LwM2M over 802.15.4")):
+        assert re.search(rf"{board}: [a-z0-9-]+, {re.escape(how)}, arena", text)
     assert re.search(r"speaker@1 does not fit on attic-3: .*arena", text)
     assert len(re.findall(r"(\d+\.\d+%) right, the card says \1", text)) == 2
     assert "the node serves instead of device:hall-1: offline" in text
@@ -84,7 +86,7 @@ def test_a_broker_that_cannot_be_used_is_one_clear_line(broker: str, problem: st
 
 
 def test_two_on_one_broker_have_names_of_their_own(tmp_path: Path) -> None:
-    ports = Ports("127.0.0.1", 1, 1, 1, embedded=False)
+    ports = Ports("127.0.0.1", 1, 1, 1, 1, embedded=False)
     assert len({Stage(tmp_path, ports).node for _ in range(8)}) > 1
 
 

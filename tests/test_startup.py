@@ -41,7 +41,7 @@ def the_critical_line(config: Path) -> str:
 @pytest.mark.parametrize(
     ("section", "kind", "rest"),
     [
-        ("http", socket.SOCK_STREAM, "coap: {enabled: false}"),
+        ("http", socket.SOCK_STREAM, "coap: {enabled: false}\nlwm2m: {enabled: false}"),
         ("coap", socket.SOCK_DGRAM, "http: {port: 0}"),
     ],
 )

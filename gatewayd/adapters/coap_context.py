@@ -7,11 +7,12 @@ is to be sent to the same device. Tokens are drawn at random: who did not see a 
 """
 
 import asyncio
+import functools
 import logging
 import secrets
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +21,13 @@ from aiocoap import Context, Message, error  # type: ignore[import-untyped]  # a
 from aiocoap.message import Direction  # type: ignore[import-untyped]  # as above
 from aiocoap.messagemanager import MessageManager  # type: ignore[import-untyped]  # as above
 from aiocoap.numbers.types import ACK, CON, RST  # type: ignore[import-untyped]  # as above
+from aiocoap.pipe import error_to_message, run_driving_pipe  # type: ignore[import-untyped]  # as above
 from aiocoap.tokenmanager import TokenManager  # type: ignore[import-untyped]  # as above
 from aiocoap.transports.udp6 import (  # type: ignore[import-untyped]  # as above
     MessageInterfaceUDP6,
     UDP6EndpointAddress,
 )
+from aiocoap.util import socknumbers  # type: ignore[import-untyped]  # as above
 
 EXCHANGE_LIFETIME_S = 247.0
 """How long a repeated message is known again. Source: RFC 7252, section 4.8.2."""
@@ -34,7 +37,12 @@ oldest is forgotten. At 1,000 messages a second that is 16 s: four retransmissio
 RECEIVE_BUFFER_BYTES = 4 * 2**20
 """What the kernel holds while the loop is busy: 1,000 devices that register at once after a power cut. It may give less."""
 _TOKEN_BYTES = 4  # 2**32 guesses for each answer; constrained clients copy tokens, so short ones are kind
+_GROUPS_V6, _GROUPS_V4, _V4_MAPPED = 0xFF, 0xE, bytes(10) + b"\xff\xff"
 _MAX_DATAGRAM = 8192  # larger ones are no CoAP: RFC 7252 assumes 1,152 bytes
+
+
+Refused = Callable[[str, str, str], None]
+"""Counts what is refused: where it came in, a code, and what it was."""
 
 
 def _ignore(where: str, code: str, message: str) -> None:
@@ -67,7 +75,8 @@ class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no
         found = self._active_exchanges and self._active_exchanges.pop(key, None)
         if found:
             found[1].cancel()
-            self._continue_backlog(message.remote)
+            if message.remote in self._backlogs:  # an ICMP error, or shutting down, may have emptied it before
+                self._continue_backlog(message.remote)
             return
         waiting = self._backlogs.get(message.remote)
         if waiting:
@@ -105,18 +114,61 @@ class RandomTokens(TokenManager):  # type: ignore[misc]  # aiocoap ships no type
         return secrets.token_bytes(_TOKEN_BYTES)
 
 
+class LeanAddress(UDP6EndpointAddress):  # type: ignore[misc]  # aiocoap ships no types
+    """aiocoap's address, which parses itself again for every answer to see whether it is a group's."""
+
+    @property
+    def is_multicast(self) -> bool:
+        """Whether the peer's address is a group's."""
+        return _is_group(self.sockaddr[0])
+
+    @property
+    def is_multicast_locally(self) -> bool:
+        """Whether the peer spoke to a group's address of ours."""
+        local = self.pktinfo or bytes(16)
+        return bool(local[0] == _GROUPS_V6 or (local[:12] == _V4_MAPPED and local[12] >> 4 == _GROUPS_V4))
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_group(address: str) -> bool:
+    return UDP6EndpointAddress((address, 0, 0, 0), _Nobody).is_multicast is True
+
+
+class _Nobody:
+    """An interface for an address that is only looked at."""
+
+
+class _Lazily:
+    """A coroutine that is made when it is awaited: a request that a repeated one overtakes is dropped before that."""
+
+    def __init__(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._make = make
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._make().__await__()
+
+
+class LeanContext(Context):  # type: ignore[misc]  # aiocoap ships no types
+    """aiocoap's context, which describes every request at length for the name of its task."""
+
+    def render_to_pipe(self, pipe: Any) -> None:  # noqa: ANN401 - aiocoap ships no types
+        """See aiocoap's Context."""
+        answered = error_to_message(pipe, self.log)
+        run_driving_pipe(answered, _Lazily(lambda: self._render_to_pipe(answered)), name="coap: answer")
+
+
 class CountingUdp(MessageInterfaceUDP6):  # type: ignore[misc]  # aiocoap ships no types
     """aiocoap's UDP transport; what is not CoAP is counted, not logged line by line."""
 
-    on_refused: Callable[[str, str, str], None] = staticmethod(_ignore)
+    on_refused: Refused = staticmethod(_ignore)
 
     def datagram_msg_received(self, data: bytes, ancdata: Any, flags: int, address: Any) -> None:  # noqa: ANN401, ARG002 - its shape
         """Decode a datagram and hand it on. What cannot be read is answered with silence (RFC 7252, section 4.2)."""
         pktinfo = next(
             (each for level, kind, each in ancdata if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO)), None
         )
-        remote = UDP6EndpointAddress(address, self, pktinfo=pktinfo)
-        message = _decoded(data, remote)
+        remote = LeanAddress(address, self, pktinfo=pktinfo)
+        message = decoded(data, remote)
         if message is None:
             self.on_refused("coap", "malformed", f"{len(data)} bytes from {address[0]} are no CoAP message")
             return
@@ -124,7 +176,18 @@ class CountingUdp(MessageInterfaceUDP6):  # type: ignore[misc]  # aiocoap ships 
         self._ctx.dispatch_message(message)
 
 
-def _decoded(data: bytes, remote: UDP6EndpointAddress) -> Message | None:
+def _set_up(bound: socket.socket) -> None:
+    """Make room for a burst, and take no ICMP errors.
+
+    With them on, Linux reports "port unreachable" of a client that is gone at the next send to anybody, which is then not
+    sent; and whoever forges one ends what is under way with a device. A device that is gone is noticed by its silence.
+    """
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    bound.setsockopt(socket.IPPROTO_IPV6, socknumbers.IPV6_RECVERR, 0)
+    bound.setsockopt(socket.IPPROTO_IP, socknumbers.IP_RECVERR, 0)
+
+
+def decoded(data: bytes, remote: Any) -> Message | None:  # noqa: ANN401 - aiocoap ships no types
     """Return the message of a datagram, None when it is none."""
     if len(data) > _MAX_DATAGRAM:
         return None
@@ -141,10 +204,10 @@ async def open_context(
     host: str,
     port: int,
     max_recent: int = MAX_RECENT,
-    on_refused: Callable[[str, str, str], None] = _ignore,
+    on_refused: Refused = _ignore,
 ) -> AsyncIterator[Context]:
     """Serve `site` on a UDP port while the context lasts. Raises: OSError when the address cannot be bound."""
-    context = Context(loop=asyncio.get_running_loop(), serversite=site, loggername="coap-server")
+    context = LeanContext(loop=asyncio.get_running_loop(), serversite=site, loggername="coap-server")
     # aiocoap says a line or more about every datagram, and warns of each strange one: strangers must not fill the disk.
     context.log.setLevel(logging.ERROR)
     tokens = RandomTokens(context)
@@ -153,7 +216,7 @@ async def open_context(
         messages, log=context.log, loop=context.loop, bind=(host, port), multicast=[]
     )
     transport.on_refused = on_refused
-    transport.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+    _set_up(transport.transport.get_extra_info("socket"))
     messages.message_interface, tokens.token_interface = transport, messages
     context.request_interfaces.append(tokens)
     try:

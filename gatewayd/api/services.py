@@ -24,6 +24,7 @@ from gatewayd.core.names import (
     RequestId,
     parse_model_ref,
 )
+from gatewayd.core.opinion import SecondOpinion
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.retry import Desire, Terms
@@ -249,6 +250,19 @@ class PreflightService(Protocol):
         """Hold a version against one device, or all. Raises: UnknownModel, UnknownDevice."""
 
 
+class OpinionsService(Protocol):
+    """Second opinions."""
+
+    def all(self) -> Sequence[SecondOpinion]:
+        """Return every second opinion that is set."""
+
+    async def set(self, opinion: SecondOpinion) -> None:
+        """Have a bigger model asked. Raises: UnknownModel, BadRequest, Conflict."""
+
+    async def unset(self, model: ModelName) -> None:
+        """Ask nobody any more. Raises: NotFound."""
+
+
 class DecisionsService(Protocol):
     """The latest placements."""
 
@@ -396,4 +410,5 @@ class Services:
     building: BuildingService
     streams: Streams
     joining: JoiningService
+    opinions: OpinionsService
     broker: Broker = Broker()

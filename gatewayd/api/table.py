@@ -16,6 +16,7 @@ from gatewayd.api import (
     loading,
     models,
     node,
+    opinions,
     pushes,
     registry,
     sources,
@@ -44,6 +45,7 @@ VERBS: Mapping[str, AnyVerb] = {
         *pushes.VERBS,
         *inference.VERBS,
         *streams.VERBS,
+        *opinions.VERBS,
         *keys.VERBS,
         *node.VERBS,
     )

@@ -21,13 +21,14 @@ from gatewayd.cli.access import access_of, add_arguments
 from gatewayd.cli.client import Client, NotReachable, Refused, UsageError
 from gatewayd.cli.progress import DONE, Screen, wait
 from gatewayd.cli.tables import text_of
-from gatewayd.cli.why_text import explanation_text
+from gatewayd.cli.why_text import explanation_text, opinions_text
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse names this type no other way
 
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 text_of.register(explanation_text)
+text_of.register(opinions_text)
 
 # Keeps the verbs' arguments apart from the options of the program.
 _DEST = "argument_"

@@ -1,6 +1,7 @@
 """`gatewayd why` for people: the options, the rent, and what would have turned the decision over."""
 
 from gatewayd.api.inference import Explanation, FlipRow, MarginRow, OptionRow, RentRow
+from gatewayd.api.opinions import OpinionList
 from gatewayd.cli.tables import costs_text, measured_text, quantity_text, table_text
 
 
@@ -19,6 +20,14 @@ def explanation_text(told: Explanation) -> str:
         table_text(("OPTION", "VARIANT", "COST", "PREDICTED"), [_option_cells(option) for option in told.options]),
     ]
     return "\n".join(lines)
+
+
+def opinions_text(told: OpinionList) -> str:
+    """Return second opinions as a table."""
+    if not told.opinions:
+        return "no model has a second opinion: gatewayd opinions set MODEL BIGGER"
+    rows = [(each.model, each.bigger, quantity_text(each.wrong_cost, "")) for each in told.opinions]
+    return table_text(("MODEL", "ASKED ON THE NODE", "A WRONG ANSWER COSTS"), rows)
 
 
 def _rent(rent: RentRow) -> str:

@@ -28,6 +28,8 @@ _SLACK, _RESIDUAL_LIMIT, _ALARM = 0.5, 3.0, 7.0
 _LEAST_RELATIVE_SD = 0.05
 # What was not measured for this long is two thirds on its way back to being as unsure as a prior.
 AGEING_S = 3600.0
+# What is younger does not age: it would widen by less than 2 %, and decisions have microseconds.
+_FRESH_S = 60.0
 _PRIOR_RELATIVE_SD = 0.5
 # Below this a transfer says more about the round trip than about the goodput.
 _TELLING_BYTES = 256
@@ -71,8 +73,8 @@ class Estimate:
         """
         if not isfinite(value) or value < 0.0:
             return self
-        if at_s is not None and self.at_s is not None and at_s > self.at_s:
-            return self.aged(at_s).observed(value, at_s=at_s)
+        if at_s is not None and (aged := self.aged(at_s)) is not self:
+            return aged.observed(value, at_s=at_s)
         rise, fall = self._evidence(value)
         has_drifted = max(rise, fall) >= _ALARM
         value = min(value, self._ceiling())
@@ -85,7 +87,7 @@ class Estimate:
 
         The mean stays. So an option that was given up comes up for another try, sooner the closer it was.
         """
-        if self.at_s is None or now_s <= self.at_s:
+        if self.at_s is None or now_s - self.at_s < _FRESH_S:
             return self
         share = 1.0 - exp((self.at_s - now_s) / AGEING_S)
         wide = max(self.variance, (_PRIOR_RELATIVE_SD * self.mean) ** 2)

@@ -130,6 +130,9 @@ class Ledger:
 
     def missed(self, missed: Missed, *, now_s: float) -> Verdict:
         """Enter a request that the node served although the device could have; say whether that was enough for a push."""
+        until_s = self.balance(missed.pair).ordered_until_s
+        if until_s is not None and now_s > until_s:
+            self.order_ended(missed.pair)
         before = self._known(missed.pair, missed.since_s)
         balance = after_node_request(
             before,
@@ -147,13 +150,18 @@ class Ledger:
 
     def ordered(self, order: Order, *, now_s: float) -> Verdict:
         """Take a standing order, whose rate is known, and decide at once; if nothing was measured yet, at its first answer."""
-        before = self.balance(order.pair)
-        balance = replace(before, rate=Rate.known(order.per_s), ordered_until_s=order.until_s, saving=order.saving)
-        self._keep(order.pair, balance)
+        self.expect(order.pair, per_s=order.per_s, until_s=order.until_s, saving=order.saving)
+        balance = self.balance(order.pair)
         cost = with_retries(order.price.cost, balance.failures)
         if not order.is_measured or not is_due(balance, cost, self._rules.terms, now_s=now_s):
             return NOT_DUE
         return self._admitted(order.pair, order.price, order.room, cost=cost, now_s=now_s)
+
+    def expect(self, pair: Pair, *, per_s: float, until_s: float, saving: float) -> None:
+        """Enter a standing order without deciding: the next request that the node serves does."""
+        self._keep(
+            pair, replace(self.balance(pair), rate=Rate.known(per_s), ordered_until_s=until_s, saving=max(0.0, saving))
+        )
 
     def order_ended(self, pair: Pair) -> None:
         """Enter that a standing order was taken back: the rate is to be learned again."""

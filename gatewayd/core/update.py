@@ -195,6 +195,9 @@ def _feed(push: Push, report: PushReport, turn: _Turn, *, is_start: bool = False
     """Send what is wanted, within the artifact; only a request further on than any before it buys time."""
     if not 0 <= report.offset < push.size_bytes or report.length <= 0:
         return _failed(push, f"it wants {report.length} bytes from {report.offset} of {push.size_bytes}")
+    if not is_start and report.offset == 0 < push.offset and push.resumed < turn.limits.resumes:
+        # It kept nothing of what it had: a client whose transfer broke and that has no memory of it begins anew.
+        return _start(replace(push, resumed=push.resumed + 1), report, turn)
     length = min(report.length, turn.limits.chunk_bytes, push.size_bytes - report.offset)
     is_further = is_start or report.offset > push.offset
     moved = _entered(replace(push, offset=report.offset), PushState.TRANSFERRING, turn) if is_further else push
@@ -273,7 +276,8 @@ def _gone(push: Push, reason: str, turn: _Turn) -> Step:
     if not push.present:
         return Step(push)
     deadline_s = turn.now_s + turn.limits.absence_s
-    return Step(replace(push, present=False, deadline_s=deadline_s, reason=short(f"the device is away: {reason}")))
+    why = "the device is away" if reason in {"", "offline"} else f"the device is away: {reason}"
+    return Step(replace(push, present=False, deadline_s=deadline_s, reason=short(why)))
 
 
 def _back(push: Push, slots: tuple[Slot, ...], turn: _Turn) -> Step:

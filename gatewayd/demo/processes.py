@@ -13,6 +13,7 @@ from typing import Self
 from paho.mqtt import MQTTException, publish
 
 _END_S = 10.0
+_LIFETIME_S = 20
 
 _REACH_S = 3.0
 _MAX_PORT = 65535
@@ -21,7 +22,7 @@ _CONFIG = """\
 node: {{name: {node}, data_dir: {data_dir}}}
 mqtt: {{{broker}}}
 http: {{port: {http}}}
-coap: {{enabled: false}}
+coap: {{port: {coap}}}
 devices: {{join: approve, ping_every_s: 5}}
 """
 _EMBEDDED = "embedded: {{enabled: true, port: {port}, port_v5: {port_v5}}}"
@@ -29,21 +30,26 @@ _EMBEDDED = "embedded: {{enabled: true, port: {port}, port_v5: {port_v5}}}"
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where things listen. `mqtt` serves the boards (3.1.1), `mqtt_v5` the client; with a broker of yours both are the same."""
+    """Where things listen. `mqtt` serves the boards (3.1.1), `mqtt_v5` the client; with a broker of yours both are the same.
+
+    `coap` is UDP, for boards that attach over LwM2M.
+    """
 
     host: str
     mqtt: int
     mqtt_v5: int
     http: int
+    coap: int
     embedded: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """One simulated board and what it is told: its kind, its link, its RAM for the arena, and its seed."""
+    """One simulated board and what it is told: its kind, its protocol and link, its RAM for the arena, and its seed."""
 
     id: str
     board: str
+    protocol: str
     link: str
     arena_bytes: int
     seed: int
@@ -57,11 +63,13 @@ def choose_ports(broker: str | None) -> Ports:
     """Pick free loopback ports; `broker` is host:port of a real one, None for the embedded one. Raises: BrokerRefused."""
     free = [_free_port() for _ in range(3)]
     if broker is None:
-        return Ports("127.0.0.1", free[0], free[1], free[2], embedded=True)
+        return Ports("127.0.0.1", free[0], free[1], free[2], _free_port(socket.SOCK_DGRAM), embedded=True)
     host, _, port = broker.rpartition(":")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= _MAX_PORT):
         raise BrokerRefused(f"--broker {broker}: must be HOST:PORT, for example 127.0.0.1:1883")
-    ports = Ports(host.strip("[]") or "127.0.0.1", int(port), int(port), free[2], embedded=False)
+    ports = Ports(
+        host.strip("[]") or "127.0.0.1", int(port), int(port), free[2], _free_port(socket.SOCK_DGRAM), embedded=False
+    )
     _reach(ports)
     return ports
 
@@ -110,9 +118,10 @@ class Stage:
 
     def start_board(self, board: Board, samples: Path) -> None:
         """Start `gatewayd sim-device`; its flash is a folder that outlives it."""
-        broker = f"{self.ports.host}:{self.ports.mqtt}"
         arguments = ["sim-device", "--id", board.id, "--board", board.board, "--link", board.link]
-        arguments += ["--broker", broker, "--node", self.node, "--state", str(self.folder / board.id)]
+        arguments += ["--protocol", board.protocol, "--state", str(self.folder / board.id)]
+        arguments += ["--broker", f"{self.ports.host}:{self.ports.mqtt}", "--node", self.node]  # with MQTT
+        arguments += ["--gateway", f"127.0.0.1:{self.ports.coap}", "--lifetime", str(_LIFETIME_S)]  # with LwM2M
         arguments += ["--samples", str(samples), "--sensor", "mic", "--seed", str(board.seed)]
         arguments += ["--arena", str(board.arena_bytes), "--trust", str(self.folder / "data" / "keys" / "trusted.txt")]
         self._boards[board.id] = self._start(board.id, arguments)
@@ -131,7 +140,9 @@ class Stage:
         broker = f"host: {ports.host}, port: {ports.mqtt}"
         if ports.embedded:
             broker = _EMBEDDED.format(port=ports.mqtt, port_v5=ports.mqtt_v5)
-        return _CONFIG.format(node=self.node, data_dir=self.folder / "data", broker=broker, http=ports.http)
+        return _CONFIG.format(
+            node=self.node, data_dir=self.folder / "data", broker=broker, http=ports.http, coap=ports.coap
+        )
 
     def _start(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context((self.folder / f"{name}.log").open("wb"))
@@ -151,8 +162,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
+def _free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port

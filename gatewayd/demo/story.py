@@ -16,10 +16,11 @@ from gatewayd.demo.processes import Board, Stage
 from gatewayd.demo.screen import Screen
 
 MODEL = "speaker"
-BIG = Board("hall-1", "nucleo-h7a3zi-q", link="wifi", arena_bytes=131072, seed=11)
-MIDDLE = Board("door-2", "nucleo-u575zi-q", link="ble", arena_bytes=65536, seed=12)
-SMALL = Board("attic-3", "nucleo-g0b1re", link="802.15.4", arena_bytes=2048, seed=13)
+BIG = Board("hall-1", "nucleo-h7a3zi-q", "mqtt", link="wifi", arena_bytes=131072, seed=11)
+MIDDLE = Board("door-2", "nucleo-u575zi-q", "lwm2m", link="ble", arena_bytes=65536, seed=12)
+SMALL = Board("attic-3", "nucleo-g0b1re", "lwm2m", link="802.15.4", arena_bytes=2048, seed=13)
 BOARDS = (BIG, MIDDLE, SMALL)
+_PROTOCOLS = {"mqtt": "MQTT", "lwm2m": "LwM2M"}
 
 _WAIT_S = 20.0
 _PUSH_S = 45.0
@@ -143,14 +144,16 @@ class Story:
             self.screen.good(f"{variant['name']}: {variant['size_bytes']:,} B, {variant['macs']:,} MACs{arena}")
 
     def _start_boards(self) -> None:
-        self.screen.section(2, "Three boards join; each waits until somebody lets it in")
+        self.screen.section(2, "Three boards join, one over MQTT, two over LwM2M; each waits until somebody lets it in")
         for board in BOARDS:
             self.stage.start_board(board, self.models)
         for board in BOARDS:
             self.watch.until(f"the birth of {board.id}", partial(self._is_online, board.id))
             device = self.client.command("devices.approve", {"device": board.id})
             about = device["board"]
-            words = f"{about['board']} over {board.link}, arena {about['arena_bytes']:,} B"
+            words = (
+                f"{about['board']}, {_PROTOCOLS[board.protocol]} over {board.link}, arena {about['arena_bytes']:,} B"
+            )
             self.screen.good(f"{board.id}: {words}, {about['runtime']} {about['runtime_version']}")
 
     def _send_data_or_model(self) -> None:

@@ -50,7 +50,7 @@ _ONLINE = _object(
     v={"const": 1}, state={"const": "online"}, board=_TEXT, cpu=_TEXT, mhz=_COUNT, ram=_COUNT, flash=_COUNT, runtime=_TEXT,
     runtime_version=_TEXT, abi=_COUNT, arena=_COUNT, slot_bytes=_COUNT, chunk=_COUNT,
     energy={"enum": ["battery", "mains"]}, battery={"type": "number", "minimum": 0, "maximum": 1},
-    accelerator=_TEXT, deflate={"type": "integer", "minimum": 9, "maximum": 15},
+    accelerator=_TEXT, deflate={"type": "integer", "minimum": 9, "maximum": 15}, page={"type": "integer", "minimum": 1},
     operators={"type": "array", "items": _TEXT, "maxItems": 256},
     sensors={"type": "array", "items": _SENSOR, "maxItems": 8},
     slots={"type": "array", "items": _SLOT, "minItems": 1, "maxItems": 8},

@@ -14,21 +14,17 @@ from gatewayd.core.learned import Learned
 from gatewayd.core.model import Place, Variant
 from gatewayd.core.names import DeviceId, Digest
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
+from gatewayd.core.priors import compute_prior, energy_prior
+from gatewayd.services.ports import Clock
 
 # Bounds the memory at about 0.5 KB a pair; the least recently used pair falls back to its prior.
 MAX_PAIRS = 20_000
-
-# A Cortex-M without a profile: int8 multiply-accumulates per clock cycle and nJ per MAC.
-# Source: median of the CMSIS-NN boards in MLPerf Tiny v1.0-v1.3 (KWS, 2.66 M MACs).
-MACS_PER_CYCLE = 0.5
-ENERGY_NJ_PER_MAC = 0.4
 
 # An exchange this small says more about the round trip than about goodput: it fits one frame of every link we know.
 SMALL_BYTES = 64
 
 # What an untried variant costs on the node when admission could not measure it.
 _NODE_PRIOR_S = 0.002
-_MIN_COMPUTE_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +37,9 @@ class DevicePair:
 
 @dataclass(slots=True)
 class Estimates:
-    """The estimators. Not shared between threads."""
+    """The estimators. Not shared between threads. With a `clock` (steady seconds), what was not measured for long counts less."""
 
+    clock: Clock | None = None
     _pairs: OrderedDict[tuple[DeviceId, Digest], DevicePair] = field(default_factory=OrderedDict)
     _node: dict[Digest, Estimate] = field(default_factory=dict)
     _links: dict[DeviceId, LinkEstimate] = field(default_factory=dict)
@@ -71,6 +68,12 @@ class Estimates:
         self._links.update(recalled.links)
         self._samples.update(((device, sensor), energy) for device, sensor, energy in recalled.samples)
 
+    def _now(self) -> float | None:
+        return None if self.clock is None else self.clock()
+
+    def _aged(self, estimate: Estimate) -> Estimate:
+        return estimate if self.clock is None else estimate.aged(self.clock())
+
     def _changed(self, device: DeviceId) -> None:
         for watcher in self._watchers:
             watcher(device)
@@ -79,7 +82,7 @@ class Estimates:
         """Return the compute seconds of `variant` on the node; prior: what admission measured."""
         known = self._node.get(variant.digest)
         if known is not None:
-            return known
+            return self._aged(known)
         verdict = variant.verdict(Place.NODE)
         measured = verdict.latency_s if verdict is not None else None
         return Estimate.prior(measured or _NODE_PRIOR_S)
@@ -89,11 +92,16 @@ class Estimates:
     ) -> DevicePair:
         """Return seconds and µJ of `variant` on `device`; prior: the board's profile, or its clock without one."""
         known = self._pairs.get((device, variant.digest))
-        return known or _device_prior(variant.structure.macs, capabilities=capabilities, profile=profile)
+        if known is None:
+            return _device_prior(variant.structure.macs, capabilities=capabilities, profile=profile)
+        return DevicePair(self._aged(known.compute), self._aged(known.energy))
 
     def link(self, device: DeviceId) -> LinkEstimate:
         """Return the link of `device`; prior: nominal figures of its kind."""
-        return self._links.get(device) or default_link(LinkKind.MQTT)
+        known = self._links.get(device)
+        if known is None:
+            return default_link(LinkKind.MQTT)
+        return known if self.clock is None else known.aged(self.clock())
 
     def sample_energy(self, device: DeviceId, *, sensor: int, sample_bytes: int) -> Estimate:
         """Return the µJ of reading and sending one sample; prior: the assumed radio energy per byte."""
@@ -101,13 +109,15 @@ class Estimates:
 
     def saw_node_run(self, variant: Variant, compute_s: float) -> None:
         """Learn from one inference on the node."""
-        self._node[variant.digest] = self.on_node(variant).observed(compute_s)
+        self._node[variant.digest] = self.on_node(variant).observed(compute_s, at_s=self._now())
 
     def saw_device_run(
         self, device: DeviceId, variant: Variant, *, before: DevicePair, compute_s: float, energy_uj: float
     ) -> None:
         """Learn from one inference on `device`; `before` is what was believed."""
-        pair = DevicePair(before.compute.observed(compute_s), before.energy.observed(energy_uj))
+        at_s = self._now()
+        compute, energy = before.compute.observed(compute_s, at_s=at_s), before.energy.observed(energy_uj, at_s=at_s)
+        pair = DevicePair(compute, energy)
         self._pairs[device, variant.digest] = pair
         self._pairs.move_to_end((device, variant.digest))
         if len(self._pairs) > MAX_PAIRS:
@@ -117,12 +127,12 @@ class Estimates:
     def saw_sample(self, device: DeviceId, *, sensor: int, sample_bytes: int, energy_uj: float) -> None:
         """Learn what one sample cost the device."""
         before = self.sample_energy(device, sensor=sensor, sample_bytes=sample_bytes)
-        self._samples[device, sensor] = before.observed(energy_uj)
+        self._samples[device, sensor] = before.observed(energy_uj, at_s=self._now())
         self._changed(device)
 
     def saw_ping(self, device: DeviceId, rtt_s: float) -> None:
         """Learn the round trip of a small message."""
-        self._links[device] = self.link(device).after_ping(rtt_s).after_outcome(ok=True)
+        self._links[device] = self.link(device).after_ping(rtt_s, at_s=self._now()).after_outcome(ok=True)
         self._changed(device)
 
     def saw_transfer(self, device: DeviceId, *, byte_count: int, elapsed_s: float) -> None:
@@ -130,7 +140,8 @@ class Estimates:
         if byte_count <= SMALL_BYTES:
             self.saw_ping(device, elapsed_s)
             return
-        self._links[device] = self.link(device).after_transfer(byte_count, elapsed_s).after_outcome(ok=True)
+        link = self.link(device).after_transfer(byte_count, elapsed_s, at_s=self._now())
+        self._links[device] = link.after_outcome(ok=True)
         self._changed(device)
 
     def saw_failure(self, device: DeviceId) -> None:
@@ -148,10 +159,5 @@ class Estimates:
 
 
 def _device_prior(macs: int, *, capabilities: Capabilities, profile: Profile | None) -> DevicePair:
-    if profile is not None:
-        compute_s = macs / profile.macs_per_s + profile.invoke_s
-        energy_uj = macs * profile.energy_nj_per_mac / 1000
-    else:
-        compute_s = macs / (capabilities.clock_mhz * 1e6 * MACS_PER_CYCLE)
-        energy_uj = macs * ENERGY_NJ_PER_MAC / 1000
-    return DevicePair(Estimate.prior(max(compute_s, _MIN_COMPUTE_S)), Estimate.prior(energy_uj))
+    compute = compute_prior(macs, clock_mhz=capabilities.clock_mhz, profile=profile)
+    return DevicePair(compute, energy_prior(macs, profile=profile))

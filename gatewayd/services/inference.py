@@ -6,17 +6,18 @@ resolve the model → gather the options → place → run the best, then the ne
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gatewayd.core.decision import Decision, Rent
 from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement, Overloaded
 from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
 from gatewayd.core.placement import NODE_INDEX, Option, Placement, place
-from gatewayd.core.request import InferenceRequest, InferenceResult
+from gatewayd.core.request import NODE, InferenceRequest, InferenceResult
 from gatewayd.core.tensor import Quantization, Tensor, converted, real_value
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.decisions import Decisions
+from gatewayd.services.opinions import Opinions
 from gatewayd.services.options import OptionFinder, Options
 from gatewayd.services.ports import Clock, Notify
 from gatewayd.services.running import NodeState, Ran, Runner
@@ -48,6 +49,7 @@ class Inference:
         clock: Clock,
         on_served: Callable[[Served], Rent | None],
         wall_clock: Clock = time.time,
+        opinions: Opinions | None = None,
     ) -> None:
         self._catalog = catalog
         self._finder = finder
@@ -57,6 +59,7 @@ class Inference:
         self._clock = clock
         self._on_served = on_served
         self._wall_clock = wall_clock
+        self._opinions = opinions
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Serve one request.
@@ -100,10 +103,47 @@ class Inference:
             sample=ran.sample,
             attempts=tuple(attempts),
         )
-        self._notify(RequestServed(request, result))
+        answer, told = result, ""
+        if self._opinions is not None and result.ran_on.device is not None:
+            answer, told = await self._second(self._opinions, request, version, options, speech, result)
+        self._notify(RequestServed(request, answer))
         rent = self._on_served(Served(request, version, options, placement, result))
-        self._record(request, version, placement, attempts, outcome="served", result=result, rent=rent)
-        return result
+        self._record(request, version, placement, attempts, outcome="served", result=result, rent=rent, opinion=told)
+        return answer
+
+    async def _second(
+        self,
+        opinions: Opinions,
+        request: InferenceRequest,
+        version: Version,
+        options: Options,
+        speech: Speech,
+        first: InferenceResult,
+    ) -> tuple[InferenceResult, str]:
+        """Ask the bigger model about a device's answer, where one is named and the answer is not sure enough.
+
+        Returns the answer to give, and what is to be told of it.
+        """
+        score, asked_s = (first.label, first.score), self._clock()
+        second = await opinions.second(version, options, speech, score, timeout_s=request.deadline_s - asked_s)
+        if second.ran is None or second.version is None:
+            return first, second.told
+        outputs = _outputs(speech, second.ran)
+        label, sure = _likeliest(outputs, version.signature.labels, speech.first_quantization)
+        told = opinions.saw(second, version, score, label)
+        answer = replace(
+            first,
+            variant=f"{second.version} {second.ran.variant.name}",
+            outputs=_chosen(outputs, request.outputs),
+            ran_on=NODE,
+            reason=f"second opinion: {told}",
+            predicted=None,
+            measured=second.ran.measured.in_all(first.measured.total_s + self._clock() - asked_s),
+            label=label,
+            score=sure,
+            sample=second.ran.sample,
+        )
+        return answer, told
 
     def _record(
         self,
@@ -115,6 +155,7 @@ class Inference:
         outcome: str,
         result: InferenceResult | None = None,
         rent: Rent | None = None,
+        opinion: str = "",
     ) -> None:
         self._decisions.record(
             Decision(
@@ -129,6 +170,7 @@ class Inference:
                 request.request_class,
                 self._wall_clock(),
                 rent,
+                opinion,
             )
         )
 

@@ -12,6 +12,7 @@ from gatewayd.core.learned import Learned
 from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
 from gatewayd.core.module import Manifest
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
+from gatewayd.core.opinion import SecondOpinion
 from gatewayd.core.push import Offer, Push
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.retry import Desire, Terms
@@ -214,6 +215,16 @@ class CheckpointStore(Protocol):
 
     async def save_learned(self, learned: Learned) -> int:
         """Replace it; return how many bytes it takes. Raises: NotStored."""
+
+
+class OpinionStore(Protocol):
+    """Which models have a second opinion."""
+
+    async def load_opinions(self) -> Sequence[SecondOpinion]:
+        """Return all. Raises: NodeError when what is there cannot be read."""
+
+    async def save_opinions(self, opinions: Sequence[SecondOpinion]) -> None:
+        """Replace all; durable before returning. Raises: NotStored."""
 
 
 class DeviceStore(Protocol):

@@ -1,19 +1,22 @@
-"""Rent or buy: watch what the node serves that a device could serve cheaper, and push when the saving missed would have paid.
+"""Rent or buy: watch what the node serves that a device could serve cheaper, and push when that pays.
 
-Source: Karlin et al. 1988 (ski rental); see `gatewayd.core.renting` for the bound.
+What is decided, and its bounds, is `gatewayd.core.ledger`; here it meets the devices' slots, operators' wishes and the pushes.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
+from dataclasses import dataclass, replace
 
 from gatewayd.core.decision import Rent
+from gatewayd.core.device import RUNNING, Report
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.fit import Fitter, fit, room_for
+from gatewayd.core.ledger import MAX_PAIRS, Ledger, LedgerRules, Missed, Pair, PushPrice, Room, Verdict
 from gatewayd.core.model import Version
-from gatewayd.core.names import DeviceId, ModelName, ModelRef
+from gatewayd.core.names import DeviceId, ModelRef
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
-from gatewayd.core.renting import Balance, after_node_request, push_cost, should_push
+from gatewayd.core.renting import Balance, hoped, push_cost, push_failure, push_s
 from gatewayd.core.request import NODE
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Served
@@ -22,32 +25,50 @@ from gatewayd.services.pushes import Pushes
 
 logger = logging.getLogger(__name__)
 
-# Active (device, model) pairs that keep a balance; the least recently used one starts anew at zero.
-MAX_BALANCES = 20_000
-
-# After a push that could not start or failed, its pair waits this long: a device that refuses is not asked at every request.
-RETRY_S = 60.0
-
 # Cost of wear per push, in the units of J: a sector endures about 10,000 erases, so one push is worth little but not nothing.
 FLASH_WEAR = 5.0
-_PUSH_FAILURE = 0.05
+# A standing order that has not asked for so many periods, when somebody else does, was stopped.
+_MISSING = 3.0
+WHO = "placement"
+"""In whose name pushes of this service are wished for; what others wished for is theirs, and stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Totals:
+    node: float
+    device: float
+    hoped: float
 
 
 class Renting:
-    """Keeps the balances and starts the pushes that pay. `served` is cheap and never blocks."""
+    """Enters each answer into the ledger and starts the pushes that pay. `served` is cheap and never blocks."""
 
-    def __init__(self, *, pushes: Pushes, estimates: Estimates, clock: Clock, fitter: Fitter = fit) -> None:
+    def __init__(
+        self,
+        *,
+        pushes: Pushes,
+        estimates: Estimates,
+        clock: Clock,
+        fitter: Fitter = fit,
+        rules: LedgerRules | None = None,
+    ) -> None:
         self._pushes = pushes
         self._estimates = estimates
         self._clock = clock
         self._fit = fitter
-        self._balances: OrderedDict[tuple[DeviceId, ModelName, int], Balance] = OrderedDict()
-        self._not_before_s: dict[tuple[DeviceId, ModelName, int], float] = {}
+        self._horizon_s = (rules or LedgerRules()).terms.horizon_s
+        self._ledger = Ledger(rules)
+        self._started_s = clock()
+        # Pushes that were asked for, and of which it is not known yet how they ended.
+        self._pending: OrderedDict[Pair, PushPrice] = OrderedDict()
+        self._waiting: set[Pair] = set()
+        # When a pair's standing order asked last, and how often it does; there are at most `core.standing.MAX_ORDERS`.
+        self._orders: dict[Pair, tuple[float, float]] = {}
         self._wanted: asyncio.Queue[tuple[DeviceId, Version]] = asyncio.Queue(maxsize=256)
 
     def balance(self, device: DeviceId, version: Version) -> Balance:
         """Return what is saved up for a pair."""
-        return self._balances.get((device, version.model, version.number), Balance())
+        return self._ledger.balance((device, version.model, version.number))
 
     def served(self, served: Served) -> Rent | None:
         """Learn from one answer: only by-reference data that the node served can be served cheaper by its device.
@@ -55,73 +76,137 @@ class Renting:
         Returns where the pair stands; None when the request was not about one.
         """
         source = served.options.source
-        if source is None or served.result.ran_on != NODE or served.request.pin is not None:
+        if source is None or served.request.pin is not None or source.view.report is None:
             return None
-        report = source.view.report
-        candidate = served.options.candidate(0)
-        if report is None or candidate.holding.slot is not None:
+        pair = (source.view.id, served.version.model, served.version.number)
+        totals, holds = _totals(served), served.options.candidate(0).holding.slot is not None
+        self._settle(pair, is_there=holds)
+        if holds:
+            saving = totals.node - totals.device if served.result.ran_on != NODE else 0.0
+            self._ledger.served(pair, saving=saving, now_s=self._clock())
             return None
-        full = room_for(report.slots, served.version.model)
-        found = self._fit(served.version, report.capabilities)
-        if full or found.variant is None:
-            balance = self.balance(source.view.id, served.version)
-            state = full or f"does not fit: {'; '.join(found.reasons)}"
-            return Rent(source.view.id, balance.saved_missed, balance.requests, None, state)
-        return self._add(served, size_bytes=found.variant.size_bytes, held_off=source.view.held_off)
+        return self._missed(served, pair, source.view.report, totals) if served.result.ran_on == NODE else None
 
     async def run(self) -> None:
         """Start the pushes that pay until cancelled."""
         while True:
             device, version = await self._wanted.get()
-            key = (device, version.model, version.number)
-            self._not_before_s[key] = self._clock() + RETRY_S
+            pair = (device, version.model, version.number)
             try:
-                await self._pushes.start(device, ModelRef(version.model, version=version.number), who="placement")
+                await self._pushes.start(device, ModelRef(version.model, version=version.number), who=WHO)
             except GatewayError as error:
                 logger.info("push not started device=%s version=%s reason=%r", device, version, str(error))
-            else:
-                self._balances.pop(key, None)
+                self._end(pair, is_there=False)
+            finally:
+                self._waiting.discard(pair)
 
-    def _add(self, served: Served, *, size_bytes: int, held_off: str) -> Rent:
-        facts, question = served.options.devices[0], served.options.question
-        key = (facts.device, served.version.model, served.version.number)
-        node_total = question.weights.total(node_costs(served.options.node, facts))
-        device_total = question.weights.total(device_costs(question, facts))
-        balance = after_node_request(
-            self._balances.get(key, Balance()), node_total=node_total, device_total=device_total
-        )
-        self._keep(key, balance)
+    def _missed(self, served: Served, pair: Pair, report: Report, totals: _Totals) -> Rent:
+        found = self._fit(served.version, report.capabilities)
+        if found.variant is None:
+            balance = self._ledger.balance(pair)
+            reason = f"does not fit: {'; '.join(found.reasons)}"
+            return Rent(pair[0], balance.saved_missed, balance.requests, None, reason)
+        price = self._price(served, pair, found.variant.size_bytes, report.capabilities.chunk_bytes)
+        full, now_s = room_for(report.slots, served.version.model, one_slot=self._has_one_slot(pair[0])), self._clock()
+        room = self._room(report, pair)
+        verdict = self._decided(served, pair, totals, price, room, now_s=now_s)
+        balance = self._ledger.balance(pair)
+        state = self._asked(served, pair, price, verdict, full=full)
+        return Rent(pair[0], balance.saved_missed, balance.requests, price.cost, state)
+
+    def _decided(
+        self, served: Served, pair: Pair, totals: _Totals, price: PushPrice, room: Room, *, now_s: float
+    ) -> Verdict:
+        self._follow_order(served, pair, now_s, saving=max(0.0, totals.node - totals.device))
+        # The daemon may run for months: silence longer than the horizon says no more than the horizon itself.
+        since_s = max(self._started_s, now_s - self._horizon_s)
+        missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s)
+        return self._ledger.missed(missed, now_s=now_s)
+
+    def _follow_order(self, served: Served, pair: Pair, now_s: float, *, saving: float) -> None:
+        """Tell the ledger of a standing order at its first answer, and when its requests have stopped coming."""
+        repeats, last = served.request.repeats, self._orders.get(pair)
+        if repeats is not None and repeats.per_s > 0.0:
+            self._orders[pair] = (now_s, repeats.per_s)
+            if last is None or last[1] != repeats.per_s:
+                self._ledger.expect(pair, per_s=repeats.per_s, until_s=now_s + repeats.left_s, saving=saving)
+        elif last is not None and now_s - last[0] > _MISSING / last[1]:
+            del self._orders[pair]
+            self._ledger.order_ended(pair)
+
+    def _asked(self, served: Served, pair: Pair, price: PushPrice, verdict: Verdict, *, full: str) -> str:
+        """Ask for the push when it pays and may be; return where the pair stands."""
+        if not verdict.is_push and not verdict.reason:
+            return "the rent paid is below the price of a push"
+        if obstacle := verdict.reason or self._obstacle(served, pair, verdict, full=full):
+            return f"a push would pay, but {obstacle}"
+        self._ledger.started(pair, price, now_s=self._clock())
+        self._pending[pair] = price
+        if len(self._pending) > MAX_PAIRS:
+            self._pending.popitem(last=False)
+        self._waiting.add(pair)
+        self._wanted.put_nowait((pair[0], served.version))
+        return "a push pays: it is asked for"
+
+    def _obstacle(self, served: Served, pair: Pair, verdict: Verdict, *, full: str) -> str:
+        """Return what stands in the way of a push that is decided on, "" for nothing."""
+        source = served.options.source
+        if source is not None and source.view.held_off:
+            return f"the device {source.view.held_off}"
+        if verdict.evict is not None:
+            return f"no device can be told to drop a model, and {verdict.evict} would have to go: {full}"
+        if full:
+            return f"there is no room: {full}"
+        if pair in self._pending:
+            return "one is on its way"
+        return "too many wait already" if self._wanted.full() else ""
+
+    def _settle(self, pair: Pair, *, is_there: bool) -> None:
+        """Enter how a push ended, once that is seen: the device holds the model, or the push is gone without that."""
+        if pair not in self._pending or (not is_there and self._is_under_way(pair)):
+            return
+        self._end(pair, is_there=is_there)
+
+    def _end(self, pair: Pair, *, is_there: bool) -> None:
+        price = self._pending.pop(pair, None)
+        if price is not None:
+            self._ledger.ended(pair, price, is_there=is_there, now_s=self._clock())
+
+    def _is_under_way(self, pair: Pair) -> bool:
+        live = ((push.device, push.model, push.version) for push in self._pushes.live())
+        return pair in self._waiting or pair in live
+
+    def _price(self, served: Served, pair: Pair, size_bytes: int, chunk_bytes: int) -> PushPrice:
+        facts, weights = served.options.devices[0], served.options.question.weights
+        per_byte_uj = RADIO_UJ_PER_BYTE if facts.on_battery else 0.0
         cost = push_cost(
             size_bytes=size_bytes,
             link=facts.link,
-            weights=question.weights,
-            energy_uj_per_byte=RADIO_UJ_PER_BYTE if facts.on_battery else 0.0,
-            failure=_PUSH_FAILURE,
+            weights=weights,
+            energy_uj_per_byte=per_byte_uj,
+            failure=push_failure(self._ledger.balance(pair).failures),
             flash_wear=FLASH_WEAR,
+            chunk_bytes=chunk_bytes,
         )
-        return Rent(
-            facts.device, balance.saved_missed, balance.requests, cost, self._ask(key, served, balance, cost, held_off)
-        )
+        return PushPrice(cost, push_s(size_bytes, facts.link, chunk_bytes=chunk_bytes), per_byte_uj * size_bytes)
 
-    def _ask(
-        self, key: tuple[DeviceId, ModelName, int], served: Served, balance: Balance, cost: float, held_off: str
-    ) -> str:
-        """Start a push when it pays and may be; return where the pair stands."""
-        if not should_push(balance, cost):
-            return "the rent paid is below the price of a push"
-        if held_off:
-            return f"a push would pay, but the device {held_off}"
-        if self._clock() < self._not_before_s.get(key, 0.0):
-            return "a push would pay, and was asked for within the last minute"
-        if self._wanted.full():
-            return "a push would pay, but too many wait already"
-        self._not_before_s[key] = self._clock() + RETRY_S
-        self._wanted.put_nowait((key[0], served.version))
-        return "a push pays: it is asked for"
+    def _room(self, report: Report, pair: Pair) -> Room:
+        """Return how many models the device holds beside the slot for staging, which, and which are others' wishes."""
+        held = {slot.model for slot in report.slots if slot.state in RUNNING and slot.model is not None}
+        kept = frozenset(each.model for each in self._pushes.desired(pair[0]) if each.who != WHO)
+        most = max(1, len(report.slots) - 1)
+        return Room(most, tuple(sorted(held)), kept)
 
-    def _keep(self, key: tuple[DeviceId, ModelName, int], balance: Balance) -> None:
-        self._balances[key] = balance
-        self._balances.move_to_end(key)
-        if len(self._balances) > MAX_BALANCES:
-            dropped, _ = self._balances.popitem(last=False)
-            self._not_before_s.pop(dropped, None)
+    def _has_one_slot(self, device: DeviceId) -> bool:
+        return self._pushes.terms(device).one_slot
+
+
+def _totals(served: Served) -> _Totals:
+    """Return what node, device, and the device at its best are expected to cost, in J; queues pass, and are left out."""
+    question, total = served.options.question, served.options.question.weights.total
+    node, facts = replace(served.options.node, queue_s=0.0), replace(served.options.devices[0], queue_s=0.0)
+    return _Totals(
+        total(node_costs(node, facts)),
+        total(device_costs(question, facts)),
+        total(device_costs(question, hoped(facts))),
+    )

@@ -25,6 +25,7 @@ from gatewayd.sim.lwm2m_command import add_lwm2m_arguments, lwm2m_options
 from gatewayd.sim.lwm2m_device import Lwm2mDevice, Lwm2mOptions
 from gatewayd.sim.machine import Machine
 from gatewayd.sim.radio import LINKS
+from gatewayd.sim.relay import plain_link
 from gatewayd.sim.runtime import BoardRuntime
 from gatewayd.sim.sensor import ReplaySensor, open_sensor
 from gatewayd.wire.agent import Agent
@@ -178,7 +179,8 @@ def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log:
     log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", **_true_figures(truth))
     machine = Machine(parts.flash, args.state, runtime, parts.sensors, truth)
     if isinstance(parts.client, Lwm2mOptions):
-        return Lwm2mDevice(agent, machine, radio=truth.link, options=parts.client, log=log)
+        radio = plain_link(args.link, truth.link)
+        return Lwm2mDevice(agent, machine, radio=radio, options=parts.client, log=log)
     return SimDevice(agent, machine, truth=truth, options=parts.client, log=log)
 
 

@@ -24,6 +24,7 @@ def add_lwm2m_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"what it speaks, the preferred one first: {', '.join(each.name for each in Format)} (default: as its version)",
     )
     group.add_argument("--block", type=int, default=1024, help="bytes of a CoAP block at most: 16, 32 ... 1024")
+    group.add_argument("--pull-only", action="store_true", help="takes packages by URI only, not by Block1")
     group.add_argument("--loss", type=float, default=0.0, help="share of datagrams lost, each way")
     group.add_argument(
         "--sleep-after", type=float, help="queue mode: deaf so many seconds after the last word, until the next update"
@@ -57,6 +58,7 @@ def lwm2m_options(args: argparse.Namespace, device: DeviceId) -> Lwm2mOptions:
         formats=_formats(args.formats),
         sleep_after_s=args.sleep_after,
         update_every_s=args.update_every,
+        takes_push=not args.pull_only,
         block_exponent=args.block.bit_length() - 5,
     )
 

@@ -11,9 +11,8 @@ from gatewayd.sim.coap_site import DeviceSite
 from gatewayd.sim.log import Log
 from gatewayd.sim.model_objects import PACKAGE, SOFTWARE, ModelObject, RuntimeObject, SoftwareObject
 from gatewayd.sim.model_slots import ModelSlots
-from gatewayd.sim.objects import ObjectTree
+from gatewayd.sim.objects import NOT_ALLOWED, ObjectTree, Refusal
 from gatewayd.sim.pull import pull
-from gatewayd.sim.radio import LinkFigures
 from gatewayd.sim.registration import Registration, Terms
 from gatewayd.sim.relay import Link, Relay
 from gatewayd.sim.shell import AgentShell, Hardware
@@ -23,8 +22,6 @@ from gatewayd.wire.agent_terms import Connected, MessageReceived, Publish
 from gatewayd.wire.lwm2m.formats import Format
 from gatewayd.wire.lwm2m.objects import STANDARD
 
-_HEAD_BYTES = 28
-"""IPv4 and UDP, before every datagram."""
 _FORMATS = {
     "1.0": (Format.TLV, Format.TEXT, Format.OPAQUE),
     "1.1": (Format.SENML_CBOR, Format.TLV, Format.TEXT, Format.OPAQUE, Format.CBOR, Format.SENML_JSON),
@@ -37,7 +34,8 @@ class Lwm2mOptions:
     """How the board attaches. `formats` None: what its version has. `loss` is the share of datagrams lost each way.
 
     `sleep_after_s`: it hears nothing so long after the last word, until its next update (queue mode); None: it is always
-    there. `block_exponent`: blocks of 2**(n + 4) bytes at most.
+    there. `block_exponent`: blocks of 2**(n + 4) bytes at most. `takes_push`: packages may come by
+    Block1, too, not by URI only.
     """
 
     host: str
@@ -50,12 +48,17 @@ class Lwm2mOptions:
     sleep_after_s: float | None = None
     update_every_s: float | None = None
     block_exponent: int = 6
+    takes_push: bool = True
 
 
 class Lwm2mDevice:
-    """One device. `run` ends after `stop`."""
+    """One device. `run` ends after `stop`.
 
-    def __init__(self, agent: Agent, machine: Hardware, *, radio: LinkFigures, options: Lwm2mOptions, log: Log) -> None:
+    `port` is its own socket's, on 127.0.0.1, once `attached` is set; its radio is between it and the gateway, None: there is none
+    (nothing is delayed, nothing lost, it cannot sleep).
+    """
+
+    def __init__(self, agent: Agent, machine: Hardware, *, radio: Link | None, options: Lwm2mOptions, log: Log) -> None:
         self._log, self._options, self._radio = log, options, radio
         self._shell = AgentShell(agent, machine, log=log, publish=self._publish)
         self.slots = ModelSlots(agent.board.slot_count, self, self._changed)
@@ -63,13 +66,18 @@ class Lwm2mDevice:
         self._registration: Registration | None = None
         self._relay: Relay | None = None
         self._site = DeviceSite(
-            self._tree(), package=(SOFTWARE, PACKAGE), feed=self.slots.feed, block_exponent=options.block_exponent
+            self._tree(),
+            package=(SOFTWARE, PACKAGE),
+            feed=self.slots.feed if options.takes_push else _refuse,
+            block_exponent=options.block_exponent,
         )
         self._group = asyncio.TaskGroup()
         self._pull: asyncio.Task[None] | None = None
         self._fetching: tuple[int, str] | None = None
         self._context: Context | None = None
         self._gateway = ""
+        self.port = 0
+        self.attached = asyncio.Event()
 
     async def run(self) -> None:
         """Boot, register, serve until `stop`, deregister.
@@ -98,6 +106,10 @@ class Lwm2mDevice:
         if self._relay is not None:
             self._relay.rebind()
 
+    def air_bytes(self) -> int:
+        """Return the bytes that were on air so far, both ways."""
+        return 0 if self._relay is None else self._relay.tally.bytes_up + self._relay.tally.bytes_down
+
     async def submit(self, message: MessageReceived) -> None:
         """See `model_slots.Commands`."""
         await self._shell.submit(message)
@@ -119,15 +131,13 @@ class Lwm2mDevice:
 
     async def _attach(self) -> None:
         """Open the radio and the socket behind it."""
-        options, link = self._options, self._radio
-        radio = Link(options.link, link.rtt_s, link.goodput_bytes_per_s, 2 ** (options.block_exponent + 4), _HEAD_BYTES)
-        upstream = (await asyncio.to_thread(socket.gethostbyname, options.host), options.port)
-        self._relay = Relay(
-            radio, loss=options.loss, seed=options.seed, upstream=upstream, sleep_after_s=options.sleep_after_s
-        )
-        self._gateway = f"coap://127.0.0.1:{await self._relay.open()}"
+        options = self._options
+        self._gateway = f"coap://{options.host}:{options.port}"
+        if self._radio is not None:
+            self._gateway = f"coap://127.0.0.1:{await self._radioed(self._radio)}"
+        self.port = _free_port()
         self._context = await Context.create_server_context(
-            self._site, bind=("127.0.0.1", _free_port()), transports=["udp6"]
+            self._site, bind=("127.0.0.1", self.port), transports=["udp6"]
         )
         self._registration = Registration(
             self._context,
@@ -137,6 +147,22 @@ class Lwm2mDevice:
             log=self._log,
             every_s=options.update_every_s,
         )
+        self.attached.set()
+
+    async def _radioed(self, radio: Link) -> int:
+        """Put the radio between this device and its gateway; return the port of this end."""
+        options = self._options
+        host = (
+            options.host if _is_address(options.host) else await asyncio.to_thread(socket.gethostbyname, options.host)
+        )
+        self._relay = Relay(
+            radio,
+            loss=options.loss,
+            seed=options.seed,
+            upstream=(host, options.port),
+            sleep_after_s=options.sleep_after_s,
+        )
+        return await self._relay.open()
 
     async def _detach(self) -> None:
         if self._registration is not None:
@@ -185,6 +211,16 @@ class Lwm2mDevice:
 
     def _changed(self) -> None:
         self._site.changed()
+
+
+async def _refuse(instance: int, start: int, content: bytes) -> None:
+    raise Refusal(NOT_ALLOWED, f"instance {instance} takes a URI, not {len(content)} bytes from {start}")
+
+
+def _is_address(host: str) -> bool:
+    with suppress(OSError):
+        return bool(socket.inet_aton(host))
+    return False
 
 
 def _free_port() -> int:

@@ -13,6 +13,7 @@ from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as abo
 from gatewayd.sim.log import Log
 from gatewayd.sim.model_slots import ModelSlots
 from gatewayd.sim.objects import Refusal
+from gatewayd.sim.registration import asked
 
 _PAUSES_S = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """After each lost block, on top of the 93 s that CoAP itself tries: then the server is gone, and writes the URI again."""
@@ -75,4 +76,4 @@ async def _block(
     message = Message(code=Code.GET, uri=gateway)
     message.opt.uri_path, message.opt.uri_query = found
     message.opt.block2 = (number, False, exponent)
-    return await context.request(message, handle_blockwise=False).response
+    return await asked(context, message, whole=False)

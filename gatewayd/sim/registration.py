@@ -27,6 +27,17 @@ class _Impatient(TransportTuning):  # type: ignore[misc]  # aiocoap ships no typ
     MAX_RETRANSMIT = 2
 
 
+async def asked(context: Context, message: Message, *, whole: bool = True) -> Message:
+    """Return the answer to a request; `whole`: put together from its blocks.
+
+    A request whose waiter is cancelled stays aiocoap's until its context ends: it does not expect the other order.
+    Raises: aiocoap's errors.
+    """
+    response: asyncio.Future[Message] = context.request(message, handle_blockwise=whole).response
+    response.add_done_callback(lambda done: None if done.cancelled() else done.exception())
+    return await asyncio.shield(response)
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What the device registers with. `version` is "1.0", "1.1" or "1.2"; `is_sleepy`: it asks for queue mode."""
@@ -141,7 +152,7 @@ class Registration:
             code=code, uri=self._uri, payload=content, content_format=links, transport_tuning=_Impatient()
         )
         message.opt.uri_path, message.opt.uri_query = path, tuple(query or ())
-        return await self._context.request(message).response
+        return await asked(self._context, message)
 
     async def _pause(self, pause_s: float) -> None:
         self._trigger.clear()

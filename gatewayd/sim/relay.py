@@ -13,11 +13,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from gatewayd.sim.radio import LinkFigures
+
 Address = tuple[str, int]
 
 MOST_FLOWS = 2_000
 """Devices at one time. Protects the process's descriptors; one more is not heard."""
 _MOST_DATAGRAM = 65_535
+_LARGEST_BLOCK, _HEAD_BYTES = 1024, 28
 MOST_WAITING = 512
 """Datagrams on their way in one direction of one flow. Protects memory; one more is lost, as on a radio that is flooded."""
 
@@ -39,6 +42,11 @@ class Link:
     def exchange_s(self, request_bytes: int, answer_bytes: int) -> float:
         """Return what one request and its answer take when nothing is lost."""
         return self.rtt_s + self.air_s(request_bytes) + self.air_s(answer_bytes)
+
+
+def plain_link(name: str, figures: LinkFigures) -> Link:
+    """Return a link with those figures: nothing but IPv4 and UDP before a datagram, blocks as large as they come."""
+    return Link(name, figures.rtt_s, figures.goodput_bytes_per_s, _LARGEST_BLOCK, _HEAD_BYTES)
 
 
 @dataclass(slots=True)

@@ -19,9 +19,7 @@ from gatewayd.wire.agent_terms import (
     Booted,
     Command,
     Event,
-    HashSlot,
     Ignored,
-    InflateSlot,
     Publish,
     ReadSensor,
     RunModel,
@@ -31,7 +29,7 @@ from gatewayd.wire.agent_terms import (
 
 MAX_INBOX = 64
 """Messages that wait for the agent. Past it a message is lost, as in a device's receive ring."""
-_LONG = (HashSlot, InflateSlot, RunSelfTest, RunModel, ReadSensor)
+_LONG = (RunSelfTest, RunModel, ReadSensor)
 """Commands that take their time: whoever waits for an event to be taken does not wait for these."""
 
 
@@ -95,7 +93,7 @@ class AgentShell:
         return True
 
     async def submit(self, event: Event) -> None:
-        """Hand in an event and return when the agent took it, its writes to flash done; hashing and running may go on."""
+        """Hand in an event and return when the agent took it, its writes to flash done; a run may go on."""
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._inbox.put_nowait((event, taken))
         await taken

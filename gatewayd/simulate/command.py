@@ -60,11 +60,22 @@ def _study(scenario: "Scenario", names: Sequence[str], terms: "RentTerms", *, pl
     from gatewayd.simulate.world import World  # noqa: PLC0415 - as above
 
     world = World(scenario)
-    tallies = [Simulation(world, _policy(name, scenario, terms)).run() for name in names]
+    policies = [_policy(name, scenario, terms) for name in names]
+    tallies = [Simulation(world, each).run() for each in policies]
     about = f"{scenario.name}: {' '.join(scenario.about.split())}\n" if scenario.about else f"{scenario.name}\n"
     asked = f"{len(world.stations):,} devices, {len(world.asks):,} requests, {scenario.duration_s / 3600:,.1f} h\n\n"
     written = _write(plots, tallies, scenario.name) if plots is not None else ""
-    return f"{about}{asked}{table(tallies, optimum(world))}\n{written}"
+    predicted = "".join(_predictions(each) for each in policies)
+    return f"{about}{asked}{table(tallies, optimum(world))}\n{predicted}{written}"
+
+
+def _predictions(policy: "Policy") -> str:
+    from gatewayd.simulate.gateway import GatewayPolicy  # noqa: PLC0415 - see `run`
+
+    if not isinstance(policy, GatewayPolicy):
+        return ""
+    found = policy.calibration
+    return f"\n{policy.name} at the end predicts latencies to {found.error:.0%} on average (bias {found.bias:+.0%})\n"
 
 
 def _policy(name: str, scenario: "Scenario", terms: "RentTerms") -> "Policy":

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from gatewayd.core.calibration import Calibration
 from gatewayd.core.cost import Weights
 from gatewayd.core.ledger import Ledger, LedgerRules, Missed, Order, Pair, PushPrice, Room
 from gatewayd.core.names import ModelName
@@ -26,6 +27,7 @@ class GatewayPolicy:
         self._beliefs = Beliefs()
         self._ledger = Ledger(rules)
         self._standing: set[Pair] = set()
+        self.calibration = Calibration()
 
     def ordered(self, order: Standing, situation: Situation) -> Wish | None:
         """Decide at once: the rate is known."""
@@ -56,6 +58,7 @@ class GatewayPolicy:
     def saw(self, ask: Ask, run: Run, situation: Situation, *, on_device: bool) -> Wish | None:
         """Learn, and enter it into the ledger."""
         now_s, station, model = situation.now_s, ask.station, ask.model
+        self._compare(ask, run, now_s, on_device=on_device)
         self._beliefs.saw(ask, run, on_device=on_device, now_s=now_s)
         node_total, device_total, hoped_total = self._totals(ask, situation)
         pair = _pair(station, model)
@@ -75,6 +78,16 @@ class GatewayPolicy:
             self._beliefs.saw_push(station, model, elapsed_s=elapsed_s, now_s=now_s)
         price = self._price(station, model, now_s)
         self._ledger.ended(_pair(station, model), price, is_there=is_there, now_s=now_s)
+
+    def _compare(self, ask: Ask, run: Run, now_s: float, *, on_device: bool) -> None:
+        """Hold what was predicted, queues aside, against what was seen; two standard errors of the mean are the bounds."""
+        link = self._beliefs.link(ask.station, now_s)
+        compute = self._beliefs.compute(ask.station, ask.model) if on_device else self._beliefs.on_node(ask.model)
+        predicted_s = link.transfer_s(run.link_bytes) + compute.mean
+        least_s = link.transfer_s(run.link_bytes, z=2.0) + compute.optimistic(2.0)
+        seen_s = run.link_s + run.compute_s
+        is_within = abs(seen_s - predicted_s) <= predicted_s - least_s
+        self.calibration = self.calibration.after(predicted_s, seen_s, is_within=is_within)
 
     def _started(
         self, pair: Pair, station: Station, model: Model, evict: ModelName | None, situation: Situation

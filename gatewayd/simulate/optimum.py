@@ -1,11 +1,12 @@
-"""What nobody can beat: a clairvoyant's bill for a world, as a lower bound that is exact but for what it leaves out.
+"""What nobody can beat: a clairvoyant's bill for a world.
 
-Per device, dynamic programming over the requests and over what the slots hold finds the cheapest course of pushes. It is exact
-for pushes that take no time and always work, and for queues that are always empty; real ones only cost more. A push is priced
-at the lowest its link has asked up to that request, because a clairvoyant may have pushed at any moment before it. So the
-figure is a proven lower bound on any policy, online or not.
+A device that is asked for one model: exact. The clairvoyant pushes never, or at the start, or when its link has changed (in
+between, waiting gains nothing), and the push takes its time. A device that is asked for several: dynamic programming over the
+requests and over what the slots hold, exact for pushes that take no time and are priced at the lowest the link has asked so far,
+and so a proven lower bound for real ones. Both take pushes that always work, and queues that are always empty.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -19,12 +20,12 @@ _Held = frozenset[str]
 
 
 def optimum(world: World) -> float:
-    """Return the lower bound over all devices, in J."""
+    """Return the bill over all devices, in J."""
     return sum(by_station(world).values())
 
 
 def by_station(world: World) -> dict[DeviceId, float]:
-    """Return the lower bound of each device's bill."""
+    """Return each device's bill."""
     asks: dict[DeviceId, list[Ask]] = {station.id: [] for station in world.stations}
     for ask in world.asks:
         asks[ask.station.id].append(ask)
@@ -33,6 +34,8 @@ def by_station(world: World) -> dict[DeviceId, float]:
 
 def _cheapest(world: World, station: Station, asks: Sequence[Ask]) -> float:
     models = {ask.model.name: ask.model for ask in asks if station.can_run(ask.model)}
+    if len(models) == 1:
+        return _cheapest_start(world, station, next(iter(models.values())), asks)
     states = _states(models, station.group.slots)
     costs = dict.fromkeys(states, float("inf"))
     costs[frozenset()] = 0.0
@@ -44,6 +47,22 @@ def _cheapest(world: World, station: Station, asks: Sequence[Ask]) -> float:
         node, device = _bills(world, ask)
         costs = {held: cost + (min(node, device) if ask.model.name in held else node) for held, cost in costs.items()}
     return min(costs.values())
+
+
+def _cheapest_start(world: World, station: Station, model: Model, asks: Sequence[Ask]) -> float:
+    """Try every moment at which a push may start best: what was paid until it is there, its price, and what is paid then."""
+    times, never, rest = [ask.at_s for ask in asks], [0.0], [0.0]
+    for ask in asks:
+        node, device = _bills(world, ask)
+        never.append(never[-1] + node)
+        rest.append(rest[-1] + (min(node, device) if ask.model.name == model.name else node))
+    best = never[-1]
+    for start_s in (0.0, *world.changes_s(station)):
+        there_s = start_s + world.push_run(station, model, start_s).link_s
+        first = bisect_right(times, there_s)
+        paid = never[first] + _price(world, station, model, start_s) + rest[-1] - rest[first]
+        best = min(best, paid)
+    return best
 
 
 def _states(models: dict[str, Model], slots: int) -> list[_Held]:

@@ -17,12 +17,14 @@ Curve = tuple[str, Sequence[tuple[float, float]]]
 def cost_plot(tallies: Sequence[Tally], title: str) -> str:
     """Return an SVG of the cost paid over time."""
     curves = [(each.policy, [(at_s / 3600.0, cost) for at_s, cost in each.course]) for each in tallies]
-    return _svg(curves, title=f"{title}: cost paid", across="hours", up="J")
+    return curves_plot(curves, title=f"{title}: cost paid", across="hours", up="J")
 
 
 def latency_plot(tallies: Sequence[Tally], title: str) -> str:
     """Return an SVG of the share of requests served within a time."""
-    return _svg([(each.policy, _spread(each)) for each in tallies], title=f"{title}: latency", across="ms", up="%")
+    return curves_plot(
+        [(each.policy, _spread(each)) for each in tallies], title=f"{title}: latency", across="ms", up="%"
+    )
 
 
 def _spread(tally: Tally) -> list[tuple[float, float]]:
@@ -33,7 +35,8 @@ def _spread(tally: Tally) -> list[tuple[float, float]]:
     return [(1000.0 * latencies[index], 100.0 * (index + 1) / len(latencies)) for index in shown]
 
 
-def _svg(curves: Sequence[Curve], *, title: str, across: str, up: str) -> str:
+def curves_plot(curves: Sequence[Curve], *, title: str, across: str, up: str) -> str:
+    """Return an SVG of named curves; `across` and `up` are the axes' units."""
     most_x = max((x for _, points in curves for x, _ in points), default=1.0) or 1.0
     most_y = max((y for _, points in curves for _, y in points), default=1.0) or 1.0
 

@@ -9,6 +9,7 @@ import yaml
 from gatewayd.core.budget import Allowance
 from gatewayd.core.cost import Weights
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.presets import PRESETS
 from gatewayd.simulate.boards import BOARDS, LINKS, MODELS
 
 # Protect memory and patience: a scenario is a study, not a load test.
@@ -19,13 +20,8 @@ MAX_FILE_BYTES = 1_000_000
 ARRIVALS = ("poisson", "periodic", "bursts", "diurnal", "adversarial")
 CHANGES = ("link", "loss", "compute", "node", "rate", "outage")
 
-PRESETS: Mapping[str, Weights] = {
-    "default": Weights(),
-    "fast": Weights(energy_per_uj=0.005, bandwidth_per_byte=0.001),
-    "battery": Weights(latency_per_s=100.0, energy_per_uj=0.5),
-    "airtime": Weights(latency_per_s=100.0, bandwidth_per_byte=0.1),
-}
-"""The classes that the daemon's config has built in."""
+CLASSES: Mapping[str, Weights] = {name: preset.weights for name, preset in PRESETS.items()}
+"""The classes that the daemon has built in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +91,7 @@ class Scenario:
     air_s_per_hour: float | None = None
     push_j_per_day: float | None = None
     about: str = ""
-    weights: Weights = field(default=PRESETS["default"])
+    weights: Weights = field(default=CLASSES["default"])
 
     @property
     def air(self) -> Allowance:
@@ -127,7 +123,7 @@ def parse_scenario(text: str, *, source: str) -> Scenario:
     known = {each.name for each in fields(Scenario)} - {"weights"}
     if unknown := sorted(set(map(str, plain)) - known):
         raise BadRequest(f"{source}: {unknown[0]}: no such field; there are {', '.join(sorted(known))}")
-    request_class = _one_of(plain.get("request_class", "default"), PRESETS, f"{source}: request_class")
+    request_class = _one_of(plain.get("request_class", "default"), CLASSES, f"{source}: request_class")
     scenario = Scenario(
         name=str(plain.get("name", source)),
         about=str(plain.get("about", "")),
@@ -139,7 +135,7 @@ def parse_scenario(text: str, *, source: str) -> Scenario:
         air_s_per_hour=_limit(plain, "air_s_per_hour", source),
         push_j_per_day=_limit(plain, "push_j_per_day", source),
         request_class=request_class,
-        weights=PRESETS[request_class],
+        weights=CLASSES[request_class],
         devices=_parts(Group, document, "devices", source),
         load=_parts(Load, document, "load", source),
         changes=_parts(Change, document, "changes", source),

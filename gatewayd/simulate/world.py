@@ -123,6 +123,10 @@ class World:
         energy_uj = model.size_bytes * RADIO_UJ_PER_BYTE if station.group.battery_j is not None else 0.0
         return Run(model.size_bytes / rate + chunks * link.rtt_s, 0.0, energy_uj, model.size_bytes, is_lost=False)
 
+    def changes_s(self, station: Station) -> tuple[float, ...]:
+        """Return when the rate of the device's link changes."""
+        return tuple(self._factors["link", station.group.name].times)
+
     def is_reachable(self, station: Station, now_s: float) -> bool:
         """Return whether the device's link is up."""
         return not any(

@@ -30,7 +30,8 @@ def test_the_table() -> None:
         "keys.export", "keys.list",
         "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.back", "models.build",
         "models.collect", "models.fetch", "models.fit", "models.history", "models.list", "models.load", "models.release",
-        "models.restore", "models.retire", "models.show", "models.unalias", "models.unload", "models.when", "push",
+        "models.restore", "models.retire", "models.show", "models.unalias", "models.unload", "models.when", "opinions.list",
+        "opinions.set", "opinions.unset", "push",
         "pushes.cancel", "pushes.history", "pushes.list", "pushes.watch", "status", "stream.list", "stream.start", "stream.stop",
         "upload.begin", "upload.cancel", "upload.end", "upload.part", "why",
     ]  # fmt: skip
@@ -38,7 +39,7 @@ def test_the_table() -> None:
     assert {name for name, verb in VERBS.items() if verb.is_read} == {
         "devices.credentials.list", "devices.joining", "devices.list", "keys.export", "keys.list",
         "models.fit", "models.history", "models.list", "models.show",
-        "models.when", "pushes.history", "pushes.list", "pushes.watch", "status", "stream.list", "why",
+        "models.when", "opinions.list", "pushes.history", "pushes.list", "pushes.watch", "status", "stream.list", "why",
     }  # fmt: skip
 
 

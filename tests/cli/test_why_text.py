@@ -1,5 +1,6 @@
 from gatewayd.api.inference import Explanation, FlipRow, MarginRow, OptionRow, RentRow
-from gatewayd.cli.why_text import explanation_text
+from gatewayd.api.opinions import OpinionList, OpinionRow
+from gatewayd.cli.why_text import explanation_text, opinions_text
 
 NODE = OptionRow(target="node", variant="tflite-float32", refusal="", total=48.0, costs=None)
 FLIPS = [
@@ -42,3 +43,9 @@ def test_the_rent() -> None:
     assert "rent paid for cam-7: 12.5 against 120 for a push, over 3 requests: not yet" in explanation_text(
         explanation(None, rent)
     )
+
+
+def test_second_opinions() -> None:
+    assert opinions_text(OpinionList(opinions=[])).startswith("no model has a second opinion")
+    rows = [OpinionRow(model="kws", bigger="kws-big:stable", wrong_cost=500)]
+    assert opinions_text(OpinionList(opinions=rows)).splitlines()[1].split() == ["kws", "kws-big:stable", "500"]

@@ -1,6 +1,6 @@
 from math import inf
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.core.budget import Allowance, Budget, can_spend, left_of, spent, wait_s
@@ -28,6 +28,7 @@ def test_without_a_limit_anything_goes() -> None:
     assert can_spend(budget, 1e9, Allowance(), now_s=1.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1000), st.floats(0, 50)), max_size=50))
 def test_over_time_no_more_is_spent_than_flows_in(steps: list[tuple[float, float]]) -> None:
     budget: Budget | None = None

@@ -1,7 +1,7 @@
 from math import inf, nan
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.core.calibration import Calibration
@@ -28,6 +28,7 @@ def test_nonsense_is_ignored(predicted: float, seen: float) -> None:
     assert Calibration().after(predicted, seen, is_within=True) == Calibration()
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1e300), st.floats(0, 1e300), st.booleans()), max_size=30))
 def test_it_stays_bounded(answers: list[tuple[float, float, bool]]) -> None:
     figures = Calibration()

@@ -3,7 +3,7 @@ from itertools import combinations
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.core.eviction import Earning, Newcomer, Resident, admit
@@ -81,6 +81,7 @@ RESIDENTS = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(RESIDENTS, st.floats(0.1, 20), EARNINGS, st.integers(1, 4), st.floats(0, 120))
 def test_a_push_is_undone_within_its_break_even_time_only_when_conditions_moved(
     there: list[Resident], price: float, earns: Earning, slots: int, now_s: float
@@ -144,6 +145,7 @@ def paid_by_landlord(asked: list[int], prices: list[float], rents: list[float], 
 ASKED = st.lists(st.integers(0, 3), max_size=60)
 
 
+@settings(deadline=None)
 @given(ASKED, st.lists(st.integers(1, 9), min_size=4, max_size=4), st.integers(1, 3))
 def test_with_k_slots_at_most_k_plus_one_times_the_optimum(asked: list[int], prices: list[int], slots: int) -> None:
     """File caching with bypassing: a miss costs what a fetch costs, kept or not (Young 2002)."""
@@ -159,6 +161,7 @@ def test_the_bound_of_k_plus_one_is_reached() -> None:
     assert online / clairvoyant(asked, [1.0, 1.0], [1.0, 1.0], slots=1) > 1.9
 
 
+@settings(deadline=None)
 @given(ASKED, st.lists(st.integers(4, 12), min_size=4, max_size=4), st.integers(1, 2))
 def test_with_rents_below_the_price_the_bound_is_wider(asked: list[int], prices: list[int], slots: int) -> None:
     """Rent 1, price 4 to 12: at most 4 (k + 1) times the optimum, beside rent not yet settled; see docs/placement.md."""

@@ -1,3 +1,4 @@
+import tracemalloc
 from math import inf
 
 import pytest
@@ -102,6 +103,14 @@ def test_a_standing_order_over_an_unknown_link_waits_for_one_answer() -> None:
     assert ledger.balance((DEVICE, A, 1)).ordered_until_s is None
 
 
+def test_an_order_that_is_over_is_no_longer_counted_on() -> None:
+    ledger = Ledger()
+    ledger.expect((DEVICE, A, 1), per_s=0.01, until_s=50.0, saving=1.0)
+    assert not ledger.missed(missed(saving=1.0), now_s=40.0).is_push
+    ledger.missed(missed(saving=1.0), now_s=60.0)
+    assert ledger.balance((DEVICE, A, 1)).ordered_until_s is None
+
+
 def full(ledger: Ledger, *, kept: frozenset[ModelName] = frozenset()) -> Room:
     push(ledger, A, now_s=0.0)
     return Room(1, (A,), kept)
@@ -162,3 +171,19 @@ def test_it_is_bounded(extra: int) -> None:
         ledger.missed(Missed(pair, 1.0, 0.0, 0.0, PRICE, EMPTY), now_s=float(number))
     assert ledger.balance((DeviceId("d0"), A, 1)).requests == 0
     assert ledger.balance((DeviceId(f"d{extra}"), A, 1)).requests == 1
+
+
+def test_a_pair_takes_less_than_a_kilobyte() -> None:
+    """Of the 2 KB per active pair that the ledger and the estimators have together."""
+    ledger, count = Ledger(), 2000
+    pairs = [(DeviceId(f"d{number}"), A, 1) for number in range(count)]
+    tracemalloc.start()
+    try:
+        for turn in range(3):
+            for number, pair in enumerate(pairs):
+                one = Missed(pair, 1.5 + number, 0.7, 0.3, PRICE, EMPTY)
+                ledger.missed(one, now_s=turn * 3600.0 + number)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken / count < 1024

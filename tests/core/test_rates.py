@@ -3,7 +3,7 @@ from itertools import pairwise
 from math import inf, isfinite
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.core.rates import NEVER_ASKED, Rate
@@ -76,6 +76,7 @@ def test_a_known_rate_is_certain() -> None:
     assert Rate.known(0.0).per_s(1.0) == 0.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e12, 1e12), max_size=40), st.floats(-1e12, 1e12))
 def test_whatever_the_clock_says_it_stays_sane(times: list[float], now_s: float) -> None:
     rate = asked_at(times)
@@ -85,6 +86,7 @@ def test_whatever_the_clock_says_it_stays_sane(times: list[float], now_s: float)
     assert all(isfinite(each) for each in (rate.count, rate.gaps_s, rate.squares))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.001, 1e6), min_size=2, max_size=60, unique=True).map(sorted))
 def test_the_rate_lies_among_the_gaps(times: list[float]) -> None:
     gaps = [max(1e-6, later - sooner) for sooner, later in pairwise(times)]

@@ -2,7 +2,7 @@ from dataclasses import replace
 from math import inf, nan
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.core.cost import Weights
@@ -73,6 +73,7 @@ def test_every_chunk_costs_a_round_trip() -> None:
     assert cost(1024, chunk_bytes=64) - cost(1024) == pytest.approx(1000.0 * 0.1 * 15)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**7), st.integers(0, 10**6))
 def test_a_larger_model_never_costs_less(size_bytes: int, more: int) -> None:
     link = default_link(LinkKind.LWM2M)
@@ -113,6 +114,7 @@ def paid_by_a_clairvoyant(requests: list[tuple[float, float]], price: float) -> 
     return min([never, *at])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=40), st.integers(1, 500))
 def test_at_most_twice_the_optimum_and_one_requests_saving(requests: list[tuple[float, float]], price: int) -> None:
     """Against any sequence, also one in which node and device take turns in being cheaper."""
@@ -200,6 +202,7 @@ def paid_with_predictions(requests: list[tuple[float, float]], price: float, *, 
 REQUESTS = st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=40)
 
 
+@settings(deadline=None)
 @given(REQUESTS, st.integers(1, 500), st.floats(0.01, 1.0), st.floats(0, 1e6))
 def test_a_wrong_prediction_stays_within_its_bound(
     requests: list[tuple[float, float]], price: int, robustness: float, per_s: float
@@ -214,6 +217,7 @@ def test_a_wrong_prediction_stays_within_its_bound(
     assert paid - optimum <= 1.2 * price + overshoot + 1e-6
 
 
+@settings(deadline=None)
 @given(REQUESTS, st.integers(1, 500), st.floats(0, 1e6))
 def test_without_trust_it_is_at_most_twice_the_optimum(
     requests: list[tuple[float, float]], price: int, per_s: float
@@ -227,6 +231,7 @@ def test_without_trust_it_is_at_most_twice_the_optimum(
 TRIES = 6
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 300), st.floats(1.0, 100.0), st.floats(1.0, 100.0), st.floats(0.1, 2.0), st.integers(1, 2000),
     st.lists(st.floats(0.95, 1.05), min_size=1, max_size=20), st.floats(0, 1e6),

@@ -146,10 +146,20 @@ def test_only_a_want_further_on_re_arms_the_stall_timer() -> None:
     first = stepped(started().push, report(P.WANT, 0, 1024), now_s=1.0).push
     further = stepped(first, report(P.WANT, 1024, 1024), now_s=4.0).push
     repeated = stepped(further, report(P.WANT, 1024, 1024), now_s=9.0)
-    backwards = stepped(further, report(P.WANT, 0, 1024), now_s=9.0)
+    backwards = stepped(further, report(P.WANT, 512, 1024), now_s=9.0)
     assert (first.deadline_s, further.deadline_s) == (1.0 + LIMITS.stall_s, 4.0 + LIMITS.stall_s)
     assert repeated == Step(further, (SendChunk(1024, 1024),))
-    assert backwards == Step(further, (SendChunk(0, 1024),))
+    assert backwards == Step(further, (SendChunk(512, 1024),))
+
+
+def test_a_device_that_kept_nothing_begins_anew_within_its_budget() -> None:
+    # A stock client whose block-wise transfer broke: it takes the package from the start or not at all.
+    further = stepped(push(S.TRANSFERRING, offset=512), report(P.WANT, 1024, 1024), now_s=4.0).push
+    anew = stepped(further, report(P.WANT, 0, 1024), now_s=9.0)
+    assert anew.commands == (SendChunk(0, 1024),)
+    assert (anew.push.offset, anew.push.resumed, anew.push.deadline_s) == (0, 1, 9.0 + LIMITS.stall_s)
+    spent = replace(further, resumed=LIMITS.resumes)
+    assert stepped(spent, report(P.WANT, 0, 1024), now_s=9.0) == Step(spent, (SendChunk(0, 1024),))
 
 
 @pytest.mark.parametrize("state", [S.OFFERED, S.TRANSFERRING])

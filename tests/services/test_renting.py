@@ -1,8 +1,12 @@
 import asyncio
+from dataclasses import replace
+from math import inf
 from pathlib import Path
 
+from gatewayd.core.device import Slot, SlotState
+from gatewayd.core.names import Digest, ModelName
 from gatewayd.core.push import PushState
-from gatewayd.core.request import NODE
+from gatewayd.core.request import NODE, Repeats
 from gatewayd.services.renting import Renting
 from tests.services.world import World, running, world
 
@@ -59,3 +63,91 @@ async def test_a_device_that_refuses_is_not_asked_at_every_request(tmp_path: Pat
             assert await _serve(w, renting, times=300) == 300
             loop.cancel()
         assert len(await w.pushes.recent(100)) == 1
+
+
+async def test_a_push_that_failed_makes_the_next_one_dearer(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        w.device.rejects = "busy"
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        async with running(w.pushes), asyncio.TaskGroup() as tasks:
+            loop = tasks.create_task(renting.run(), name="renting")
+            await _serve(w, renting, times=300)
+            loop.cancel()
+        assert renting.balance(w.device.id, version).failures >= 1
+
+
+async def test_the_rate_of_a_standing_order_is_known(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        async with running(w.pushes), asyncio.TaskGroup() as tasks:
+            loop = tasks.create_task(renting.run(), name="renting")
+            request = replace(w.request(source=True), repeats=Repeats(2.0, inf))
+            await w.inference.infer(request)
+            rent = renting.served(w.served[0])
+            assert rent is not None
+            assert rent.state == "a push pays: it is asked for"
+            assert renting.balance(w.device.id, version).ordered_until_s == inf
+            assert await _serve(w, renting, times=500) < 500
+            loop.cancel()
+
+
+async def test_an_order_that_has_stopped_is_noticed(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        await w.inference.infer(replace(w.request(source=True), repeats=Repeats(0.001, 500.0)))
+        await w.inference.infer(w.request(source=True))
+        renting.served(w.served[0])
+        renting.served(w.served[1])
+        assert renting.balance(w.device.id, version).ordered_until_s is not None
+        w.clock.now_s += 400.0
+        renting.served(w.served[1])
+        assert renting.balance(w.device.id, version).ordered_until_s is not None
+        w.clock.now_s += 3600.0
+        renting.served(w.served[1])
+        assert renting.balance(w.device.id, version).ordered_until_s is None
+
+
+async def test_a_device_that_is_full_is_told_of(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        other = Slot(0, SlotState.ACTIVE, ModelName("other"), 1, Digest("0" * 64))
+        w.device.slots = (other, Slot(1, SlotState.EMPTY))
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        states = []
+        for _ in range(300):
+            w.served.clear()
+            await w.inference.infer(w.request(source=True))
+            rent = renting.served(w.served[0])
+            assert rent is not None
+            states.append(rent.state)
+        assert states[0] == "the rent paid is below the price of a push"
+        assert any(state.startswith("a push would pay, but no device can be told to drop") for state in states)
+        assert not await w.pushes.recent(10)
+
+
+async def test_a_flapping_device_is_not_pushed_to(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        for _ in range(5):
+            w.device.leave()
+            w.device.birth()
+        states = set()
+        for _ in range(100):
+            w.served.clear()
+            await w.inference.infer(w.request(source=True))
+            rent = renting.served(w.served[0])
+            assert rent is not None
+            states.add(rent.state)
+        assert states == {
+            "the rent paid is below the price of a push",
+            "a push would pay, but the device came and went 5 times within 120 s: held off for 60 s",
+        }

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.core.device import Slot, SlotState
+from gatewayd.core.device import Lost, Slot, SlotState
 from gatewayd.core.errors import NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, Digest
@@ -114,6 +114,9 @@ async def test_coming_and_going_is_announced_once(tmp_path: Path) -> None:
         w.device.leave()
         changes = [(event.online, event.what) for event in w.events if isinstance(event, DeviceChanged)]
         assert changes == [(True, "online, waits for approval"), (False, "offline: will")]
+        w.device.birth()
+        w.device.emit(Lost(w.device.id, "offline"))
+        assert [event.what for event in w.events if isinstance(event, DeviceChanged)][-1] == "offline"
 
 
 async def test_devices_past_the_limit_are_refused_and_counted(tmp_path: Path) -> None:

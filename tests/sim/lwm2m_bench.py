@@ -12,8 +12,8 @@ from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as abo
 
 from gatewayd.sim.lwm2m_device import Lwm2mDevice, Lwm2mOptions
 from gatewayd.sim.machine import Done, Task
-from gatewayd.sim.radio import LinkFigures
 from gatewayd.sim.registration import Terms
+from gatewayd.sim.relay import Link
 from gatewayd.wire.lwm2m.formats import Format, decode
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.paths import parse_path
@@ -24,7 +24,7 @@ from tests.agent_bench import Bench
 from tests.signing import KEY, manifest_of
 
 PATIENCE_S = 10.0
-FAST = LinkFigures(rtt_s=0.0, goodput_bytes_per_s=1e9)
+FAST = Link("fast", 0.0, 0.0, 1024, 28)
 
 
 class MemoryMachine:

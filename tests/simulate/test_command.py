@@ -36,14 +36,15 @@ def test_the_table_has_a_line_per_policy_and_the_clairvoyant(scenario: str) -> N
     lines = out.splitlines()
     assert lines[0] == "small one: A little."
     assert lines[3].split()[:3] == ["policy", "cost", "to"]
-    assert [line.split()[0] for line in lines[4:]] == [*POLICIES, "clairvoyant"]
+    assert [line.split()[0] for line in lines[4:11]] == [*POLICIES, "clairvoyant"]
+    assert lines[-1].startswith("gatewayd at the end predicts latencies to ")
 
 
 def test_one_policy_and_another_seed(scenario: str) -> None:
     first, again = simulate(scenario, "--policy", "gatewayd"), simulate(scenario, "--policy", "gatewayd")
     assert first == again
     assert first != simulate(scenario, "--policy", "gatewayd", "--seed", "9")
-    assert len(first[1].splitlines()) == 6
+    assert len(first[1].splitlines()) == 8
 
 
 def test_the_plots_are_svg(scenario: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from gatewayd.simulate.engine import Simulation, Tally
 from gatewayd.simulate.gateway import FLASH_WEAR, GatewayPolicy
 from gatewayd.simulate.optimum import optimum
 from gatewayd.simulate.policy import Policy
-from gatewayd.simulate.scenario import ARRIVALS, PRESETS, Change, Group, Load, Scenario
+from gatewayd.simulate.scenario import ARRIVALS, CLASSES, Change, Group, Load, Scenario
 from gatewayd.simulate.world import World
 
 CAMERA = Group("cam", "nucleo-u575zi-q", "ble", count=2)
@@ -75,11 +75,11 @@ SCENARIOS = st.builds(
         (Load("g", model, 0.003, arrival), Load("g", "speaker", 0.003)),
         (Change("link", 8000.0, "g", factor), Change("outage", 12_000.0, "g", for_s=500.0)),
         seed=seed,
-        weights=PRESETS[request_class],
+        weights=CLASSES[request_class],
         push_failure=0.2,
     ),
     st.sampled_from(sorted(BOARDS)), st.sampled_from(sorted(LINKS)), st.sampled_from(["kws", "vww", "ic"]),
-    st.sampled_from(ARRIVALS), st.sampled_from(sorted(PRESETS)), st.integers(0, 1000), st.integers(1, 2), st.floats(0.2, 5.0),
+    st.sampled_from(ARRIVALS), st.sampled_from(sorted(CLASSES)), st.integers(0, 1000), st.integers(1, 2), st.floats(0.2, 5.0),
 )  # fmt: skip
 
 
@@ -97,7 +97,7 @@ def test_the_optimum_is_that_of_trying_everything() -> None:
         DAY,
         devices=(replace(CAMERA, count=1),),
         load=(Load("cam", "vww", 0.0001, at_most=4), Load("cam", "ic", 0.0002, at_most=4)),
-        weights=PRESETS["airtime"],
+        weights=CLASSES["airtime"],
     )
     world = World(scenario)
     total = scenario.weights.total
@@ -112,6 +112,27 @@ def test_the_optimum_is_that_of_trying_everything() -> None:
             cost += min(node, device) if held == ask.model.name else node
         best = min(best, cost)
     assert len(world.asks) == 8
+    assert optimum(world) == pytest.approx(best)
+
+
+def test_the_optimum_of_one_model_counts_the_time_that_a_push_takes() -> None:
+    """Every start of a push is tried, on a grid of seconds."""
+    scenario = replace(
+        DAY,
+        devices=(replace(CAMERA, count=1, link="nb-iot"),),
+        load=(Load("cam", "vww", 0.0005),),
+        changes=(Change("link", 20_000.0, "cam", 3.0),),
+        weights=CLASSES["airtime"],
+    )
+    world = World(scenario)
+    (station,), total = world.stations, scenario.weights.total
+    bills = [(ask.at_s, total(world.node_run(ask).costs()), total(world.device_run(ask).costs())) for ask in world.asks]
+    best = sum(node for _, node, _ in bills)
+    for start_s in range(0, 86_400, 10):
+        push = world.push_run(station, MODELS["vww"], start_s)
+        there_s = start_s + push.link_s
+        paid = sum(node if at_s <= there_s else min(node, device) for at_s, node, device in bills)
+        best = min(best, paid + total(push.costs()) + FLASH_WEAR)
     assert optimum(world) == pytest.approx(best)
 
 

@@ -27,9 +27,9 @@ def test_committed_profiles(path: Path) -> None:
     profile = parse_profile(path.read_text())
     assert profile.board == path.stem
     assert "MLPerf Tiny" in profile.source
-    # Keyword spotting (2.66 M MACs) takes between 3 and 500 ms, and 0.1 to 10 mJ, on any of these boards.
+    # Keyword spotting (2.66 M MACs) takes between 3 and 500 ms, and 0.03 (an NPU) to 10 mJ, on any of these boards.
     assert 0.003 < 2.66e6 / profile.macs_per_s < 0.5
-    assert 100 < 2.66e6 * profile.energy_nj_per_mac / 1e3 < 10_000
+    assert 30 < 2.66e6 * profile.energy_nj_per_mac / 1e3 < 10_000
 
 
 def test_there_are_profiles() -> None:

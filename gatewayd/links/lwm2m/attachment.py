@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gatewayd.core.device import Born, DeviceEvent, LinkKind, Report
+from gatewayd.core.device import Born, DeviceEvent, LinkKind, Lost, Report
 from gatewayd.core.errors import BadRequest, DeviceError, GatewayError, NodeError
 from gatewayd.core.names import DeviceId
 from gatewayd.links.lwm2m.births import Birth, Prior, has_our_objects, read_birth, read_slots
@@ -49,6 +49,7 @@ class Attachment:
     runs: Runs = field(init=False)
     birth: Birth | None = None
     has_left: bool = False
+    is_asleep: bool = False
     _is_wanted: bool = False
     _carer: "asyncio.Task[None] | None" = None
     _waker: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,8 +76,16 @@ class Attachment:
             self._carer = self.around.spawn(self._care(), f"lwm2m birth {self.device}")
 
     def heard(self) -> None:
-        """The device spoke: a birth that waits for a better moment has it now."""
+        """The device spoke: a birth that waits for a better moment has it now, and so has a push."""
         self._waker.set()
+        if self.is_asleep and self.birth is not None:
+            self._born(self.birth)
+
+    def sleeps(self) -> None:
+        """Have it told that the device cannot be pushed to now; its next message is as good as a return."""
+        if not self.is_asleep:
+            self.is_asleep = True
+            self.around.on_event(Lost(self.device, "it sleeps, and is heard of when it wakes"))
 
     def leave(self) -> None:
         """End what runs for the device."""
@@ -96,7 +105,7 @@ class Attachment:
 
     def _born(self, birth: Birth) -> Report:
         if not self.has_left:
-            self.birth = birth
+            self.birth, self.is_asleep = birth, False
             self.runs.saw(birth.records)
             self.around.on_event(Born(self.device, LinkKind.LWM2M, birth.report))
         return birth.report

@@ -20,6 +20,7 @@ from gatewayd.links.lwm2m.choosing import Chooser
 from gatewayd.links.lwm2m.packages import Packages
 from gatewayd.links.lwm2m.places import Place
 from gatewayd.links.lwm2m.pushing import Driver
+from gatewayd.links.lwm2m.slot_terms import Patience
 from gatewayd.links.lwm2m.slots import Kind
 from gatewayd.wire.lwm2m.objects import MODEL
 
@@ -36,6 +37,7 @@ class DevicePushes:
     given: dict[DeviceId, dict[int, StoredPackage]]
     save: Callable[[StoredPackage], Awaitable[None]]
     report: Callable[[PushReport], None]
+    patience: Patience = field(default_factory=Patience)
     packages: Packages = field(default_factory=Packages)
     _drivers: dict[DeviceId, Driver] = field(default_factory=dict)
 
@@ -54,10 +56,15 @@ class DevicePushes:
             self.packages,
             self.report,
             lambda done: self._given(attachment, offer, done),
+            self.patience,
         )
         self._drivers[attachment.device] = driver
         driver.tell(terms.Offered())
         attachment.around.spawn(self._drive(driver), f"lwm2m push {offer.push} to {attachment.device}")
+
+    def is_on(self, device: DeviceId) -> bool:
+        """Return whether a push to the device is under way."""
+        return device in self._drivers
 
     def chunk(self, device: DeviceId, push: PushId, offset: int, content: bytes) -> None:
         """Take the bytes that the driver asked for."""

@@ -6,6 +6,7 @@ Nothing is decided here. Every question is one datagram: blocks are `blocks`, so
 import asyncio
 import functools
 import logging
+import socket
 from typing import Any
 
 from aiocoap import Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
@@ -53,7 +54,11 @@ class CoapPeer:
 
     @property
     def gateway(self) -> str:
-        """Where the peer sent its last message to: that is how it reaches us."""
+        """Where the peer sent its last message to: that is how it reaches us. After a restart: where we speak from."""
+        if getattr(self.remote, "pktinfo", self) is None:
+            host = _own_address(self.remote.sockaddr)
+            port = self.remote.interface.transport.get_extra_info("socket").getsockname()[1]
+            return f"coap://[{host}]:{port}" if ":" in host else f"coap://{host}:{port}"
         return str(self.remote.uri_base_local)
 
     def __hash__(self) -> int:
@@ -178,6 +183,14 @@ class Served:
         pipe.add_response(message, is_last=True)
 
 
+def _own_address(sockaddr: tuple[Any, ...]) -> str:
+    """Return the address of this machine from which the kernel would send there; nothing is sent."""
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        probe.connect(sockaddr)
+        return str(probe.getsockname()[0]).removeprefix("::ffff:")
+
+
 @functools.lru_cache(maxsize=256)
 def _tuning(timing: Timing) -> TransportTuning:
     tuning = TransportTuning()
@@ -240,7 +253,9 @@ def _tuple(block: Block | None) -> tuple[int, bool, int] | None:
     return None if block is None else (block.number, block.more, block.size_exponent)
 
 
-def _failure(cause: Exception) -> Exception:
+def _failure(cause: Exception | type[Exception]) -> Exception:
+    """Return our error for aiocoap's, which may be a class instead of an instance."""
+    cause = cause() if isinstance(cause, type) else cause
     if isinstance(cause, error.MessageError):
         return Reset("the device rejected the message (reset)")
     if isinstance(cause, error.ConRetransmitsExceeded):

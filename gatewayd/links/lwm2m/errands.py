@@ -18,6 +18,8 @@ T = TypeVar("T")
 MAX_WAITING = 32
 """Protects memory; one more is refused. The services have at most 16 requests on a device."""
 
+_GRACE_S = 0.1  # what the errand itself says of its time being over is worth more than that it is
+
 Errand = Callable[[], Awaitable[T]]
 
 
@@ -44,10 +46,10 @@ class Errands:
         except asyncio.QueueFull:
             raise Overloaded(f"device {self.device}: {MAX_WAITING} errands wait for it already") from None
         if not self._is_consumed:
-            self._is_consumed = True
             self.spawn(self._consume(), f"lwm2m errands {self.device}")
+            self._is_consumed = True
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(timeout_s + _GRACE_S):
                 return await done
         except TimeoutError:
             raise DeviceTimeout(f"device {self.device}: not done within {timeout_s:g} s") from None

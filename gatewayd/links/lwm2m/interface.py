@@ -41,6 +41,9 @@ class Listener(Protocol):
     def heard(self, device: Registered, peer: Peer) -> None:
         """A device spoke."""
 
+    def silent(self) -> Registered | None:
+        """Return a registered device that never answered a question, the oldest first: nobody may be there."""
+
 
 @dataclass(slots=True)
 class Bucket:
@@ -134,6 +137,8 @@ class Interface:
         if self._registrations.of(device) is None and not self._newcomers.take():
             self._refuse(request, "too_many", f"{device}: too many new registrations at once")
             return Reply(Code.TOO_MANY, max_age_s=_COME_LATER_S)
+        if self._registrations.of(device) is None and self._registrations.is_full:
+            self._make_room()
         registered, came = self._registrations.register(
             device,
             parsed,
@@ -144,6 +149,13 @@ class Interface:
         )
         self._listener.registered(registered, came)
         return Reply(Code.CREATED, location=("rd", registered.location))
+
+    def _make_room(self) -> None:
+        """Let go a registration that nobody stands behind: names made up by somebody must not keep devices out."""
+        silent = self._listener.silent()
+        if silent is not None:
+            self._registrations.remove(silent)
+            self._listener.deregistered(silent)
 
     def _update(self, request: Incoming) -> Reply:
         before = self._registrations.named(request.path[1], request.peer)

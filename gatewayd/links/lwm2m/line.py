@@ -59,7 +59,10 @@ class _Job:
 
 @dataclass(slots=True)
 class Line:
-    """See the module. `queue_mode` and `peer` follow the device's registration. All methods run on the event loop."""
+    """See the module. `queue_mode` and `peer` follow the device's registration. All methods run on the event loop.
+
+    `slept` is told when a device in queue mode did not answer, so that it sleeps.
+    """
 
     device: DeviceId
     exchange: Exchange
@@ -68,6 +71,7 @@ class Line:
     spawn: Spawn
     peer: Peer | None = None
     queue_mode: bool = False
+    slept: Callable[[], None] = lambda: None
     heard_s: float = float("-inf")
     trips: RoundTrips = field(init=False)
     _queue: "asyncio.PriorityQueue[tuple[Urgency, int, _Job]]" = field(init=False)
@@ -96,11 +100,10 @@ class Line:
         if moved:
             self._interrupt()
 
-    def lost(self) -> None:
-        """The address is void (the security session ended): wait for the device's next message."""
-        self.peer = None
-        self._awake.clear()
-        self._interrupt()
+    def stirs(self) -> None:
+        """The device spoke from a socket that it does not listen on: it is awake, at the address known."""
+        self.heard_s = self.clock()
+        self._awake.set()
 
     async def ask(self, ask: Ask, *, timeout_s: float, urgency: Urgency = Urgency.CONTROL) -> Answer:
         """Ask when the device listens; `timeout_s` is for all of it, waiting too.
@@ -121,8 +124,8 @@ class Line:
         except asyncio.QueueFull:
             raise Overloaded(f"device {self.device}: {self.limits.waiting} questions wait for it already") from None
         if not self._is_consumed:
-            self._is_consumed = True
             self.spawn(self._consume(), f"lwm2m line {self.device}")
+            self._is_consumed = True
         try:
             async with asyncio.timeout(timeout_s):
                 return await job.answer
@@ -206,6 +209,7 @@ class Line:
     def _fell_asleep(self) -> None:
         self.heard_s = float("-inf")
         self._awake.clear()
+        self.slept()
 
     def _interrupt(self) -> None:
         if self._attempt is not None:

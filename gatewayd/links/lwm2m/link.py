@@ -24,7 +24,7 @@ from gatewayd.links.lwm2m.interface import Bucket, Interface
 from gatewayd.links.lwm2m.line import Line, LineLimits
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.registrations import Access, Came, Registered, Registrations
-from gatewayd.links.lwm2m.slot_terms import Way
+from gatewayd.links.lwm2m.slot_terms import Patience, Way
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.registration import parse_registration
@@ -59,7 +59,8 @@ class Rows(Protocol):
 class LinkOptions:
     """`most`: devices at one time. `newcomers_per_s` and `newcomers_burst` bound registrations of new ones.
 
-    `profiles`: what is known of devices without our objects. `ways`: how packages get to devices with them, the first one first.
+    `profiles`: what is known of devices without our objects. `ways`: how packages get to devices with them, the first one
+    first. `patience`: how long each wait of a push may take on a device.
     """
 
     most: int = 1000
@@ -69,6 +70,7 @@ class LinkOptions:
     access: Access = field(default_factory=Access)
     profiles: tuple[Profile, ...] = ()
     ways: tuple[Way, ...] = WAYS
+    patience: Patience = field(default_factory=Patience)
 
 
 Guard = Callable[[Coroutine[object, object, None]], Coroutine[object, object, None]]
@@ -105,7 +107,8 @@ class Lwm2mDeviceLink:
             on_event,
             on_refused,
         )
-        self._pushes = DevicePushes(Chooser(self._given, options.ways), self._given, rows.save_package, on_event)
+        chooser = Chooser(self._given, options.ways)
+        self._pushes = DevicePushes(chooser, self._given, rows.save_package, on_event, options.patience)
         self._attached: dict[DeviceId, Attachment] = {}
         self._unsaved: dict[DeviceId, Registered | None] = {}
         self._to_save = asyncio.Event()
@@ -152,9 +155,9 @@ class Lwm2mDeviceLink:
         self._follow(attachment)
         if came is not Came.AGAIN:
             self._store(device)
-        logger.info(
-            "device registered device=%s how=%s lwm2m=%s", device.device, came.value, device.registration.version.value
-        )
+        level = logging.DEBUG if came is Came.AGAIN else logging.INFO  # who registers again and again fills no disk
+        version = device.registration.version.value
+        logger.log(level, "device registered device=%s how=%s lwm2m=%s", device.device, came.value, version)
         self._heard(attachment, device)
         attachment.want_birth()
 
@@ -179,6 +182,11 @@ class Lwm2mDeviceLink:
     def heard(self, device: Registered, peer: Peer) -> None:
         """See `interface.Listener`."""
         self._attached[device.device].line.heard(peer)
+
+    def silent(self) -> Registered | None:
+        """See `interface.Listener`."""
+        found = (each for each in self._attached.values() if each.birth is None and not each.line.queue_mode)
+        return next((each.registered for each in found), None)
 
     # what the services want: `services.ports.DeviceLink`
 
@@ -215,10 +223,17 @@ class Lwm2mDeviceLink:
         return self._clock() - asked_s
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
-        """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is."""
+        """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is.
+
+        Raises: DeviceUnreachable when it sleeps: the push ends, its wish stays, and is met when the device wakes.
+        """
         attachment = self._attached.get(device)
-        if attachment is not None:
-            self._pushes.offer(attachment, offer)
+        if attachment is None:
+            return
+        if not attachment.line.listens and not self._pushes.is_on(device):
+            attachment.sleeps()
+            raise DeviceUnreachable(f"device {device} sleeps: it is pushed to when it wakes")
+        self._pushes.offer(attachment, offer)
 
     def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
         """See `services.ports.DeviceLink`."""
@@ -257,10 +272,17 @@ class Lwm2mDeviceLink:
 
     def _attach(self, device: Registered) -> Attachment:
         line = Line(device.device, self._exchange, self._clock, self._options.line, self._spawn)
+        line.slept = lambda: self._slept(device.device)
         root = tuple(each for each in device.registration.root.split("/") if each)
         operations = Operations(line, STANDARD, negotiation_of(device.registration), root)
         attachment = self._attached[device.device] = Attachment(device, line, operations, self._around)
         return attachment
+
+    def _slept(self, device: DeviceId) -> None:
+        """A device fell asleep in mid-question; a push that is under way goes on when it wakes."""
+        attachment = self._attached.get(device)
+        if attachment is not None and self._pushes.is_on(device):
+            attachment.sleeps()
 
     def _follow(self, attachment: Attachment) -> None:
         """Have the line do as the registration says now."""

@@ -12,7 +12,8 @@ from typing import assert_never
 
 from gatewayd.core.device import PushPhase, PushReport
 from gatewayd.core.errors import DeviceError, DeviceRefused, GatewayError, NodeError
-from gatewayd.core.names import PushId
+from gatewayd.core.module import Raw
+from gatewayd.core.names import Digest, PushId
 from gatewayd.core.push import Offer
 from gatewayd.links.lwm2m import slot_terms as terms
 from gatewayd.links.lwm2m.attachment import Attachment
@@ -257,7 +258,7 @@ class Driver:
         self._served = -1
         fetched = Fetched(
             self.feed,
-            self.offer.manifest.digest,
+            _stream_digest(self.offer),
             self.place.size_exponent,
             self._is_device,
             self._fetching,
@@ -273,6 +274,7 @@ class Driver:
         return bool(peer.identity) or peer.address.rpartition("|")[0] == ours.address.rpartition("|")[0]
 
     def _fetching(self, offset: int) -> None:
+        self.attachment.line.stirs()
         if offset > self._served:
             self._served = offset
             self._progressed()
@@ -291,3 +293,9 @@ class Driver:
 
     def _want(self, offset: int, length: int) -> None:
         self.report(PushReport(self.attachment.device, self.push, PushPhase.WANT, offset=offset, length=length))
+
+
+def _stream_digest(offer: Offer) -> Digest:
+    """Return what names the bytes that travel: the artifact's in another encoding are others."""
+    encoding = offer.manifest.encoding
+    return offer.manifest.digest if isinstance(encoding, Raw) else encoding.digest

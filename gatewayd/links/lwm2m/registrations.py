@@ -88,6 +88,11 @@ class Registrations:
         """Return a snapshot."""
         return tuple(self._of_device.values())
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further device has room."""
+        return len(self._of_device) >= self._most
+
     def of(self, device: DeviceId) -> Registered | None:
         """Return a device's registration."""
         return self._of_device.get(device)
@@ -146,7 +151,7 @@ class Registrations:
         """Note where a device spoke from last."""
         if registered.peer != peer:
             self._forget_peer(registered)
-            registered.peer = peer
+        registered.peer = peer  # an equal one, too: it knows which address of ours the device spoke to
         self._of_peer[peer] = registered
 
     def remove(self, registered: Registered) -> None:

@@ -74,7 +74,7 @@ def step(kind: Kind, course: Course, heard: Heard, now: Now) -> Turn:
             turn = _TABLES[kind].late(course, now) if now.s >= course.deadline_s and not course.is_over else turn
         case _:
             assert_never(heard)
-    return turn
+    return turn if kind is not Kind.ML_MODEL or course.is_over else slots_ours.with_cancel(turn, heard)
 
 
 def choose_software(

@@ -18,8 +18,10 @@ from gatewayd.links.lwm2m.slot_terms import (
     Answered,
     Cancel,
     Course,
+    Heard,
     Install,
     Now,
+    Seen,
     Stage,
     StopTransfer,
     Turn,
@@ -47,6 +49,7 @@ class Sight(Enum):
 
 
 _BUSY = (5, 3)
+_ITS_ENDS = frozenset({Phase.REJECTED, Phase.FAILED})
 _Rule = Callable[[Course, ModelSlot, Now], Turn]
 _SIGHTS = {
     Phase.NONE: Sight.GONE, Phase.WANT: Sight.WANT, Phase.WRITTEN: Sight.WRITTEN, Phase.VERIFIED: Sight.VERIFIED,
@@ -116,7 +119,16 @@ def late(course: Course, now: Now) -> Turn:
     if course.stage is Stage.WRITTEN:
         return _again(course, "the device did not get all of it", now)
     refusal = "" if course.refused is None else f" (it refused with {code_text(course.refused)})"
-    return failed(course, f"no answer while {course.stage.value}{refusal}", Cancel(course.goal.instance))
+    return failed(course, f"no answer while {course.stage.value}{refusal}")
+
+
+def with_cancel(turn: Turn, heard: Heard) -> Turn:
+    """Tell the device of an end that it did not call itself; otherwise it would wait for the rest until it restarts."""
+    is_its_own = isinstance(heard, Seen) and isinstance(heard.values, ModelSlot) and heard.values.phase in _ITS_ENDS
+    is_failed = any(each.phase is PushPhase.FAILED for each in turn.events)
+    if is_its_own or not is_failed or any(isinstance(each, Cancel) for each in turn.actions):
+        return turn
+    return also(turn, Cancel(turn.course.goal.instance))
 
 
 def restarted(course: Course, now: Now) -> Turn:
@@ -142,8 +154,7 @@ def _lost(course: Course, _: ModelSlot, now: Now) -> Turn:
 
 
 def _again(course: Course, reason: str, now: Now) -> Turn:
-    turn = transfer.again(course, reason, now, restarted)
-    return also(turn, Cancel(course.goal.instance)) if turn.course.is_over else turn
+    return transfer.again(course, reason, now, restarted)
 
 
 def _install(course: Course, values: ModelSlot, now: Now) -> Turn:

@@ -123,7 +123,7 @@ def late(course: Course, now: Now) -> Turn:
         case Stage.TRANSFERRING:
             return transfer.otherwise(course, "nothing of the package came for too long", now, restarted)
         case Stage.ACTIVATING:
-            return rollback(course, f"it does not run{_refusal(course)}")
+            return rollback(course, _not_running(course))
     return failed(course, f"stuck in {_state_text(course)}{_refusal(course)}")
 
 
@@ -259,6 +259,12 @@ def _other(course: Course, values: Software) -> str | None:
 def _state_text(course: Course) -> str:
     values = course.seen
     return f"state {int(values.state)}" if isinstance(values, Software) else "an unknown state"
+
+
+def _not_running(course: Course) -> str:
+    if isinstance(course.seen, Software) and course.seen.is_active:
+        return f"it runs, but its result is {course.seen.result}, not {int(SoftwareResult.INSTALLED)} (installed)"
+    return f"it does not run{_refusal(course)}"
 
 
 def _refusal(course: Course) -> str:

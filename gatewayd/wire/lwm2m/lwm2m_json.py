@@ -17,7 +17,7 @@ from gatewayd.wire.lwm2m.values import (
     Type,
     Value,
     fitted,
-    from_base64,
+    from_text,
     parse_object_link,
     required,
     to_text,
@@ -74,8 +74,7 @@ def _value(label: str, value: object, kind: Type | None) -> Value | None:
         case "v":
             return number(value, "LwM2M JSON.v")
         case "sv" if isinstance(value, str):
-            content = from_base64(value) if kind is Type.OPAQUE else None
-            return value if content is None else content
+            return from_text(value, kind)  # opaque values are base64 there; some put numbers there, too
         case "bv" if isinstance(value, bool):
             return value
         case "ov" if isinstance(value, str):

@@ -1,6 +1,7 @@
 """Records looked up by path and checked: type, range, length. What a device says is believed here and nowhere before."""
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import NoReturn
 
 from gatewayd.core.errors import BadRequest
@@ -11,10 +12,15 @@ MAX_TEXT_CHARS = 64
 
 
 class Readings:
-    """The last value of each place. A later record of the same place counts."""
+    """The newest value of each place: by the times that came with them, else the one that stands last."""
 
     def __init__(self, records: Iterable[Record]) -> None:
-        self._values: Mapping[Path, Value] = {each.path: each.value for each in records}
+        newest: dict[Path, Record] = {}
+        for each in records:
+            if each.path not in newest or _age(each) <= _age(newest[each.path]):
+                newest[each.path] = each
+        self._values: Mapping[Path, Value] = {path: each.value for path, each in newest.items()}
+        self._paths = [(each.ids, each) for each in self._values]
 
     def value(self, path: Path) -> Value | None:
         """Return the value at `path`, None when there is none."""
@@ -22,12 +28,12 @@ class Readings:
 
     def has(self, path: Path) -> bool:
         """Return whether there is a value at `path`, or below it."""
-        return path in self._values or any(each in path for each in self._values)
+        ids = path.ids
+        return path in self._values or any(each[: len(ids)] == ids for each, _ in self._paths)
 
     def instances(self, object_id: int) -> tuple[int, ...]:
         """Return the instances of an object that values were read of, ascending."""
-        found = {each.instance for each in self._values if each.object == object_id and each.depth > INSTANCE}
-        return tuple(sorted(each for each in found if each is not None))
+        return tuple(sorted({ids[1] for ids, _ in self._paths if len(ids) > INSTANCE and ids[0] == object_id}))
 
     def refuse(self, path: Path, problem: str) -> NoReturn:
         """Raise the one error, with the resource's place."""
@@ -78,7 +84,8 @@ class Readings:
 
         Raises: BadRequest when there are more than `most`.
         """
-        found = [each for each in self._values if each in path and each.depth == RESOURCE_INSTANCE]
+        wanted = path.ids
+        found = [each for ids, each in self._paths if len(ids) == RESOURCE_INSTANCE and ids[: len(wanted)] == wanted]
         if not found and path.depth == RESOURCE and path in self._values:
             found = [path]
         if len(found) > most:
@@ -98,3 +105,8 @@ class Readings:
         if not isinstance(value, str) or len(value) > most or not value.isprintable():
             self.refuse(path, f"must be a text of at most {most} printable characters")
         return value
+
+
+def _age(record: Record) -> float:
+    """A record without a time is of now."""
+    return -inf if record.time_s is None else -record.time_s

@@ -2,13 +2,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from aiocoap import Message  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers import codes  # type: ignore[import-untyped]  # aiocoap ships no types
 
-from gatewayd.core.device import Born, Lwm2mTraits, Packaging, PushPhase, Slot, SlotState
+from gatewayd.core.device import Born, Lost, Lwm2mTraits, Packaging, PushPhase, Slot, SlotState
+from gatewayd.core.errors import DeviceTimeout, DeviceUnreachable
 from gatewayd.core.names import DeviceId
+from gatewayd.links.lwm2m.line import LineLimits
 from gatewayd.links.lwm2m.link import LinkOptions
+from gatewayd.links.lwm2m.slot_terms import Patience
 from tests.lwm2m_client import ScriptedDevice, scripted_device
 from tests.lwm2m_pushing import CONTENT, SIGNED, STRANGER_LINKS, Engine, SoftwareClient, offer, profile
 from tests.lwm2m_server import FakeRows, Server, running_server
@@ -18,14 +23,17 @@ TRAITS = Lwm2mTraits(endpoint="stock-*", block_bytes=1024)
 W, V, T, R, A, F = (
     PushPhase.WANT, PushPhase.VERIFIED, PushPhase.TESTED, PushPhase.TRIAL, PushPhase.ACCEPTED, PushPhase.FAILED,
 )  # fmt: skip
+SHORT = Patience(
+    clear_s=0.4, transfer_s=2.0, deliver_s=0.4, install_s=0.4, activate_s=0.4, refusal_s=0.2, restart_pause_s=0.1
+)  # fmt: skip
 WELL = [W, PushPhase.WRITTEN, V, T, R, A]
 
 
 @asynccontextmanager
 async def stranger(
-    traits: Lwm2mTraits = TRAITS, rows: FakeRows | None = None
+    traits: Lwm2mTraits = TRAITS, rows: FakeRows | None = None, patience: Patience = SHORT
 ) -> AsyncIterator[tuple[Server, ScriptedDevice, SoftwareClient]]:
-    options = LinkOptions(profiles=(profile(traits),))
+    options = LinkOptions(profiles=(profile(traits),), patience=patience)
     async with running_server(options, rows=rows) as server, scripted_device(server.address) as device:
         client = SoftwareClient(device)
         await device.register(DEVICE, STRANGER_LINKS)
@@ -98,7 +106,7 @@ async def test_a_fetch_goes_on_from_any_block_and_for_nobody_else() -> None:
         server.link.send_offer(DEVICE, engine.offer)
         await device.until(lambda: bool(client.uris))
         assert await _fetch(device, client.uris[0], exponent=6, first=11) == CONTENT[11 * 1024 :]
-        guessed = client.uris[0][:-1] + "-"
+        guessed = client.uris[0] + "A"
         async with scripted_device(device.gateway) as other:
             assert (await other.ask(codes.GET, tuple(guessed.split("/")[3:]))).code == codes.NOT_FOUND
             path = tuple(client.uris[0].split("/")[3:])
@@ -116,6 +124,53 @@ async def test_a_failed_installation_is_reported() -> None:
         engine = Engine(server, DEVICE, offer())
         assert await engine.push() is F
         assert "result 58" in engine.reason
+
+
+@pytest.mark.parametrize(
+    ("deviation", "reason"),
+    [
+        ({"stuck_at": 1}, "stuck in state 1"),
+        ({"stuck_at": 2}, "stuck in state 2"),
+        ({"stuck_at": 3}, "stuck in state 3"),
+        ({"execute_does_nothing": True}, "stuck in state 3"),
+        ({"activates": False}, "it does not run"),
+    ],
+)
+async def test_a_client_that_is_stuck(deviation: dict[str, Any], reason: str) -> None:
+    async with stranger() as (server, _, client):
+        for name, value in deviation.items():
+            setattr(client, name, value)
+        engine = Engine(server, DEVICE, offer())
+        assert await engine.push() is F
+        assert reason in engine.reason
+
+
+async def test_a_client_that_takes_only_a_first_block_is_given_an_address() -> None:
+    async with stranger() as (server, device, client):
+        client.fails_blocks = {1: codes.INTERNAL_SERVER_ERROR}
+        engine = Engine(server, DEVICE, offer())
+        server.link.send_offer(DEVICE, engine.offer)
+        await device.until(lambda: bool(client.uris))
+        client.delivered(0, await _fetch(device, client.uris[0], exponent=6))
+        await server.until(lambda: engine.phases and engine.phases[-1] is A)
+
+
+async def test_a_client_that_notifies_its_state() -> None:
+    async with stranger() as (server, device, client):
+        observed: list[Message] = []
+
+        def answer(message: Message) -> Message | None:
+            reply = client.answer(message)
+            if message.code == codes.GET and message.opt.observe == 0 and reply is not None:
+                observed.append(message)
+                reply.opt.observe = 1
+            return reply
+
+        device.answer = answer
+        assert await Engine(server, DEVICE, offer()).push() is A
+        assert [tuple(each.opt.uri_path) for each in observed] == [("9", "0", "7")]
+        # the observation was forgotten with the push: its next notification is rejected
+        device.notify(observed[0], b"\xc1\x07\x04", number=9)
 
 
 async def test_the_next_push_after_a_failed_installation_uninstalls_first() -> None:
@@ -164,6 +219,40 @@ async def test_what_was_given_is_known_after_a_restart() -> None:
             engine = Engine(again, DEVICE, offer(push=2))
             assert await engine.push() is A
             assert engine.wants == []
+
+
+async def test_an_address_for_a_device_that_was_not_heard_of_since_the_restart() -> None:
+    rows, pull = FakeRows(), replace(TRAITS, transfers=("pull",))
+    async with stranger(pull, rows=rows) as (server, device, client):
+        await server.until(lambda: rows.registrations)
+        async with running_server(LinkOptions(profiles=(profile(pull),)), rows=rows) as again:
+            device.gateway = again.address
+            await again.born()
+            engine = Engine(again, DEVICE, offer())
+            again.link.send_offer(DEVICE, engine.offer)
+            await device.until(lambda: bool(client.uris))
+            assert client.uris[0].startswith(f"coap://127.0.0.1:{again.port}/pkg/1/")
+            client.delivered(0, await _fetch(device, client.uris[0], exponent=6))
+            await again.until(lambda: engine.phases and engine.phases[-1] is A)
+
+
+async def test_a_sleeping_device_is_pushed_to_when_it_wakes() -> None:
+    options = LinkOptions(profiles=(profile(TRAITS),), line=LineLimits(awake_s=0.2, ack_first_s=0.1))
+    async with running_server(options) as server, scripted_device(server.address) as device:
+        client = SoftwareClient(device)
+        await device.register(DEVICE, STRANGER_LINKS, query=("lwm2m=1.0", "lt=300", "b=UQ"))
+        await server.born()
+        device.is_deaf = True
+        with pytest.raises(DeviceTimeout):
+            await server.link.read_sensor(DEVICE, sensor=0, timeout_s=0.6)
+        with pytest.raises(DeviceUnreachable, match="pushed to when it wakes"):
+            server.link.send_offer(DEVICE, offer())
+        assert isinstance(server.events[-1], Lost)
+        device.is_deaf = False
+        await device.update()
+        await server.born(2)
+        assert await Engine(server, DEVICE, offer()).push() is A
+        assert client.packages == {0: CONTENT}
 
 
 async def test_a_cancelled_push_sends_no_more() -> None:

@@ -242,6 +242,17 @@ def test_installed_is_not_accepted_until_it_runs() -> None:
     assert client.held[1] == old
 
 
+def test_running_with_another_result_than_installed_is_not_accepted() -> None:
+    class Odd(Client):
+        def activate(self, instance: int) -> terms.Code | None:
+            return self.now(instance, is_active=True, result=0)
+
+    bench = Bench(Odd())
+    assert bench.run() is PushState.FAILED
+    assert "result is 0, not 2" in bench.push.reason
+    assert bench.client.did[-1] == "Deactivate"
+
+
 @pytest.mark.parametrize("code", [NOT_ALLOWED, BAD_REQUEST])
 def test_a_refused_execute_may_have_been_obeyed_before(code: terms.Code) -> None:
     # Its 2.04 was lost, and the repeated message is refused: the state says what is.

@@ -70,3 +70,45 @@ def test_firmware_left_from_before_is_reset_once() -> None:
     assert ended.course.is_over
     assert "not free" in ended.events[0].reason
     assert events == []
+
+
+def test_firmware_is_dropped_while_it_can_be() -> None:
+    loading, _, _ = firmware(terms.Offered(), IDLE)
+    assert [
+        type(each).__name__ for each in step(Kind.FIRMWARE, loading, terms.CancelWanted(), terms.Now(9)).actions
+    ] == [
+        "StopTransfer",
+        "Reset",
+    ]
+    updating, _, _ = firmware(terms.Offered(), IDLE, SENT, DOWNLOADED, ACTIVATE)
+    assert step(Kind.FIRMWARE, updating, terms.CancelWanted(), terms.Now(9)).actions == ()
+
+
+def test_a_refused_update_fails_soon_unless_it_was_obeyed_before() -> None:
+    refused = terms.Answered(terms.Install(0), (4, 5))
+    course, _, _ = firmware(terms.Offered(), IDLE, SENT, DOWNLOADED, ACTIVATE, refused)
+    assert course.deadline_s == 5.0 + 10.0
+    ended = step(Kind.FIRMWARE, course, terms.TimePassed(), terms.Now(course.deadline_s))
+    assert "4.05" in ended.events[0].reason
+    done = terms.Seen(Firmware(FirmwareState.IDLE, 1, "kws", "3"))
+    assert step(Kind.FIRMWARE, course, done, terms.Now(9)).events[-1].phase.value == "accepted"
+
+
+def test_firmware_whose_transfer_stands_still_takes_the_other_way() -> None:
+    course, _, _ = firmware(terms.Offered(), IDLE)
+    looked = step(Kind.FIRMWARE, course, terms.TimePassed(), terms.Now(course.deadline_s))
+    turn = step(Kind.FIRMWARE, looked.course, IDLE, terms.Now(course.deadline_s))
+    assert turn.actions == (terms.WriteUri(0),)
+    by_result = terms.Seen(Firmware(FirmwareState.IDLE, 7))  # an address of no use
+    after, _, _ = firmware(terms.Offered(), IDLE, by_result)
+    assert after.way == 1
+
+
+def test_firmware_that_runs_what_it_was_given_is_accepted_at_once() -> None:
+    held = replace(GOAL, is_held=True)
+    runs = terms.Seen(Firmware(FirmwareState.IDLE, 1, "kws", "3"))
+    _, events, did = firmware(runs, terms.Offered(), goal=held)
+    assert events == ["tested", "trial", "accepted"]
+    assert did == []
+    silent = terms.Seen(Firmware(FirmwareState.IDLE, 1))
+    assert firmware(silent, terms.Offered(), goal=held)[2] == ["WritePackage"]

@@ -93,3 +93,17 @@ def test_pauses_between_restarts_grow() -> None:
         if isinstance(turn.actions[0], terms.WriteUri):
             break
     assert pauses == [0.0, 1.0, 2.0, 4.0]
+
+
+@pytest.mark.parametrize("state", [S.INITIAL, S.DOWNLOAD_STARTED])
+def test_a_package_that_was_there_and_is_gone_is_failed_at_once(state: SoftwareState) -> None:
+    heard: list[terms.Heard] = [
+        terms.Seen(Software(0, S.INITIAL)), terms.Offered(), terms.TransferEnded((2, 4)),
+        terms.Seen(Software(0, S.DOWNLOADED, 1)),
+    ]  # fmt: skip
+    course = terms.Course(GOAL)
+    for each in heard:
+        course = step(Kind.SOFTWARE, course, each, terms.Now(0.0)).course
+    turn = step(Kind.SOFTWARE, course, terms.Seen(Software(0, state, 1)), terms.Now(1.0))
+    assert turn.course.is_over
+    assert f"went back to state {int(state)}" in turn.events[0].reason

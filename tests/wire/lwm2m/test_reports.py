@@ -261,3 +261,35 @@ def test_any_records_are_a_report_or_the_one_error(records: list[Record]) -> Non
     ):
         with suppress(BadRequest):
             reader([*born(), *records])
+
+
+def test_readings_say_what_is_there() -> None:
+    readings = Readings(
+        [Record(AT / 11 / 0, "ADD"), Record(AT / 19, 2.5), Record(Path(9, 0, 12), 7), Record(Path(3, 0, 6), 1)]
+    )
+    assert readings.has(AT / 11)
+    assert readings.value(AT / 12) is None
+    assert readings.number_or(AT / 19, 0.0, 9.0, 0.0) == 2.5
+    assert readings.number_or(AT / 18, 0.0, 9.0, 1.0) == 1.0
+    assert readings.multiple(Path(3, 0, 6), 8) == (Path(3, 0, 6),)
+    with pytest.raises(BadRequest, match="/26241/0/19"):
+        readings.number_or(AT / 19, 0.0, 1.0, 0.0)
+    with pytest.raises(BadRequest, match="boolean"):
+        readings.flag_or(Path(9, 0, 12), default=None)
+    with pytest.raises(BadRequest, match="at most 0"):
+        readings.multiple(AT / 11, 0)
+
+
+def test_a_device_object_says_its_memory() -> None:
+    info = DeviceInfo("ACME", "board", energy_source=EnergySource.MAINS, memory_total_bytes=655_360)
+    assert read_device(device_records(info)) == info
+
+
+@pytest.mark.parametrize("times", [(-60.0, 0.0), (0.0, -60.0), (-60.0, None), (None, -60.0), (None, None)])
+def test_the_newest_of_several_measurements_counts(times: tuple[float | None, float | None]) -> None:
+    # A device that slept sends what it kept; clients differ in the order.
+    at = Path(3, 0, 9)
+    newest = 1 if times[0] is not None and (times[1] is None or times[1] > times[0]) else 0
+    newest = 1 if times == (None, None) else newest
+    readings = Readings([Record(at, 50 + index, time_s) for index, time_s in enumerate(times)])
+    assert readings.value(at) == 50 + newest

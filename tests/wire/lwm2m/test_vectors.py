@@ -175,6 +175,12 @@ def test_json_examples_of_the_specification(base: str, text: str, values: dict[s
     assert json.loads(encode(Format.JSON, place(base), records_of(values), EXAMPLES)) == json.loads(text)
 
 
+def test_json_opaque_values_are_base64_and_numbers_may_be_texts() -> None:
+    text = b'{"bn":"/26242/0/","e":[{"n":"3","sv":"q6s="},{"n":"2","sv":"7"},{"n":"8","sv":"1.5"},{"n":"1","sv":"7"}]}'
+    read = found(decode(Format.JSON, place("/26242/0"), text, STANDARD))
+    assert list(read.values()) == [b"\xab\xab", 7, 1.5, "7"]
+
+
 def test_json_measurements_have_times() -> None:
     text = b'{"bn":"/72/","bt":25462634,"e":[{"n":"1/2","v":22.4,"t":-5},{"n":"1/2","v":22.9,"t":-30},{"n":"1/2","v":24.1}]}'
     read = decode(Format.JSON, Path(72), text)

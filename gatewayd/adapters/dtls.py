@@ -1,0 +1,193 @@
+"""DTLS 1.2 with pre-shared keys, the server's end, without a socket: datagrams in, datagrams and plain text out.
+
+The work is mbed TLS's (python-mbedtls over its in-memory buffers), an optional package. What it does not bound is bounded here:
+sessions, handshakes under way, and what an address that did not prove itself may make the gateway remember.
+Sources: RFC 6347 (DTLS 1.2; 4.2.1 cookies, 4.2.8 a client that starts anew), RFC 4279 (PSK), RFC 7925 (which suites).
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+CIPHERS = (
+    "TLS-PSK-WITH-AES-128-CCM-8",  # what RFC 7925 has every constrained device speak
+    "TLS-PSK-WITH-AES-128-CCM",
+    "TLS-PSK-WITH-AES-128-GCM-SHA256",
+)
+MAX_HANDSHAKES = 256
+"""Protects memory (some 40 KB each in mbed TLS); the one that waited longest is dropped, and its client begins again."""
+HANDSHAKE_S = 60.0
+_HANDSHAKE_RECORD, _HEAD_BYTES = 22, 13
+_MOST_BYTES = 16_384
+_MTU = 1280  # of a handshake's flight; IPv6 carries that everywhere
+
+Address = tuple[Any, ...]
+
+
+class Keys(Mapping[str, bytes]):
+    """The keys by identity; `asked` is the identity that was looked up last, which is how a session learns its own."""
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self._keys = dict(keys)
+        self.asked = ""
+
+    def __getitem__(self, identity: str) -> bytes:
+        self.asked = identity
+        return self._keys[identity]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+@dataclass(slots=True)
+class _Session:
+    """One association. `identity` "" until the handshake is over."""
+
+    buffer: Any
+    began_s: float
+    identity: str = ""
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a datagram led to: what goes back as it is, and what was said in it by whom. `is_new`: the handshake just ended."""
+
+    replies: list[bytes] = field(default_factory=list)
+    messages: list[bytes] = field(default_factory=list)
+    identity: str = ""
+    has_ended: bool = False
+
+
+class DtlsSessions:
+    """The associations of one socket. `most` of them; the one that was quiet longest is dropped for a new one."""
+
+    def __init__(self, keys: Mapping[str, bytes], *, most: int, clock: Callable[[], float]) -> None:
+        """Raises: ImportError when python-mbedtls is not installed."""
+        from mbedtls import exceptions, tls  # noqa: PLC0415 - optional: only who configures DTLS needs it
+
+        self._tls: Any = tls
+        self._error: type[Exception] = exceptions.TLSError
+        self._keys = Keys(keys)
+        configuration = tls.DTLSConfiguration(
+            ciphers=CIPHERS, pre_shared_key_store=self._keys, validate_certificates=False
+        )
+        self._context = tls.ServerContext(configuration)
+        self._most = most
+        self._clock = clock
+        self._established: OrderedDict[Address, _Session] = OrderedDict()
+        self._beginning: OrderedDict[Address, _Session] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._established)
+
+    def identity(self, address: Address) -> str | None:
+        """Return who is at an address, None when nobody has an association there."""
+        session = self._established.get(address)
+        return None if session is None else session.identity
+
+    def receive(self, datagram: bytes, address: Address) -> Heard:
+        """Take a datagram. What makes no sense is dropped in silence, as the RFC wants."""
+        session = self._established.get(address)
+        is_plain_handshake = (
+            len(datagram) > _HEAD_BYTES and datagram[0] == _HANDSHAKE_RECORD and datagram[3:5] == b"\0\0"
+        )
+        if is_plain_handshake or address in self._beginning:
+            # A client that starts anew keeps its old association until the new one has proved itself.
+            return self._shake(datagram, address)
+        if session is None:
+            return Heard()
+        self._established.move_to_end(address)
+        return self._read(session, datagram, address)
+
+    def seal(self, message: bytes, address: Address) -> bytes | None:
+        """Return the datagram that carries a message; None when there is no association with that address."""
+        session = self._established.get(address)
+        if session is None:
+            return None
+        try:
+            session.buffer.write(message)
+            return self._outgoing(session)
+        except self._error:
+            del self._established[address]
+            return None
+
+    def _shake(self, datagram: bytes, address: Address) -> Heard:
+        session = self._beginning.get(address)
+        if session is None:
+            session = self._begin(address)
+        heard = Heard()
+        session.buffer.receive_from_network(datagram)
+        self._keys.asked = session.identity
+        try:
+            self._step(session, heard)
+        except self._tls.HelloVerifyRequest:
+            # The cookie goes out; what was remembered of the address is forgotten: it proves itself by sending it back.
+            heard.replies += filter(None, [self._outgoing(session)])
+            del self._beginning[address]
+            self._begin(address)
+            return heard
+        except self._error:
+            heard.replies += filter(None, [self._outgoing(session)])  # the alert
+            self._beginning.pop(address, None)
+            return heard
+        session.identity = self._keys.asked or session.identity
+        if self._is_over(session):
+            self._establish(session, address)
+            heard.identity = session.identity
+        return heard
+
+    def _begin(self, address: Address) -> _Session:
+        now_s = self._clock()
+        while self._beginning:
+            oldest = next(iter(self._beginning.values()))
+            if len(self._beginning) < MAX_HANDSHAKES and now_s - oldest.began_s < HANDSHAKE_S:
+                break
+            self._beginning.popitem(last=False)
+        buffer = self._context.wrap_buffers()
+        buffer.setcookieparam(repr(address).encode())
+        buffer.setmtu(_MTU)
+        session = self._beginning[address] = _Session(buffer, now_s)
+        return session
+
+    def _step(self, session: _Session, heard: Heard) -> None:
+        while not self._is_over(session):
+            try:
+                session.buffer.do_handshake()
+            except self._tls.WantReadError:
+                break
+            except self._tls.WantWriteError:
+                heard.replies += filter(None, [self._outgoing(session)])
+        heard.replies += filter(None, [self._outgoing(session)])
+
+    def _establish(self, session: _Session, address: Address) -> None:
+        self._beginning.pop(address, None)
+        self._established.pop(address, None)
+        while len(self._established) >= self._most:
+            self._established.popitem(last=False)
+        self._established[address] = session
+
+    def _read(self, session: _Session, datagram: bytes, address: Address) -> Heard:
+        heard = Heard(identity=session.identity)
+        session.buffer.receive_from_network(datagram)
+        try:
+            while message := session.buffer.read(_MOST_BYTES):
+                heard.messages.append(bytes(message))
+        except (self._tls.WantReadError, self._tls.WantWriteError):
+            pass
+        except self._error:  # it said that it ends the association, or what came cannot be of it
+            self._established.pop(address, None)
+            heard.has_ended = True
+        heard.replies += filter(None, [self._outgoing(session)])
+        return heard
+
+    def _outgoing(self, session: _Session) -> bytes | None:
+        content = bytes(session.buffer.peek_outgoing(_MOST_BYTES))
+        session.buffer.consume_outgoing(len(content))
+        return content or None
+
+    def _is_over(self, session: _Session) -> bool:
+        return bool(session.buffer._handshake_state is self._tls.HandshakeStep.HANDSHAKE_OVER)  # noqa: SLF001 - it has no public name
