@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gatewayd.api.opinions_service import OpinionsService
 from gatewayd.core.accelerator import Found
 from gatewayd.core.command import Note
 from gatewayd.core.credentials import CredentialKind, Credentials
@@ -14,17 +15,7 @@ from gatewayd.core.decision import Decision
 from gatewayd.core.device import DeviceView
 from gatewayd.core.keys import Key
 from gatewayd.core.model import NOTHING_SAID, About, Seat, Version
-from gatewayd.core.names import (
-    Alias,
-    DeviceId,
-    Digest,
-    ModelName,
-    ModelRef,
-    PushId,
-    RequestId,
-    parse_model_ref,
-)
-from gatewayd.core.opinion import SecondOpinion
+from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId, parse_model_ref
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.retry import Desire, Terms
@@ -248,19 +239,6 @@ class PreflightService(Protocol):
 
     def check(self, ref: ModelRef, device: DeviceId | None) -> tuple[Version, tuple[Check, ...]]:
         """Hold a version against one device, or all. Raises: UnknownModel, UnknownDevice."""
-
-
-class OpinionsService(Protocol):
-    """Second opinions."""
-
-    def all(self) -> Sequence[SecondOpinion]:
-        """Return every second opinion that is set."""
-
-    async def set(self, opinion: SecondOpinion) -> None:
-        """Have a bigger model asked. Raises: UnknownModel, BadRequest, Conflict."""
-
-    async def unset(self, model: ModelName) -> None:
-        """Ask nobody any more. Raises: NotFound."""
 
 
 class DecisionsService(Protocol):
