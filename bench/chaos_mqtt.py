@@ -265,7 +265,7 @@ def _config(folder: Path, broker_port: int, *, version: str) -> Path:
     path.write_text(
         f"node: {{name: {NODE}, data_dir: {folder / 'data'}}}\n"
         f'mqtt: {{port: {broker_port}, version: "{version}", keepalive_s: 5, commands_kept: 1000000}}\n'
-        "http: {port: 0}\ncoap: {enabled: false}\nlwm2m: {enabled: false}\nlog: {level: warning}\n"
+        f"http: {{port: 0}}\ncoap: {{enabled: false}}\nlwm2m: {{enabled: false}}\nlog: {{level: warning}}\n"
     )
     return path
 

@@ -201,7 +201,6 @@ async def test_what_the_broker_delivers_anew_joins_the_one_at_work(broker: Broke
     async with house(broker, tmp_path, world=World(pushes=pushes)) as home:
         home.ask("cmd/pushes.cancel", {"push": 7, "why": "a", "id": "a"}, reply=None)
         assert await pushes.begins.get() == "a (mqtt)"
-        broker.restart()
         for again in (True, False):
             home.deliver("cmd/pushes.cancel", {"push": 7, "why": "a", "id": "a"}, is_redelivered=again)
         pushes.gate.set()
