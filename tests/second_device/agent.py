@@ -5,10 +5,9 @@ import json
 import struct
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
-from tests.second_device.module import Manifest, Refused, Tensor, is_expected, made_inputs, read_signed
+from tests.second_device.flash import Flash, Push, Sensor, Slot, row
+from tests.second_device.module import Manifest, Refused, is_expected, made_inputs, read_signed
 
 CHUNK, PAGE, SLOT_BYTES, ARENA = 512, 1024, 32768, 65536
 REPEAT_S, REPEATS, TRIAL_S, RESTARTS = 2.0, 30, 30.0, 3
@@ -17,60 +16,21 @@ Runner = Callable[[bytes, list[bytes]], list[bytes]]
 Say = Callable[[str, bytes], None]
 
 
-@dataclass
-class Slot:
-    """One place for a model."""
-
-    state: str = "empty"
-    content: bytearray = field(default_factory=bytearray)
-    manifest: Manifest | None = None
-
-
-@dataclass
-class Push:
-    """A push under way; `noted` bytes are in flash for sure."""
-
-    number: int
-    slot: int
-    phase: str = "want"
-    noted: int = 0
-    tries: int = 0
-
-
-@dataclass
-class Flash:
-    """All that outlives a power cut."""
-
-    slots: list[Slot] = field(default_factory=lambda: [Slot(), Slot()])
-    push: Push | None = None
-    accepted: dict[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Sensor:
-    """A source of samples of one form."""
-
-    name: str
-    shape: list[int]
-    scale: float
-    preprocessing: str
-    read: Callable[[int], bytes]
-
-    def as_input(self, sample: bytes, tensor: Tensor) -> bytes:
-        real = [value * self.scale for value in struct.unpack(f"<{len(sample) // 2}h", sample)]
-        if tensor.is_float:
-            return struct.pack(f"<{len(real)}f", *real)
-        bits = 8 * struct.calcsize(tensor.code)
-        low, high = (0, 2**bits - 1) if tensor.code.isupper() else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        stored = [min(high, max(low, round(each / tensor.scale) + tensor.zero)) for each in real]
-        return struct.pack(f"<{len(stored)}{tensor.code}", *stored)
-
-
 class Agent:
     """Takes pushes, runs models; what it says goes to `say(leaf, payload)`. A new one on the same flash is a restart."""
 
-    def __init__(self, flash: Flash, *, keys: Mapping[bytes, bytes], runner: Runner, sensor: Sensor, say: Say) -> None:
-        self.flash = flash
+    def __init__(
+        self,
+        flash: Flash,
+        *,
+        keys: Mapping[bytes, bytes],
+        runner: Runner,
+        sensor: Sensor,
+        say: Say,
+        chunk: int = CHUNK,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.flash, self._chunk, self._clock = flash, chunk, clock
         self._keys, self._runner, self._sensor, self._say = keys, runner, sensor, say
         self._ended: dict[str, object] = {}
         self._is_waiting = flash.push is not None and flash.push.phase != "trial"
@@ -93,21 +53,23 @@ class Agent:
     def connected(self, now: float) -> None:
         """Publish the birth; go on with what was asked for."""
         self._birth()
-        push = self.flash.push
-        if push is None:
-            return
-        if self._trial_begins_anew:
-            self._trial_begins_anew, push.tries = False, push.tries + 1
-            if self.flash.slots[push.slot].state != "trial":
-                self._drop("digest differs")
-            elif push.tries > RESTARTS:
-                self._drop(f"trial: the device restarted {push.tries} times")
-            else:
-                self._due = now + TRIAL_S
-        elif push.phase == "want" and not self._is_waiting:
-            self._want(now, asked=1)
         if self._ended:
             self._say_json("push", self._ended)
+        push = self.flash.push
+        if push is None or self._is_waiting:
+            return
+        if self._trial_begins_anew and (why := self._trial_again(push, now)):
+            self._drop(why)
+        elif push.phase == "want":
+            self._want(now, asked=1)
+        else:
+            self._report(push.number, push.phase)
+
+    def _trial_again(self, push: Push, now: float) -> str:
+        self._trial_begins_anew, push.tries, self._due = False, push.tries + 1, now + TRIAL_S
+        if self.flash.slots[push.slot].state != "trial":
+            return "digest differs"
+        return f"trial: the device restarted {push.tries} times" if push.tries > RESTARTS else ""
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -132,23 +94,30 @@ class Agent:
             if len(payload) >= 4:
                 handlers[leaf](payload, now)
             return
-        push = self.flash.push
-        if push is None or json.loads(payload)["push"] != push.number or self._is_waiting:
-            return
-        if leaf == "activate" and push.phase in {"tested", "trial"}:
+        push, order = self.flash.push, json.loads(payload)
+        if push is None or order["push"] != push.number or (self._is_waiting and leaf != "cancel"):
+            if leaf in {"activate", "accept"} and self._ended.get("push") == order["push"]:
+                self._say_json("push", self._ended)
+        elif leaf == "cancel":
+            self._drop(f"cancelled: {order['reason']}" if order.get("reason") else "cancelled")
+        elif leaf == "activate" and push.phase in {"tested", "trial"}:
             self._activate(push, now)
         elif leaf == "accept" and push.phase == "trial":
             self._accept(push)
-        elif leaf == "cancel":
-            self._drop(json.loads(payload).get("reason", "cancelled"))
 
     def _birth(self) -> None:
-        slots = [_row(number, slot) for number, slot in enumerate(self.flash.slots)]
+        slots = [row(number, slot) for number, slot in enumerate(self.flash.slots)]
         sensor: dict[str, object] = {"name": self._sensor.name, "dtype": "INT16", "shape": self._sensor.shape}
         sensor |= {"scale": self._sensor.scale, "zero": 0, "preprocessing": self._sensor.preprocessing}
         status = {"v": 1, "state": "online", "board": "second", "cpu": "cortex-m4", "mhz": 120, "ram": 655360}
         status |= {"flash": 2097152, "runtime": "litert", "runtime_version": "2", "abi": 3, "arena": ARENA}
-        status |= {"slot_bytes": SLOT_BYTES, "chunk": CHUNK, "energy": "mains", "sensors": [sensor], "slots": slots}
+        status |= {
+            "slot_bytes": SLOT_BYTES,
+            "chunk": self._chunk,
+            "energy": "mains",
+            "sensors": [sensor],
+            "slots": slots,
+        }
         self._say_json("status", status)
 
     def _say_json(self, leaf: str, value: Mapping[str, object]) -> None:
@@ -179,9 +148,9 @@ class Agent:
         if push is not None:
             staged = self.flash.slots[push.slot].manifest
             if staged is not None and staged.is_same_content(manifest):
-                push.number = number
+                push.number, push.tries = number, push.tries if push.number == number else 0
                 return self._go_on(push, now)
-            self._drop("another push came")
+            self._drop(f"superseded by push {number}")
         slot = next(index for index, each in enumerate(self.flash.slots) if each.state == "empty")
         self.flash.slots[slot] = Slot("staging", manifest=manifest)
         self.flash.push = Push(number, slot)
@@ -226,7 +195,7 @@ class Agent:
         slot = self.flash.slots[push.slot]
         assert slot.manifest is not None
         self._asked, self._due = asked, now + REPEAT_S
-        length = min(CHUNK, slot.manifest.size - len(slot.content))
+        length = min(self._chunk, slot.manifest.size - len(slot.content))
         if length > 0:
             self._report(push.number, "want", offset=len(slot.content), length=length)
         else:
@@ -239,7 +208,7 @@ class Agent:
         number, offset = struct.unpack_from("<II", payload)
         slot, data = self.flash.slots[push.slot], payload[8:]
         assert slot.manifest is not None
-        wanted = (push.number, len(slot.content), min(CHUNK, slot.manifest.size - len(slot.content)))
+        wanted = (push.number, len(slot.content), min(self._chunk, slot.manifest.size - len(slot.content)))
         if (number, offset, len(data)) != wanted:
             return
         slot.content += data
@@ -298,19 +267,20 @@ class Agent:
 
     def _run(self, payload: bytes, _: float) -> None:
         request, number, flags, sensor, _zero, version = struct.unpack_from("<IBBBBI", payload)
-        sample, begin = 0, time.perf_counter()
+        sample, begin = 0, self._clock()
         try:
             model, manifest = self._model(number, version)
             content = payload[12:]
             if flags & 1:
                 sample, raw = self._read(sensor)
                 content = self._sensor.as_input(raw, manifest.inputs[0])
-            status, answer = 0, b"".join(self._runner(model, _split(content, manifest.inputs)))
+            _check_input(content, manifest)
+            status, answer = 0, self._runner(model, [content])[0]
         except Refused as why:
             status, answer = 1, str(why).encode()
         except (RuntimeError, ValueError) as error:
             status, answer = 2, str(error).encode()[:200]
-        micros = round((time.perf_counter() - begin) * 1e6)
+        micros = round((self._clock() - begin) * 1e6)
         self._say("result", struct.pack("<IBBHIII", request, status, 0, 0, micros, 0, sample) + answer)
 
     def _model(self, number: int, version: int) -> tuple[bytes, Manifest]:
@@ -334,18 +304,6 @@ class Agent:
         self._say("sample", struct.pack("<IBBHII", request, status, 0, 0, 0, number) + answer)
 
 
-def _split(content: bytes, inputs: tuple[Tensor, ...]) -> list[bytes]:
-    if len(content) != sum(each.size for each in inputs):
-        raise Refused(f"{len(content)} bytes of input")
-    parts = []
-    for each in inputs:
-        parts.append(content[: each.size])
-        content = content[each.size :]
-    return parts
-
-
-def _row(number: int, slot: Slot) -> dict[str, Any]:
-    row: dict[str, Any] = {"slot": number, "state": slot.state}
-    if slot.manifest is not None:
-        row |= {"model": slot.manifest.model, "version": slot.manifest.version, "digest": slot.manifest.digest.hex()}
-    return row
+def _check_input(content: bytes, manifest: Manifest) -> None:
+    if len(content) != manifest.inputs[0].size:
+        raise Refused(f"{len(content)} bytes of input; it takes {manifest.inputs[0].size}")

@@ -122,10 +122,11 @@ def _tensor(row: list[Any]) -> Tensor:
 
 def made_inputs(manifest: Manifest, seed: int) -> list[bytes]:
     """Return the self-test's inputs; the page has the generator."""
-    return [_made(tensor, seed + number) for number, tensor in enumerate(manifest.inputs)]
+    return [made(tensor, seed + number) for number, tensor in enumerate(manifest.inputs)]
 
 
-def _made(tensor: Tensor, seed: int) -> bytes:
+def made(tensor: Tensor, seed: int) -> bytes:
+    """Return one input."""
     is_stream = tensor.code in "bBh" and not tensor.is_bool
     state, stream = seed, bytearray()
     for _ in range(tensor.size if is_stream else tensor.elements):
