@@ -329,6 +329,18 @@ def test_a_trial_ends_as_the_page_works_it_out() -> None:
     assert bench.pass_time(60) == [failed]
 
 
+def test_an_end_that_nobody_heard_is_said_after_the_birth_once() -> None:
+    bench = Bench()
+    bench.to_trial()
+    bench.agent.lost()
+    assert bench.pass_time(31) == []
+    for expected in (["status", "push"], ["status"]):
+        bench.said.clear()
+        bench.agent.connected(bench.now)
+        assert [leaf for leaf, _ in bench.said] == expected
+        bench.agent.lost()
+
+
 def test_a_trial_begins_anew_three_times() -> None:
     flash = Flash()
     before = Bench(flash)

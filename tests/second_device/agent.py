@@ -33,6 +33,7 @@ class Agent:
         self.flash, self._chunk, self._clock = flash, chunk, clock
         self._keys, self._runner, self._sensor, self._say = keys, runner, sensor, say
         self._ended: dict[str, object] = {}
+        self._is_connected = self._is_unheard = False
         self._is_waiting = flash.push is not None and flash.push.phase != "trial"
         self._asked, self._due = 0, float("inf")
         self._samples = 0
@@ -52,8 +53,10 @@ class Agent:
 
     def connected(self, now: float) -> None:
         """Publish the birth; go on with what was asked for."""
+        self._is_connected = True
         self._birth()
-        if self._ended:
+        if self._is_unheard:
+            self._is_unheard = False
             self._say_json("push", self._ended)
         push = self.flash.push
         if push is None or self._is_waiting:
@@ -70,6 +73,10 @@ class Agent:
         if self.flash.slots[push.slot].state != "trial":
             return "digest differs"
         return f"trial: the device restarted {push.tries} times" if push.tries > RESTARTS else ""
+
+    def lost(self) -> None:
+        """Say nothing until the next connection."""
+        self._is_connected = False
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -121,12 +128,13 @@ class Agent:
         self._say_json("status", status)
 
     def _say_json(self, leaf: str, value: Mapping[str, object]) -> None:
-        self._say(leaf, json.dumps(value).encode())
+        if self._is_connected:
+            self._say(leaf, json.dumps(value).encode())
 
     def _report(self, number: int, phase: str, **more: object) -> None:
         report = {"push": number, "phase": phase, **more}
         if phase in {"accepted", "failed"}:
-            self._ended = report
+            self._ended, self._is_unheard = report, not self._is_connected
         self._say_json("push", report)
 
     def _offered(self, payload: bytes, now: float) -> None:

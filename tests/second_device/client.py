@@ -36,6 +36,7 @@ class Client:
         self._paho.on_message = self._heard
         self._paho.on_connect = lambda paho, *_: paho.subscribe(f"{self._base}/down/+", 1)
         self._paho.on_subscribe = lambda *_: self._inbox.put(("connected", b""))
+        self._paho.on_disconnect = lambda *_: self._inbox.put(("lost", b""))
         self._paho.connect("127.0.0.1", self._port)
         self._paho.loop_start()
         self._thread = threading.Thread(target=self._work, name=self._device)
@@ -73,10 +74,13 @@ class Client:
                 continue
             if leaf == "stop" or not self._power(leaf, payload):
                 break
-            if leaf == "connected":
+            if leaf == "lost":
+                self.agent.lost()
+            elif leaf == "connected":
                 self.agent.connected(time.monotonic())
             else:
                 self.agent.heard(leaf, payload, time.monotonic())
+        self.agent.lost()
         self._paho.loop_stop()
         connection = self._paho.socket()
         if connection is not None:
