@@ -247,12 +247,12 @@ def _signed(members: dict[int, object]) -> bytes:
     return cbor2.dumps(cbor2.CBORTag(18, [protected, {}, content, signature]))
 
 
-def _push_of(push: int) -> list[tuple[str, bytes]]:
-    """What the gateway says in a push of `ARTIFACT`."""
-    digest, tensor = hashlib.sha256(ARTIFACT).digest(), ["x", 1, [4], 0.5, -1]
-    members = {1: 1, 2: "echo", 3: 1, 4: "tflite-int8", 5: digest, 6: 40, 7: [0], 8: 3, 9: [], 10: 2048}
+def _push_of(push: int, *, version: int = 1, artifact: bytes = ARTIFACT) -> list[tuple[str, bytes]]:
+    """What the gateway says in a push of these 40 bytes."""
+    digest, tensor = hashlib.sha256(artifact).digest(), ["x", 1, [4], 0.5, -1]
+    members = {1: 1, 2: "echo", 3: version, 4: "tflite-int8", 5: digest, 6: 40, 7: [0], 8: 3, 9: [], 10: 2048}
     offer = _signed(members | {11: [tensor], 12: [tensor], 13: [1, bytes.fromhex("2101c54f"), 0]})
-    chunks = [struct.pack("<II", push, at) + ARTIFACT[at : at + 16] for at in (0, 16, 32)]
+    chunks = [struct.pack("<II", push, at) + artifact[at : at + 16] for at in (0, 16, 32)]
     order = json.dumps({"push": push}, separators=(",", ":")).encode()
     head = struct.pack("<I", push)
     return [("offer", head + offer), *(("chunk", each) for each in chunks), ("activate", order), ("accept", order)]
@@ -352,6 +352,31 @@ def test_a_trial_begins_anew_three_times() -> None:
         assert again.pass_time(29.75) == []
     reason = "trial: the device restarted 4 times"
     assert Bench(flash).reports() == [{"push": 7, "phase": "failed", "reason": reason}]
+
+
+def test_a_newer_version_takes_over_and_an_older_one_does_not() -> None:
+    bench, newer = Bench(), ARTIFACT[::-1]
+    for push, version, artifact in ((7, 1, ARTIFACT), (8, 3, newer)):
+        told = [bench.hear(*each) for each in _push_of(push, version=version, artifact=artifact)]
+        assert json.loads(told[-1][0][1]) == {"push": push, "phase": "accepted"}
+    assert [each.state for each in bench.agent.flash.slots] == ["empty", "active"]
+    ((_, answer),) = bench.hear(*_push_of(9, version=2)[0])
+    assert json.loads(answer) == {"push": 9, "phase": "rejected", "reason": "version 2 is not newer"}
+    ((_, answer),) = bench.hear(*_push_of(10, version=4, artifact=newer)[0])
+    assert json.loads(answer) == {"push": 10, "phase": "accepted"}
+    ((_, answer),) = bench.hear("run", struct.pack("<IBBBBI", 1, 1, 0, 0, 0, 4) + bytes(4))
+    assert answer[4] == 0
+
+
+def test_another_push_number_of_the_same_content_goes_on_and_of_another_supersedes() -> None:
+    bench = Bench()
+    for message in _push_of(7)[:2]:
+        bench.hear(*message)
+    ((_, answer),) = bench.hear(*_push_of(8)[0])
+    assert json.loads(answer) == {"push": 8, "phase": "want", "offset": 16, "length": 16}
+    ended, wanted = (json.loads(each) for _, each in bench.hear(*_push_of(9, version=2)[0]))
+    assert ended == {"push": 8, "phase": "failed", "reason": "superseded by push 9"}
+    assert wanted == {"push": 9, "phase": "want", "offset": 0, "length": 16}
 
 
 def test_a_flipped_bit_in_an_offer_rejects_it() -> None:

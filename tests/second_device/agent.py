@@ -156,8 +156,7 @@ class Agent:
         if push is not None:
             staged = self.flash.slots[push.slot].manifest
             if staged is not None and staged.is_same_content(manifest):
-                push.number, push.tries = number, push.tries if push.number == number else 0
-                return self._go_on(push, now)
+                return self._go_on(push, number, now)
             self._drop(f"superseded by push {number}")
         slot = next(index for index, each in enumerate(self.flash.slots) if each.state == "empty")
         self.flash.slots[slot] = Slot("staging", manifest=manifest)
@@ -188,14 +187,17 @@ class Agent:
                 return slot
         return None
 
-    def _go_on(self, push: Push, now: float) -> None:
+    def _go_on(self, push: Push, number: int, now: float) -> None:
+        is_new = push.number != number
+        if is_new:
+            push.number, push.tries = number, 0
         was_waiting, self._is_waiting = self._is_waiting, False
-        if push.phase == "want" or was_waiting:
-            push.phase = "want"
-            if was_waiting or not now < self._due < float("inf"):
-                self._want(now, asked=1)
-        else:
-            self._report(push.number, push.phase)
+        if push.phase != "want" and not was_waiting:
+            return self._report(number, push.phase)
+        push.phase, self._asked = "want", 1
+        if is_new or was_waiting or not now < self._due < float("inf"):
+            self._want(now, asked=1)
+        return None
 
     def _want(self, now: float, *, asked: int) -> None:
         push = self.flash.push
