@@ -26,21 +26,32 @@ Address = tuple[Any, ...]
 
 
 class Keys(Mapping[str, bytes]):
-    """The keys by identity; `asked` is the identity that was looked up last, which is how a session learns its own."""
+    """The keys by identity, of a file and as they are `issued` now.
 
-    def __init__(self, keys: Mapping[str, bytes]) -> None:
+    `asked` is the identity that was looked up last, which is how a session learns its own.
+    """
+
+    def __init__(self, keys: Mapping[str, bytes], issued: Callable[[str], bytes | None]) -> None:
         self._keys = dict(keys)
+        self._issued = issued
         self.asked = ""
 
     def __getitem__(self, identity: str) -> bytes:
         self.asked = identity
-        return self._keys[identity]
+        key = self._keys.get(identity) or self._issued(identity)
+        if key is None:
+            raise KeyError(identity)
+        return key
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return max(1, len(self._keys))  # mbed TLS asks whether there are any: one may be issued at any time
+
+
+def none_issued(_: str) -> None:
+    """No keys but those of the file."""
 
 
 @dataclass(slots=True)
@@ -65,13 +76,20 @@ class Heard:
 class DtlsSessions:
     """The associations of one socket. `most` of them; the one that was quiet longest is dropped for a new one."""
 
-    def __init__(self, keys: Mapping[str, bytes], *, most: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        keys: Mapping[str, bytes],
+        *,
+        most: int,
+        clock: Callable[[], float],
+        issued: Callable[[str], bytes | None] = none_issued,
+    ) -> None:
         """Raises: ImportError when python-mbedtls is not installed."""
         from mbedtls import exceptions, tls  # noqa: PLC0415 - optional: only who configures DTLS needs it
 
         self._tls: Any = tls
         self._error: type[Exception] = exceptions.TLSError
-        self._keys = Keys(keys)
+        self._keys = Keys(keys, issued)
         configuration = tls.DTLSConfiguration(
             ciphers=CIPHERS, pre_shared_key_store=self._keys, validate_certificates=False
         )
