@@ -9,8 +9,7 @@ from gatewayd.config_types import FilePath, Seconds, Section, within
 class Lwm2m(Section):
     """The LwM2M server. `host` and `port` null: those of the CoAP edge, whose port it shares.
 
-    `plain`: devices may register without DTLS; on loopback they always may. `dtls`: with the keys of
-    `devices.credentials.new`; `credentials_file`: with those of a file.
+    `plain`: devices may register without DTLS; on loopback they always may. `credentials_file` null: no DTLS.
     `transfer`: which way a package takes first to a device with our objects.
     """
 
@@ -18,7 +17,6 @@ class Lwm2m(Section):
     host: Host | None = None
     port: AnyPort | None = None
     plain: bool = False
-    dtls: bool = False
     credentials_file: FilePath | None = None
     dtls_port: AnyPort = 5684
     transfer: Literal["push", "pull"] = "push"

@@ -9,7 +9,6 @@ from typing import Any
 
 from gatewayd.adapters.coap_context import Refused, open_context
 from gatewayd.adapters.coap_dtls import DtlsOptions, dtls_on
-from gatewayd.adapters.dtls import none_issued
 from gatewayd.adapters.store import Store
 from gatewayd.api.table import Api
 from gatewayd.assembly import Core
@@ -92,9 +91,7 @@ def lwm2m_parts(config: Config, store: Store, core: Core, *, telling: Telling, g
         profiles=tuple(load_profiles(config.devices.profiles_dir).values()),
         ways=(Way.PUSH, Way.PULL) if section.transfer == "push" else (Way.PULL, Way.PUSH),
         access=Access(
-            {each.identity: each.device for each in credentials},
-            plain=section.allows_plain(lwm2m_address(config)[0]),
-            is_issued=lambda identity: section.dtls and core.credentials.key_of(identity) is not None,
+            {each.identity: each.device for each in credentials}, plain=section.allows_plain(lwm2m_address(config)[0])
         ),
     )
     endpoint = CoapEndpoint()
@@ -107,12 +104,11 @@ def lwm2m_parts(config: Config, store: Store, core: Core, *, telling: Telling, g
         clock=time.monotonic,
         guard=guard,
     )
-    if not credentials and not section.dtls:
+    if not credentials:
         return Lwm2m(link, endpoint)
     keys = {each.identity: each.key for each in credentials}
     host = lwm2m_address(config)[0]
-    issued = core.credentials.key_of if section.dtls else none_issued
-    return Lwm2m(link, endpoint, DtlsOptions(host, section.dtls_port, keys, section.max_registrations, issued))
+    return Lwm2m(link, endpoint, DtlsOptions(host, section.dtls_port, keys, section.max_registrations))
 
 
 def _credentials(path: Path | None) -> tuple[Credential, ...]:
@@ -183,7 +179,7 @@ async def _secure(lwm2m: Lwm2m, context: Any, counting: Refused, stack: AsyncExi
         lwm2m.dtls_port = await stack.enter_async_context(secured)
     except ImportError:
         raise StartRefused(
-            "lwm2m.dtls: DTLS needs the package python-mbedtls: pip install 'gatewayd[dtls]', or set it to false"
+            "lwm2m.credentials_file: DTLS needs the package python-mbedtls: pip install 'gatewayd[dtls]', or set it to null"
         ) from None
     except OSError as error:
         where = f"{lwm2m.dtls.port} on {lwm2m.dtls.host}"

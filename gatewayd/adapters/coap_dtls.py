@@ -6,7 +6,7 @@ aiocoap's own DTLS server does not recognise its sessions when it is to send a r
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,18 +15,17 @@ from aiocoap import Context, Message, interfaces  # type: ignore[import-untyped]
 from aiocoap.message import Direction  # type: ignore[import-untyped]  # as above
 
 from gatewayd.adapters.coap_context import BoundedMessages, RandomTokens, Refused, decoded
-from gatewayd.adapters.dtls import Address, DtlsSessions, none_issued
+from gatewayd.adapters.dtls import Address, DtlsSessions
 
 
 @dataclass(frozen=True, slots=True)
 class DtlsOptions:
-    """Where to listen, the keys by identity (those of a file, and those `issued` now), how many associations to hold."""
+    """Where to listen, the keys by identity, and how many associations to hold."""
 
     host: str
     port: int
     keys: Mapping[str, bytes]
     most: int
-    issued: Callable[[str], bytes | None] = none_issued
 
 
 class DtlsAddress(interfaces.EndpointAddress):  # type: ignore[misc]  # aiocoap ships no types
@@ -153,7 +152,7 @@ async def dtls_on(context: Context, options: DtlsOptions, *, on_refused: Refused
 
     Raises: OSError when the address cannot be bound; ImportError when python-mbedtls is not installed.
     """
-    sessions = DtlsSessions(options.keys, most=options.most, clock=time.monotonic, issued=options.issued)
+    sessions = DtlsSessions(options.keys, most=options.most, clock=time.monotonic)
     loop = asyncio.get_running_loop()
     tokens = RandomTokens(context)
     messages = BoundedMessages(tokens)

@@ -26,32 +26,21 @@ Address = tuple[Any, ...]
 
 
 class Keys(Mapping[str, bytes]):
-    """The keys by identity, of a file and as they are `issued` now.
+    """The keys by identity; `asked` is the identity that was looked up last, which is how a session learns its own."""
 
-    `asked` is the identity that was looked up last, which is how a session learns its own.
-    """
-
-    def __init__(self, keys: Mapping[str, bytes], issued: Callable[[str], bytes | None]) -> None:
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys = dict(keys)
-        self._issued = issued
         self.asked = ""
 
     def __getitem__(self, identity: str) -> bytes:
         self.asked = identity
-        key = self._keys.get(identity) or self._issued(identity)
-        if key is None:
-            raise KeyError(identity)
-        return key
+        return self._keys[identity]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
     def __len__(self) -> int:
-        return max(1, len(self._keys))  # mbed TLS asks whether there are any: one may be issued at any time
-
-
-def none_issued(_: str) -> None:
-    """No keys but those of the file."""
+        return len(self._keys)
 
 
 @dataclass(slots=True)
@@ -76,20 +65,13 @@ class Heard:
 class DtlsSessions:
     """The associations of one socket. `most` of them; the one that was quiet longest is dropped for a new one."""
 
-    def __init__(
-        self,
-        keys: Mapping[str, bytes],
-        *,
-        most: int,
-        clock: Callable[[], float],
-        issued: Callable[[str], bytes | None] = none_issued,
-    ) -> None:
+    def __init__(self, keys: Mapping[str, bytes], *, most: int, clock: Callable[[], float]) -> None:
         """Raises: ImportError when python-mbedtls is not installed."""
         from mbedtls import exceptions, tls  # noqa: PLC0415 - optional: only who configures DTLS needs it
 
         self._tls: Any = tls
         self._error: type[Exception] = exceptions.TLSError
-        self._keys = Keys(keys, issued)
+        self._keys = Keys(keys)
         configuration = tls.DTLSConfiguration(
             ciphers=CIPHERS, pre_shared_key_store=self._keys, validate_certificates=False
         )

@@ -6,7 +6,7 @@ Source: OMA LwM2M Core 1.1.1, section 6.2.
 
 import heapq
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -53,23 +53,19 @@ class Came(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may register. `endpoints`: the one endpoint name of each credential; `plain`: whether one without a credential may.
-
-    `is_issued` tells whether a device was issued a credential, whose identity is its name.
-    """
+    """Who may register. `endpoints`: the one endpoint name of each credential; `plain`: whether one without a credential may."""
 
     endpoints: Mapping[str, DeviceId] = field(default_factory=dict)
     plain: bool = True
-    is_issued: Callable[[str], bool] = lambda _: False
 
     def check(self, device: DeviceId, identity: str) -> None:
         """Raises: Forbidden saying why the name and the credential do not go together."""
         if identity:
-            if self.endpoints.get(identity) != device and not (identity == device and self.is_issued(identity)):
+            if self.endpoints.get(identity) != device:
                 raise Forbidden(f"credential {identity[:40]!r} is not that of {device}")
         elif not self.plain:
             raise Forbidden(f"{device}: registrations without DTLS are not allowed (lwm2m.plain)")
-        elif device in self.endpoints.values() or self.is_issued(device):
+        elif device in self.endpoints.values():
             raise Forbidden(f"{device} has a credential: it must come with it")
 
 
