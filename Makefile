@@ -154,6 +154,10 @@ bench-lwm2m: $(DEV) ## the daemon with 1,000 LwM2M devices: its loop, its memory
 fuzz-http: $(DEV) build/fuzz-http-venv/.stamp ## schemathesis against the OpenAPI description of a running daemon (FUZZ_ARGS=...)
 	$(BIN)/python -m bench.fuzz_http $(FUZZ_ARGS)
 
+.PHONY: fuzz-mqtt
+fuzz-mqtt: $(DEV) ## 12,000 bad payloads over MQTT: one error each, memory flat (FUZZ_ARGS='--count N --seed N')
+	$(BIN)/python -m bench.fuzz_mqtt $(FUZZ_ARGS)
+
 .PHONY: prove-http
 prove-http: $(DEV) ## 10,000 connections, slow and lying clients, while requests are counted
 	$(BIN)/python -m bench.hostile_http

@@ -2,7 +2,7 @@
 
 import sys
 
-from gatewayd import __main__, daemon
+from gatewayd import __main__, daemon_mqtt
 from gatewayd.core.command import CommandId, Effect, Obeyed, Receipt, Work
 from gatewayd.services.once import Once
 
@@ -17,5 +17,5 @@ class Forgetful(Once):
 
 
 if __name__ == "__main__":
-    vars(daemon)["Once"] = Forgetful  # the one place where it can be switched off
+    vars(daemon_mqtt)["Once"] = Forgetful  # the one place where it can be switched off
     sys.exit(__main__.main(sys.argv[1:]))

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from bench.chaos_driver import Driver
 from bench.chaos_proxy import Faults, Proxy
-from bench.common import ROOT, Report, free_port
+from bench.common import ROOT, Report
 from gatewayd.adapters.store import open_store
 from gatewayd.core.model import Signature, Structure, Variant, Version
 from gatewayd.core.names import Digest, ModelName
@@ -132,6 +132,9 @@ async def run_phase(plan: Plan, folder: Path, found: Found) -> None:
             )
             try:
                 await _rage(plan, broker, proxy, daemon, driver, found)
+            except AssertionError as error:
+                error.add_note((folder / "daemon.log").read_text()[-4000:])
+                raise
             finally:
                 driver.close()
                 daemon.end()
@@ -262,7 +265,7 @@ def _config(folder: Path, broker_port: int, *, version: str) -> Path:
     path.write_text(
         f"node: {{name: {NODE}, data_dir: {folder / 'data'}}}\n"
         f'mqtt: {{port: {broker_port}, version: "{version}", keepalive_s: 5, commands_kept: 1000000}}\n'
-        f"http: {{port: {free_port()}}}\ncoap: {{enabled: false}}\nlwm2m: {{enabled: false}}\nlog: {{level: warning}}\n"
+        "http: {port: 0}\ncoap: {enabled: false}\nlwm2m: {enabled: false}\nlog: {level: warning}\n"
     )
     return path
 

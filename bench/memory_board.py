@@ -53,14 +53,14 @@ class MemoryMachine:
     async def execute(self, task: Task) -> Done | None:
         """Carry out one command."""
         match task:
-            case EraseSlot(slot, offset):
-                self.flash.erase(slot, offset)
+            case EraseSlot(slot, offset, end):
+                self.flash.erase(slot, offset, end)
             case WriteSlot(slot, offset, content):
                 self.flash.write(slot, offset, content)
             case WriteJournal(copy, offset, content):
                 self.flash.write_journal(copy, offset, content)
-            case HashSlot(slot, size_bytes):
-                return SlotHashed(slot, self.flash.digest(slot, size_bytes))
+            case HashSlot(slot, size_bytes, offset):
+                return SlotHashed(slot, self.flash.digest(slot, size_bytes, offset))
             case RunSelfTest(slot):
                 return SelfTestDone(slot, b"", DType.INT8)
             case RunModel(request):

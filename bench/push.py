@@ -206,6 +206,7 @@ def measure(report: Report, *, is_quick: bool) -> list[Row]:
     for row in rows:
         report.add(f"{row.link}_{row.loss:.0%}_{row.size_bytes // 1000}kB_s".replace("%", "pct"), row.seconds)
     _timers(report, is_quick=is_quick)
+    _in_theory(report)
     rows += _real_rows(report, is_quick=is_quick)
     return rows
 
@@ -223,6 +224,35 @@ def _timers(report: Report, *, is_quick: bool) -> None:
         tuned = virtual_row(name, 0.05, SIZES[0], seeds=seeds)
         default = virtual_row(name, 0.05, SIZES[0], seeds=seeds, line=UNTUNED)
         report.add(f"tuned_to_default_timer_5pct_{name}", tuned.seconds / default.seconds, ("<=", 0.3))
+
+
+def _in_theory(report: Report) -> None:
+    """What the code does when computing takes no time: blocks per round trip, and whether pushes wait for each other."""
+    link, size = LINKS["rtt30"], SIZES[0]
+    row = virtual_row("rtt30", 0.0, size, seeds=1)
+    report.add(
+        "virtual_blocks_per_round_trip", math.ceil(size / link.block_bytes) * link.rtt_s / row.seconds, (">=", 0.9)
+    )
+    one_s = virtual_row("ble", 0.0, size, seeds=1).seconds
+    many_s = run_virtual(many_virtual(LINKS["ble"], size, devices=50))
+    report.add("virtual_ble_50_pushes_beside_one", many_s / one_s, ("<=", 1.15))
+
+
+async def many_virtual(link: Link, size_bytes: int, *, devices: int) -> float:
+    """Push to many boards at once, each on a link of its own; return the seconds of the slowest."""
+    async with push_gateway() as gateway, asyncio.TaskGroup() as tasks:
+        boards = [
+            memory_device(options(gateway.port, link, 0.0, seed=index, device=f"board-{index}"), link)
+            for index in range(devices)
+        ]
+        for index, board in enumerate(boards):
+            tasks.create_task(board.run(), name=f"board-{index}")
+        for index in range(devices):
+            await gateway.born(f"board-{index}")
+        slowest_s = await pushed_real(gateway, devices, size_bytes)
+        for board in boards:
+            board.stop()
+        return slowest_s
 
 
 def _real_rows(report: Report, *, is_quick: bool) -> list[Row]:

@@ -162,21 +162,8 @@ def assemble(config: Config, means: Means) -> Core:
         broker,
     )
     checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
-    return Core(
-        catalog,
-        tracking,
-        desires,
-        pushes,
-        renting,
-        preflight,
-        services,
-        registry,
-        orders,
-        checkpoints,
-        credentials,
-        classes,
-        opinions,
-    )
+    asked = (catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
+    return Core(*asked, checkpoints, credentials, classes, opinions)
 
 
 def _pushes(

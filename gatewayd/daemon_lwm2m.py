@@ -16,6 +16,7 @@ from gatewayd.config import Config
 from gatewayd.core.device import LinkKind
 from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.core.names import DeviceId
+from gatewayd.daemon_keyring import Keyring
 from gatewayd.edges.coap import Opener, serve_coap, serve_resources
 from gatewayd.links.lwm2m.endpoint import CoapEndpoint, Served
 from gatewayd.links.lwm2m.interface import Bucket
@@ -82,7 +83,7 @@ class Links:
 def lwm2m_parts(config: Config, store: Store, core: Core, *, telling: Telling, guard: Guard) -> Lwm2m:
     """Make the link; it serves once its resources are mounted and `link.run` runs."""
     section = config.lwm2m
-    credentials = _credentials(section.credentials_file)
+    keys = Keyring(_credentials(section.credentials_file), core.credentials)
     options = LinkOptions(
         most=section.max_registrations,
         newcomers_per_s=section.newcomers_per_s,
@@ -90,9 +91,7 @@ def lwm2m_parts(config: Config, store: Store, core: Core, *, telling: Telling, g
         line=replace(LineLimits(), awake_s=section.awake_s, ack_first_s=section.ack_timeout_s),
         profiles=tuple(load_profiles(config.devices.profiles_dir).values()),
         ways=(Way.PUSH, Way.PULL) if section.transfer == "push" else (Way.PULL, Way.PUSH),
-        access=Access(
-            {each.identity: each.device for each in credentials}, plain=section.allows_plain(lwm2m_address(config)[0])
-        ),
+        access=Access(keys.owners(), plain=section.allows_plain(lwm2m_address(config)[0])),
     )
     endpoint = CoapEndpoint()
     link = Lwm2mDeviceLink(
@@ -104,9 +103,8 @@ def lwm2m_parts(config: Config, store: Store, core: Core, *, telling: Telling, g
         clock=time.monotonic,
         guard=guard,
     )
-    if not credentials:
+    if not keys:
         return Lwm2m(link, endpoint)
-    keys = {each.identity: each.key for each in credentials}
     host = lwm2m_address(config)[0]
     return Lwm2m(link, endpoint, DtlsOptions(host, section.dtls_port, keys, section.max_registrations))
 

@@ -42,7 +42,9 @@ class House:
     client: Client
     replies: Inbox
     defaults: Inbox
+    late: Client
     refusals: Refusals = field(default_factory=Refusals)
+    acknowledged: int = 0
 
     def ask(
         self, topic: str, payload: object, *, reply: str | None = "clients/1", content_type: str | None = None
@@ -50,6 +52,16 @@ class House:
         content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         message = Message(f"{BASE}/{topic}", content, qos=1, content_type=content_type)
         self.client.publish(replace(message, response_topic=reply, correlation=b"c-1"))
+
+    def deliver(self, topic: str, payload: object, *, is_redelivered: bool) -> None:
+        """Hand the commands a message as the connection would; `acknowledged` counts."""
+        content = json.dumps(payload).encode()
+
+        def acknowledge() -> None:
+            self.acknowledged += 1
+
+        message = Message(f"{BASE}/{topic}", content, qos=1, is_redelivered=is_redelivered)
+        self.late.received_late(message, acknowledge)
 
     async def answer(self) -> dict[str, Any]:
         reply = await self.replies.next()
@@ -93,6 +105,6 @@ async def house(
         )
         tasks = [group.create_task(edge.run()), group.create_task(commands.run())]
         async with running(gateway, late, client):
-            yield House(world, edge, commands, client, replies, defaults, refusals)
+            yield House(world, edge, commands, client, replies, defaults, late, refusals)
         for task in tasks:
             task.cancel()

@@ -215,6 +215,34 @@ def test_over_mqtt_an_operator_commands_and_a_device_does_not(gateway: Stage) ->
 
 
 @NEEDED
+def test_over_mqtt_credentials_are_made_once_and_never_written_down(gateway: Stage) -> None:
+    password = (gateway.folder / "operator-password").read_text().strip()
+    command = [
+        "mosquitto_rr",
+        "-V",
+        "5",
+        "-p",
+        str(gateway.ports["mqtt"]),
+        "-u",
+        "operator",
+        "-P",
+        password,
+        "-W",
+        "20",
+    ]
+    command += ["-t", "gatewayd/gw/cmd/devices.credentials.new", "-e", "reply/op"]
+    command += ["-m", '{"id": "c-1", "device": "h-1", "kind": "mqtt", "snippets": []}']
+    first, again = (
+        json.loads(subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout)
+        for _ in range(2)
+    )
+    assert (first["username"], len(first["password"])) == ("h-1", 32)
+    assert again == first
+    kept = b"".join(path.read_bytes() for path in (gateway.folder / "data").rglob("*") if path.is_file())
+    assert first["password"].encode() not in kept
+
+
+@NEEDED
 def test_restored_credentials_hold_after_a_reload(gateway: Stage) -> None:
     given, file = gateway.credentials("g-1"), gateway.folder / "data" / "credentials" / "credentials.json"
     backup = file.read_bytes()

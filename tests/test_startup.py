@@ -10,7 +10,7 @@ import pytest
 
 from gatewayd.config import Config, ConfigError, load_config, parse_config
 from gatewayd.config_files import check_files
-from gatewayd.parts import broker_address
+from gatewayd.parts import announced, broker_address
 from gatewayd.startup import StartRefused, first_line, made_folder
 from tests.gateway import gatewayd
 
@@ -175,3 +175,15 @@ def test_of_an_authoritys_file_only_the_certificates_are_told(tmp_path: Path) ->
     (tmp_path / "ca.pem").write_text(f'Subject: "x"\r\n{pem}\nprinted by a tool\n{pem.rstrip()}')
     told = broker_address(parsed(f"joining: {{ca_file: {tmp_path / 'ca.pem'}}}"))
     assert (told.ca, told.port) == (pem * 2, 8883)
+
+
+def test_only_what_others_can_reach_is_announced() -> None:
+    ports = {"http_port": 8443, "coap_port": 5683}
+    assert [each.kind for each in announced(parsed("node: {name: gw}"), ports)] == ["_mqtt._tcp"]
+    text = "node: {name: gw}\nhttp: {host: 0.0.0.0, insecure: true}\ncoap: {host: '::'}"
+    told = announced(parsed(text), ports)
+    assert [(each.kind, each.name, each.port, each.told.get("tls")) for each in told] == [
+        ("_mqtt._tcp", "gw", 1883, "0"),
+        ("_gatewayd._tcp", "gw", 8443, "0"),
+        ("_coap._udp", "gw", 5683, None),
+    ]

@@ -43,6 +43,10 @@ class CredentialFiles:
         """
         return self._keys.get(identity)
 
+    def identities(self) -> tuple[str, ...]:
+        """Return every identity that has a key now."""
+        return tuple(self._keys)
+
     async def change(self, change: Callable[[Credentials], Credentials]) -> Credentials:
         """Replace what is known by what `change` makes of it; durable before returning.
 

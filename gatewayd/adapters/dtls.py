@@ -29,7 +29,7 @@ class Keys(Mapping[str, bytes]):
     """The keys by identity; `asked` is the identity that was looked up last, which is how a session learns its own."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        self._keys = dict(keys)
+        self._keys = keys  # looked up at each handshake: a key that was revoked opens nothing any more
         self.asked = ""
 
     def __getitem__(self, identity: str) -> bytes:

@@ -25,6 +25,7 @@ __all__ = ["MqttConnection", "MqttOptions", "Timing"]
 _LOG = logging.getLogger(__name__)
 
 _WINDOW = 64  # QoS 1 messages on the wire; mosquitto allows 20 on MQTT 5 and says so
+_MAX_MATCHED = 1024  # topics whose handlers are remembered; protects memory from who makes topics up
 _MAX_UNSENT_BYTES = 32 * 2**20  # QoS 0 towards a broker that has stopped reading
 
 _VERSIONS = {
@@ -85,8 +86,10 @@ class MqttConnection:
         self._session: Session | None = None
         self._subscriptions: list[_Subscription] = []
         self._handlers = MQTTMatcher()  # type: ignore[no-untyped-call]  # paho left it so
+        self._matched: dict[str, tuple[Handler, ...]] = {}
         self._late_handlers = MQTTMatcher()  # type: ignore[no-untyped-call]  # as above
         self._callbacks: list[Callable[[], None]] = []
+        self._lost_callbacks: list[Callable[[], None]] = []
         self._pending: dict[int, _Subscription] = {}
         self._is_announced = False
         self._emptied = asyncio.Event()
@@ -107,6 +110,7 @@ class MqttConnection:
     def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 1, retained: bool = True) -> None:
         """See `wire.mqtt.Connection`. One handler for one filter: the last one counts."""
         self._handlers[topic_filter] = handler
+        self._matched.clear()
         self._add(_Subscription(topic_filter, qos, retained))
 
     def subscribe_late(self, topic_filter: str, handler: LateHandler) -> None:
@@ -136,6 +140,10 @@ class MqttConnection:
         """See `wire.mqtt.Connection`. `callback` must not raise."""
         self._callbacks.append(callback)
 
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """See `wire.mqtt.Connection`. `callback` must not raise."""
+        self._lost_callbacks.append(callback)
+
     async def run(self) -> None:
         """Stay connected until cancelled; then say goodbye and return within the timing's `close_s`.
 
@@ -152,9 +160,19 @@ class MqttConnection:
 
     def received(self, message: Message) -> None:
         """Hand a message to whoever subscribed to it (called by the session)."""
-        handlers: Iterator[Handler] = self._handlers.iter_match(message.topic)  # type: ignore[no-untyped-call]  # paho's
-        for handler in tuple(handlers):
+        handlers = self._matched.get(message.topic)
+        if handlers is None:
+            handlers = self._match(message.topic)
+        for handler in handlers:
             handler(message)
+
+    def _match(self, topic: str) -> tuple[Handler, ...]:
+        """Find who subscribed, and remember it: the same few topics come again and again."""
+        found: Iterator[Handler] = self._handlers.iter_match(topic)  # type: ignore[no-untyped-call]  # paho's
+        if len(self._matched) >= _MAX_MATCHED:
+            self._matched.clear()
+        self._matched[topic] = handlers = tuple(found)
+        return handlers
 
     def received_late(self, message: Message, acknowledge: Acknowledge) -> None:
         """Hand a message to the one who acknowledges it; what nobody wants (any more) is acknowledged here."""
@@ -275,10 +293,12 @@ class MqttConnection:
         session, self._session = self._session, None
         if session is not None:
             session.abort()
-        self._is_announced = False
+        stood, self._is_announced = self._is_announced, False
         self._pending.clear()
         for message in self._outbox.rewind():
             self._on_refused("mqtt", "undeliverable", f"{message.topic!r}: given up, the connection broke each time")
+        for callback in self._lost_callbacks if stood else ():
+            callback()
 
     async def _leave(self) -> None:
         """Publish the offline message, wait for what is queued, disconnect. What goes wrong leaves it to the last will."""

@@ -69,6 +69,11 @@ class _Command:
     name: bytes | None = None
     expires_at: float | None = None
 
+    @property
+    def identity(self) -> tuple[str, str, bytes | None, bytes]:
+        """What makes another command the same one."""
+        return self.verb, self.exchange.reply_topic, self.name, self.exchange.message.payload
+
 
 class MqttCommands:
     """Serves commands. `caller` is who they are taken for: the broker has checked them, and does not say who they are.
@@ -109,6 +114,8 @@ class MqttCommands:
             max_bytes=chosen.max_queued_bytes,
         )
         self._is_draining = False
+        # The named ones that wait or run: what the broker sends anew after a reconnect joins them.
+        self._at_work: dict[tuple[str, str, bytes | None, bytes], _Command] = {}
         connection.subscribe_late(topics.command_filter, self._accept)
 
     async def run(self) -> None:
@@ -156,11 +163,29 @@ class MqttCommands:
             command = await self._intake.get()
             try:
                 subjects = await self._read(command)
+                if self._joins(command):
+                    continue
                 self._lane.put(command, size=len(command.exchange.message.payload), subjects=subjects)
+                if command.name is not None:
+                    self._at_work[command.identity] = command
             except GatewayError as error:
                 self._end(command, self._answers.refusal(command.exchange, error), error.code)
             finally:
                 self._intake.task_done()
+
+    def _joins(self, command: _Command) -> bool:
+        """Whether this is one that is at work, delivered anew: then it is acknowledged with that one, and answered once."""
+        twin = self._at_work.get(command.identity)
+        if twin is None or not command.exchange.message.is_redelivered:
+            return False
+        first, second = twin.acknowledge, command.acknowledge
+
+        def acknowledge_both() -> None:
+            first()
+            second()
+
+        twin.acknowledge = acknowledge_both
+        return True
 
     async def _read(self, command: _Command) -> frozenset[str]:
         """Take the envelope off the payload; return what the command is about. Raises: any CallerError."""
@@ -173,13 +198,14 @@ class MqttCommands:
         if document is None:
             return _subjects(verb, {})
         before = len(document)
-        self._answers.take_envelope(exchange, document, keeps_id="id" in verb.arguments.model_fields)
+        has_own_id = "id" in verb.arguments.model_fields  # names what the verb is about, not the command
+        self._answers.take_envelope(exchange, document, keeps_id=has_own_id)
         command.expires_at = _moment(document.pop("expires_at", None))
         if is_cbor:
             command.arguments = document
         elif len(document) != before:
             command.arguments = compact(document)
-        if exchange.id is not None:
+        if exchange.id is not None and not has_own_id:
             command.name = exchange.id.encode()
         return _subjects(verb, document)
 
@@ -232,6 +258,8 @@ class MqttCommands:
 
     def _end(self, command: _Command, answer: bytes, outcome: str) -> None:
         """Acknowledge (what was done is on the disk), then answer."""
+        if self._at_work.get(command.identity) is command:
+            del self._at_work[command.identity]
         command.acknowledge()
         self._answers.send(command.exchange, answer)
         self._on_answered(command.verb, outcome)

@@ -55,6 +55,7 @@ class MqttDeviceLink:
         # Milliseconds, so that an answer to what an earlier process asked finds nobody.
         self._last_number = int(clock() * 1000) % _U32
         connection.subscribe(topics.device_up_filter, self._receive)
+        connection.on_lost(self._broker_lost)
 
     async def run_model(
         self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
@@ -179,6 +180,13 @@ class MqttDeviceLink:
         for pending in self._pending.values():
             if pending.device == device and not pending.answer.done():
                 pending.answer.set_exception(DeviceUnreachable(f"device {device} went away while it was asked"))
+
+    def _broker_lost(self) -> None:
+        """Let nobody wait for an answer that cannot come: it was asked for by QoS 0 on a connection that is gone."""
+        for pending in self._pending.values():
+            if not pending.answer.done():
+                text = f"device {pending.device}: the connection to the MQTT broker broke while it was asked"
+                pending.answer.set_exception(DeviceUnreachable(text))
 
 
 def _decoded(kind: str, message: Message, device: DeviceId) -> UpMessage:

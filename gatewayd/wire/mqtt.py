@@ -62,3 +62,6 @@ class Connection(Protocol):
 
     def on_connected(self, callback: Callable[[], None]) -> None:
         """Call `callback` after each (re)connect, once the subscriptions stand."""
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when a connection that stood is gone: what was asked with QoS 0 will not be answered."""

@@ -177,3 +177,35 @@ async def test_a_message_that_expired_in_the_queue_is_refused(broker: Broker, tm
         home.client.publish(replace(Message(f"{BASE}/cmd/models.alias", payload, qos=1), expiry_s=5))
         assert (await home.default_answer())[1]["error"]["code"] == "deadline_exceeded"
         assert moves(home) == []
+
+
+async def test_an_order_s_own_id_does_not_name_the_command(broker: Broker, tmp_path: Path) -> None:
+    order = {
+        "id": "watch",
+        "model": "kws",
+        "device": "cam-7",
+        "input": "mic",
+        "period_ms": 500,
+        "reply_to": "clients/1",
+    }
+    stop = {"id": "watch", "reply_to": "clients/1"}
+    async with house(broker, tmp_path) as home:
+        for verb, arguments in 2 * (("stream.start", order), ("stream.stop", stop)):
+            payload = json.dumps(arguments).encode()
+            home.client.publish(Message(f"{BASE}/cmd/{verb}", payload, qos=1))
+            assert json.loads((await home.replies.next()).payload)["id"] == "watch"
+
+
+async def test_what_the_broker_delivers_anew_joins_the_one_at_work(broker: Broker, tmp_path: Path) -> None:
+    pushes = Slow()
+    async with house(broker, tmp_path, world=World(pushes=pushes)) as home:
+        home.ask("cmd/pushes.cancel", {"push": 7, "why": "a", "id": "a"}, reply=None)
+        assert await pushes.begins.get() == "a (mqtt)"
+        broker.restart()
+        for again in (True, False):
+            home.deliver("cmd/pushes.cancel", {"push": 7, "why": "a", "id": "a"}, is_redelivered=again)
+        pushes.gate.set()
+        # The one that was delivered anew has joined; the one that was sent anew is carried out, for nothing was remembered.
+        assert await pushes.begins.get() == "a (mqtt)"
+        assert [(await home.default_answer())[1]["id"] for _ in range(2)] == ["a", "a"]
+        assert home.acknowledged == 2

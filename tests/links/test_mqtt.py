@@ -164,6 +164,16 @@ async def test_a_device_that_goes_away_fails_its_requests_at_once(broker: Broker
         assert isinstance(await asked, DeviceUnreachable)
 
 
+async def test_losing_the_broker_fails_what_was_asked_at_once(broker: Broker) -> None:
+    async with site(broker) as here, asyncio.TaskGroup() as group:
+        asked = group.create_task(_error_of(run(here.link)))
+        await here.downs.next()
+        broker.restart()
+        error = await asyncio.wait_for(asked, PATIENCE_S)
+        assert isinstance(error, DeviceUnreachable)
+        assert "broker" in str(error)
+
+
 async def test_without_a_broker_a_device_is_unreachable_at_once(broker: Broker) -> None:
     gateway = Client(options(broker.port))
     link = MqttDeviceLink(gateway, TOPICS, on_event=lambda _: None, on_refused=Refusals(), clock=Ticking())

@@ -1,0 +1,52 @@
+"""Who may come in over DTLS: the keys of the configured file, and those that `devices.credentials.new` made, as they are now."""
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+from gatewayd.adapters.credentials import CredentialFiles
+from gatewayd.core.names import DeviceId
+from gatewayd.wire.lwm2m.credentials import Credential
+
+
+class Keyring(Mapping[str, bytes]):
+    """Keys by identity. One of the file comes before one that was made under the same identity."""
+
+    def __init__(self, fixed: tuple[Credential, ...], issued: CredentialFiles) -> None:
+        self._fixed = {each.identity: each for each in fixed}
+        self._issued = issued
+
+    def __getitem__(self, identity: str) -> bytes:
+        fixed = self._fixed.get(identity)
+        key = self._issued.key_of(identity) if fixed is None else fixed.key
+        if key is None:
+            raise KeyError(identity)
+        return key
+
+    def __iter__(self) -> Iterator[str]:
+        return chain(self._fixed, (each for each in self._issued.identities() if each not in self._fixed))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def owners(self) -> "Owners":
+        """Return the same as devices by identity."""
+        return Owners(self, {identity: each.device for identity, each in self._fixed.items()})
+
+
+class Owners(Mapping[str, DeviceId]):
+    """Whose an identity is; one that was made bears the name of its device."""
+
+    def __init__(self, keys: Keyring, fixed: Mapping[str, DeviceId]) -> None:
+        self._keys = keys
+        self._fixed = fixed
+
+    def __getitem__(self, identity: str) -> DeviceId:
+        if identity not in self._keys:
+            raise KeyError(identity)
+        return self._fixed.get(identity) or DeviceId(identity)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
