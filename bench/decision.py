@@ -40,6 +40,7 @@ from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, 
 from gatewayd.core.names import DeviceId, Digest, ModelName, ModelRef, RequestId
 from gatewayd.core.placement import place
 from gatewayd.core.presets import PRESETS
+from gatewayd.core.reasons import reason_of
 from gatewayd.core.request import InferenceRequest, SensorRef
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 from gatewayd.services.candidates import Candidates
@@ -172,7 +173,7 @@ class World:
         options = self.finder.find(request, version, now_s=self.now_s)
         placement = place(options.question, options.node, options.devices)
         placement.ranked_option(placement.ranked[0])
-        return clock() - started, lambda: placement.reason
+        return clock() - started, lambda: reason_of(placement)
 
 
 def _device(index: int) -> DeviceId:

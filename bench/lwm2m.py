@@ -78,6 +78,7 @@ def made_config(folder: Path) -> Config:
         "lwm2m: {max_registrations: 3000, newcomers_per_s: 5000}\npushes: {automatic: false, max_concurrent: 16}\n"
         "mqtt: {port: 1}\n"
     )
+    (folder / "gatewayd.yaml").write_text(text)
     return parse_config(text, source="bench", folder=folder)
 
 
@@ -165,8 +166,10 @@ async def run(arguments: argparse.Namespace) -> None:
         logger = logging.getLogger("gatewayd.daemon")
         logger.addHandler(ports)
         logger.setLevel(logging.INFO)
-        serve: Callable[[Config], Any] = daemon._serve  # noqa: SLF001 - the daemon without its own event loop
-        served = asyncio.get_running_loop().create_task(serve(made_config(Path(folder))), name="daemon")
+        serve: Callable[[Config, Path], Any] = daemon._serve  # noqa: SLF001 - the daemon without its own event loop
+        served = asyncio.get_running_loop().create_task(
+            serve(made_config(Path(folder)), Path(folder) / "gatewayd.yaml"), name="daemon"
+        )
         await measure(arguments, report, await ports.found)
         served.cancel()
         await asyncio.gather(served, return_exceptions=True)

@@ -132,7 +132,8 @@ MUTANTS += (
     ),
     Mutant(
         "the service journals a state before its commands leave", _PUSHES,
-        "if moved and not await self._journalled(moved, before):", "if not moved and not await self._journalled(moved, before):",
+        "if moved and not await self._journalled(moved, before, ending):",
+        "if not moved and not await self._journalled(moved, before, ending):",
     ),
     Mutant(
         "the service takes up what the journal holds", _PUSHES,

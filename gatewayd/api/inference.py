@@ -16,7 +16,7 @@ from gatewayd.core.decision import Decision
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, DeviceUnreachable, NoPlacement, NotFound, UnknownModel
 from gatewayd.core.names import RequestId
 from gatewayd.core.placement import Option
-from gatewayd.core.reasons import Margin
+from gatewayd.core.reasons import Margin, margin_of, reason_of
 from gatewayd.wire.tensors import (
     MAX_INPUTS,
     InferenceBody,
@@ -200,7 +200,7 @@ def _explanation(decision: Decision) -> Explanation:
         request=decision.request,
         model=decision.model,
         version=decision.version,
-        reason=decision.placement.reason,
+        reason=reason_of(decision.placement),
         served_by=None if decision.served_by is None else str(decision.served_by),
         outcome=decision.outcome,
         attempts=list(decision.attempts),
@@ -209,7 +209,7 @@ def _explanation(decision: Decision) -> Explanation:
         request_class=decision.request_class,
         decided_at=datetime.fromtimestamp(decision.decided_at, UTC).isoformat(timespec="seconds"),
         rent=None if decision.rent is None else RentRow.model_validate(asdict(decision.rent)),
-        margin=_margin_row(decision.placement.margin),
+        margin=_margin_row(margin_of(decision.placement)),
         opinion=decision.opinion,
     )
 

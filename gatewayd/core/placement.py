@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from gatewayd.core.cost import Costs, Weights
 from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.names import DeviceId
-from gatewayd.core.reasons import Margin, margin_of, reason_of
 from gatewayd.core.request import NODE, Privacy, Target
 from gatewayd.core.wording import duration
 
@@ -149,16 +148,6 @@ class Placement:
     def options(self) -> tuple[Option, ...]:
         """Every option: the feasible ones cheapest first, then the refused ones."""
         return (*self.feasible, *self.refused)
-
-    @property
-    def reason(self) -> str:
-        """Say in one line where the request runs first, and why."""
-        return reason_of(self)
-
-    @property
-    def margin(self) -> Margin | None:
-        """Return how firm the first place is, and what would turn it over; None when there is no second."""
-        return margin_of(self)
 
     def ranked_option(self, rank: Rank) -> Option:
         """Return the option of one of `ranked`."""

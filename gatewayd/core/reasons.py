@@ -2,20 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gatewayd.core.cost import Costs, Weights
+from gatewayd.core.placement import DeviceFacts, Option, Placement
 from gatewayd.core.request import NODE
 from gatewayd.core.wording import duration, figure, place_name
-
-if TYPE_CHECKING:
-    from gatewayd.core.placement import DeviceFacts, Option, Placement
 
 # A reason is for people: it names the first few refusals and counts the others.
 _NAMED_REFUSALS = 3
 
 
-def reason_of(placement: "Placement") -> str:
+def reason_of(placement: Placement) -> str:
     """Say in one line where the request runs first, and why."""
     if not placement.ranked:
         return f"nowhere to run: {_refusals(placement.refused)}"
@@ -61,7 +58,7 @@ class Margin:
     flips: tuple[Flip, ...]
 
 
-def margin_of(placement: "Placement") -> Margin | None:
+def margin_of(placement: Placement) -> Margin | None:
     """Hold the first place against the second; None when there is no second."""
     if len(placement.ranked) < 2:  # noqa: PLR2004 - two are compared
         return None
@@ -83,21 +80,21 @@ def _terms(costs: Costs, weights: Weights) -> tuple[tuple[str, str, float, float
     )
 
 
-def _cheaper(option: "Option", costs: Costs, weights: Weights, gap: float) -> Iterable[Flip]:
+def _cheaper(option: Option, costs: Costs, weights: Weights, gap: float) -> Iterable[Flip]:
     """A term of the runner-up that could fall far enough; none falls below zero."""
     for name, unit, value, weight in _terms(costs, weights):
         if weight > 0 and gap / weight < value:
             yield Flip(f"{name} of {place_name(option.target)}", unit, value, value - gap / weight)
 
 
-def _dearer(option: "Option", costs: Costs, weights: Weights, gap: float) -> Iterable[Flip]:
+def _dearer(option: Option, costs: Costs, weights: Weights, gap: float) -> Iterable[Flip]:
     """A term of the winner that could rise far enough; a risk does not rise above one."""
     for name, unit, value, weight in _terms(costs, weights):
         if weight > 0 and (unit or value + gap / weight <= 1.0):
             yield Flip(f"{name} of {place_name(option.target)}", unit, value, value + gap / weight)
 
 
-def _weight_flips(best: "Option", runner_up: "Option", weights: Weights, gap: float) -> Iterable[Flip]:
+def _weight_flips(best: Option, runner_up: Option, weights: Weights, gap: float) -> Iterable[Flip]:
     """A weight that, changed alone, makes both equal: where the terms differ, and the weight stays above zero."""
     if best.costs is None or runner_up.costs is None:
         return
@@ -107,7 +104,7 @@ def _weight_flips(best: "Option", runner_up: "Option", weights: Weights, gap: fl
             yield Flip(f"weight of {name}", "", weight, then)
 
 
-def _refusals(options: Sequence["Option"]) -> str:
+def _refusals(options: Sequence[Option]) -> str:
     texts = [f"{place_name(each.target)}: {each.refusal}" for each in options[:_NAMED_REFUSALS]]
     more = len(options) - _NAMED_REFUSALS
     return "; ".join(texts) + (f"; and {more} more" if more > 0 else "")

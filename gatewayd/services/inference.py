@@ -13,6 +13,7 @@ from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, No
 from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
 from gatewayd.core.placement import NODE_INDEX, Option, Placement, place
+from gatewayd.core.reasons import reason_of
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult
 from gatewayd.core.tensor import Quantization, Tensor, converted, real_value
 from gatewayd.services.catalog import Catalog
@@ -209,7 +210,7 @@ def _nothing_served(
     placement: Placement, attempts: Sequence[str], failure: GatewayError | None, *, is_overloaded: bool
 ) -> GatewayError:
     if not placement.ranked:
-        return Overloaded(placement.reason) if is_overloaded else NoPlacement(placement.reason)
+        return Overloaded(reason_of(placement)) if is_overloaded else NoPlacement(reason_of(placement))
     tried = "; ".join(attempts)
     if failure is None:
         return DeadlineExceeded("the deadline passed before anything could be tried")
@@ -219,7 +220,7 @@ def _nothing_served(
 def _reason(option: Option, placement: Placement, attempts: Sequence[str]) -> str:
     if attempts:
         return f"{option.target} serves because what came first failed: {'; '.join(attempts)}"
-    return placement.reason
+    return reason_of(placement)
 
 
 def _outputs(speech: Speech, ran: Ran) -> tuple[Tensor, ...]:

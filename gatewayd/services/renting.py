@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Cost of wear per push, in the units of J: a sector endures about 10,000 erases, so one push is worth little but not nothing.
 FLASH_WEAR = 5.0
+# From so long after its start on the daemon takes the silence before a pair's first request for what it is.
+_WATCHED_S = 3600.0
 # A standing order that has not asked for so many periods, when somebody else does, was stopped.
 _MISSING = 3.0
 WHO = "placement"
@@ -118,8 +120,10 @@ class Renting:
         self, served: Served, pair: Pair, totals: _Totals, price: PushPrice, room: Room, *, now_s: float
     ) -> Verdict:
         self._follow_order(served, pair, now_s, saving=max(0.0, totals.node - totals.device))
-        # The daemon may run for months: silence longer than the horizon says no more than the horizon itself.
-        since_s = max(self._started_s, now_s - self._horizon_s)
+        # The daemon may run for months: silence longer than the horizon says no more than the horizon itself. Or it may have
+        # just started: then the short time until now is no sign of a high rate.
+        has_watched = now_s - self._started_s >= _WATCHED_S
+        since_s = max(self._started_s, now_s - self._horizon_s) if has_watched else None
         missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s)
         return self._ledger.missed(missed, now_s=now_s)
 

@@ -9,6 +9,7 @@ from gatewayd.core.cost import Costs, Weights
 from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import DeviceFacts, NodeFacts, Option, Question, device_costs, node_costs, place
+from gatewayd.core.reasons import margin_of, reason_of
 from gatewayd.core.request import NODE, Privacy, Target
 
 CAM, MIC = DeviceId("cam-7"), DeviceId("mic-1")
@@ -82,7 +83,7 @@ def test_the_cheaper_place_wins_and_the_reason_has_the_numbers() -> None:
     assert [each.target for each in placement.feasible] == [Target(CAM), NODE]
     assert placement.options[0].total == pytest.approx(12.2 + 0.5 + 0.1)
     assert placement.options[1].total == pytest.approx(31.0 + 7.0 + 10.0)
-    assert placement.reason == (
+    assert reason_of(placement) == (
         "device:cam-7 is cheapest: cost 12.8 against 48 on the node (sending the sample costs 30 ms and 1,000 B)"
     )
 
@@ -97,19 +98,19 @@ def test_the_cheaper_place_wins_and_the_reason_has_the_numbers() -> None:
 def test_when_the_node_wins_the_reason_names_the_term_that_decides(device: DeviceFacts, contrast: str) -> None:
     placement = place(BY_REFERENCE, NODE_FACTS, [device])
     assert placement.options[0].target == NODE
-    assert placement.reason.startswith("the node is cheapest: cost 48 against ")
-    assert placement.reason.endswith(f"on device:cam-7 ({contrast})")
+    assert reason_of(placement).startswith("the node is cheapest: cost 48 against ")
+    assert reason_of(placement).endswith(f"on device:cam-7 ({contrast})")
 
 
 def test_a_lossy_link_and_bytes_on_the_air_can_decide_too() -> None:
     lossy = replace(MIC_FACTS, link=replace(LINK, failures=sure(0.5)))
     calm = replace(MIC_FACTS, device=CAM)
-    assert place(INLINE, replace(NODE_FACTS, refusal="x"), [lossy, calm]).reason.endswith(
+    assert reason_of(place(INLINE, replace(NODE_FACTS, refusal="x"), [lossy, calm])).endswith(
         "(a risk of 0.0% against 50.0%)"
     )
     wordy = replace(MIC_FACTS, output_bytes=20_000, on_battery=False, link=replace(LINK, goodput=sure(1e12)))
     small = replace(wordy, device=CAM, output_bytes=10)
-    text = place(INLINE, replace(NODE_FACTS, refusal="x"), [wordy, small]).reason
+    text = reason_of(place(INLINE, replace(NODE_FACTS, refusal="x"), [wordy, small]))
     assert text.endswith("(500 against 20,490 B on the air)")
 
 
@@ -120,7 +121,7 @@ def test_untried_options_get_tried() -> None:
     placement = place(BY_REFERENCE, NODE_FACTS, [untried])
     assert placement.options[0].target == Target(CAM)
     assert placement.options[0].costs == device_costs(BY_REFERENCE, known)
-    assert placement.reason.endswith("(expected to be dearer, but measured too rarely to be sure)")
+    assert reason_of(placement).endswith("(expected to be dearer, but measured too rarely to be sure)")
 
 
 def test_a_pin_refuses_everything_else() -> None:
@@ -184,15 +185,15 @@ def test_the_battery_floor(battery: float | None, on_battery: bool, expected: st
 
 def test_when_only_one_is_left_the_reason_says_why_the_others_are_not() -> None:
     placement = place(BY_REFERENCE, NODE_FACTS, [replace(CAM_FACTS, refusal="kws is not installed")])
-    assert placement.reason == "the node is the only place: device:cam-7: kws is not installed"
-    assert place(INLINE, NODE_FACTS, []).reason == "the node is the only place there is"
+    assert reason_of(placement) == "the node is the only place: device:cam-7: kws is not installed"
+    assert reason_of(place(INLINE, NODE_FACTS, [])) == "the node is the only place there is"
 
 
 def test_when_nothing_is_left_the_reason_stays_short() -> None:
     crowd = [replace(MIC_FACTS, device=DeviceId(f"d{index}"), refusal="offline") for index in range(10)]
     placement = place(INLINE, replace(NODE_FACTS, refusal="no engine"), crowd)
     assert placement.feasible == ()
-    assert placement.reason == (
+    assert reason_of(placement) == (
         "nowhere to run: the node: no engine; device:d0: offline; device:d1: offline; and 8 more"
     )
 
@@ -282,7 +283,7 @@ def test_place_is_sorted_and_does_not_depend_on_the_order(
     random.shuffle(shuffled)
     placement = place(question, node, given_order)
     again = place(question, node, shuffled)
-    assert (again.options, again.reason) == (placement.options, placement.reason)
+    assert (again.options, reason_of(again)) == (placement.options, reason_of(placement))
     hoped = [each.hoped for each in placement.feasible]
     assert hoped == sorted(hoped)
     assert placement.options[len(hoped) :] == tuple(each for each in placement.options if each.refusal)
@@ -295,7 +296,7 @@ def test_an_option_without_costs_is_never_chosen() -> None:
 def test_a_preferred_place_comes_first_among_those_that_can() -> None:
     placement = place(replace(BY_REFERENCE, prefer=NODE), NODE_FACTS, [CAM_FACTS])
     assert [each.target for each in placement.feasible] == [NODE, Target(CAM)]
-    assert placement.reason == "the node is preferred by the request (cost 48 against 12.8)"
+    assert reason_of(placement) == "the node is preferred by the request (cost 48 against 12.8)"
     cannot = place(replace(BY_REFERENCE, prefer=NODE), replace(NODE_FACTS, refusal="no engine"), [CAM_FACTS])
     assert [each.target for each in cannot.feasible] == [Target(CAM)]
 
@@ -339,7 +340,7 @@ def test_what_would_turn_it_over_does(
     question: Question, node: NodeFacts, source: list[DeviceFacts], others_: list[DeviceFacts]
 ) -> None:
     placement = place(question, node, [*source, *others_])
-    margin = placement.margin
+    margin = margin_of(placement)
     if margin is None:
         assert len(placement.ranked) < 2
         return
@@ -356,7 +357,7 @@ def test_what_would_turn_it_over_does(
 
 
 def test_the_margin_in_numbers() -> None:
-    margin = place(BY_REFERENCE, NODE_FACTS, [CAM_FACTS]).margin
+    margin = margin_of(place(BY_REFERENCE, NODE_FACTS, [CAM_FACTS]))
     assert margin is not None
     assert (margin.winner, margin.runner_up) == ("device:cam-7", "node")
     assert margin.by == pytest.approx(48 - 12.8)

@@ -151,3 +151,15 @@ async def test_a_flapping_device_is_not_pushed_to(tmp_path: Path) -> None:
             "the rent paid is below the price of a push",
             "a push would pay, but the device came and went 5 times within 120 s: held off for 60 s",
         }
+
+
+async def test_one_request_soon_after_the_start_is_no_rate(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        w.clock.now_s += 1.0
+        await w.inference.infer(w.request(source=True))
+        rent = renting.served(w.served[0])
+        assert rent is not None
+        assert rent.state == "the rent paid is below the price of a push"
