@@ -16,6 +16,8 @@ def reason_of(placement: Placement) -> str:
     """Say in one line where the request runs first, and why."""
     if not placement.ranked:
         return f"nowhere to run: {_refusals(placement.refused)}"
+    if not placement.devices:
+        return f"{place_name(NODE)} is the only place there is"
     question = placement.question
     best = placement.ranked_option(placement.ranked[0])
     winner = place_name(best.target)
