@@ -113,7 +113,8 @@ class Builder:
             variant = await self._variant(wanted, build, content, report)
             note = f"{version} with {name}: {report}"[:500]
             admitted = await self._catalog.extend(version, variant, content, note=note, who=who)
-        logger.info("built version=%s from=%s variant=%s cached=%s", admitted, version, name, is_cached)
+        pairs = {"version": admitted, "from": version, "variant": name, "cached": is_cached}
+        logger.info("built", extra={"fields": pairs})
         return Built(admitted, name, is_new=True, is_cached=is_cached, report=report)
 
     async def _made(self, version: Version, wanted: Recipe, hold: Hold) -> tuple[Build, bytes, bool]:
