@@ -6,12 +6,14 @@ import mmap
 import os
 import select
 import socket
+from time import monotonic
 
 from .framing import Decoder, Frame, encode
-from .ring import COUNT, Layout
+from .ring import COUNT, SOON, Layout
 
 _CHUNK_BYTES = 64 * 1024
 _ONE = COUNT.pack(1)
+_AWAKE_S = 0.0003  # reading a small request takes a third of it; a wrong guess costs no more than this
 
 
 class Channel:
@@ -29,17 +31,25 @@ class Channel:
         self._decoder = Decoder()
 
     def wait(self) -> tuple[int, list[Frame]]:
-        """Sleep until there is something; return how many inferences, and the control frames.
+        """Sleep until there is something; return how many inferences, and the control frames. There may be neither.
 
         Raises: EOFError when the other side closed; FramingError, OSError.
         """
-        inferences, frames = 0, []
-        for descriptor, _ in self._poll.poll():
+        inferences, is_soon, frames = self._take(self._poll.poll())
+        if is_soon and not inferences and not frames:
+            awake_until_s = monotonic() + _AWAKE_S
+            while not inferences and not frames and monotonic() < awake_until_s:
+                inferences, _, frames = self._take(self._poll.poll(0))
+        return inferences, frames
+
+    def _take(self, ready: list[tuple[int, int]]) -> tuple[int, bool, list[Frame]]:
+        count, frames = 0, []
+        for descriptor, _ in ready:
             if descriptor == self._doorbell:
-                (inferences,) = COUNT.unpack(os.read(self._doorbell, COUNT.size))
+                (count,) = COUNT.unpack(os.read(self._doorbell, COUNT.size))
             else:
                 frames = self._receive()
-        return inferences, frames
+        return count % SOON, count >= SOON, frames
 
     def _receive(self) -> list[Frame]:
         chunk = self._socket.recv(_CHUNK_BYTES)
