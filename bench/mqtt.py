@@ -3,9 +3,10 @@
     python -m bench.mqtt [--rounds N] [--calls N]
 
 (a) `echo`: paho sends the payload back. (b) `loop`: paho and LiteRT in one thread. (c) `skeleton`: paho on asyncio and the
-worker process, no gateway code. (d) `asleep`: gatewayd without `node_runtime.eager`. All get the same bytes (KWS: 490 int8 values, raw) and answer in JSON. One connection,
-closed loop, the p50 of each round; ratios round by round, their median. Then as much as goes with 16 requests on
-the way, and an open loop of 1,000 a second. Models: as `bench.node`.
+worker process, no gateway code. (d) `asleep`: gatewayd without `node_runtime.eager`. All get the
+same bytes (KWS: 490 int8 values, raw) and answer in JSON. One connection, closed loop, the p50 of each round; ratios round
+by round, their median. Then as much as goes with 16 requests on the way, and an open loop of 1,000 a second.
+Models: as `bench.node`.
 """
 
 import argparse

@@ -29,7 +29,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.edges": ("gatewayd.api", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.cli": ("gatewayd.api", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.links": ("gatewayd.core", "gatewayd.wire"),
-    "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker.framing", "gatewayd.worker.ring"),
+    "gatewayd.adapters": ("gatewayd.core", "gatewayd.wire", "gatewayd.worker.awake", "gatewayd.worker.framing", "gatewayd.worker.ring"),
     "gatewayd.worker": (),
     "gatewayd.plugins": (),
     "gatewayd.daemon_registry": ("gatewayd",),

@@ -1,13 +1,11 @@
-"""An event loop that waits awake where sleeping would take longer than what it waits for.
-
-A processor with nothing to do goes to sleep, and waking it costs 30 to 60 µs in a virtual machine and on small boards: as much
-as a small model computes. `expect` says that something is due within a moment; for that long the loop asks instead of sleeping.
-"""
+"""An event loop that waits awake (`worker/awake.py`) where an answer is due sooner than a sleeping processor is up again."""
 
 import asyncio
 import os
 import selectors
 import time
+
+from gatewayd.worker.awake import Awake
 
 
 class EagerSelector(selectors.EpollSelector):
@@ -15,10 +13,11 @@ class EagerSelector(selectors.EpollSelector):
 
     def __init__(self) -> None:
         super().__init__()
+        self._awake = Awake()
         self._awake_until_s = 0.0
 
     def expect(self, within_s: float) -> None:
-        """Stay awake for `within_s` seconds, or until there is something; what ran out costs nothing further."""
+        """Stay awake for `within_s` seconds from now, or until there is something: once."""
         self._awake_until_s = time.monotonic() + within_s
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -27,10 +26,9 @@ class EagerSelector(selectors.EpollSelector):
         if until_s and (timeout is None or timeout > 0):
             if timeout is not None:
                 until_s = min(until_s, time.monotonic() + timeout)
-            while time.monotonic() < until_s:
-                found = super().select(0)
-                if found:
-                    return found
+            found = self._awake.wait(super().select, until_s)
+            if found:
+                return list(found)
         return super().select(timeout)
 
 
@@ -47,5 +45,5 @@ class EagerLoop(asyncio.SelectorEventLoop):
 
 
 def has_another_processor() -> bool:
-    """Whether something can run while this process waits awake: else waiting awake is what it would wait for."""
+    """Whether something can run while this process waits awake: else it would keep from running what it waits for."""
     return len(os.sched_getaffinity(0)) > 1
