@@ -18,7 +18,7 @@ from gatewayd.adapters.store_commands import Keep
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.api.services import Broker
 from gatewayd.config import Config, Engine
-from gatewayd.config_http import is_loopback
+from gatewayd.config.http import is_loopback
 from gatewayd.core.device import Profile
 from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import BadRequest
