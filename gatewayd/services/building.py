@@ -123,7 +123,8 @@ class Builder:
                 who=who,
                 note_of=None if note_of is None else lambda admitted: note_of(built(admitted)),
             )
-        logger.info("built version=%s from=%s variant=%s cached=%s", admitted, version, name, is_cached)
+        pairs = {"version": admitted, "from": version, "variant": name, "cached": is_cached}
+        logger.info("built", extra={"fields": pairs})
         return built(admitted)
 
     async def _made(self, version: Version, wanted: Recipe, hold: Hold) -> tuple[Build, bytes, bool]:

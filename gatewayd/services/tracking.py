@@ -320,7 +320,8 @@ class Tracking:
                 if tracked is not None:  # it may have been forgotten meanwhile
                     await self._store.save_device(tracked.known)
         except NotStored as error:
-            logger.error("device not stored yet device=%s reason=%r", device, str(error))  # noqa: TRY400 - the message says all
+            pairs = {"device": device, "reason": str(error)}
+            logger.error("device not stored yet", extra={"fields": pairs})  # noqa: TRY400 - the message says all
             return False
         return True
 
@@ -347,7 +348,7 @@ class Tracking:
             NodeError,
             CallerError,
         ) as error:  # our own queue is full, or the broker's limit too small: not its fault
-            logger.warning("ping not sent device=%s reason=%r", device, str(error))
+            logger.warning("ping not sent", extra={"fields": {"device": device, "reason": str(error)}})
         finally:
             free.release()
             heapq.heappush(self._ping_due, (self._clock() + self._options.ping_every_s, device))
