@@ -308,3 +308,11 @@ class KnownDevice:
     approved: bool
     first_seen_at: float
     revoked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What is written when a device is taken out: nothing is wanted there any more. `row` None: every row about it goes."""
+
+    device: DeviceId
+    row: KnownDevice | None = None

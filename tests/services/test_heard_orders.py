@@ -108,7 +108,7 @@ async def test_results_come_no_oftener_than_twice_what_was_ordered(tmp_path: Pat
 
 async def test_a_device_that_waits_for_approval_answers_nothing(tmp_path: Path) -> None:
     async with ordered(tmp_path) as (w, orders):
-        await w.tracking.revoke(w.device.id, who="ann")
+        await w.tracking.revoke(w.device.id, who="ann", write=w.store.depart)
         orders.heard(told(w))
         await w.store.recent(1)
         assert answers(w) == 1
