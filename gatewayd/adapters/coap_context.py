@@ -103,6 +103,11 @@ class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no
             self._numbers.popitem(last=False)
         return number
 
+    def _schedule_retransmit(self, message: Message, timeout: float, retransmission_counter: int) -> Any:  # noqa: ANN401 - as above
+        """See aiocoap's MessageManager, which doubles a wait without end."""
+        longest_s = getattr(message.transport_tuning, "longest_s", timeout)
+        return super()._schedule_retransmit(message, min(timeout, longest_s), retransmission_counter)
+
     def give_up(self, message: Message) -> None:
         """Send no more of `message` (a confirmable one that was sent); what waits behind it goes next."""
         key = (message.remote, message.mid)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import aiocoap  # type: ignore[import-untyped]  # aiocoap ships no types
 import pytest
-from aiocoap import resource  # type: ignore[import-untyped]  # as above
+from aiocoap import resource
 
 from gatewayd.core.errors import (
     Conflict,
