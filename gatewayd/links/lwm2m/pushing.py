@@ -91,7 +91,7 @@ class Driver:
             self.report(PushReport(self.attachment.device, self.push, PushPhase.FAILED, reason=str(error)))
             return
         except (DeviceError, NodeError) as error:  # nothing is known of the device: the engine's deadline decides
-            logger.info("push not begun push=%d reason=%r", self.push, str(error))
+            logger.info("push not begun", extra={"fields": {"push": self.push, "reason": str(error)}})
             return
         self.feed.prefix = self.place.prefix(self.offer)
         await self._drive()
@@ -132,9 +132,8 @@ class Driver:
             self._look_s = _FIRST_LOOK_S
             self._plan_look()
         if turn.course.stage is not before:
-            logger.debug(
-                "push stage push=%d device=%s stage=%s", self.push, self.attachment.device, turn.course.stage.value
-            )
+            pairs = {"push": self.push, "device": self.attachment.device, "stage": turn.course.stage.value}
+            logger.debug("push stage", extra={"fields": pairs})
         for said in turn.events:
             await self._say(said)
         for action in turn.actions:
@@ -156,7 +155,8 @@ class Driver:
         try:
             await self.attachment.renew_slots()
         except GatewayError as error:
-            logger.info("slots not read device=%s reason=%r", self.attachment.device, str(error))
+            pairs = {"device": self.attachment.device, "reason": str(error)}
+            logger.info("slots not read", extra={"fields": pairs})
             self.attachment.want_birth()
 
     async def _act(self, action: Action) -> None:
