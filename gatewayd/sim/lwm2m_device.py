@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no types
@@ -152,10 +153,10 @@ class Lwm2mDevice:
         self._gateway = f"coap://{options.host}:{options.port}"
         if self._radio is not None:
             self._gateway = f"coap://127.0.0.1:{await self._radioed(self._radio)}"
-        self.port = _free_port()
-        self._context = await Context.create_server_context(
-            self._site, bind=("127.0.0.1", self.port), transports=["udp6"]
-        )
+        with held_port() as self.port:
+            self._context = await Context.create_server_context(
+                self._site, bind=("127.0.0.1", self.port), transports=["udp6"]
+            )
         self._registration = Registration(
             self._context,
             self._gateway,
@@ -245,9 +246,15 @@ def _is_address(host: str) -> bool:
     return False
 
 
-def _free_port() -> int:
-    """Return a UDP port that is free: aiocoap cannot tell which one it was given."""
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-    return 0
+@contextmanager
+def held_port() -> Iterator[int]:
+    """Hold a free UDP port of 127.0.0.1 until aiocoap has bound it, too.
+
+    aiocoap binds with SO_REUSEPORT, so it never fails on a taken port: two boards that were told the same free one would get
+    each other's messages. The kernel gives a port that nobody has only to a socket without that option, and lets aiocoap in
+    beside it once it has the option.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.bind(("127.0.0.1", 0))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield int(held.getsockname()[1])
