@@ -21,7 +21,8 @@ from gatewayd.sim.standard_objects import DeviceObject, Hooks, ServerObject, con
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_terms import Connected, MessageReceived, Publish
 from gatewayd.wire.lwm2m.formats import Format
-from gatewayd.wire.lwm2m.objects import STANDARD
+from gatewayd.wire.lwm2m.objects import MODEL, STANDARD
+from gatewayd.wire.lwm2m.paths import INSTANCE, Path
 
 _FORMATS = {
     "1.0": (Format.TLV, Format.TEXT, Format.OPAQUE),
@@ -51,6 +52,7 @@ class Lwm2mOptions:
     block_exponent: int = 6
     takes_push: bool = True
     infers_every_s: float | None = None
+    observes: bool = True
 
 
 class Lwm2mDevice:
@@ -72,6 +74,8 @@ class Lwm2mDevice:
             package=(SOFTWARE, PACKAGE),
             feed=self.slots.feed if options.takes_push else _refuse,
             block_exponent=options.block_exponent,
+            observes=options.observes,
+            is_confirmed=self._is_confirmed,
         )
         self._group = asyncio.TaskGroup()
         self._pull: asyncio.Task[None] | None = None
@@ -222,6 +226,11 @@ class Lwm2mDevice:
 
     def _publish(self, said: Publish) -> None:
         self.slots.take(said)
+
+    def _is_confirmed(self, path: Path) -> bool:
+        """The result of a run that was asked for is read when its notification is lost; all else nobody would ask for."""
+        is_slot = path.depth == INSTANCE and path.object == MODEL
+        return not is_slot or self.slots.outcomes[path.ids[1]].tag == 0
 
     def _changed(self) -> None:
         self._site.changed()
