@@ -95,8 +95,8 @@ def mqtt_edges(
         Once(store, wall_clock=time.time),
         wires.late,
         wires.topics,
-        # Who may publish commands is the broker's business (its ACL): it does not tell who did.
-        caller=Caller("mqtt", Role.ADMIN),
+        # Who may publish which command is the broker's business (its ACL): it does not tell who did.
+        caller=Caller("mqtt", Role[config.mqtt.commands.role.upper()], limited_by="mqtt.commands.role"),
         answers=answers(wires.late),
         on_answered=on_answered,
         limits=CommandLimits(max_payload_bytes=most),
