@@ -59,6 +59,7 @@ class Mqtt(Section):
     password_file: FilePath | None = None
     keepalive_s: Annotated[int, within(5, 3600)] = 30
     max_payload_bytes: Annotated[int, within(1024, 64 * _MIB)] = _MIB
+    max_requests_per_s: Annotated[float, within(0, 1_000_000)] = 0.0
     websocket_path: Annotated[str, Field(pattern="^/[!-~]*$", max_length=255)] | None = None
     reconnect_max_s: Annotated[float, within(0.1, 3600)] = 1.5
     session_expiry_s: Annotated[int, within(0, 7 * 86_400)] = 3600
