@@ -47,7 +47,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the old model is erased after the journal says so", _PUSH,
         "    raise_floor(state, new)\n    _rest(state)\n",
-        "    raise_floor(state, new)\n    _rest(state)\n    if old is not None:\n        erase_slot(state, old)\n",
+        "    raise_floor(state, new)\n    _rest(state)\n    for slot in gone:\n        erase_slot(board, state, slot)\n",
     ),
     Mutant(
         "a new model is staged in an empty slot", _PUSH,

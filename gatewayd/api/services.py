@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gatewayd.api.dropping_service import DroppingService
 from gatewayd.api.opinions_service import OpinionsService
 from gatewayd.core.accelerator import Found
 from gatewayd.core.command import Note
@@ -208,6 +209,7 @@ class PushesService(Protocol):
         *,
         who: str,
         downgrade: bool = False,
+        instead_of: ModelName | None = None,
         note_of: Note[Push] | None = None,
     ) -> Push:
         """Start a push. Raises: UnknownDevice, UnknownModel, Conflict, Forbidden, Overloaded."""
@@ -389,4 +391,5 @@ class Services:
     streams: Streams
     joining: JoiningService
     opinions: OpinionsService
+    dropping: DroppingService
     broker: Broker = Broker()

@@ -7,6 +7,7 @@ from gatewayd.core.building import Build, Compiled, Recipe
 from gatewayd.core.command import CommandId, Record
 from gatewayd.core.credentials import Credentials
 from gatewayd.core.device import KnownDevice, RunResult, SampleResult
+from gatewayd.core.dropping import Drop
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.learned import Learned
 from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
@@ -303,6 +304,22 @@ class DesireStore(Protocol):
         """Insert or replace."""
 
 
+class DropStore(Protocol):
+    """The journal of models that devices were told to let go."""
+
+    async def add_drop(self, drop: Drop, *, unwanted: Desire | None = None) -> Drop:
+        """Store a drop and want the model no more, all or nothing; durable before returning it with its number."""
+
+    async def save_drop(self, drop: Drop) -> None:
+        """Write how a drop ended."""
+
+    async def load_open_drops(self) -> Sequence[Drop]:
+        """Return the drops of which nobody knows how they ended."""
+
+    async def recent_drops(self, limit: int, device: DeviceId | None = None) -> Sequence[Drop]:
+        """Return the latest drops (of one device), newest first."""
+
+
 class StandingStore(Protocol):
     """Durable rows of standing orders."""
 
@@ -352,6 +369,12 @@ class DeviceLink(Protocol):
 
     async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
         """Return the round trip in seconds. Raises: DeviceTimeout, DeviceUnreachable."""
+
+    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
+        """Have the device let go a model that runs; one that is gone already is no error.
+
+        Raises: DeviceTimeout (it may be gone: the device's next report tells), DeviceUnreachable, DeviceRefused.
+        """
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         """Offer a push, or ask where the device stands with it: an offer may be repeated."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gatewayd.core.device import DeviceEvent, Lost, Profile, RunResult, SampleResult
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, NotStored, Overloaded
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.push import Offer
@@ -221,6 +222,10 @@ class Lwm2mDeviceLink:
         asked_s = self._clock()
         await line.ask(Ask(Method.GET, ("3", "0", "0")), timeout_s=timeout_s)  # any answer is one
         return self._clock() - asked_s
+
+    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:  # noqa: ARG002 - the port's shape
+        """See `services.ports.DeviceLink`. No LwM2M device says that it drops models: nobody asks."""
+        raise DeviceRefused(f"device {drop.device}: nothing is dropped over LwM2M")
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is.
