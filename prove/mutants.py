@@ -83,6 +83,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("a trial ends after a few restarts", _AGENT, "if state.attempts > MAX_ATTEMPTS:", "if state.attempts > 10**9:"),
     Mutant("every model is hashed at the start", _AGENT, "    if event.digest != slot.digest:", "    if not event.digest:"),
+    Mutant(
+        "the only model is not dropped", "gatewayd/wire/agent_drop.py",
+        "if others == 0 and not message.is_last", "if others < 0 and not message.is_last",
+    ),
+    Mutant("what gives way is remembered over a restart", _FLASH, "state.leaving = journal.leaving", "state.leaving = 0"),
     Mutant("an older version is refused", _RULES, "return is_older or is_other, f", "return is_other, f"),
     Mutant(
         "a manifest's signature holds", "gatewayd/wire/manifest.py",
