@@ -304,3 +304,39 @@ def test_the_page_shows_how_self_tests_are_made() -> None:
     for code, dtype in {"b": DType.INT8, "h": DType.INT16, "f": DType.FP32, "i": DType.INT32, "q": DType.INT64}.items():
         tensor = Tensor(code, elements=50, scale=1.0, zero=0, is_bool=False)
         assert made(tensor, 77) == self_test_input(77, tensor.size, dtype)
+
+
+def _held(device: Client) -> set[str]:
+    return {each.manifest.model for each in device.agent.flash.slots if each.manifest and each.state == "active"}
+
+
+def test_a_model_gives_way_to_another_one_and_is_dropped_when_told_to(
+    gateway: Gateway, broker: Broker, keys: Keys
+) -> None:
+    file = base64.b64encode(MODEL).decode()
+    body = {"model": "voices", "files": [file], "labels": [], "preprocessing": "lpc12@1"}
+    assert gateway.post("/api/models/add", json.dumps(body).encode())[0] == 200
+    with client(broker.port) as (mqtt, events), _started(_device(Flash(), port=broker.port, keys=keys)) as device:
+        events.until("event/device", _is_online)
+        assert _end_of(_pushed(mqtt), events)["state"] == "accepted"
+        order = {"device": "second", "model": "voices", "instead_of": "speaker"}
+        assert "--instead-of" in _refusal(gateway, "push", {"device": "second", "model": "voices"})
+        push = mqtt.command("push", order)
+        assert (push["instead_of"], _end_of(push["push"], events)["state"]) == ("speaker@1", "accepted")
+        assert _held(device) == {"voices"}
+        drop = {"device": "second", "model": "voices"}
+        assert "--last" in _refusal(gateway, "devices/drop", drop)
+        dropped = mqtt.command("devices.drop", drop | {"last": True, "why": "to see"})
+        assert (dropped["state"], _held(device)) == ("dropped", set())
+        told = events.until("event/drop", lambda event: event["device"] == "second")
+        assert (told["model"], told["state"]) == ("voices", "dropped")
+        (row,) = mqtt.command("devices.drops", {"device": "second"})["drops"]
+        assert (row["drop"], row["why"]) == (dropped["drop"], "to see")
+        wishes = mqtt.command("devices.list", {})["devices"][0]["wishes"]
+        assert wishes == []
+
+
+def _refusal(gateway: Gateway, verb: str, body: Answer) -> str:
+    status, answer = gateway.post(f"/api/{verb}", json.dumps(body).encode())
+    assert status == 409, answer
+    return str(answer)
