@@ -25,7 +25,7 @@ from gatewayd.adapters.workers import Workers
 from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.config import Config
 from gatewayd.core.airtime import AirRules
-from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
+from gatewayd.core.device import Born, DeviceEvent, Inferred, Lost, PushReport
 from gatewayd.core.fit import Fitter
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.presets import RequestClass
@@ -36,7 +36,8 @@ from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.checkpoints import Checkpoints
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
-from gatewayd.services.dropping import DropPorts, Drops
+from gatewayd.services.drop_ports import DropPorts
+from gatewayd.services.dropping import Drops
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
 from gatewayd.services.joining import Joining, JoiningPorts
@@ -99,6 +100,8 @@ class Core:
                     self.drops.handle(event)
             case PushReport():
                 self.pushes.handle(event)
+            case Inferred():
+                self.orders.heard(event)
             case _:
                 assert_never(event)
 

@@ -20,7 +20,8 @@ from typing import Any
 from aiocoap import Context, Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.message import Direction  # type: ignore[import-untyped]  # as above
 from aiocoap.messagemanager import MessageManager  # type: ignore[import-untyped]  # as above
-from aiocoap.numbers.types import ACK, CON, RST  # type: ignore[import-untyped]  # as above
+from aiocoap.numbers.codes import EMPTY  # type: ignore[import-untyped]  # as above
+from aiocoap.numbers.types import ACK, CON, NON, RST  # type: ignore[import-untyped]  # as above
 from aiocoap.pipe import error_to_message, run_driving_pipe  # type: ignore[import-untyped]  # as above
 from aiocoap.tokenmanager import TokenManager  # type: ignore[import-untyped]  # as above
 from aiocoap.transports.udp6 import (  # type: ignore[import-untyped]  # as above
@@ -98,6 +99,19 @@ class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no
         self._recent[key] = [now_s + EXCHANGE_LIFETIME_S, None]
         while len(self._recent) > self._max_recent or next(iter(self._recent.values()))[0] <= now_s:
             self._recent.popitem(last=False)
+        return False
+
+    def _process_response(self, response: Message) -> bool:
+        """Take a response; a notification that nobody waits for is rejected also where it asks for no acknowledgement.
+
+        That is how a device learns that its observation has ended. Source: RFC 7641, section 3.6.
+        """
+        if super()._process_response(response):
+            return True
+        if response.mtype is NON and response.opt.observe is not None and not response.remote.is_multicast_locally:
+            rejection = Message(_mtype=RST, _mid=response.mid, code=EMPTY, payload=b"")
+            rejection.remote = response.remote.as_response_address()
+            self._send_initially(rejection)
         return False
 
     def _store_response_for_duplicates(self, message: Message) -> None:

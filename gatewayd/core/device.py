@@ -194,9 +194,6 @@ class PushReport:
     reason: str = ""
 
 
-DeviceEvent = Born | Lost | PushReport
-
-
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """What came back from a device's run. `output` is raw, in the variant's dtype; `sample` numbers the sensor sample used."""
@@ -206,6 +203,20 @@ class RunResult:
     energy_uj: float
     sample: int
     elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """A device ran the model of a slot by itself, on its sensor of that index, and told the result. Nobody had asked."""
+
+    device: DeviceId
+    slot: int
+    version: int
+    sensor: int
+    result: RunResult
+
+
+DeviceEvent = Born | Lost | PushReport | Inferred
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,3 +271,11 @@ class KnownDevice:
     approved: bool
     first_seen_at: float
     revoked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What is written when a device is taken out: nothing is wanted there any more. `row` None: every row about it goes."""
+
+    device: DeviceId
+    row: KnownDevice | None = None

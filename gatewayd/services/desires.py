@@ -16,6 +16,7 @@ from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.push import Push, PushState
 from gatewayd.core.retry import PLACEMENT, Desire, Retry, Terms, after_end, obstacle, pause_s
 from gatewayd.services.ports import Clock, DesireStore, Notify
+from gatewayd.services.pushable import Wanted
 from gatewayd.services.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -94,6 +95,12 @@ class Desires:
         wished_at = self._ports.wall_clock()
         await self._keep(Desire(device, model, version, who, wished_at, downgrade, instead_of=instead_of))
 
+    async def wish_for(self, plan: Wanted, *, who: str) -> None:
+        """Wish for what is about to be pushed, on its terms."""
+        leaving = plan.instead_of.model if plan.instead_of is not None else None
+        model, version = plan.version.model, plan.version.number
+        await self.want(plan.device, model, version, who=who, downgrade=plan.replaces > 0, instead_of=leaving)
+
     def wish_behind(self, push: Push) -> Desire | None:
         """Return what the push is for; None when nobody wished for it, or for another version by now."""
         desire = self._find((push.device, push.model))
@@ -112,16 +119,15 @@ class Desires:
         self._due_s.pop((device, model), None)
         self._tracking.unwant(device, model)
 
-    async def withdraw_all(self, device: DeviceId) -> None:
-        """Nothing is wanted there any more; the terms stay. Raises: NotStored (what was not dropped is wanted still)."""
-        for desire in self.of_device(device):
-            await self._ports.store.drop_desire(device, desire.model)
-            self.unwish(device, desire.model)
+    def withdraw_all(self, device: DeviceId) -> None:
+        """What was wanted there was dropped from the store: want nothing of it any more. The terms stay."""
+        for model in self._desires.pop(device, {}):
+            self._due_s.pop((device, model), None)
+            self._tracking.unwant(device, model)
 
     def forget(self, device: DeviceId) -> None:
         """The device's rows are gone: keep nothing of it in memory either."""
-        for model in self._desires.pop(device, {}):
-            self._due_s.pop((device, model), None)
+        self.withdraw_all(device)
         self._terms.pop(device, None)
 
     async def ended(self, push: Push) -> None:

@@ -6,8 +6,7 @@ so that there is always one that runs.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from gatewayd.core.device import Born, DeviceView
 from gatewayd.core.dropping import Drop, DropState, held_slot, is_held, is_only
@@ -15,7 +14,7 @@ from gatewayd.core.errors import Conflict, DeviceError, DeviceRefused, DeviceTim
 from gatewayd.core.events import ModelDropped
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.services.desires import Desires
-from gatewayd.services.ports import Clock, DeviceLink, DropStore, Notify
+from gatewayd.services.drop_ports import DropPorts
 from gatewayd.services.pushes import Pushes
 from gatewayd.services.tracking import Tracking
 
@@ -24,16 +23,6 @@ logger = logging.getLogger(__name__)
 # A device answers when its journal is written: a few pages. A slow link gets more time; a drop may be asked for again, it
 # changes nothing then.
 _TRY_S, _MOST_TRY_S, _ROUND_TRIPS, _TRIES = 3.0, 60.0, 8.0, 3
-
-
-@dataclass(frozen=True, slots=True)
-class DropPorts:
-    """What this service needs from outside; `wall_clock` gives seconds since 1970."""
-
-    store: DropStore
-    link_of: Callable[[DeviceId], DeviceLink]
-    notify: Notify
-    wall_clock: Clock
 
 
 class Drops:

@@ -16,6 +16,7 @@ from gatewayd.core.module import Deflate, Encoding, Held, Manifest, Raw
 from gatewayd.core.names import Digest
 from gatewayd.services.keeping import Hold, Keeper
 from gatewayd.services.ports import Artifacts, Signer
+from gatewayd.services.pushable import Wanted
 
 # Encoded artifacts remembered; one more is encoded again when it is wanted.
 MAX_REMEMBERED = 64
@@ -40,6 +41,17 @@ class Modules:
         self._signer = signer
         self._keeper = keeper
         self._encoded: OrderedDict[tuple[Digest, int], Deflate] = OrderedDict()
+
+    async def make_for(self, plan: Wanted, hold: Hold) -> Module:
+        """Make the module of a push. Raises: as `make`."""
+        return await self.make(
+            plan.version,
+            plan.variant,
+            hold,
+            decoder=plan.decoder,
+            replaces=plan.replaces,
+            instead_of=plan.instead_of,
+        )
 
     async def make(
         self,

@@ -102,7 +102,8 @@ class Renting:
                 ref = ModelRef(version.model, version=version.number)
                 await self._pushes.start(device, ref, who=PLACEMENT, instead_of=leaving)
             except GatewayError as error:
-                logger.info("push not started device=%s version=%s reason=%r", device, version, str(error))
+                pairs = {"device": device, "version": version, "reason": str(error)}
+                logger.info("push not started", extra={"fields": pairs})
                 self._end(pair, is_there=False)
             finally:
                 self._waiting.discard(pair)

@@ -10,7 +10,7 @@ from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no 
 from gatewayd.sim.coap_site import DeviceSite
 from gatewayd.sim.log import Log
 from gatewayd.sim.model_objects import PACKAGE, SOFTWARE, ModelObject, RuntimeObject, SoftwareObject
-from gatewayd.sim.model_slots import ModelSlots
+from gatewayd.sim.model_slots import RUNNABLE, ModelSlots
 from gatewayd.sim.objects import NOT_ALLOWED, ObjectTree, Refusal
 from gatewayd.sim.pull import pull
 from gatewayd.sim.registration import Registration, Terms
@@ -35,7 +35,7 @@ class Lwm2mOptions:
 
     `sleep_after_s`: it hears nothing so long after the last word, until its next update (queue mode); None: it is always
     there. `block_exponent`: blocks of 2**(n + 4) bytes at most. `takes_push`: packages may come by
-    Block1, too, not by URI only.
+    Block1, too, not by URI only. `infers_every_s`: it runs its model on its sensor by itself so often; whoever observes is told.
     """
 
     host: str
@@ -49,6 +49,7 @@ class Lwm2mOptions:
     update_every_s: float | None = None
     block_exponent: int = 6
     takes_push: bool = True
+    infers_every_s: float | None = None
 
 
 class Lwm2mDevice:
@@ -89,11 +90,14 @@ class Lwm2mDevice:
             serving = self._group.create_task(self._shell.serve(), name="agent")
             await self._shell.submit(Connected())
             await self._attach()
-            staying = self._group.create_task(self._registered().run(), name="registration")
+            beside = [self._group.create_task(self._registered().run(), name="registration")]
+            if self._options.infers_every_s is not None:
+                beside.append(self._group.create_task(self._infer(self._options.infers_every_s), name="own runs"))
             try:
                 await serving
             finally:
-                staying.cancel()
+                for each in beside:
+                    each.cancel()
                 self.fetch(0, "")
                 await self._detach()
 
@@ -123,6 +127,15 @@ class Lwm2mDevice:
         if uri and self._context is not None:
             self._fetching = (slot, uri)
             self._pull = self._group.create_task(self._pulled(slot, uri), name="pull")
+
+    async def _infer(self, every_s: float) -> None:
+        """Run what the slots hold on the first sensor, for ever."""
+        while True:
+            await asyncio.sleep(every_s)
+            for slot in self.slots.slots:
+                if slot.state in RUNNABLE and self._has.sensors:
+                    with suppress(Refusal):  # it has enough to do as it is
+                        await self.slots.run(slot.index, 0)
 
     async def _pulled(self, slot: int, uri: str) -> None:
         self._log("pulling", uri=uri, slot=slot, offset=self.slots.held_bytes(slot))

@@ -13,7 +13,8 @@ from gatewayd.core.dropping import Drop, DropState
 from gatewayd.core.errors import Conflict, DeviceRefused, DeviceTimeout, Forbidden, GatewayError, NotFound
 from gatewayd.core.events import ModelDropped
 from gatewayd.core.names import Digest, ModelName, ModelRef
-from gatewayd.services.dropping import DropPorts, Drops
+from gatewayd.services.drop_ports import DropPorts
+from gatewayd.services.dropping import Drops
 from tests.services.world import CAPABILITIES, DEVICE, World, world
 
 KWS, OTHER = ModelName("kws"), ModelName("other")
@@ -141,7 +142,7 @@ async def _without_it(w: World) -> None:
 
 
 async def _revoked(w: World) -> None:
-    await w.tracking.revoke(DEVICE, who="ann")
+    await w.tracking.revoke(DEVICE, who="ann", write=w.store.depart)
 
 
 @pytest.mark.parametrize(

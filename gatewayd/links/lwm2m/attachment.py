@@ -6,14 +6,15 @@ listens, and again with growing pauses while that fails.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from gatewayd.core.device import Born, DeviceEvent, LinkKind, Lost, Report
+from gatewayd.core.device import RUNNING, Born, DeviceEvent, Inferred, LinkKind, Lost, Report, RunResult
 from gatewayd.core.errors import BadRequest, DeviceError, GatewayError, NodeError
 from gatewayd.core.names import DeviceId
 from gatewayd.links.lwm2m.births import Birth, Prior, has_our_objects, read_birth, read_slots
 from gatewayd.links.lwm2m.errands import Errands
+from gatewayd.links.lwm2m.interface import Bucket
 from gatewayd.links.lwm2m.line import Line, Spawn, Urgency
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.registrations import Registered
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 _BIRTH_S = 60.0
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 2.0, 300.0
+_OWN_PER_S = 50.0
+"""Results of a device's own accord that are passed on in a second. Protects the loop: no standing order asks more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,15 @@ class Attachment:
     _is_wanted: bool = False
     _carer: "asyncio.Task[None] | None" = None
     _waker: asyncio.Event = field(default_factory=asyncio.Event)
+    _watcher: "asyncio.Task[None] | None" = None
+    _looker: "asyncio.Task[None] | None" = None
+    _own: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
         self.errands = Errands(self.device, self.around.spawn)
-        self.runs = Runs(self.operations)
+        self.runs = Runs(self.operations, self._inferred, self._look)
+        self.line.moved = self._moved
+        self._own = Bucket(_OWN_PER_S, _OWN_PER_S, self.around.clock)
 
     @property
     def device(self) -> DeviceId:
@@ -80,6 +88,7 @@ class Attachment:
         self._waker.set()
         if self.is_asleep and self.birth is not None:
             self._born(self.birth)
+        self._watch()
 
     def sleeps(self) -> None:
         """Have it told that the device cannot be pushed to now; its next message is as good as a return."""
@@ -92,6 +101,7 @@ class Attachment:
         self.has_left = True
         self._is_wanted = False
         self._waker.set()
+        self.runs.unwatch()
 
     async def renew(self) -> Report:
         """Read the device now, and tell it to all. Raises: GatewayError."""
@@ -108,7 +118,46 @@ class Attachment:
             self.birth, self.is_asleep = birth, False
             self.runs.saw(birth.records)
             self.around.on_event(Born(self.device, LinkKind.LWM2M, birth.report))
+            self._watch()
         return birth.report
+
+    def _watch(self) -> None:
+        """Have the slots that run a model observed, where they are not."""
+        if self.birth is None or self.has_left or self._is_wanted or not self.is_ours or self._watcher is not None:
+            return
+        running = tuple(each.index for each in self.birth.report.slots if each.state in RUNNING)
+        if self.line.listens and self.runs.is_unwatched(running):
+            self._watcher = self.around.spawn(self._watched(running), f"lwm2m watch {self.device}")
+
+    async def _watched(self, slots: Sequence[int]) -> None:
+        """Observe in turn with what else is asked of the device; what does not come off is tried again when it speaks."""
+        try:
+            await self.errands.do(lambda: self.runs.watch(slots), timeout_s=_BIRTH_S, urgency=Urgency.CONTROL)
+        except (DeviceError, NodeError) as error:
+            logger.debug("device not observed", extra={"fields": {"device": self.device, "reason": str(error)}})
+        finally:
+            self._watcher = None
+
+    def _look(self, slot: int) -> None:
+        """A slot told that it changed, in more bytes than a message holds: read it, once for all that it tells meanwhile."""
+        if self._looker is None and not self.has_left:
+            self._looker = self.around.spawn(self._looked(slot), f"lwm2m look {self.device}")
+
+    async def _looked(self, slot: int) -> None:
+        try:
+            await self.errands.do(lambda: self.runs.look(slot), timeout_s=_BIRTH_S, urgency=Urgency.CONTROL)
+        except (DeviceError, NodeError) as error:
+            logger.debug("slot not read", extra={"fields": {"device": self.device, "reason": str(error)}})
+        finally:
+            self._looker = None
+
+    def _moved(self) -> None:
+        """What it tells comes from its new address, where nothing was observed; the device is told so by a reset."""
+        self.runs.unwatch()
+
+    def _inferred(self, slot: int, version: int, sensor: int, result: RunResult) -> None:
+        if self._own.take():
+            self.around.on_event(Inferred(self.device, slot, version, sensor, result))
 
     async def _care(self) -> None:
         """Read the device until that was done once since it was wanted."""
@@ -135,7 +184,7 @@ class Attachment:
                 self.around.on_refused("lwm2m", error.code, f"{self.device}: {error}")
                 return True  # asking again gives the same; its next registration may say something else
             except (DeviceError, NodeError, GatewayError) as error:
-                logger.info("device not read device=%s reason=%r", self.device, str(error))
+                logger.info("device not read", extra={"fields": {"device": self.device, "reason": str(error)}})
                 return False
         return True
 

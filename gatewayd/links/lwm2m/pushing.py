@@ -86,7 +86,7 @@ class Driver:
             self.report(PushReport(self.attachment.device, self.push, PushPhase.FAILED, reason=str(error)))
             return
         except (DeviceError, NodeError) as error:  # nothing is known of the device: the engine's deadline decides
-            logger.info("push not begun push=%d reason=%r", self.push, str(error))
+            logger.info("push not begun", extra={"fields": {"push": self.push, "reason": str(error)}})
             return
         self.feed.prefix = self.place.prefix(self.offer)
         await self._drive()
@@ -125,9 +125,8 @@ class Driver:
         if turn.course.stage is not before:
             self._look_s = _FIRST_LOOK_S
             self._plan_look()
-            logger.debug(
-                "push stage push=%d device=%s stage=%s", self.push, self.attachment.device, turn.course.stage.value
-            )
+            pairs = {"push": self.push, "device": self.attachment.device, "stage": turn.course.stage.value}
+            logger.debug("push stage", extra={"fields": pairs})
         for said in turn.events:
             await self._say(said)
         for action in turn.actions:
@@ -149,7 +148,8 @@ class Driver:
         try:
             await self.attachment.renew_slots()
         except GatewayError as error:
-            logger.info("slots not read device=%s reason=%r", self.attachment.device, str(error))
+            pairs = {"device": self.attachment.device, "reason": str(error)}
+            logger.info("slots not read", extra={"fields": pairs})
             self.attachment.want_birth()
 
     async def _act(self, action: Action) -> None:
