@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from gatewayd.core.model import Version
-from gatewayd.core.names import ModelRef
+from gatewayd.core.names import ModelName, ModelRef
 
 
 class LoadingService(Protocol):
