@@ -207,9 +207,10 @@ class Tracking:
         if tracked is None:
             return
         came = not tracked.online
-        changed = tracked.report != event.report
+        changed = event.report.is_news_to(tracked.report)
         tracked.connected, tracked.silent, tracked.heard_s = True, False, self._clock()
         tracked.link, tracked.report = event.link, event.report
+        self._estimates.reached_by(event.device, event.link, event.report.bearer)
         self._hold(tracked, event.report.slots)
         if came and not tracked.approved:
             self._admit(tracked)

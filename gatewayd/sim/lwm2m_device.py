@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no types
@@ -20,7 +21,8 @@ from gatewayd.sim.standard_objects import DeviceObject, Hooks, ServerObject, con
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_terms import Connected, MessageReceived, Publish
 from gatewayd.wire.lwm2m.formats import Format
-from gatewayd.wire.lwm2m.objects import STANDARD
+from gatewayd.wire.lwm2m.objects import MODEL, STANDARD
+from gatewayd.wire.lwm2m.paths import INSTANCE, Path
 
 _FORMATS = {
     "1.0": (Format.TLV, Format.TEXT, Format.OPAQUE),
@@ -50,6 +52,7 @@ class Lwm2mOptions:
     block_exponent: int = 6
     takes_push: bool = True
     infers_every_s: float | None = None
+    observes: bool = True
 
 
 class Lwm2mDevice:
@@ -71,6 +74,8 @@ class Lwm2mDevice:
             package=(SOFTWARE, PACKAGE),
             feed=self.slots.feed if options.takes_push else _refuse,
             block_exponent=options.block_exponent,
+            observes=options.observes,
+            is_confirmed=self._is_confirmed,
         )
         self._group = asyncio.TaskGroup()
         self._pull: asyncio.Task[None] | None = None
@@ -148,10 +153,10 @@ class Lwm2mDevice:
         self._gateway = f"coap://{options.host}:{options.port}"
         if self._radio is not None:
             self._gateway = f"coap://127.0.0.1:{await self._radioed(self._radio)}"
-        self.port = _free_port()
-        self._context = await Context.create_server_context(
-            self._site, bind=("127.0.0.1", self.port), transports=["udp6"]
-        )
+        with held_port() as self.port:
+            self._context = await Context.create_server_context(
+                self._site, bind=("127.0.0.1", self.port), transports=["udp6"]
+            )
         self._registration = Registration(
             self._context,
             self._gateway,
@@ -222,6 +227,11 @@ class Lwm2mDevice:
     def _publish(self, said: Publish) -> None:
         self.slots.take(said)
 
+    def _is_confirmed(self, path: Path) -> bool:
+        """The result of a run that was asked for is read when its notification is lost; all else nobody would ask for."""
+        is_slot = path.depth == INSTANCE and path.object == MODEL
+        return not is_slot or self.slots.outcomes[path.ids[1]].tag == 0
+
     def _changed(self) -> None:
         self._site.changed()
 
@@ -236,9 +246,15 @@ def _is_address(host: str) -> bool:
     return False
 
 
-def _free_port() -> int:
-    """Return a UDP port that is free: aiocoap cannot tell which one it was given."""
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-    return 0
+@contextmanager
+def held_port() -> Iterator[int]:
+    """Hold a free UDP port of 127.0.0.1 until aiocoap has bound it, too.
+
+    aiocoap binds with SO_REUSEPORT, so it never fails on a taken port: two boards that were told the same free one would get
+    each other's messages. The kernel gives a port that nobody has only to a socket without that option, and lets aiocoap in
+    beside it once it has the option.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.bind(("127.0.0.1", 0))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield int(held.getsockname()[1])

@@ -7,16 +7,17 @@ listens, and again with growing pauses while that fails.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatewayd.core.device import RUNNING, Born, DeviceEvent, Inferred, LinkKind, Lost, Report, RunResult
 from gatewayd.core.errors import BadRequest, DeviceError, GatewayError, NodeError
 from gatewayd.core.names import DeviceId
-from gatewayd.links.lwm2m.births import Birth, Prior, has_our_objects, read_birth, read_slots
+from gatewayd.links.lwm2m.births import Birth, Prior, has_our_objects, read_birth, read_reception, read_slots
 from gatewayd.links.lwm2m.errands import Errands
 from gatewayd.links.lwm2m.interface import Bucket
 from gatewayd.links.lwm2m.line import Line, Spawn, Urgency
 from gatewayd.links.lwm2m.operations import Operations
+from gatewayd.links.lwm2m.reception import Reception
 from gatewayd.links.lwm2m.registrations import Registered
 from gatewayd.links.lwm2m.runs import Runs
 
@@ -50,6 +51,7 @@ class Attachment:
     around: Surroundings
     errands: Errands = field(init=False)
     runs: Runs = field(init=False)
+    reception: Reception = field(init=False)
     birth: Birth | None = None
     has_left: bool = False
     is_asleep: bool = False
@@ -58,11 +60,13 @@ class Attachment:
     _waker: asyncio.Event = field(default_factory=asyncio.Event)
     _watcher: "asyncio.Task[None] | None" = None
     _looker: "asyncio.Task[None] | None" = None
+    _receiver: "asyncio.Task[None] | None" = None
     _own: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
         self.errands = Errands(self.device, self.around.spawn)
         self.runs = Runs(self.operations, self._inferred, self._look)
+        self.reception = Reception(self.operations, self._connected)
         self.line.moved = self._moved
         self._own = Bucket(_OWN_PER_S, _OWN_PER_S, self.around.clock)
 
@@ -101,7 +105,7 @@ class Attachment:
         self.has_left = True
         self._is_wanted = False
         self._waker.set()
-        self.runs.unwatch()
+        self.unwatch()
 
     async def renew(self) -> Report:
         """Read the device now, and tell it to all. Raises: GatewayError."""
@@ -122,17 +126,24 @@ class Attachment:
         return birth.report
 
     def _watch(self) -> None:
-        """Have the slots that run a model observed, where they are not."""
-        if self.birth is None or self.has_left or self._is_wanted or not self.is_ours or self._watcher is not None:
+        """Have the slots that run a model observed, where they are not, and which of its bearers the device uses."""
+        if self.birth is None or self.has_left or self._is_wanted or self._watcher is not None:
             return
-        running = tuple(each.index for each in self.birth.report.slots if each.state in RUNNING)
-        if self.line.listens and self.runs.is_unwatched(running):
+        slots = self.birth.report.slots if self.is_ours else ()
+        running = tuple(each.index for each in slots if each.state in RUNNING)
+        if self.line.listens and (self.runs.is_unwatched(running) or self.reception.is_unwatched(self.birth.report)):
             self._watcher = self.around.spawn(self._watched(running), f"lwm2m watch {self.device}")
 
     async def _watched(self, slots: Sequence[int]) -> None:
         """Observe in turn with what else is asked of the device; what does not come off is tried again when it speaks."""
+
+        async def errand() -> None:
+            await self.runs.watch(slots)
+            if self.birth is not None:
+                await self.reception.watch(self.birth.report)
+
         try:
-            await self.errands.do(lambda: self.runs.watch(slots), timeout_s=_BIRTH_S, urgency=Urgency.CONTROL)
+            await self.errands.do(errand, timeout_s=_BIRTH_S, urgency=Urgency.CONTROL)
         except (DeviceError, NodeError) as error:
             logger.debug("device not observed", extra={"fields": {"device": self.device, "reason": str(error)}})
         finally:
@@ -154,6 +165,31 @@ class Attachment:
     def _moved(self) -> None:
         """What it tells comes from its new address, where nothing was observed; the device is told so by a reset."""
         self.runs.unwatch()
+        self.reception.unwatch()
+        self.reception.may_have_changed()
+
+    def unwatch(self) -> None:
+        """Take every observation for ended: the device registered anew."""
+        self.runs.unwatch()
+        self.reception.unwatch()
+
+    def _connected(self) -> None:
+        """Read how the device is connected now."""
+        if self._receiver is None and not self.has_left and self.birth is not None:
+            self._receiver = self.around.spawn(self._received(), f"lwm2m reception {self.device}")
+
+    async def _received(self) -> None:
+        registration = self.registered.registration
+        try:
+            now = await self.errands.do(
+                lambda: read_reception(self.operations, registration), timeout_s=_BIRTH_S, urgency=Urgency.CONTROL
+            )
+            if now is not None and self.birth is not None:
+                self._born(replace(self.birth, report=replace(self.birth.report, connectivity=now), records=()))
+        except (DeviceError, NodeError) as error:
+            logger.debug("reception not read", extra={"fields": {"device": self.device, "reason": str(error)}})
+        finally:
+            self._receiver = None
 
     def _inferred(self, slot: int, version: int, sensor: int, result: RunResult) -> None:
         if self._own.take():
@@ -199,6 +235,7 @@ class Attachment:
 
     async def _read(self) -> Birth:
         self.runs.forget()
+        self.reception.unwatch()
         return await read_birth(self.operations, self.registered.registration, self.around.prior)
 
     async def _read_slots(self) -> Birth:

@@ -213,7 +213,7 @@ class Line:
         self.slept()
 
     def _interrupt(self) -> None:
-        if self._attempt is not None:
+        if self._attempt is not None and not self._attempt.expired():
             self._attempt.reschedule(asyncio.get_running_loop().time())
 
     def _quiet_s(self) -> float:

@@ -152,7 +152,7 @@ class Lwm2mDeviceLink:
             attachment = self._attach(device)
         else:
             attachment.registered = device
-            attachment.runs.unwatch()  # who registers anew observes nothing any more
+            attachment.unwatch()  # who registers anew observes nothing any more
             attachment.operations.negotiation = renewed(attachment.operations.negotiation, device.registration)
         self._follow(attachment)
         if came is not Came.AGAIN:

@@ -14,8 +14,9 @@ from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.wire.lwm2m.paths import Path
 from gatewayd.wire.lwm2m.values import Record
 
-_MOST_MISSED = 3
-"""Results in a row that had to be read though they should have been told; then the device is not believed to tell for a while."""
+_MUTE_S = 60.0
+"""A device that leaves untold for so long what it should tell does not tell. Not sooner: where notifications are confirmable, a
+lost one is repeated after 2 s or more, and holds back those behind it."""
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 60.0, 3600.0
 
 
@@ -38,7 +39,7 @@ class Watch:
     _is_answered: bool = False
     _is_lost: bool = False
     _has_ended: bool = False
-    _missed: int = 0
+    _missed_s: float | None = None
     _again_at_s: float = -inf
     _pause_s: float = field(default=_FIRST_PAUSE_S)
 
@@ -46,6 +47,11 @@ class Watch:
     def is_live(self) -> bool:
         """Whether a change is expected to be told."""
         return self._observation is not None
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it is worth waiting for: nothing that should have been told is missing."""
+        return self.is_live and self._missed_s is None
 
     @property
     def is_wanting(self) -> bool:
@@ -57,7 +63,7 @@ class Watch:
         """Observe the place unless that is done, or known to be of no use. Raises nothing: a read does as well."""
         if not self.is_wanting:
             return
-        self._is_asked, self._is_answered, self._is_lost = True, False, False
+        self._is_asked, self._is_answered, self._is_lost, self._missed_s = True, False, False, None
         try:
             observation = await self.operations.observe(self.path, self._heard, timeout_s=timeout_s)
             if observation is None:
@@ -80,9 +86,10 @@ class Watch:
 
     def missed(self) -> None:
         """Something had to be read that should have been told."""
-        self._missed += 1
-        if self._missed >= _MOST_MISSED:
-            self._missed = 0
+        now_s = self.operations.line.clock()
+        if self._missed_s is None:
+            self._missed_s = now_s
+        elif now_s - self._missed_s >= _MUTE_S:
             self._drop()
             self._rest()
 
@@ -104,5 +111,5 @@ class Watch:
             return
         is_news, self._is_answered = self._is_answered, True
         if is_news:
-            self._missed, self._pause_s = 0, _FIRST_PAUSE_S
+            self._missed_s, self._pause_s = None, _FIRST_PAUSE_S
         self.told(records, is_news=is_news)
