@@ -61,9 +61,11 @@ class Chooser:
         if instance is None:
             raise DeviceRefused(f"device {device} has no instance of /9 that is not active")
         active = {each.instance for each in found if each.is_active}
-        old = next(
-            (n for n, each in given.items() if each.model == manifest.model and n in active and n != instance), None
-        )
+        leaving = {manifest.model, manifest.instead_of.model if manifest.instead_of else manifest.model}
+        gone = [n for n, each in given.items() if each.model in leaving and n in active and n != instance]
+        if len(gone) > 1:
+            raise DeviceRefused(f"device {device}: two models would have to go for {manifest.model}: drop one first")
+        old = gone[0] if gone else None
         goal = _goal(offer, instance, _ways(traits), old=old, is_held=instance == holds, traits=traits)
         place = Place(Kind.SOFTWARE, instance, exponent_for(traits.block_bytes), traits.packaging)
         return place, Course(goal)

@@ -21,6 +21,7 @@ from gatewayd.links.lwm2m.births import Prior
 from gatewayd.links.lwm2m.choosing import WAYS, Chooser
 from gatewayd.links.lwm2m.coap import Ask, Code, Exchange, Incoming, Method, Peer, Reply, Serve
 from gatewayd.links.lwm2m.device_pushes import DevicePushes
+from gatewayd.links.lwm2m.dropping import drop_ours, drop_software
 from gatewayd.links.lwm2m.interface import Bucket, Interface
 from gatewayd.links.lwm2m.line import Line, LineLimits
 from gatewayd.links.lwm2m.operations import Operations
@@ -224,9 +225,19 @@ class Lwm2mDeviceLink:
         await line.ask(Ask(Method.GET, ("3", "0", "0")), timeout_s=timeout_s)  # any answer is one
         return self._clock() - asked_s
 
-    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:  # noqa: ARG002 - the port's shape
-        """See `services.ports.DeviceLink`. No LwM2M device says that it drops models: nobody asks."""
-        raise DeviceRefused(f"device {drop.device}: nothing is dropped over LwM2M")
+    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
+        """See `services.ports.DeviceLink`."""
+        attachment, until_s = self._of(drop.device), self._clock() + timeout_s
+        operations, given = attachment.operations, self._given.get(drop.device, {})
+
+        async def errand() -> None:
+            if attachment.is_ours:
+                await drop_ours(operations, drop, until_s=until_s)
+            else:
+                await drop_software(operations, drop, given, until_s=until_s)
+
+        await attachment.errands.do(errand, timeout_s=timeout_s)
+        attachment.want_birth()
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is.
