@@ -48,7 +48,7 @@ class Chooser:
             slots = model_slots(await read_instances(attachment.operations, registration, MODEL))
         except BadRequest as error:
             raise DeviceRefused(f"device {attachment.device}: {error}") from error
-        instance = choose_model(slots, offer.manifest.digest)
+        instance = choose_model(slots, offer.manifest.digest, offer.manifest.model)
         if instance is None:
             raise DeviceRefused(f"device {attachment.device} has no slot that does not run a model")
         chunk_bytes = attachment.birth.report.capabilities.chunk_bytes if attachment.birth else 1024
