@@ -94,7 +94,7 @@ def log_event(event: events.GatewayEvent) -> None:
         case events.PushMoved(push):
             level = logging.INFO if push.state.is_end else logging.DEBUG
             _EVENTS.log(level, "push", extra=_push_fields(push))
-        case events.DeviceChanged() | events.JoiningChanged():
+        case events.DeviceChanged() | events.JoiningChanged() | events.ModelDropped():
             _log_device(event)
         case events.ModelAdded() | events.AliasMoved() | events.VersionRetired() | events.ArtifactsCollected():
             _log_registry(event)
@@ -108,8 +108,12 @@ def log_event(event: events.GatewayEvent) -> None:
             assert_never(event)
 
 
-def _log_device(event: events.DeviceChanged | events.JoiningChanged) -> None:
+def _log_device(event: events.DeviceChanged | events.JoiningChanged | events.ModelDropped) -> None:
     match event:
+        case events.ModelDropped(drop):
+            version, state = f"{drop.model}@{drop.version}", drop.state.value
+            line = fields(id=drop.id, device=drop.device, version=version, state=state, reason=drop.reason or None)
+            _EVENTS.info("drop", extra=line)
         case events.DeviceChanged(device, online, what):
             _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
         case events.JoiningChanged(what, seconds, admitted, who):

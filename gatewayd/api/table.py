@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from gatewayd.api import (
     building,
     devices,
+    dropping,
     fit,
     inference,
     joining,
@@ -41,6 +42,7 @@ VERBS: Mapping[str, AnyVerb] = {
         *loading.VERBS,
         *fit.VERBS,
         *devices.VERBS,
+        *dropping.VERBS,
         *joining.VERBS,
         *pushes.VERBS,
         *inference.VERBS,

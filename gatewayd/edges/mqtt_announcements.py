@@ -7,6 +7,7 @@ No message bears an MQTT 5 property: anybody may listen, over 3.1.1 too, and the
 from typing import assert_never
 
 from gatewayd.core import events
+from gatewayd.core.dropping import Drop
 from gatewayd.wire.json_text import render_json
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import measured_document, result_document
@@ -16,6 +17,7 @@ _Told = (
     events.RequestServed
     | events.RequestFailed
     | events.PushMoved
+    | events.ModelDropped
     | events.DeviceChanged
     | events.JoiningChanged
     | events.RegistryEvent
@@ -50,11 +52,11 @@ def event_message(topics: Topics, event: events.GatewayEvent) -> Message | None:
 
 
 def event_document(event: _Told) -> tuple[str, dict[str, object]]:
-    """Return an event's kind (`push`, `device`, `joining`, `model`, `stream`, …) and what is told of it, as JSON values."""
+    """Return an event's kind (`push`, `drop`, `device`, `joining`, …) and what is told of it, as JSON values."""
     match event:
         case events.PushMoved():
             return "push", _push(event)
-        case events.DeviceChanged() | events.JoiningChanged():
+        case events.DeviceChanged() | events.JoiningChanged() | events.ModelDropped():
             return _device(event)
         case events.WorkerEnded() | events.VariantQuarantined() | events.AcceleratorChanged():
             return "node", _node(event)
@@ -82,8 +84,10 @@ def _ordered(event: events.OrderEvent) -> dict[str, object]:
             assert_never(event)
 
 
-def _device(event: events.DeviceChanged | events.JoiningChanged) -> tuple[str, dict[str, object]]:
+def _device(event: events.DeviceChanged | events.JoiningChanged | events.ModelDropped) -> tuple[str, dict[str, object]]:
     match event:
+        case events.ModelDropped(drop):
+            return "drop", _drop(drop)
         case events.DeviceChanged(device, online, what):
             return "device", {"device": device, "online": online, "what": what}
         case events.JoiningChanged(what, seconds, admitted, who):
@@ -129,6 +133,17 @@ def _push(event: events.PushMoved) -> dict[str, object]:
         "offset": push.offset,
         "size": push.size_bytes,
         "reason": push.reason,
+    }
+
+
+def _drop(drop: Drop) -> dict[str, object]:
+    return {
+        "drop": drop.id,
+        "device": drop.device,
+        "model": drop.model,
+        "version": drop.version,
+        "state": drop.state.value,
+        "reason": drop.reason,
     }
 
 

@@ -65,7 +65,11 @@ class Chooser:
         if instance is None:
             raise DeviceRefused(f"device {device}: {_none_free(found, traits)}")
         active = {each.instance for each in found if each.is_active and each.instance in ours}
-        old = next((each for each in active if given[each].model == manifest.model and each != instance), None)
+        leaving = {manifest.model, manifest.instead_of.model if manifest.instead_of else manifest.model}
+        gone = [n for n in sorted(ours) if given[n].model in leaving and n in active and n != instance]
+        if len(gone) > 1:
+            raise DeviceRefused(f"device {device}: two models would have to go for {manifest.model}: drop one first")
+        old = gone[0] if gone else None
         goal = _goal(offer, instance, _ways(traits), old=old, is_held=instance == holds, traits=traits)
         values = next(each for each in found if each.instance == instance)
         goal = replace(goal, may_clear=may_clear(values, traits.instances, ours))
