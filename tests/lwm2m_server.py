@@ -5,9 +5,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from gatewayd.adapters.coap_context import open_context
 from gatewayd.adapters.coap_dtls import DtlsOptions, dtls_on
+from gatewayd.adapters.coap_oscore import OscoreAddress, OscoreSite
+from gatewayd.adapters.oscore_contexts import OscoreContexts
 from gatewayd.core.device import Born, DeviceEvent
 from gatewayd.core.names import DeviceId
 from gatewayd.core.registration import StoredPackage, StoredRegistration
@@ -100,9 +103,15 @@ async def running_server(
     *,
     rows: FakeRows | None = None,
     keys: Mapping[str, bytes] | None = None,
+    contexts: OscoreContexts | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Server]:
-    endpoint = CoapEndpoint()
+    def secured(remote: Any, identity: str) -> Any:  # noqa: ANN401 - aiocoap ships no types
+        if not identity:
+            return remote
+        return None if contexts is None else OscoreAddress(remote, identity, contexts)
+
+    endpoint = CoapEndpoint(secured)
     kept = FakeRows() if rows is None else rows
     servers: list[Server] = []
     dtls_ports: list[int] = []
@@ -118,6 +127,8 @@ async def running_server(
 
     @asynccontextmanager
     async def opener(site: object, host: str, port: int) -> AsyncIterator[object]:
+        if contexts is not None:
+            site = OscoreSite(site, contexts, on_refused=lambda *what: servers[0].refused.append(what))
         async with open_context(
             site, host=host, port=port, on_refused=lambda *what: servers[0].refused.append(what)
         ) as context:

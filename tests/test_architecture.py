@@ -70,6 +70,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.config_errors": ("gatewayd.core",),
     "gatewayd.config_files": ("gatewayd.config", "gatewayd.config_errors"),
     "gatewayd.startup": ("gatewayd.core",),
+    "gatewayd.listeners": ("gatewayd.config",),
     "gatewayd.__main__": ("gatewayd",),
     "gatewayd.daemon": ("gatewayd",),
     "gatewayd.parts": ("gatewayd",),

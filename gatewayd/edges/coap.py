@@ -251,12 +251,18 @@ async def serve_resources(
     Raises: OSError when the address cannot be bound.
     """
     bound = _free_port(host, port)
-    site = _Site(whole)
+    site = resource_site(whole)
     if infer is not None:
         site.add_resource(["infer"], infer)
-    site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, impl_info=None))
     async with opener(site, host, bound):
         yield bound
+
+
+def resource_site(whole: Mapping[str, Any]) -> resource.Site:
+    """Return a site without a port: `whole` as in `serve_resources`."""
+    site = _Site(whole)
+    site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, impl_info=None))
+    return site
 
 
 def _free_port(host: str, port: int) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gatewayd.core.device import DeviceEvent, Lost, Profile, RunResult, SampleResult
-from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, NotStored, Overloaded
+from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, Forbidden, NotStored, Overloaded
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.push import Offer
 from gatewayd.core.registration import StoredPackage, StoredRegistration
@@ -319,6 +319,11 @@ class Lwm2mDeviceLink:
         async def served(request: Incoming) -> Reply:
             if self._tasks is None:
                 return Reply(Code.UNAVAILABLE, max_age_s=_COME_LATER_S)
+            try:
+                self._options.access.check_protection(request.peer.identity)
+            except Forbidden as error:  # before anything is read: nothing of it may cost more than this
+                self._around.on_refused("lwm2m", error.code, str(error))
+                return Reply(Code.FORBIDDEN)
             return await serve(request)
 
         return served
@@ -333,7 +338,7 @@ class Lwm2mDeviceLink:
             except BadRequest as error:  # written by another version of this program: the device registers again
                 logger.warning("registration dropped device=%s reason=%r", stored.device, str(error))
                 continue
-            peer = self._exchange.peer(stored.address) if stored.address and not stored.identity else None
+            peer = self._exchange.peer(stored.address, stored.identity) if stored.address else None
             device = self._registrations.restore(stored, registration, peer, self._clock())
             attachment = self._attach(device)
             self._follow(attachment)
