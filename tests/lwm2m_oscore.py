@@ -56,10 +56,16 @@ class OscoreDevice(ScriptedDevice):
         self._binding: dict[bytes, Any] = {}
         self._asked_with: dict[bytes, Any] = {}
 
+    @property
+    def port(self) -> int:
+        """Its UDP port."""
+        assert self._transport is not None
+        return int(self._transport.get_extra_info("sockname")[1])
+
     def resume(self, other: "OscoreDevice") -> None:
         """Go on as another one, on another socket."""
         self.tree, self.context, self.location = other.tree, other.context, other.location
-        self._numbers, self._asked_with = other._numbers, other._asked_with
+        self._numbers, self._asked_with = other._numbers, other._asked_with  # noqa: SLF001 - of the same class
 
     def send_raw(self, data: bytes) -> None:
         self.sent.append(data)
@@ -103,8 +109,9 @@ class OscoreDevice(ScriptedDevice):
     def reply(self, request: Message, reply: Message) -> None:
         binding = self._binding.get(request.token)
         if binding is not None and reply.opt.oscore is None:
-            reply.direction = Direction.OUTGOING
+            reply.direction, observe = Direction.OUTGOING, reply.opt.observe
             reply, _ = self.context.protect(reply, binding)
+            reply.opt.observe = observe
         super().reply(request, reply)
 
     def notify(self, request: Message, payload: bytes, *, number: int, content_format: int = 11542) -> None:

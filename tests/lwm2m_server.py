@@ -52,6 +52,7 @@ class Server:
     link: Lwm2mDeviceLink
     port: int
     rows: FakeRows
+    endpoint: CoapEndpoint
     dtls_port: int = 0
     events: list[DeviceEvent] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
@@ -143,7 +144,7 @@ async def running_server(
 
     resources = {segment: Served(serve) for segment, serve in link.resources().items()}
     async with serve_resources(resources, host="127.0.0.1", port=0, opener=opener) as port:
-        servers.append(Server(link, port, kept, dtls_ports[0] if dtls_ports else 0))
+        servers.append(Server(link, port, kept, endpoint, dtls_ports[0] if dtls_ports else 0))
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(link.run(), name="link")
             await asyncio.sleep(0)

@@ -142,8 +142,7 @@ class OscoreContexts:
         """Write it, together with what others want meanwhile: one transaction for a fleet that wakes up."""
         name = _name(held.key)
         _, before = self._unsaved.get(name, (held, wanted))
-        both = StoredNumbers(max(wanted.sender, before.sender), max(wanted.recipient, before.recipient))
-        self._unsaved[name] = (held, both)
+        self._unsaved[name] = (held, _both(wanted, before))
         async with self._writing:
             if name not in self._unsaved:
                 return  # another call wrote it, or something newer
@@ -155,14 +154,16 @@ class OscoreContexts:
                 raise
 
     async def _write(self, taken: Mapping[str, tuple[Held, StoredNumbers]]) -> None:
-        await self._rows.save_oscore_numbers({name: wanted for name, (_, wanted) in taken.items()})
+        # What was wanted while another writing was under way knows nothing of it: a row must never go back.
+        ahead = {name: _both(wanted, held.numbers.stored) for name, (held, wanted) in taken.items()}
+        await self._rows.save_oscore_numbers(ahead)
         for held, _ in taken.values():
             # After the numbers: a cut between the two leaves a context that nothing was protected with yet.
             key = self._keys.oscore_of(held.key.device)
             if key is not None and not key.is_used:
                 await self._keys.oscore_used(key.device)
-        for name, (held, wanted) in taken.items():
-            held.numbers.has_stored(wanted)
+        for name, (held, _) in taken.items():
+            held.numbers.has_stored(ahead[name])
             self._stored[name] = held.numbers.stored
 
 
@@ -179,6 +180,11 @@ async def open_contexts(keys: Keys, rows: Rows) -> OscoreContexts:
 def _name(key: OscoreKey) -> str:
     """Return what a context's numbers stand under: new credentials have new ids, and begin with new numbers."""
     return f"{key.kid.hex()}-{key.gateway_id.hex()}"
+
+
+def _both(one: StoredNumbers, other: StoredNumbers) -> StoredNumbers:
+    """Return what is ahead of both."""
+    return StoredNumbers(max(one.sender, other.sender), max(one.recipient, other.recipient))
 
 
 def _is_same(one: OscoreKey, other: OscoreKey) -> bool:

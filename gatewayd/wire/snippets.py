@@ -77,7 +77,7 @@ def _zephyr_oscore(of: OscoreCredentials | None) -> str:
     names = ("secret", "sender", "recipient", "aead", "hmac", "salt")
     values = (of.master_secret, of.sender_id, of.recipient_id, None, None, of.master_salt)
     arrays = "".join(
-        f"static uint8_t gatewayd_oscore_{name}[] = {{{_bytes(value)}}};\n"
+        f"static unsigned char gatewayd_oscore_{name}[] = {{{_bytes(value)}}};\n"
         for name, value in zip(names, values, strict=True)
         if value is not None
     )

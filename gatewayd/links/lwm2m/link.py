@@ -98,6 +98,7 @@ class Lwm2mDeviceLink:
         self._clock = clock
         self._guard = guard
         self._tasks: asyncio.TaskGroup | None = None
+        self._is_serving = False  # a device must not be told that its registration is gone while they are being read
         self._given: dict[DeviceId, dict[int, StoredPackage]] = {}
         self._around = Surroundings(
             self._spawn,
@@ -137,10 +138,11 @@ class Lwm2mDeviceLink:
             self._tasks = tasks
             try:
                 await self._restore()
+                self._is_serving = True
                 tasks.create_task(self._save(), name="lwm2m: save")
                 await self._expire()
             finally:
-                self._tasks = None  # what ends starts nothing new
+                self._tasks, self._is_serving = None, False  # what ends starts nothing new
 
     # what devices did: `interface.Listener`
 
@@ -317,7 +319,7 @@ class Lwm2mDeviceLink:
 
     def _when_running(self, serve: Serve) -> Serve:
         async def served(request: Incoming) -> Reply:
-            if self._tasks is None:
+            if not self._is_serving:
                 return Reply(Code.UNAVAILABLE, max_age_s=_COME_LATER_S)
             try:
                 self._options.access.check_protection(request.peer.identity)

@@ -1,5 +1,7 @@
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from aiocoap import Message  # type: ignore[import-untyped]  # aiocoap ships no types
@@ -7,13 +9,16 @@ from aiocoap.numbers import codes  # type: ignore[import-untyped]  # as above
 
 from gatewayd.adapters.oscore_contexts import OscoreContexts, open_contexts
 from gatewayd.core.credentials import OscoreKey
+from gatewayd.core.device import Lwm2mTraits, PushPhase
 from gatewayd.core.errors import DeviceUnreachable, NotStored
 from gatewayd.core.names import DeviceId
+from gatewayd.links.lwm2m.coap import Answer, Ask, Method
 from gatewayd.links.lwm2m.link import LinkOptions
 from gatewayd.links.lwm2m.registrations import Access
 from tests.lwm2m_boards import OUR_LINKS, active_slot, our_board
 from tests.lwm2m_client import scripted_device
 from tests.lwm2m_oscore import FakeKeys, FakeNumbers, OscoreDevice, PeerContext, key_of, oscore_device
+from tests.lwm2m_pushing import CONTENT, STRANGER_LINKS, Engine, SoftwareClient, offer, profile
 from tests.lwm2m_server import FakeRows, Server, running_server
 
 ONE, TWO = DeviceId("dev-1"), DeviceId("dev-2")
@@ -57,14 +62,17 @@ async def test_a_sample_in_blocks_and_an_input_in_blocks() -> None:
 
 
 async def test_a_name_that_is_another_ones() -> None:
-    async with server_of() as (server, _), oscore_device(server.address, OTHER) as thief:
-        async with oscore_device(server.address, KEY) as device:
-            await registered(device)
-            assert (await thief.register(ONE, OUR_LINKS)).code == codes.FORBIDDEN
-            thief.location = device.location
-            assert (await thief.update()).code == codes.FORBIDDEN
-            assert server.codes() == ["forbidden"] * 2
-            assert (await device.update()).code == codes.CHANGED
+    async with (
+        server_of() as (server, _),
+        oscore_device(server.address, OTHER) as thief,
+        oscore_device(server.address, KEY) as device,
+    ):
+        await registered(device)
+        assert (await thief.register(ONE, OUR_LINKS)).code == codes.FORBIDDEN
+        thief.location = device.location
+        assert (await thief.update()).code == codes.FORBIDDEN
+        assert server.codes() == ["forbidden"] * 2
+        assert (await device.update()).code == codes.CHANGED
 
 
 @pytest.mark.parametrize("name", [ONE, "other-1"])
@@ -122,14 +130,13 @@ async def test_after_an_orderly_restart_both_go_on_without_a_proof() -> None:
 
 async def test_after_a_restart_a_device_is_asked_where_it_was_heard_last() -> None:
     rows, numbers = FakeRows(), FakeNumbers()
-    async with server_of(numbers, rows) as (server, _):
-        async with oscore_device(server.address, KEY) as device:
-            await registered(device)
-            await server.born()
-            await server.until(lambda: rows.registrations)
-            async with server_of(numbers, rows) as (again, _):
-                device.gateway = again.address
-                assert (await again.born()).device == ONE, "it was asked before it said anything"
+    async with server_of(numbers, rows) as (server, _), oscore_device(server.address, KEY) as device:
+        await registered(device)
+        await server.born()
+        await server.until(lambda: rows.registrations)
+        async with server_of(numbers, rows) as (again, _):
+            device.gateway = again.address
+            assert (await again.born()).device == ONE, "it was asked before it said anything"
 
 
 async def test_after_a_crash_a_number_is_not_used_again_and_a_device_proves_that_its_messages_are_new() -> None:
@@ -241,7 +248,7 @@ async def test_a_package_is_written_in_blocks_and_fetched_in_blocks() -> None:
 
 async def test_a_package_is_fetched_under_the_context_and_by_nobody_else() -> None:
     contexts = await open_contexts(FakeKeys.of(KEY, OTHER), FakeNumbers())
-    traits = Lwm2mTraits(endpoint="dev-*", transfers=("pull",))
+    traits = Lwm2mTraits(endpoint="dev-*", block_bytes=1024)
     options = replace(OPTIONS, profiles=(profile(traits),))
     async with (
         running_server(options, contexts=contexts) as server,
@@ -256,8 +263,13 @@ async def test_a_package_is_fetched_under_the_context_and_by_nobody_else() -> No
         server.link.send_offer(ONE, engine.offer)
         await device.until(lambda: bool(client.uris))
         assert (await thief.ask(codes.GET, path_of(client.uris[0]))).code == codes.NOT_FOUND
-        await client.fetch()
-        assert client.packages == {0: CONTENT}
+        content, more = bytearray(), True
+        while more:
+            block = (len(content) // 512, False, 5)
+            part = await device.ask(codes.GET, path_of(client.uris[0]), block2=block)
+            content += part.payload
+            more = part.opt.block2.more
+        assert bytes(content) == CONTENT
 
 
 def path_of(uri: str) -> tuple[str, ...]:
@@ -266,7 +278,7 @@ def path_of(uri: str) -> tuple[str, ...]:
 
 async def test_an_observation_under_the_context() -> None:
     told: list[bytes] = []
-    async with server_of() as (server, contexts), oscore_device(server.address, KEY) as device:
+    async with server_of() as (server, _), oscore_device(server.address, KEY) as device:
         await registered(device)
         await server.born()
         endpoint = server.endpoint
