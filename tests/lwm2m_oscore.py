@@ -4,7 +4,6 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -14,9 +13,7 @@ from aiocoap.numbers import codes  # type: ignore[import-untyped]  # as above
 from aiocoap.numbers.types import CON, NON  # type: ignore[import-untyped]  # as above
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from gatewayd.core.credentials import Credentials, OscoreKey
-from gatewayd.core.names import DeviceId
-from gatewayd.core.oscore import StoredNumbers
+from gatewayd.core.credentials import OscoreKey
 from tests.lwm2m_client import PATIENCE_S, ScriptedDevice
 
 oscore = pytest.importorskip("aiocoap.oscore", reason="aiocoap[oscore] is not installed: no peer for OSCORE here")
@@ -150,55 +147,3 @@ async def oscore_device(gateway: tuple[str, int], key: OscoreKey) -> AsyncIterat
         yield device
     finally:
         device.close()
-
-
-def key_of(name: str, number: int = 1) -> OscoreKey:
-    """Return a device's credentials."""
-    secret = bytes([number]) * 16
-    return OscoreKey(DeviceId(name), secret, b"saltsalt", bytes([0, 0, number]), b"gw", made_at=1.0)
-
-
-@dataclass
-class FakeKeys:
-    """Keeps the contract of `oscore_contexts.Keys` in memory."""
-
-    known: Credentials = field(default_factory=Credentials)
-
-    @classmethod
-    def of(cls, *keys: OscoreKey) -> "FakeKeys":
-        return cls(Credentials(oscore=keys))
-
-    def oscore(self) -> tuple[OscoreKey, ...]:
-        return self.known.oscore
-
-    def oscore_of_kid(self, kid: bytes) -> OscoreKey | None:
-        return next((each for each in self.known.oscore if each.kid == kid), None)
-
-    def oscore_of(self, device: DeviceId) -> OscoreKey | None:
-        return next((each for each in self.known.oscore if each.device == device), None)
-
-    async def oscore_used(self, device: DeviceId) -> None:
-        self.known = self.known.with_oscore_used(device)
-
-
-@dataclass
-class FakeNumbers:
-    """Keeps the contract of `oscore_contexts.Rows` in memory."""
-
-    rows: dict[str, StoredNumbers] = field(default_factory=dict)
-    writes: int = 0
-    failure: Exception | None = None
-
-    async def load_oscore_numbers(self) -> dict[str, StoredNumbers]:
-        return dict(self.rows)
-
-    async def save_oscore_numbers(self, saved: Any) -> None:  # noqa: ANN401 - a mapping
-        self.writes += 1
-        await asyncio.sleep(0)
-        if self.failure is not None:
-            raise self.failure
-        self.rows.update(saved)
-
-    async def drop_oscore_numbers(self, contexts: Any) -> None:  # noqa: ANN401 - a sequence
-        for each in contexts:
-            self.rows.pop(each, None)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from gatewayd.adapters.oscore_contexts import Held, OscoreContexts, open_contexts
 from gatewayd.core.errors import NotStored
 from gatewayd.wire.oscore.numbers import SENDER_STEP, Verdict
-from tests.lwm2m_oscore import FakeKeys, FakeNumbers, key_of
+from tests.oscore_stores import FakeKeys, FakeNumbers, key_of
 
 KEYS = tuple(key_of(f"dev-{number}", number) for number in (1, 2, 3))
 

@@ -6,6 +6,7 @@ Registrations come in through `Interface`; here each becomes an attachment, its 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,6 +38,7 @@ _TICK_S = 0.5
 _STORE_RETRY_S = 5.0
 _QUIET_S = 20.0  # a device heard of so lately is not pinged: its battery pays for every answer
 _COME_LATER_S = 5
+_UP_WITHIN_S = 2.0
 
 
 class Rows(Protocol):
@@ -98,7 +100,7 @@ class Lwm2mDeviceLink:
         self._clock = clock
         self._guard = guard
         self._tasks: asyncio.TaskGroup | None = None
-        self._is_serving = False  # a device must not be told that its registration is gone while they are being read
+        self._serving = asyncio.Event()
         self._given: dict[DeviceId, dict[int, StoredPackage]] = {}
         self._around = Surroundings(
             self._spawn,
@@ -138,11 +140,12 @@ class Lwm2mDeviceLink:
             self._tasks = tasks
             try:
                 await self._restore()
-                self._is_serving = True
+                self._serving.set()
                 tasks.create_task(self._save(), name="lwm2m: save")
                 await self._expire()
             finally:
-                self._tasks, self._is_serving = None, False  # what ends starts nothing new
+                self._tasks = None  # what ends starts nothing new
+                self._serving.clear()
 
     # what devices did: `interface.Listener`
 
@@ -319,7 +322,7 @@ class Lwm2mDeviceLink:
 
     def _when_running(self, serve: Serve) -> Serve:
         async def served(request: Incoming) -> Reply:
-            if not self._is_serving:
+            if not await self._is_up():
                 return Reply(Code.UNAVAILABLE, max_age_s=_COME_LATER_S)
             try:
                 self._options.access.check_protection(request.peer.identity)
@@ -329,6 +332,14 @@ class Lwm2mDeviceLink:
             return await serve(request)
 
         return served
+
+    async def _is_up(self) -> bool:
+        """Wait a moment for the registrations to be read: who is told 5.03, or that its own is gone, may be away for minutes."""
+        if not self._serving.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_UP_WITHIN_S):
+                    await self._serving.wait()
+        return self._serving.is_set()
 
     async def _restore(self) -> None:
         for package in await self._rows.load_packages():

@@ -17,9 +17,10 @@ from gatewayd.links.lwm2m.link import LinkOptions
 from gatewayd.links.lwm2m.registrations import Access
 from tests.lwm2m_boards import OUR_LINKS, active_slot, our_board
 from tests.lwm2m_client import scripted_device
-from tests.lwm2m_oscore import FakeKeys, FakeNumbers, OscoreDevice, PeerContext, key_of, oscore_device
+from tests.lwm2m_oscore import OscoreDevice, PeerContext, oscore_device
 from tests.lwm2m_pushing import CONTENT, STRANGER_LINKS, Engine, SoftwareClient, offer, profile
 from tests.lwm2m_server import FakeRows, Server, running_server
+from tests.oscore_stores import FakeKeys, FakeNumbers, key_of
 
 ONE, TWO = DeviceId("dev-1"), DeviceId("dev-2")
 KEY, OTHER = key_of(ONE, 1), key_of(TWO, 2)
