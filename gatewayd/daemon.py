@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from gatewayd.adapters import systemd
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import open_artifacts
 from gatewayd.adapters.decision_file import DecisionFile
+from gatewayd.adapters.eager_loop import EagerLoop
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import open_keys
@@ -70,7 +71,8 @@ def run(config: Config, path: Path | None = None) -> int:
     """
     configure_logging(config.log.level)
     try:
-        asyncio.run(_serve(config, path))
+        with asyncio.Runner(loop_factory=EagerLoop) as runner:
+            runner.run(_serve(config, path))
     except (GatewayError, OSError) as error:
         logger.critical("cannot start: %s", error)
         return 1
@@ -254,13 +256,22 @@ async def _build(config: Config, reload: Reload, stack: AsyncExitStack) -> _Daem
     telling = Telling(events, events.metrics.observe)
     lwm2m = _lwm2m(config, store, core, links, telling)
     if lwm2m is not None:
-        events.metrics.track("gatewayd_lwm2m_registrations", "Registered devices.", lwm2m.link.registered_count)
+        for name, (text, read) in lwm2m.gauges().items():
+            events.metrics.track(name, text, read)
     await core.load()
     api = Api(core.services)
-    edges = mqtt_edges(config, api, store, wires, on_refused=events.refused, on_answered=events.metrics.count_command)
+    edges = mqtt_edges(
+        config,
+        api,
+        store,
+        wires,
+        on_refused=events.refused,
+        on_answered=events.metrics.count_command,
+        rouse=workers.rouse,
+    )
     events.edge = edges.plain
     ports = await open_coap(config, api, lwm2m, telling=telling, stack=stack)
-    ports |= await _open_http(config, api, events, reload, stack)
+    ports |= await _open_http(config, api, events, reload, stack, rouse=workers.rouse)
     return _Daemon(config, reload, core, wires, edges, links, lwm2m, events, ports, broker, watch, log)
 
 
@@ -272,16 +283,22 @@ def _lwm2m(config: Config, store: Store, core: Core, links: Links, telling: Tell
     return made
 
 
-async def _guarded(work: Coroutine[object, object, None]) -> None:
-    """Run a task of one device: a mistake in it is told with its traceback, and ends nobody else's."""
+async def _guarded(work: Coroutine[object, object, None], failed: Callable[[Exception], None]) -> None:
+    """Run a task of one device: a mistake in it is handed on, and ends nobody else's."""
     try:
         await work
-    except Exception:
-        logger.exception("a device's task failed")
+    except Exception as error:  # noqa: BLE001 - handed on, and logged there with its traceback
+        failed(error)
 
 
 async def _open_http(
-    config: Config, api: Api, events: _Events, reload: Reload, stack: AsyncExitStack
+    config: Config,
+    api: Api,
+    events: _Events,
+    reload: Reload,
+    stack: AsyncExitStack,
+    *,
+    rouse: Callable[[], object],
 ) -> dict[str, int]:
     """Start listening; return the port by what the ready line calls it."""
     http = config.http
@@ -298,6 +315,7 @@ async def _open_http(
         events=events.streams,
         notify=events,
         timeouts=HttpTimeouts(head_s=config.http.idle_s, body_s=config.http.body_s),
+        rouse=rouse,
     )
     return {"http_port": await listening(stack, server, section="http", host=http.host, port=http.port)}
 

@@ -58,6 +58,15 @@ class Lwm2m:
         contexts = self.oscore.contexts
         return site if contexts is None else OscoreSite(site, contexts, on_refused=counting)
 
+    def gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
+        """Return what is shown to Prometheus, with its text."""
+        quarantine = self.link.quarantine
+        return {
+            "gatewayd_lwm2m_registrations": ("Registered devices.", self.link.registered_count),
+            "gatewayd_lwm2m_task_failures": ("Tasks of devices that failed by mistake.", lambda: quarantine.failures),
+            "gatewayd_lwm2m_quarantined_devices": ("Devices kept out for that.", lambda: len(quarantine)),
+        }
+
     def resources(self) -> dict[str, Any]:
         """Return what is served to devices, as aiocoap resources by their first path segment."""
         return {segment: Served(serve) for segment, serve in self.link.resources().items()}

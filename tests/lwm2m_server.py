@@ -16,7 +16,7 @@ from gatewayd.core.names import DeviceId
 from gatewayd.core.registration import StoredPackage, StoredRegistration
 from gatewayd.edges.coap import serve_resources
 from gatewayd.links.lwm2m.endpoint import CoapEndpoint, Served
-from gatewayd.links.lwm2m.link import LinkOptions, Lwm2mDeviceLink
+from gatewayd.links.lwm2m.link import Guard, LinkOptions, Lwm2mDeviceLink
 
 PATIENCE_S = 10.0
 
@@ -93,7 +93,7 @@ class Server:
         return [code for _, code, _ in self.refused]
 
 
-async def unguarded(work: Coroutine[object, object, None]) -> None:
+async def unguarded(work: Coroutine[object, object, None], _: Callable[[Exception], None]) -> None:
     """Let a mistake in a device's task fail the test."""
     await work
 
@@ -105,6 +105,7 @@ async def running_server(
     rows: FakeRows | None = None,
     keys: Mapping[str, bytes] | None = None,
     contexts: OscoreContexts | None = None,
+    guard: Guard = unguarded,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Server]:
     def secured(remote: Any, identity: str) -> Any:  # noqa: ANN401 - aiocoap ships no types
@@ -123,7 +124,7 @@ async def running_server(
         on_event=lambda event: servers[0].told(event),  # noqa: PLW0108 - it is made below
         on_refused=lambda *what: servers[0].refused.append(what),
         clock=clock,
-        guard=unguarded,
+        guard=guard,
     )
 
     @asynccontextmanager

@@ -1,15 +1,16 @@
 """The file of credentials, as JSON: `{"users": [...], "keys": [...], "oscore": [...]}`.
 
 Passwords are hashes; pre-shared keys and the master secrets of OSCORE contexts are what they are.
+`"leaving": [...]` stands there only between the two steps in which a device is taken out.
 """
 
 import json
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from gatewayd.core.credentials import MAX_USERS, BrokerUser, Credentials, OscoreKey, PreSharedKey
+from gatewayd.core.credentials import MAX_LEAVING, MAX_USERS, BrokerUser, Credentials, OscoreKey, PreSharedKey
 from gatewayd.core.errors import BadRequest, TooLarge
-from gatewayd.core.names import parse_device_id
+from gatewayd.core.names import DeviceId, parse_device_id
 from gatewayd.wire.mosquitto import is_hash, password_line
 
 T = TypeVar("T")
@@ -49,7 +50,8 @@ def encode_credentials(credentials: Credentials) -> bytes:
         }
         for each in credentials.oscore
     ]
-    return json.dumps({"users": users, "keys": keys, "oscore": oscore}, indent=1).encode()
+    leaving = {"leaving": credentials.leaving} if credentials.leaving else {}
+    return json.dumps({"users": users, "keys": keys, "oscore": oscore} | leaving, indent=1).encode()
 
 
 def decode_credentials(content: bytes) -> Credentials:
@@ -73,7 +75,10 @@ def decode_credentials(content: bytes) -> Credentials:
         raise BadRequest("a name stands twice")
     if len({each.kid for each in oscore}) < len(oscore):
         raise BadRequest("oscore: a kid stands twice")
-    return Credentials(tuple(users), tuple(keys), tuple(oscore))
+    leaving = [
+        _read(_device, {"device": row}, f"leaving[{number}]") for number, row in enumerate(_rows(document, "leaving"))
+    ]
+    return Credentials(tuple(users), tuple(keys), tuple(leaving[-MAX_LEAVING:]), tuple(oscore))
 
 
 def _rows(document: Mapping[str, object], name: str) -> list[object]:
@@ -122,6 +127,10 @@ def _oscore(row: Mapping[str, object]) -> OscoreKey:
     if not isinstance(is_used, bool):
         raise TypeError("is_used")
     return OscoreKey(parse_device_id(_text(row["device"])), secret, salt, kid, gateway_id, *_record(row), is_used)
+
+
+def _device(row: Mapping[str, object]) -> DeviceId:
+    return parse_device_id(_text(row["device"]))
 
 
 def _record(row: Mapping[str, object]) -> tuple[float, str]:
