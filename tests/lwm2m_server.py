@@ -106,6 +106,7 @@ async def running_server(
     keys: Mapping[str, bytes] | None = None,
     contexts: OscoreContexts | None = None,
     guard: Guard = unguarded,
+    sessions: int = 100,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Server]:
     def secured(remote: Any, identity: str) -> Any:  # noqa: ANN401 - aiocoap ships no types
@@ -138,7 +139,7 @@ async def running_server(
             if keys is None:
                 yield context
                 return
-            secured = DtlsOptions("127.0.0.1", 0, keys, 100)
+            secured = DtlsOptions("127.0.0.1", 0, keys, sessions)
             async with dtls_on(context, secured, on_refused=lambda *what: servers[0].refused.append(what)) as secure:
                 dtls_ports.append(secure)
                 yield context

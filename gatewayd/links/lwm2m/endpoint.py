@@ -325,4 +325,5 @@ def _failure(cause: Exception | type[Exception]) -> Exception:
         return Reset("the device rejected the message (reset)")
     if isinstance(cause, error.ConRetransmitsExceeded):
         return NoAnswer("no answer to any repetition")
-    return DeviceUnreachable(str(cause) or type(cause).__name__)
+    told = cause.__cause__ or cause  # aiocoap puts what was said into an error that says nothing
+    return DeviceUnreachable(str(told) or type(told).__name__)
