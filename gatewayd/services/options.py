@@ -99,7 +99,7 @@ class OptionFinder:
     def _source(self, request: InferenceRequest) -> Source | None:
         if request.source is None:
             return None
-        view = self._tracking.device(request.source.device)
+        view = self._candidates.view(request.source.device)
         if not view.approved:
             raise Forbidden(f"device {view.id} waits for approval: approve it first (devices.approve)")
         if view.report is None or not view.online:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gatewayd.core.command import Note
-from gatewayd.core.damping import USUAL, DampingRules
+from gatewayd.core.damping import STEADY, USUAL, Damping, DampingRules
 from gatewayd.core.device import RUNNING, Born, DeviceView, LinkKind, Lost, Profile, Slot
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
@@ -83,7 +83,18 @@ class Tracking:
     async def load(self) -> None:
         """Read who was seen before; call once before links start."""
         for known in await self._store.load_devices():
-            self._devices[known.device] = Tracked(known.device, known.approved, known.first_seen_at, known.revoked)
+            self._devices[known.device] = Tracked.returning(known)
+
+    def dampings(self) -> tuple[tuple[DeviceId, Damping], ...]:
+        """Return what is remembered of the devices that came and went, for the time after a restart."""
+        return tuple((each.id, each.damping) for each in self._devices.values() if each.damping != STEADY)
+
+    def restore(self, dampings: Sequence[tuple[DeviceId, Damping]]) -> None:
+        """Take over what was remembered before a restart; once, after `load`. Whoever was held off still is."""
+        for device, damping in dampings:
+            tracked = self._devices.get(device)
+            if tracked is not None and tracked.recall(damping, self._options.damping, now_s=self._clock()):
+                heapq.heappush(self._held_off, (damping.until_s, device))
 
     def devices(self) -> tuple[DeviceView, ...]:
         """Return a snapshot of every device ever seen, by id."""
@@ -99,8 +110,7 @@ class Tracking:
 
     def find(self, device: DeviceId) -> DeviceView | None:
         """Return one snapshot; None when nobody knows the device (any more)."""
-        tracked = self._devices.get(device)
-        return None if tracked is None else self._view(tracked)
+        return None if (tracked := self._devices.get(device)) is None else self._view(tracked)
 
     def running(self, device: DeviceId) -> int:
         """Return how many requests are on the device now. Raises: UnknownDevice."""
@@ -213,7 +223,7 @@ class Tracking:
         if event.device not in self._pinged:
             self._pinged.add(event.device)
             heapq.heappush(self._ping_due, (self._clock(), event.device))
-        if came:
+        if came and not tracked.has_returned():
             self._dampen(tracked)
         self._changed(event.device)
         if came or changed:

@@ -4,9 +4,9 @@ from math import inf
 import pytest
 
 from gatewayd.core.budget import Allowance
-from gatewayd.core.ledger import MAX_PAIRS, RETRY_S, Ledger, LedgerRules, Missed, Order, PushPrice, Room
+from gatewayd.core.ledger import MAX_PAIRS, RETRY_S, Ledger, LedgerRules, Missed, Order, Room
 from gatewayd.core.names import DeviceId, ModelName
-from gatewayd.core.renting import RentTerms
+from gatewayd.core.renting import PushPrice, RentTerms
 
 DEVICE = DeviceId("d")
 A, B, C = ModelName("a"), ModelName("b"), ModelName("c")
