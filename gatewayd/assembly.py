@@ -194,7 +194,6 @@ def _finder(
     means: Means, classes: dict[str, RequestClass], *, tracking: Tracking, estimates: Estimates, preflight: Preflight
 ) -> OptionFinder:
     return OptionFinder(
-        tracking=tracking,
         estimates=estimates,
         runtime=means.workers,
         classes=classes,
