@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 # The scripts in models need packages of their own to be type-checked; their lint is part of `check` all the same.
-CHECKED := gatewayd tests prove
+CHECKED := gatewayd tests prove bench
 
 PIP_INSTALL = install --quiet --disable-pip-version-check --require-hashes
 PROJECT = --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -121,6 +121,10 @@ prove-files: $(DEV) ## the gateway's files after a power cut at every write and 
 .PHONY: bench-push
 bench-push: $(DEV) ## how long a model travels over CoAP: link profiles, loss, many at once (BENCH_ARGS=--quick for one size)
 	$(BIN)/python -m bench.push $(BENCH_ARGS)
+
+.PHONY: bench-runs
+bench-runs: $(DEV) ## round trips of one inference on a device over CoAP: read or notified, with loss
+	$(BIN)/python -m bench.runs $(BENCH_ARGS)
 
 .PHONY: bench-registry
 bench-registry: $(DEV) ## the registry with 1,000 versions: resolve, start, storage, two operators at once

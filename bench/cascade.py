@@ -177,7 +177,7 @@ def _fill(report: Report, runs: list[Course], small: Answers, big: Answers, trut
 def _fill_beyond(report: Report, asked: float) -> None:
     """Tell what a big model must take on a board for 60 % to be saved, at the share of MACs and of questions seen here.
 
-    small + asked·trip <= 0.4·big, with small in the ratio of the MACs. Then count on how many boards a measured model takes as much.
+    small + asked·trip <= 0.4·big, with small in the ratio of the MACs. Then count the boards on which a measured model does.
     """
     left = 0.4 - SMALL_MACS / BIG_MACS
     from_s = asked * (LINK.rtt_s + INPUT_BYTES / LINK.bytes_per_s + MODELS["speaker"].node_s) / left

@@ -14,7 +14,8 @@ from typing import TypeVar
 from gatewayd.adapters import store_rows as rows
 from gatewayd.adapters.store import Store
 from gatewayd.core.airtime import AirRules
-from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport, RunResult, SampleResult
+from gatewayd.core.device import Born, DeviceEvent, Inferred, Lost, PushReport, RunResult, SampleResult
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import Conflict, DeviceTimeout, UnknownDevice
 from gatewayd.core.model import Place, SelfTest, Signature, Structure, Trial, Variant, Verdict, Version
 from gatewayd.core.names import DeviceId, Digest, ModelRef, PushId
@@ -170,6 +171,8 @@ class _Parts:
 
     def take(self, event: DeviceEvent) -> None:
         """Take what the link saw."""
+        if isinstance(event, Inferred):
+            return  # nobody ordered anything here
         if not isinstance(event, PushReport):
             self.tracking.handle(event)
         self.pushes.handle(event)
@@ -221,6 +224,10 @@ class _Link:
         waiting = self._waiting.pop(frame.request, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(frame)
+
+    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
+        """See `DeviceLink`. Nobody drops anything here."""
+        raise DeviceTimeout(f"{drop.device}: no answer within {timeout_s} s")
 
     async def run_model(
         self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float

@@ -24,6 +24,7 @@ from gatewayd.core.events import (
     InputRefused,
     JoiningChanged,
     ModelAdded,
+    ModelDropped,
     NodeEvent,
     OrderAnswered,
     OrderEnded,
@@ -115,7 +116,7 @@ def log_event(event: GatewayEvent) -> None:
         case PushMoved(push):
             level = logging.INFO if push.state.is_end else logging.DEBUG
             _EVENTS.log(level, "push", extra=_push_fields(push))
-        case DeviceChanged() | JoiningChanged():
+        case DeviceChanged() | JoiningChanged() | ModelDropped():
             _log_device(event)
         case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
             _log_registry(event)
@@ -129,8 +130,12 @@ def log_event(event: GatewayEvent) -> None:
             assert_never(event)
 
 
-def _log_device(event: DeviceChanged | JoiningChanged) -> None:
+def _log_device(event: DeviceChanged | JoiningChanged | ModelDropped) -> None:
     match event:
+        case ModelDropped(drop):
+            version, state = f"{drop.model}@{drop.version}", drop.state.value
+            line = fields(id=drop.id, device=drop.device, version=version, state=state, reason=drop.reason or None)
+            _EVENTS.info("drop", extra=line)
         case DeviceChanged(device, online, what):
             _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
         case JoiningChanged(what, seconds, admitted, who):

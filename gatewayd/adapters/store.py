@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gatewayd.adapters import store_commands as commands
+from gatewayd.adapters import store_drops as drop_rows
 from gatewayd.adapters import store_lwm2m_rows as lwm2m_rows
 from gatewayd.adapters import store_registry_rows as registry_rows
 from gatewayd.adapters import store_rows as rows
@@ -22,7 +23,8 @@ from gatewayd.adapters.store_commands import Keep
 from gatewayd.adapters.store_schema import broken, connect
 from gatewayd.core.building import Build
 from gatewayd.core.command import CommandId, Record
-from gatewayd.core.device import KnownDevice
+from gatewayd.core.device import Departure, KnownDevice
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import NodeError
 from gatewayd.core.model import Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
@@ -148,9 +150,9 @@ class Store:
         """Insert or replace."""
         await self._transact(lambda connection: rows.save_device(connection, device))
 
-    async def forget_device(self, device: DeviceId) -> None:
-        """Remove the device with all that was wanted there and known of it; none is no error."""
-        await self._transact(lambda connection: rows.forget_device(connection, device))
+    async def depart(self, departure: Departure) -> None:
+        """Take a device out, with all that was wanted there; none is no error."""
+        await self._transact(lambda connection: rows.depart(connection, departure))
 
     async def load_live(self) -> Sequence[Push]:
         """Return pushes that had not ended, oldest first; none is `present`, and their deadlines (0.0) must be set anew."""
@@ -160,13 +162,17 @@ class Store:
         """Insert or replace. Of the ended ones the newest `KEPT_ENDED_PUSHES` are kept."""
         await self._transact(lambda connection: rows.save_push(connection, push))
 
-    async def save_pushes(self, pushes: Sequence[Push], *, unwanted: Desire | None = None) -> None:
-        """Insert or replace several and drop a desire, in one transaction: one sync of the disk for all of them."""
+    async def save_pushes(
+        self, pushes: Sequence[Push], *, unwanted: Desire | None = None, departure: Departure | None = None
+    ) -> None:
+        """Insert or replace several, drop a desire, take a device out, in one transaction: one sync of the disk for all."""
 
         def save(connection: sqlite3.Connection) -> None:
             rows.save_pushes(connection, pushes)
             if unwanted is not None:
                 rows.drop_desire(connection, unwanted.device, unwanted.model)
+            if departure is not None:
+                rows.depart(connection, departure)
 
         await self._transact(save)
 
@@ -193,6 +199,28 @@ class Store:
     async def drop_desire(self, device: DeviceId, model: ModelName) -> None:
         """Want nothing of that model there any more."""
         await self._transact(lambda connection: rows.drop_desire(connection, device, model))
+
+    async def add_drop(self, drop: Drop, *, unwanted: Desire | None = None) -> Drop:
+        """Store a drop before it is asked for, and want the model no more, in one transaction; return it with its number."""
+
+        def add(connection: sqlite3.Connection) -> Drop:
+            if unwanted is not None:
+                rows.drop_desire(connection, unwanted.device, unwanted.model)
+            return drop_rows.add_drop(connection, drop)
+
+        return await self._transact(add)
+
+    async def save_drop(self, drop: Drop) -> None:
+        """Write how a drop ended."""
+        await self._transact(lambda connection: drop_rows.save_drop(connection, drop))
+
+    async def load_open_drops(self) -> Sequence[Drop]:
+        """Return the drops of which nobody knows how they ended."""
+        return await self._transact(drop_rows.open_drops)
+
+    async def recent_drops(self, limit: int, device: DeviceId | None = None) -> Sequence[Drop]:
+        """Return at most `limit` drops (of one device), newest first."""
+        return await self._transact(lambda connection: drop_rows.recent_drops(connection, limit, device))
 
     async def load_orders(self) -> Sequence[StandingOrder]:
         """Return the standing orders, the oldest first."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gatewayd.api.dropping_service import DroppingService
+from gatewayd.api.loading_service import LoadingService
 from gatewayd.api.opinions_service import OpinionsService
 from gatewayd.core.accelerator import Found
 from gatewayd.core.command import Note
@@ -102,19 +104,6 @@ class CatalogService(Protocol):
         """Return every recorded move, oldest first."""
 
 
-class LoadingService(Protocol):
-    """What is in the node's memory."""
-
-    def is_loaded(self, version: Version) -> bool:
-        """Whether a worker holds it."""
-
-    async def load(self, ref: ModelRef) -> Version:
-        """Load what `ref` names. Raises: UnknownModel, NoPlacement, NodeError."""
-
-    async def unload(self, model: ModelName) -> int:
-        """Let the model's workers go. Raises: UnknownModel, Conflict."""
-
-
 class CollectingService(Protocol):
     """Garbage collection of artifacts."""
 
@@ -151,7 +140,7 @@ class FetchingService(Protocol):
 class BuildingService(Protocol):
     """Compiler plugins."""
 
-    async def build(self, ref: ModelRef, wanted: str, *, who: str) -> Built:
+    async def build(self, ref: ModelRef, wanted: str, *, who: str, note_of: Note[Built] | None = None) -> Built:
         """Build the variant that a device or target calls for."""
 
 
@@ -191,10 +180,18 @@ class JoiningService(Protocol):
     ) -> Issued:
         """Make credentials. Raises: BadRequest, Conflict, TooLarge, NotStored."""
 
-    async def revoke(self, device: DeviceId, *, who: str) -> Removed:
+    async def revoke(self, device: DeviceId, *, who: str, note_of: Note[Removed] | None = None) -> Removed:
         """Take a device out. Raises: UnknownDevice, NotStored."""
 
-    async def forget(self, device: DeviceId, *, force: bool, keep_credentials: bool, who: str) -> Removed:
+    async def forget(
+        self,
+        device: DeviceId,
+        *,
+        force: bool,
+        keep_credentials: bool,
+        who: str,
+        note_of: Note[Removed] | None = None,
+    ) -> Removed:
         """Remove what is known of a device. Raises: UnknownDevice, Conflict, NotStored."""
 
 
@@ -208,6 +205,7 @@ class PushesService(Protocol):
         *,
         who: str,
         downgrade: bool = False,
+        instead_of: ModelName | None = None,
         note_of: Note[Push] | None = None,
     ) -> Push:
         """Start a push. Raises: UnknownDevice, UnknownModel, Conflict, Forbidden, Overloaded."""
@@ -389,4 +387,5 @@ class Services:
     streams: Streams
     joining: JoiningService
     opinions: OpinionsService
+    dropping: DroppingService
     broker: Broker = Broker()

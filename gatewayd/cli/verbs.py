@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from gatewayd.api.pushes import PushRow
 from gatewayd.api.table import VERBS
 from gatewayd.api.verb import AnyVerb, Positional
+from gatewayd.cli import dropping_tables as _dropping_tables  # noqa: F401 - as the next line
 from gatewayd.cli import joining_tables as _joining_tables  # noqa: F401 - it teaches `text_of` these results
 from gatewayd.cli.access import access_of, add_arguments
 from gatewayd.cli.client import Client, NotReachable, Refused, UsageError

@@ -6,6 +6,7 @@ No message bears an MQTT 5 property: anybody may listen, over 3.1.1 too, and the
 
 from typing import assert_never
 
+from gatewayd.core.dropping import Drop
 from gatewayd.core.events import (
     AcceleratorChanged,
     AliasMoved,
@@ -15,6 +16,7 @@ from gatewayd.core.events import (
     InputRefused,
     JoiningChanged,
     ModelAdded,
+    ModelDropped,
     NodeEvent,
     OrderAnswered,
     OrderEnded,
@@ -34,7 +36,15 @@ from gatewayd.wire.tensors import measured_document, result_document
 from gatewayd.wire.topics import Topics
 
 _Told = (
-    RequestServed | RequestFailed | PushMoved | DeviceChanged | JoiningChanged | RegistryEvent | NodeEvent | OrderEvent
+    RequestServed
+    | RequestFailed
+    | PushMoved
+    | ModelDropped
+    | DeviceChanged
+    | JoiningChanged
+    | RegistryEvent
+    | NodeEvent
+    | OrderEvent
 )
 
 
@@ -64,11 +74,11 @@ def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
 
 
 def event_document(event: _Told) -> tuple[str, dict[str, object]]:
-    """Return an event's kind (`push`, `device`, `joining`, `model`, `stream`, …) and what is told of it, as JSON values."""
+    """Return an event's kind (`push`, `drop`, `device`, `joining`, …) and what is told of it, as JSON values."""
     match event:
         case PushMoved():
             return "push", _push(event)
-        case DeviceChanged() | JoiningChanged():
+        case DeviceChanged() | JoiningChanged() | ModelDropped():
             return _device(event)
         case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
             return "node", _node(event)
@@ -96,8 +106,10 @@ def _ordered(event: OrderEvent) -> dict[str, object]:
             assert_never(event)
 
 
-def _device(event: DeviceChanged | JoiningChanged) -> tuple[str, dict[str, object]]:
+def _device(event: DeviceChanged | JoiningChanged | ModelDropped) -> tuple[str, dict[str, object]]:
     match event:
+        case ModelDropped(drop):
+            return "drop", _drop(drop)
         case DeviceChanged(device, online, what):
             return "device", {"device": device, "online": online, "what": what}
         case JoiningChanged(what, seconds, admitted, who):
@@ -143,6 +155,17 @@ def _push(event: PushMoved) -> dict[str, object]:
         "offset": push.offset,
         "size": push.size_bytes,
         "reason": push.reason,
+    }
+
+
+def _drop(drop: Drop) -> dict[str, object]:
+    return {
+        "drop": drop.id,
+        "device": drop.device,
+        "model": drop.model,
+        "version": drop.version,
+        "state": drop.state.value,
+        "reason": drop.reason,
     }
 
 

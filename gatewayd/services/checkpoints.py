@@ -48,12 +48,8 @@ class Checkpoints:
             self._estimates.recall(found)
             self._restore(found)
             self._kept = self._learned()
-            logger.info(
-                "estimates taken over pairs=%d links=%d balances=%d",
-                len(found.pairs),
-                len(found.links),
-                len(found.kept.pairs),
-            )
+            pairs = {"pairs": len(found.pairs), "links": len(found.links), "balances": len(found.kept.pairs)}
+            logger.info("estimates taken over", extra={"fields": pairs})
 
     async def run(self) -> None:
         """Keep what is new, every so often, until cancelled."""
@@ -70,7 +66,7 @@ class Checkpoints:
         try:
             size_bytes = await self._store.save_learned(learned)
         except NodeError as error:
-            logger.warning("estimates not kept reason=%r", str(error))
+            logger.warning("estimates not kept", extra={"fields": {"reason": str(error)}})
             return 0
         self._kept = learned
         return size_bytes

@@ -6,7 +6,8 @@ from typing import Protocol
 from gatewayd.core.building import Build, Compiled, Recipe
 from gatewayd.core.command import CommandId, Record
 from gatewayd.core.credentials import Credentials
-from gatewayd.core.device import KnownDevice, RunResult, SampleResult
+from gatewayd.core.device import Departure, KnownDevice, RunResult, SampleResult
+from gatewayd.core.dropping import Drop
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.learned import Learned
 from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
@@ -239,8 +240,8 @@ class DeviceStore(Protocol):
     async def save_device(self, device: KnownDevice) -> None:
         """Insert or replace."""
 
-    async def forget_device(self, device: DeviceId) -> None:
-        """Remove the device, and every row about it that is no history; durable before returning."""
+    async def depart(self, departure: Departure) -> None:
+        """Take a device out: it keeps one row, or no row about it stays that is no history; durable before returning."""
 
 
 class CredentialStore(Protocol):
@@ -268,8 +269,13 @@ class PushStore(Protocol):
     async def save_push(self, push: Push) -> None:
         """Insert or replace; durable before returning."""
 
-    async def save_pushes(self, pushes: Sequence[Push], *, unwanted: Desire | None = None) -> None:
-        """Insert or replace several and drop a desire, all or nothing; durable before returning."""
+    async def save_pushes(
+        self, pushes: Sequence[Push], *, unwanted: Desire | None = None, departure: Departure | None = None
+    ) -> None:
+        """Insert or replace several, drop a desire and take a device out, all or nothing; durable before returning."""
+
+    async def depart(self, departure: Departure) -> None:
+        """As `DeviceStore.depart`."""
 
     async def next_push_id(self) -> PushId:
         """Return an id never used before (ids fit 31 bits)."""
@@ -352,6 +358,12 @@ class DeviceLink(Protocol):
 
     async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
         """Return the round trip in seconds. Raises: DeviceTimeout, DeviceUnreachable."""
+
+    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
+        """Have the device let go a model that runs; one that is gone already is no error.
+
+        Raises: DeviceTimeout (it may be gone: the device's next report tells), DeviceUnreachable, DeviceRefused.
+        """
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         """Offer a push, or ask where the device stands with it: an offer may be repeated."""

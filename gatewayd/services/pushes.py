@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from gatewayd.core.command import Note
 from gatewayd.core.deadlines import limits_on
-from gatewayd.core.device import Born, Lost, PushReport
+from gatewayd.core.device import Born, Departure, Lost, PushReport
 from gatewayd.core.errors import (
     CallerError,
     Conflict,
@@ -25,7 +25,7 @@ from gatewayd.core.errors import (
     TooLarge,
 )
 from gatewayd.core.events import PushMoved
-from gatewayd.core.names import DeviceId, ModelRef, PushId
+from gatewayd.core.names import DeviceId, ModelName, ModelRef, PushId
 from gatewayd.core.push import (
     Cancelled,
     Command,
@@ -138,18 +138,19 @@ class Pushes:
         *,
         who: str,
         downgrade: bool = False,
+        instead_of: ModelName | None = None,
         note_of: Note[Push] | None = None,
     ) -> Push:
         """Wish for a version on a device and begin getting it there; joins a push of the same artifact that runs already.
 
         Another push to the device is cancelled first: the newest wish counts. `downgrade` lets an older version take over from
-        a newer one, and is recorded.
+        a newer one, and is recorded. `instead_of` is another model that gives way once the device has accepted this one.
 
         Raises: UnknownModel, UnknownDevice, Forbidden (not approved), Conflict (offline, does not fit, older, retired, in
         quarantine, already there), TooLarge (its manifest), Overloaded, NodeError.
         """
         async with self._starting:
-            plan = self._wanted(device, ref, downgrade=downgrade)
+            plan = self._wanted(device, ref, downgrade=downgrade, instead_of=instead_of)
             return await self._start(plan, who=who, is_wish=True, note_of=note_of)
 
     async def cancel(self, push: PushId, *, why: str, note_of: Note[Push] | None = None) -> Push:
@@ -160,12 +161,29 @@ class Pushes:
         running = self._live.get(push)
         if running is None:
             raise NotFound(f"no push {push} is running: pushes.list shows those that do")
-        await self._advance_all([Given(push, Cancelled(why))], Ending(self._desires.wish_behind(running), note_of))
+        await self._advance_all(
+            [Given(push, Cancelled(why))], Ending(self._desires.wish_behind(running), None, note_of)
+        )
         if (still := self._live.get(push)) is not None:
             raise Conflict(f"push {push} is past cancelling: {still.device} is keeping the new model")
         await self._desires.withdraw(running)
         (ended,) = await self._ports.store.recent(1, running.device)
         return ended
+
+    async def take_out(self, departure: Departure, *, why: str, note_of: Note[int] | None = None) -> int:
+        """Write that a device is taken out and the end of what is pushed there, as one; return how many ended (0 or 1).
+
+        A push that the device was told to keep ends by itself. Raises: NotStored.
+        """
+        async with self._starting:  # nothing is begun there meanwhile
+            ended = 0
+            if (running := self._live.on(departure.device)) is not None:
+                one = None if note_of is None else lambda _: note_of(1)
+                ended = await self._advance_all([Given(running.id, Cancelled(why))], Ending(None, departure, one))
+            if not ended:
+                await self._ports.store.noting(note_of and note_of(0)).depart(departure)
+            self._desires.withdraw_all(departure.device)
+            return ended
 
     def handle(self, event: Born | Lost | PushReport) -> None:
         """Take what a link saw; never blocks."""
@@ -203,7 +221,8 @@ class Pushes:
         ref = ModelRef(desire.model, version=desire.version)
         try:
             async with self._starting:
-                plan = self._wanted(desire.device, ref, downgrade=desire.downgrade)
+                leaving = self._desires.gives_way_to(desire)
+                plan = self._wanted(desire.device, ref, downgrade=desire.downgrade, instead_of=leaving)
                 await self._start(plan, who=desire.who, is_wish=False, note_of=None)
         except (Conflict, NodeError) as error:
             pairs = {"device": desire.device, "version": ref, "reason": str(error)}
@@ -213,14 +232,15 @@ class Pushes:
             with suppress(NotStored):  # it is tried once more, and refused again
                 await self._desires.settle(desire, str(error))
 
-    def _wanted(self, device: DeviceId, ref: ModelRef, *, downgrade: bool) -> Wanted:
+    def _wanted(self, device: DeviceId, ref: ModelRef, *, downgrade: bool, instead_of: ModelName | None) -> Wanted:
         view, version = self._tracking.device(device), self._catalog.resolve(ref)
         self._catalog.check_in_use(version)
-        return wanted(view, version, self._desires.terms(device), downgrade=downgrade, fitter=self._options.fitter)
+        terms, fitter = self._desires.terms(device), self._options.fitter
+        return wanted(view, version, terms, downgrade=downgrade, instead_of=instead_of, fitter=fitter)
 
     async def _start(self, plan: Wanted, *, who: str, is_wish: bool, note_of: Note[Push] | None) -> Push:
         running = self._live.on(plan.device)
-        if running is not None and (running.model, running.version, running.digest) == plan.key:
+        if running is not None and (running.model, running.version, running.digest, running.instead_of) == plan.key:
             return running
         if running is not None:
             await self._advance(running.id, Cancelled(f"superseded by {plan.version}"))
@@ -229,12 +249,9 @@ class Pushes:
         if len(self._live) >= self._options.max_concurrent:
             raise Overloaded(f"{len(self._live)} pushes are running (pushes.max_concurrent): try again later")
         with self._catalog.keeper.holding() as hold:
-            module = await self._modules.make(
-                plan.version, plan.variant, hold, decoder=plan.decoder, replaces=plan.replaces
-            )
+            module = await self._modules.make_for(plan, hold)
             if is_wish:
-                model, version = plan.version.model, plan.version.number
-                await self._desires.want(plan.device, model, version, who=who, downgrade=plan.replaces > 0)
+                await self._desires.wish_for(plan, who=who)
             return await self._begin(plan, module, who=who, note_of=note_of)
 
     async def _begin(self, plan: Wanted, module: Module, *, who: str, note_of: Note[Push] | None) -> Push:
@@ -253,6 +270,7 @@ class Pushes:
             who=who,
             started_at=self._ports.wall_clock(),
             replaces=plan.replaces,
+            instead_of=plan.instead_of,
         )
         push = first.push
         pairs = {"id": push.id, "device": push.device, "version": plan.version, "who": who}
@@ -280,28 +298,29 @@ class Pushes:
     async def _advance(self, push: PushId, event: Event) -> None:
         await self._advance_all([Given(push, event)])
 
-    async def _advance_all(self, given: Sequence[Given], ending: Ending = NOTHING_MORE) -> None:
+    async def _advance_all(self, given: Sequence[Given], ending: Ending = NOTHING_MORE) -> int:
         """Take the steps in order, make every new state durable at once, then carry out the commands in the same order.
 
-        `ending` goes into the same transaction when the (only) push given ends.
+        `ending` goes into the same transaction when the (only) push given ends. Return how many ended.
         """
         if not given:
-            return
+            return 0
         async with self._stepping:
             before = {each.push: self._find(each.push) for each in given}
             steps = [taken for each in given if (taken := self._step(each)) is not None]
             after = {taken.push.id: taken.push for taken in steps}
             moved = [push for push in after.values() if (old := before[push.id]) and old.state is not push.state]
             if moved and not await self._journalled(moved, before, ending):
-                return
+                return 0
             for taken in steps:
                 if taken.push != before[taken.push.id]:
                     before[taken.push.id] = taken.push
                     self._ports.notify(PushMoved(taken.push))
                 await self._obey(taken.push, taken.commands)
-            for push in moved:
-                if push.state.is_end:
-                    await self._desires.ended(push)
+            ended = [push for push in moved if push.state.is_end]
+            for push in ended:
+                await self._desires.ended(push)
+            return len(ended)
 
     async def _journalled(self, moved: Sequence[Push], before: Mapping[PushId, Push | None], ending: Ending) -> bool:
         """Make new states durable. When the disk does not take them the steps are undone, and no command has left.
@@ -311,8 +330,9 @@ class Pushes:
         is_end = all(push.state.is_end for push in moved)
         record = ending.note_of(moved[0]) if ending.note_of is not None and is_end else None
         try:
-            unwanted = ending.unwanted if is_end else None
-            await self._ports.store.noting(record).save_pushes(moved, unwanted=unwanted)
+            goes = ending if is_end else NOTHING_MORE
+            store = self._ports.store.noting(record)
+            await store.save_pushes(moved, unwanted=goes.unwanted, departure=goes.departure)
         except NotStored as error:
             self._blocked_until_s = self._ports.clock() + _LONGEST_WAIT_S
             for push in filter(None, before.values()):

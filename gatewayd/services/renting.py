@@ -6,6 +6,7 @@ What is decided, and its bounds, is `gatewayd.core.ledger`; here it meets the de
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gatewayd.core.decision import Rent
@@ -15,10 +16,12 @@ from gatewayd.core.fit import Fitter, fit, room_for
 from gatewayd.core.kept import Kept
 from gatewayd.core.ledger import MAX_PAIRS, Ledger, LedgerRules, Missed, Room, Verdict
 from gatewayd.core.model import Version
-from gatewayd.core.names import DeviceId, ModelRef
+from gatewayd.core.names import DeviceId, ModelName, ModelRef
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
 from gatewayd.core.renting import Balance, Pair, PushPrice, hoped, push_cost, push_failure, push_s
 from gatewayd.core.request import NODE
+from gatewayd.core.retry import PLACEMENT
+from gatewayd.services.candidates import Source
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Served
 from gatewayd.services.ports import Clock
@@ -32,8 +35,6 @@ FLASH_WEAR = 5.0
 _WATCHED_S = 3600.0
 # A standing order that has not asked for so many periods, when somebody else does, was stopped.
 _MISSING = 3.0
-WHO = "placement"
-"""In whose name pushes of this service are wished for; what others wished for is theirs, and stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,15 @@ class Renting:
         wall_clock: Clock | None = None,
         fitter: Fitter = fit,
         rules: LedgerRules | None = None,
+        ordered: Callable[[DeviceId], frozenset[ModelName]] = lambda _: frozenset(),
     ) -> None:
+        """`ordered` returns the models that standing orders want on a device: those are never taken from it."""
         self._pushes = pushes
         self._estimates = estimates
         self._clock = clock
         self._wall_clock = wall_clock
         self._fit = fitter
+        self._ordered = ordered
         self._horizon_s = (rules or LedgerRules()).terms.horizon_s
         self._ledger = Ledger(rules)
         self._started_s = clock()
@@ -69,7 +73,7 @@ class Renting:
         self._waiting: set[Pair] = set()
         # When a pair's standing order asked last, and how often it does; there are at most `core.standing.MAX_ORDERS`.
         self._orders: dict[Pair, tuple[float, float]] = {}
-        self._wanted: asyncio.Queue[tuple[DeviceId, Version]] = asyncio.Queue(maxsize=256)
+        self._wanted: asyncio.Queue[tuple[DeviceId, Version, ModelName | None]] = asyncio.Queue(maxsize=256)
 
     def balance(self, device: DeviceId, version: Version) -> Balance:
         """Return what is saved up for a pair."""
@@ -106,12 +110,14 @@ class Renting:
     async def run(self) -> None:
         """Start the pushes that pay until cancelled."""
         while True:
-            device, version = await self._wanted.get()
+            device, version, leaving = await self._wanted.get()
             pair = (device, version.model, version.number)
             try:
-                await self._pushes.start(device, ModelRef(version.model, version=version.number), who=WHO)
+                ref = ModelRef(version.model, version=version.number)
+                await self._pushes.start(device, ref, who=PLACEMENT, instead_of=leaving)
             except GatewayError as error:
-                logger.info("push not started device=%s version=%s reason=%r", device, version, str(error))
+                pairs = {"device": device, "version": version, "reason": str(error)}
+                logger.info("push not started", extra={"fields": pairs})
                 self._end(pair, is_there=False)
             finally:
                 self._waiting.discard(pair)
@@ -168,17 +174,18 @@ class Renting:
         if len(self._pending) > MAX_PAIRS:
             self._pending.popitem(last=False)
         self._waiting.add(pair)
-        self._wanted.put_nowait((pair[0], served.version))
-        return "a push pays: it is asked for"
+        self._wanted.put_nowait((pair[0], served.version, verdict.evict))
+        way = f"; {verdict.evict} gives way once it is accepted" if verdict.evict is not None else ""
+        return f"a push pays: it is asked for{way}"
 
     def _obstacle(self, served: Served, pair: Pair, verdict: Verdict, *, full: str) -> str:
         """Return what stands in the way of a push that is decided on, "" for nothing."""
         source = served.options.source
         if source is not None and source.view.held_off:
             return f"the device {source.view.held_off}"
-        if verdict.evict is not None:
-            return f"no device can be told to drop a model, and {verdict.evict} would have to go: {full}"
-        if full:
+        if verdict.evict is not None and not _drops_models(source):
+            return f"the device lets no model give way, and {verdict.evict} would have to go: {full}"
+        if full and verdict.evict is None:
             return f"there is no room: {full}"
         if pair in self._pending or self._is_under_way(pair):
             return "one is on its way"
@@ -216,12 +223,18 @@ class Renting:
     def _room(self, report: Report, pair: Pair) -> Room:
         """Return how many models the device holds beside the slot for staging, which, and which are others' wishes."""
         held = {slot.model for slot in report.slots if slot.state in RUNNING and slot.model is not None}
-        kept = frozenset(each.model for each in self._pushes.desired(pair[0]) if each.who != WHO)
+        pinned = {each.model for each in self._pushes.desired(pair[0]) if each.who != PLACEMENT}
+        kept = self._ordered(pair[0]) | pinned
         most = max(1, len(report.slots) - 1)
         return Room(most, tuple(sorted(held)), kept)
 
     def _has_one_slot(self, device: DeviceId) -> bool:
         return self._pushes.terms(device).one_slot
+
+
+def _drops_models(source: Source | None) -> bool:
+    report = source.view.report if source is not None else None
+    return report is not None and report.capabilities.drops_models
 
 
 def _totals(served: Served) -> _Totals:

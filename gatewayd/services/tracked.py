@@ -1,10 +1,11 @@
 """What `services.tracking` keeps of one device: the mutable record behind a snapshot."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
 from gatewayd.core.damping import STEADY, Damping, DampingRules
-from gatewayd.core.device import KnownDevice, LinkKind, Report
+from gatewayd.core.device import RUNNING, KnownDevice, LinkKind, Report, Slot
 from gatewayd.core.names import DeviceId, ModelName
 
 
@@ -58,3 +59,9 @@ class Tracked:
     def known(self) -> KnownDevice:
         """What the store keeps of it."""
         return KnownDevice(self.id, self.approved, self.first_seen_at, self.revoked)
+
+
+def running(slots: Sequence[Slot]) -> tuple[tuple[ModelName, int], ...]:
+    """Return the versions that run in the slots, each once."""
+    runs = {(slot.model, slot.version) for slot in slots if slot.state in RUNNING}
+    return tuple((model, version) for model, version in runs if model is not None and version is not None)

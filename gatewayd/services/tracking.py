@@ -7,25 +7,28 @@ store; what devices say of themselves is told again by them.
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gatewayd.core.command import Note
 from gatewayd.core.damping import STEADY, USUAL, Damping, DampingRules
-from gatewayd.core.device import RUNNING, Born, DeviceView, LinkKind, Lost, Profile, Slot
+from gatewayd.core.device import Born, Departure, DeviceView, LinkKind, Lost, Profile, Slot
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.join_window import JoinWindow
 from gatewayd.services.ports import Clock, DeviceStore, Notify, Pinger
-from gatewayd.services.tracked import Tracked
+from gatewayd.services.tracked import Tracked, running
 
 # Pings in flight at once: a thousand silent devices must not fill the outgoing queue of a link.
 MAX_PINGS = 32
 _PING_TIMEOUT_S = 5.0
 _TICK_S = 0.5
 _STORE_RETRY_S = 5.0
+
+WriteDeparture = Callable[[Departure], Awaitable[object]]
+"""Makes it durable that a device is taken out, with all that goes with it."""
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +94,8 @@ class Tracking:
 
     def restore(self, dampings: Sequence[tuple[DeviceId, Damping]]) -> None:
         """Take over what was remembered before a restart; once, after `load`. Whoever was held off still is."""
-        for device, damping in dampings:
-            tracked = self._devices.get(device)
-            if tracked is not None and tracked.recall(damping, self._options.damping, now_s=self._clock()):
+        for device, damping in (each for each in dampings if each[0] in self._devices):
+            if self._devices[device].recall(damping, self._options.damping, now_s=self._clock()):
                 heapq.heappush(self._held_off, (damping.until_s, device))
 
     def devices(self) -> tuple[DeviceView, ...]:
@@ -118,8 +120,7 @@ class Tracking:
 
     def link_kind(self, device: DeviceId) -> LinkKind:
         """Return how the device was reached last; MQTT for one that was never seen."""
-        tracked = self._devices.get(device)
-        return LinkKind.MQTT if tracked is None else tracked.link
+        return LinkKind.MQTT if (tracked := self._devices.get(device)) is None else tracked.link
 
     def holding(self, model: ModelName, version: int) -> tuple[DeviceView, ...]:
         """Return a snapshot of the devices that run that version, by id."""
@@ -144,21 +145,21 @@ class Tracking:
         self._announce(tracked, "approved")
         return self._view(tracked)
 
-    async def revoke(self, device: DeviceId, *, who: str) -> DeviceView:
-        """Take a device out until somebody approves it again; durable before returning. Raises: UnknownDevice, NotStored."""
+    async def revoke(self, device: DeviceId, *, who: str, write: WriteDeparture) -> DeviceView:
+        """Take a device out until somebody approves it again. Raises: UnknownDevice, what `write` raises."""
         async with self._deciding:
             tracked = self._tracked(device)
-            await self._store.save_device(replace(tracked.known, approved=False, revoked=True))
+            await write(Departure(device, replace(tracked.known, approved=False, revoked=True)))
             tracked.approved, tracked.revoked = False, True
             tracked.note = f"revoked by {who}"
         self._announce(tracked, "revoked")
         return self._view(tracked)
 
-    async def forget(self, device: DeviceId, *, who: str) -> None:
-        """Remove a device as if it had never been seen; durable before returning. Raises: UnknownDevice, NotStored."""
+    async def forget(self, device: DeviceId, *, who: str, write: WriteDeparture) -> None:
+        """Remove a device as if it had never been seen. Raises: UnknownDevice, what `write` raises."""
         async with self._deciding:
             tracked = self._tracked(device)
-            await self._store.forget_device(device)
+            await write(Departure(device))
             self._drop(tracked)
         tracked.connected = False
         self._announce(tracked, f"forgotten by {who}")
@@ -214,9 +215,10 @@ class Tracking:
         if tracked is None:
             return
         came = not tracked.online
-        changed = tracked.report != event.report
+        changed = event.report.is_news_to(tracked.report)
         tracked.connected, tracked.silent, tracked.heard_s = True, False, self._clock()
         tracked.link, tracked.report = event.link, event.report
+        self._estimates.reached_by(event.device, event.link, event.report.bearer)
         self._hold(tracked, event.report.slots)
         if came and not tracked.approved:
             self._admit(tracked)
@@ -271,8 +273,7 @@ class Tracking:
             self._holders[held].discard(tracked.id)
             if not self._holders[held]:
                 del self._holders[held]
-        runs = {(slot.model, slot.version) for slot in slots if slot.state in RUNNING}
-        tracked.runs = tuple((model, version) for model, version in runs if model is not None and version is not None)
+        tracked.runs = running(slots)
         for held in tracked.runs:
             self._holders.setdefault(held, set()).add(tracked.id)
 
@@ -327,7 +328,8 @@ class Tracking:
                 if tracked is not None:  # it may have been forgotten meanwhile
                     await self._store.save_device(tracked.known)
         except NotStored as error:
-            logger.error("device not stored yet device=%s reason=%r", device, str(error))  # noqa: TRY400 - the message says all
+            pairs = {"device": device, "reason": str(error)}
+            logger.error("device not stored yet", extra={"fields": pairs})  # noqa: TRY400 - the message says all
             return False
         return True
 
@@ -354,7 +356,7 @@ class Tracking:
             NodeError,
             CallerError,
         ) as error:  # our own queue is full, or the broker's limit too small: not its fault
-            logger.warning("ping not sent device=%s reason=%r", device, str(error))
+            logger.warning("ping not sent", extra={"fields": {"device": device, "reason": str(error)}})
         finally:
             free.release()
             heapq.heappush(self._ping_due, (self._clock() + self._options.ping_every_s, device))
@@ -376,8 +378,7 @@ class Tracking:
             self._announce(tracked, f"offline: no answer for {quiet_s:.0f} s")
 
     def _tracked(self, device: DeviceId) -> Tracked:
-        found = self._devices.get(device)
-        if found is None:
+        if (found := self._devices.get(device)) is None:
             raise UnknownDevice(f"no device {device!r} was ever seen here")
         return found
 

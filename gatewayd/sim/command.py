@@ -100,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with one slot: give up the model that runs to take a newer version",
     )
+    parser.add_argument("--no-drop", action="store_true", help="let no model go on request: an older agent")
     parser.add_argument("--battery", type=float, default=0.9, help="charge, 0..1")
     parser.add_argument(
         "--cut-power-at", type=int, help="the flash operation (from 0) in which the power goes: SIGKILL"
@@ -197,7 +198,7 @@ def _true_figures(truth: Truth) -> dict[str, object]:
 def _checked(args: argparse.Namespace) -> _Parts:
     profile = _profile(args.profiles, args.board)
     bits = args.deflate_bits or None
-    room = Room(args.arena, args.slot_bytes, args.chunk, bits)
+    room = Room(args.arena, args.slot_bytes, args.chunk, bits, drops_models=not args.no_drop)
     _check_room(profile, room, slots=args.slots)
     if not 0 <= args.battery <= 1:
         raise BadRequest(f"--battery {args.battery}: must be 0..1")

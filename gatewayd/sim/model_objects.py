@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from gatewayd.core.device import Capabilities, PushPhase, SlotState
+from gatewayd.core.names import Digest
 from gatewayd.sim.model_slots import RUNNABLE, ModelSlots
 from gatewayd.sim.objects import BAD_REQUEST, NOT_ALLOWED, Refusal, Values, values_of
 from gatewayd.wire.lwm2m.reports import runtime_records
@@ -29,7 +30,8 @@ _UPDATE: Mapping[PushPhase | None, tuple[int, int]] = {
     PushPhase.TRIAL: (_INSTALLED, _RESULT_INSTALLED),
     PushPhase.ACCEPTED: (_INSTALLED, _RESULT_INSTALLED),
 }
-_ARGUMENT = re.compile(r"\s*(?:0='(\d{1,3})')?\s*", re.ASCII)
+_ARGUMENTS = re.compile(r"\s*(?:0='(\d{1,3})')?,?(?:1='(\d{1,10})')?\s*", re.ASCII)
+_DROP_ARGUMENTS = re.compile(r"0='([0-9a-f]{64})'(,1)?", re.ASCII)
 
 
 class SoftwareObject:
@@ -113,7 +115,7 @@ class ModelObject:
 
     def actions(self) -> tuple[frozenset[int], frozenset[int]]:
         """See `ObjectPart`."""
-        return frozenset({4, 13, 18}), frozenset({5, 16, 17})
+        return frozenset({4, 13, 18}), frozenset({5, 16, 17, 21})
 
     async def write(self, instance: int, resource: int, value: Value) -> None:
         """See `ObjectPart`."""
@@ -131,11 +133,20 @@ class ModelObject:
         """See `ObjectPart`."""
         match resource:
             case 5:
-                await self._slots.run(instance, _index(arguments))
+                sensor, tag = _arguments(arguments)
+                await self._slots.run(instance, sensor, tag or 0)
             case 16:
                 await self._slots.accept(instance)
+            case 21:
+                await self._drop(instance, arguments)
             case _:
                 await self._slots.cancel(instance, "by the server")
+
+    async def _drop(self, instance: int, arguments: str) -> None:
+        found = _DROP_ARGUMENTS.fullmatch(arguments)
+        if found is None:
+            raise Refusal(BAD_REQUEST, "the arguments are 0='<digest>', and 1 when it may be the last")
+        await self._slots.drop(instance, Digest(found[1]), is_last=found[2] is not None)
 
     def _held(self, instance: int) -> Values:
         slot = self._slots.slots[instance]
@@ -146,7 +157,7 @@ class ModelObject:
         outcome = self._slots.outcomes[instance]
         frame = outcome.frame
         figures: Values = {7: frame.compute_us, 8: frame.energy_uj, 9: int(frame.status), 12: frame.sample}
-        return {6: frame.content, 11: outcome.runs, **figures}
+        return {6: frame.content, 11: outcome.runs, **figures, 19: outcome.tag, 20: outcome.sensor}
 
     def _pushed(self, instance: int) -> Values:
         attempt, push = self._slots.attempt, self._slots.named_push(instance)
@@ -186,14 +197,16 @@ class RuntimeObject:
 
     async def execute(self, instance: int, resource: int, arguments: str) -> None:  # noqa: ARG002 - there is one of each
         """See `ObjectPart`."""
-        await self._slots.read_sensor(_index(arguments) or 0)
+        await self._slots.read_sensor(_arguments(arguments)[0] or 0)
 
 
-def _index(arguments: str) -> int | None:
-    found = _ARGUMENT.fullmatch(arguments)
+def _arguments(text: str) -> tuple[int | None, int | None]:
+    """Return arguments 0 (a sensor) and 1 (a run's tag). Source: OMA LwM2M Core 1.1.1, section 6.3.5."""
+    found = _ARGUMENTS.fullmatch(text)
     if found is None:
-        raise Refusal(BAD_REQUEST, "the argument is 0='<index of a sensor>'")
-    return int(found[1]) if found[1] is not None else None
+        raise Refusal(BAD_REQUEST, "the arguments are 0='<index of a sensor>',1='<tag>'")
+    sensor, tag = (int(each) if each is not None else None for each in found.groups())
+    return sensor, tag
 
 
 def _failed(phase: PushPhase, reason: str) -> tuple[int, int]:

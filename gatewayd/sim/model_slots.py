@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gatewayd.core.device import Born, PushPhase, PushReport, Report, Slot, SlotState
-from gatewayd.core.names import DeviceId, PushId
+from gatewayd.core.names import DeviceId, Digest, PushId
 from gatewayd.sim.objects import BAD_REQUEST, BUSY, INCOMPLETE, NOT_ALLOWED, TOO_BIG, Refusal
 from gatewayd.wire.agent_terms import MessageReceived, Publish
 from gatewayd.wire.mqttdevice import (
     MAX_DATA_BYTES,
+    DropFrame,
+    DropMessage,
     FrameStatus,
     ResultFrame,
     SampleFrame,
@@ -23,6 +25,7 @@ from gatewayd.wire.mqttdevice import (
     encode_activate,
     encode_cancel,
     encode_chunk,
+    encode_drop,
     encode_offer,
     encode_run,
     encode_sample,
@@ -59,11 +62,13 @@ class Attempt:
 
 @dataclass(slots=True)
 class Outcome:
-    """The last run of a slot, and the input for the next."""
+    """The last run of a slot, and the input for the next. `tag` 0: nobody asked for that run."""
 
     content: bytes = b""
     frame: ResultFrame = field(default_factory=lambda: ResultFrame(0, FrameStatus.OK, 0, 0, 0))
     runs: int = 0
+    tag: int = 0
+    sensor: int = 0
 
 
 @dataclass(slots=True)
@@ -79,6 +84,8 @@ class _Waiting:
     """A run or a sample under way: of which slot or sensor, and who waits for its end."""
 
     index: int
+    tag: int = 0
+    sensor: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -98,6 +105,7 @@ class ModelSlots:
         self._runs: dict[int, _Waiting] = {}
         self._reads: dict[int, _Waiting] = {}
         self._requests = 0
+        self._why_kept = ""
 
     def forget(self) -> None:
         """The power went: what was in RAM is gone; the agent says the rest."""
@@ -121,6 +129,8 @@ class ModelSlots:
                 self._ran(frame)
             case SampleFrame() as frame:
                 self._sampled(frame)
+            case DropFrame(reason=reason):
+                self._why_kept = reason
         self._on_change()
 
     def staging_instance(self) -> int | None:
@@ -211,7 +221,20 @@ class ModelSlots:
         """Drop the push (17)."""
         await self._about_push(instance, "cancel", encode_cancel(self.attempt.push, reason))
 
-    async def run(self, instance: int, sensor: int | None) -> None:
+    async def drop(self, instance: int, digest: Digest, *, is_last: bool) -> None:
+        """Let the slot's model go. Raises: Refusal (4.05) saying why it stays."""
+        slot = self.slots[instance]
+        if slot.state is SlotState.EMPTY:
+            return
+        if slot.state is not SlotState.ACTIVE or slot.model is None or slot.version is None or slot.digest != digest:
+            raise Refusal(NOT_ALLOWED, f"slot {instance} holds another model")
+        self._why_kept = "it drops no models"
+        order = DropMessage(0, slot.model, slot.version, digest, is_last)
+        await self._commands.submit(MessageReceived("drop", encode_drop(order)))
+        if self._why_kept:
+            raise Refusal(NOT_ALLOWED, self._why_kept)
+
+    async def run(self, instance: int, sensor: int | None, tag: int = 0) -> None:
         """Run the slot's model on the input written before, or on a sensor's sample; return when it is done.
 
         Raises: Refusal (4.05, 5.03).
@@ -223,7 +246,7 @@ class ModelSlots:
             raise Refusal(BUSY, f"{MAX_RUNS_WAITING} runs wait already")
         content = self.outcomes[instance].content if sensor is None else None
         self._requests += 1
-        request, waiting = self._requests, _Waiting(instance)
+        request, waiting = self._requests, _Waiting(instance, tag, sensor or 0)
         self._runs[request] = waiting
         frame = encode_run(request, slot=instance, version=slot.version, sensor=sensor or 0, content=content)
         await self._commands.submit(MessageReceived("run", frame))
@@ -280,6 +303,7 @@ class ModelSlots:
         if waiting is not None:
             outcome = self.outcomes[waiting.index]
             outcome.frame, outcome.runs = frame, outcome.runs + 1
+            outcome.tag, outcome.sensor = waiting.tag, waiting.sensor
             waiting.over.set()
 
     def _sampled(self, frame: SampleFrame) -> None:

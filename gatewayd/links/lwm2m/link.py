@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gatewayd.core.device import DeviceEvent, Lost, Profile, RunResult, SampleResult
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, NotStored, Overloaded
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.push import Offer
@@ -20,11 +21,13 @@ from gatewayd.links.lwm2m.births import Prior
 from gatewayd.links.lwm2m.choosing import WAYS, Chooser
 from gatewayd.links.lwm2m.coap import Ask, Code, Exchange, Incoming, Method, Peer, Reply, Serve
 from gatewayd.links.lwm2m.device_pushes import DevicePushes
+from gatewayd.links.lwm2m.dropping import drop_ours, drop_software
 from gatewayd.links.lwm2m.interface import Bucket, Interface
 from gatewayd.links.lwm2m.line import Line, LineLimits
 from gatewayd.links.lwm2m.operations import Operations
+from gatewayd.links.lwm2m.patience import Patience
 from gatewayd.links.lwm2m.registrations import Access, Came, Registered, Registrations
-from gatewayd.links.lwm2m.slot_terms import Patience, Way
+from gatewayd.links.lwm2m.slot_terms import Way
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.registration import parse_registration
@@ -151,15 +154,16 @@ class Lwm2mDeviceLink:
             attachment = self._attach(device)
         else:
             attachment.registered = device
+            attachment.unwatch()  # who registers anew observes nothing any more
             attachment.operations.negotiation = renewed(attachment.operations.negotiation, device.registration)
         self._follow(attachment)
         if came is not Came.AGAIN:
             self._store(device)
         level = logging.DEBUG if came is Came.AGAIN else logging.INFO  # who registers again and again fills no disk
-        version = device.registration.version.value
-        logger.log(level, "device registered device=%s how=%s lwm2m=%s", device.device, came.value, version)
-        self._heard(attachment, device)
+        pairs = {"device": device.device, "how": came.value, "lwm2m": device.registration.version.value}
+        logger.log(level, "device registered", extra={"fields": pairs})
         attachment.want_birth()
+        self._heard(attachment, device)
 
     def updated(self, device: Registered, *, changed: bool, objects: bool) -> None:
         """See `interface.Listener`."""
@@ -177,7 +181,7 @@ class Lwm2mDeviceLink:
 
     def sent(self, device: Registered, records: tuple[Record, ...]) -> None:
         """See `interface.Listener`."""
-        self._attached[device.device].runs.saw(records)
+        self._attached[device.device].runs.saw(records, is_news=True)
 
     def heard(self, device: Registered, peer: Peer) -> None:
         """See `interface.Listener`."""
@@ -222,6 +226,20 @@ class Lwm2mDeviceLink:
         await line.ask(Ask(Method.GET, ("3", "0", "0")), timeout_s=timeout_s)  # any answer is one
         return self._clock() - asked_s
 
+    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
+        """See `services.ports.DeviceLink`."""
+        attachment, until_s = self._of(drop.device), self._clock() + timeout_s
+        operations, given = attachment.operations, self._given.get(drop.device, {})
+
+        async def errand() -> None:
+            if attachment.is_ours:
+                await drop_ours(operations, drop, until_s=until_s)
+            else:
+                await drop_software(operations, drop, given, until_s=until_s)
+
+        await attachment.errands.do(errand, timeout_s=timeout_s)
+        attachment.want_birth()
+
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is.
 
@@ -249,7 +267,7 @@ class Lwm2mDeviceLink:
 
     def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
         """See `services.ports.DeviceLink`."""
-        logger.info("push cancelled device=%s push=%d reason=%r", device, push, reason)
+        logger.info("push cancelled", extra={"fields": {"device": device, "push": push, "reason": reason}})
         self._tell(device, push, terms.CancelWanted())
 
     def _tell(self, device: DeviceId, push: PushId, heard: terms.Heard) -> None:
@@ -331,7 +349,8 @@ class Lwm2mDeviceLink:
             try:
                 registration = parse_registration(stored.query.split("&"), links)
             except BadRequest as error:  # written by another version of this program: the device registers again
-                logger.warning("registration dropped device=%s reason=%r", stored.device, str(error))
+                pairs = {"device": stored.device, "reason": str(error)}
+                logger.warning("registration dropped", extra={"fields": pairs})
                 continue
             peer = self._exchange.peer(stored.address) if stored.address and not stored.identity else None
             device = self._registrations.restore(stored, registration, peer, self._clock())
@@ -357,7 +376,8 @@ class Lwm2mDeviceLink:
             try:
                 await self._rows.save_registrations(saved, ended)
             except NotStored as error:
-                logger.error("registrations not stored count=%d reason=%r", len(unsaved), str(error))  # noqa: TRY400 - says all
+                pairs = {"count": len(unsaved), "reason": str(error)}
+                logger.error("registrations not stored", extra={"fields": pairs})  # noqa: TRY400 - says all
                 self._unsaved = {**unsaved, **self._unsaved}
                 self._to_save.set()
                 await asyncio.sleep(_STORE_RETRY_S)

@@ -9,6 +9,7 @@ from math import inf
 
 from gatewayd.core.device import PushPhase
 from gatewayd.core.names import Digest, ModelName, PushId
+from gatewayd.links.lwm2m.patience import Patience
 from gatewayd.wire.lwm2m.states import Firmware, ModelSlot, Software
 
 Code = tuple[int, int]
@@ -44,7 +45,7 @@ class Goal:
     `ways` in the order in which they are tried. `tells_version`: the client reads name and version out of the package, so that
     none told means another package; where it is not set, only another name or version does. `old`: the instance that runs what
     this push replaces (None: none); it runs until the new one is accepted. `is_held`: the gateway remembers that the instance was
-    given this very package (its digest is not to be read from /9).
+    given this very package (its digest is not to be read from /9). `may_clear`: what is in the instance may be taken away.
     """
 
     push: PushId
@@ -56,27 +57,7 @@ class Goal:
     tells_version: bool = True
     old: int | None = None
     is_held: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds that each wait may take, and how often a transfer may start again.
-
-    `restarts` protects the link from a device that never takes a package; `restart_pause_s` doubles each time. `refusal_s` is
-    what is left to an execute that was refused: that may be the answer to a repeated message whose first was obeyed. `engine_s`
-    is how long the engine, whose own deadlines are shorter, may leave a tested or trying device alone.
-    """
-
-    clear_s: float = 10.0
-    offer_s: float = 10.0
-    transfer_s: float = 30.0
-    deliver_s: float = 20.0
-    install_s: float = 30.0
-    activate_s: float = 20.0
-    refusal_s: float = 10.0
-    engine_s: float = 120.0
-    restarts: int = 3
-    restart_pause_s: float = 1.0
+    may_clear: bool = True
 
 
 # What is heard.
@@ -110,6 +91,11 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True)
+class BegunAnew:
+    """The device fetches from the first byte again: it lost what it had."""
+
+
+@dataclass(frozen=True, slots=True)
 class Offered:
     """The engine offers, or asks where the device stands."""
 
@@ -135,8 +121,9 @@ class TimePassed:
 
 
 Heard = (
-    Seen | Answered | TransferEnded | Progressed | Offered | ActivateWanted | AcceptWanted | CancelWanted | TimePassed
-)
+    Seen | Answered | TransferEnded | Progressed | BegunAnew | Offered
+    | ActivateWanted | AcceptWanted | CancelWanted | TimePassed
+)  # fmt: skip
 
 
 # What is to be done.
@@ -254,7 +241,8 @@ class Course:
     `seen` is what the instance held when it was seen last, `baseline` the result it showed when the last action was asked for
     (a result that was there before says nothing of it), `peak` the furthest state since. `rung` counts the ways of emptying the
     instance that were tried, `way` and `restarts` those of the transfer. `refused` is the code with which the last action was
-    refused; `said` what the engine was told last.
+    refused; `said` what the engine was told last. `is_unheard`: no answer to that action came, so that it is asked for again
+    when the device does not show that it obeyed; `is_repeated`: it was, and a refusal may be of the second only.
     """
 
     goal: Goal
@@ -268,6 +256,8 @@ class Course:
     restarts: int = 0
     refused: Code | None = None
     said: Said | None = None
+    is_unheard: bool = False
+    is_repeated: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -308,7 +298,26 @@ def entered(course: Course, stage: Stage, now: Now, *, baseline: int | None = No
     """Return the course in a stage whose deadline starts now; NEW and ENDED have none."""
     wait_s: float = getattr(now.patience, _WAITS[stage]) if stage in _WAITS else inf
     kept = course.baseline if baseline is None else baseline
-    return replace(course, stage=stage, deadline_s=now.s + wait_s, refused=None, baseline=kept)
+    begun = replace(course, stage=stage, deadline_s=now.s + wait_s, refused=None, baseline=kept)
+    return replace(begun, is_unheard=False, is_repeated=False)
+
+
+def unheard(course: Course) -> Turn:
+    """Take it that an action was not answered: the next look shows whether it was obeyed. Nothing is repeated twice."""
+    return Turn(replace(course, is_unheard=not course.is_repeated))
+
+
+def asked_again(course: Course, action: Action) -> Turn:
+    """Ask again for what was not answered, and, as was just seen, not done."""
+    if not course.is_unheard:
+        return Turn(course)
+    return Turn(replace(course, is_unheard=False, is_repeated=True), actions=(action,))
+
+
+def refused(course: Course, code: Code, now: Now) -> Turn:
+    """Take it that an execute was refused: its first message may have been obeyed; the state has a little longer to show it."""
+    until_s = course.deadline_s if course.is_repeated else min(course.deadline_s, now.s + now.patience.refusal_s)
+    return Turn(replace(course, refused=code, deadline_s=until_s))
 
 
 def told(course: Course, *phases: PushPhase, reason: str = "") -> Turn:

@@ -24,10 +24,13 @@ from gatewayd.links.lwm2m.slot_terms import (
     Stage,
     Turn,
     Uninstall,
+    asked_again,
     code_text,
     entered,
     failed,
+    refused,
     told,
+    unheard,
 )
 from gatewayd.wire.lwm2m.states import Software, SoftwareResult, SoftwareState
 
@@ -103,14 +106,14 @@ def answered(course: Course, heard: Answered, now: Now) -> Turn:
     found = transfer.answered(course, heard, now, restarted)
     if found is not None:
         return found
-    if heard.code is None or heard.code[0] == 2:  # noqa: PLR2004 - the class of success
+    is_execute = course.stage in {Stage.INSTALLING, Stage.ACTIVATING} and isinstance(heard.action, Install | Activate)
+    if heard.code is None:
+        return unheard(course) if is_execute else Turn(course)
+    if heard.code[0] == 2:  # noqa: PLR2004 - the class of success
         return Turn(course)
     if course.stage is Stage.CLEARING and isinstance(heard.action, Uninstall | Reset):
         return _next_rung(course, now)
-    if course.stage in {Stage.INSTALLING, Stage.ACTIVATING} and isinstance(heard.action, Install | Activate):
-        sooner_s = min(course.deadline_s, now.s + now.patience.refusal_s)
-        return Turn(replace(course, refused=heard.code, deadline_s=sooner_s))
-    return Turn(course)
+    return refused(course, heard.code, now) if is_execute else Turn(course)
 
 
 def late(course: Course, now: Now) -> Turn:
@@ -156,11 +159,13 @@ def _start(course: Course, values: Software, now: Now) -> Turn:
 
 
 def _empty_it(course: Course, values: Software, now: Now) -> Turn:
-    """Transfer into an empty instance, else try to empty it. Only what was seen inactive just now is uninstalled."""
+    """Transfer into an empty instance, else try to empty it. Only what was seen inactive just now is uninstalled, and is ours."""
     if values.is_active:
         return _in_use(course, values, now)
     sight = _BY_STATE[values.state]
-    rungs = _CLEARING.get(sight, ())
+    if not course.goal.may_clear and sight not in {Sight.EMPTY, Sight.STARTED}:
+        return failed(course, not_ours(values))
+    rungs = _CLEARING.get(sight, ()) if course.goal.may_clear else (_RESET, _NONETHELESS)
     if sight is not Sight.EMPTY and course.rung >= len(rungs):
         return failed(course, f"it could not be emptied, it stays in {_state_text(course)}")
     step = _NONETHELESS if sight is Sight.EMPTY else rungs[course.rung]
@@ -170,6 +175,15 @@ def _empty_it(course: Course, values: Software, now: Now) -> Turn:
     return Turn(entered(course, Stage.CLEARING, now), actions=(action,))
 
 
+def not_ours(values: Software) -> str:
+    """Return why an instance is left alone, and what to do about it."""
+    what = f"{values.name[:60]!r} {values.version[:60]!r}" if values.name or values.version else "something"
+    return (
+        f"/9/{values.instance} holds {what}, which gatewayd did not put there: uninstall it, or name the instance under "
+        "`instances` of the board's profile if it is for models"
+    )
+
+
 def _next_rung(course: Course, now: Now) -> Turn:
     """Try the next way of emptying it, after another look: what was seen may be of long ago."""
     return _look(replace(course, rung=course.rung + 1), now)
@@ -177,6 +191,12 @@ def _next_rung(course: Course, now: Now) -> Turn:
 
 def _wait(course: Course, _: Software, __: Now) -> Turn:
     return Turn(course)
+
+
+def _repeat(course: Course, _: Software, __: Now) -> Turn:
+    """Nothing happened yet; what was not answered may not have been heard."""
+    execute = Install if course.stage is Stage.INSTALLING else Activate
+    return asked_again(course, execute(course.goal.instance))
 
 
 def _in_use(course: Course, _: Software, __: Now) -> Turn:
@@ -287,9 +307,9 @@ _ROWS: Mapping[Stage, tuple[_Rule, ...]] = {
     Stage.CLEARING:     (_empty_it,  _wait,      _wait,       _wait,      _wait,      _in_use,    _not_cleared,     _in_use),
     Stage.TRANSFERRING: (_wait,      _wait,      _downloaded, _delivered, _installed, _installed, _transfer_failed, _wait),
     Stage.WRITTEN:      (_wait,      _wait,      _downloaded, _delivered, _installed, _installed, _failure,         _wait),
-    Stage.INSTALLING:   (_went_back, _went_back, _went_back,  _wait,      _installed, _installed, _failure,         _wait),
+    Stage.INSTALLING:   (_went_back, _went_back, _went_back,  _repeat,    _installed, _installed, _failure,         _wait),
     Stage.INSTALLED:    (_went_back, _went_back, _went_back,  _went_back, _wait,      _wait,      _failure,         _wait),
-    Stage.ACTIVATING:   (_went_back, _went_back, _went_back,  _went_back, _wait,      _active,    _failure_running, _wait),
+    Stage.ACTIVATING:   (_went_back, _went_back, _went_back,  _went_back, _repeat,    _active,    _failure_running, _wait),
     Stage.ENDED:        (_wait,      _wait,      _wait,       _wait,      _wait,      _wait,      _wait,            _wait),
 }  # fmt: skip
 _TABLE: Mapping[tuple[Stage, Sight], _Rule] = {
