@@ -10,6 +10,7 @@ from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import BadRequest, DeviceRefused
 from gatewayd.core.registration import StoredPackage
 from gatewayd.links.lwm2m.operations import Operations
+from gatewayd.links.lwm2m.strangers import is_what_was_given
 from gatewayd.wire.lwm2m.objects import MODEL, SOFTWARE
 from gatewayd.wire.lwm2m.paths import Path
 from gatewayd.wire.lwm2m.readings import Readings
@@ -37,7 +38,10 @@ async def drop_software(
     package, clock = given.get(drop.slot), operations.line.clock
     if package is None or package.digest != drop.digest:
         raise DeviceRefused(f"device {drop.device}: instance {drop.slot} of /9 is not known to hold {drop.model}")
-    if (await _look(operations, drop, until_s)).is_active:
+    there = await _look(operations, drop, until_s)
+    if not is_what_was_given(there, package):
+        raise DeviceRefused(f"device {drop.device}: instance {drop.slot} of /9 holds something else by now")
+    if there.is_active:
         await operations.execute(Path(SOFTWARE, drop.slot) / _DEACTIVATE, timeout_s=until_s - clock())
         if (await _look(operations, drop, until_s)).is_active:
             raise DeviceRefused(f"device {drop.device} keeps {drop.model}@{drop.version} switched on")

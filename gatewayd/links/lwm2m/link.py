@@ -25,8 +25,9 @@ from gatewayd.links.lwm2m.dropping import drop_ours, drop_software
 from gatewayd.links.lwm2m.interface import Bucket, Interface
 from gatewayd.links.lwm2m.line import Line, LineLimits
 from gatewayd.links.lwm2m.operations import Operations
+from gatewayd.links.lwm2m.patience import Patience
 from gatewayd.links.lwm2m.registrations import Access, Came, Registered, Registrations
-from gatewayd.links.lwm2m.slot_terms import Patience, Way
+from gatewayd.links.lwm2m.slot_terms import Way
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.registration import parse_registration
