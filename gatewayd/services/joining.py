@@ -11,7 +11,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gatewayd.core.command import Note
-from gatewayd.core.credentials import KEY_BYTES, PASSWORD_BYTES, BrokerUser, CredentialKind, Credentials, PreSharedKey
+from gatewayd.core.credentials import (
+    GATEWAY_ID_BYTES,
+    KEY_BYTES,
+    KID_BYTES,
+    PASSWORD_BYTES,
+    SALT_BYTES,
+    BrokerUser,
+    CredentialKind,
+    Credentials,
+    OscoreKey,
+    PreSharedKey,
+)
 from gatewayd.core.device import Departure
 from gatewayd.core.errors import Conflict, NotStored, Overloaded, UnknownDevice
 from gatewayd.core.events import DeviceChanged
@@ -24,6 +35,8 @@ from gatewayd.services.pushes import Pushes
 from gatewayd.services.tracking import Tracking, WriteDeparture
 
 logger = logging.getLogger(__name__)
+
+_DRAWS = 4  # of 2**24 ids, at most 10,000 of which are taken: all of them taken comes once in 10**12 times
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,7 @@ class Issued:
     password: str | None = field(repr=False)
     key: bytes | None = field(repr=False)
     broker: str
+    oscore: OscoreKey | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +140,7 @@ class Joining:
             password = base64.urlsafe_b64encode(self._ports.random(PASSWORD_BYTES)).decode()
         if CredentialKind.PSK in kinds:
             key = self._ports.random(KEY_BYTES)
+        oscore = self._oscore(device, who) if CredentialKind.OSCORE in kinds else None
         hashed = self._ports.hash_password(device, password) if password is not None else None
         at = self._ports.wall_clock()
 
@@ -134,11 +149,20 @@ class Joining:
                 known = known.with_user(BrokerUser(device, devices, hashed, at, who), may_replace=may_replace)
             if key is not None:
                 known = known.with_key(PreSharedKey(device, key, at, who), may_replace=may_replace)
+            if oscore is not None:
+                known = known.with_oscore(oscore, may_replace=may_replace)
             return known
 
         await self._ports.credentials.change(change)
         self._announce(device, f"credentials made by {who}")
-        return Issued(device, devices, password, key, self._ports.tell_broker() if hashed is not None else "")
+        broker = self._ports.tell_broker() if hashed is not None else ""
+        return Issued(device, devices, password, key, broker, oscore)
+
+    def _oscore(self, device: DeviceId, who: str) -> OscoreKey:
+        random, known, at = self._ports.random, self.credentials(), self._ports.wall_clock()
+        drawn = [random(KID_BYTES) for _ in range(_DRAWS)]
+        kid = next((each for each in drawn if not known.has_kid(each)), drawn[0])
+        return OscoreKey(device, random(KEY_BYTES), random(SALT_BYTES), kid, random(GATEWAY_ID_BYTES), at, who)
 
     async def revoke(self, device: DeviceId, *, who: str, note_of: Note[Removed] | None = None) -> Removed:
         """Take a device out: its credentials, its approval, what is wanted and pushed there. May be repeated.
