@@ -312,7 +312,7 @@ class Ear:
         raise AssertionError(callback)
 
     def on_lost(self, callback: Callable[[], None]) -> None:
-        assert callback
+        self.lost = callback
 
     def publish(self, message: Message) -> None:
         raise AssertionError(message)
