@@ -120,8 +120,9 @@ def call(port: int, verb: str, arguments: dict[str, object]) -> None:
 def left_over(data: Path, device: str, verb: str) -> str:
     """Return what of the device is left that the verb takes; "": nothing."""
     credentials = json.loads((data / "credentials" / "credentials.json").read_text())
-    if any(each["name"] == device for each in credentials["users"]):
-        return "a user"
+    for kind, name in (("users", "name"), ("keys", "device"), ("oscore", "device")):
+        if any(each[name] == device for each in credentials.get(kind, [])):
+            return f"one of its {kind}"
     with sqlite3.connect(data / "gatewayd.sqlite") as store:
         row = store.execute("SELECT approved, revoked FROM devices WHERE device = ?", (device,)).fetchone()
     return "" if row in ({None} if verb == "devices.forget" else {None, (0, 1)}) else f"a row: {row}"
