@@ -102,6 +102,11 @@ chaos-mqtt: $(DEV) ## 105,000 MQTT commands through a proxy that duplicates, dro
 	$(BIN)/python -m bench.chaos_mqtt $(CHAOS_ARGS)
 	$(BIN)/python -m bench.chaos_mqtt --forget --commands 1000
 
+.PHONY: chaos-leaving
+chaos-leaving: $(DEV) ## 200 devices revoked or forgotten over MQTT, the daemon SIGKILLed within milliseconds: once, whole, with the true answer
+	$(BIN)/python -m bench.chaos_leaving $(CHAOS_ARGS)
+	$(BIN)/python -m bench.chaos_leaving --forget --rounds 20
+
 .PHONY: prove-unbrickable
 prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about twelve minutes (PROVE_ARGS=--pairs=1000 for less)
 	$(BIN)/python -m prove.unbrickable $(PROVE_ARGS)
