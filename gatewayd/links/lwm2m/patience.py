@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+_FAST_S = 0.25  # up to here what is set is more than enough
 _MOST_ASKED_S, _MOST_BLOCK_S = 150.0, 300.0
 """Protects the number of concurrent pushes: a link on which one question takes longer than this is given up on."""
 
@@ -39,6 +40,8 @@ class Patience:
         What is repeated waits for 1, 2, 4, 4, 4 and 4 of these, each up to half as long again (`rtt`): 29 for all of a block, 17
         for a question that is asked four times; a stage has time for two of those and for what the device does.
         """
+        if usual_s <= _FAST_S:
+            return self
         asked_s, block_s = min(_MOST_ASKED_S, 20 * usual_s), max(self.block_s, min(_MOST_BLOCK_S, 30 * usual_s))
         return replace(
             self,
