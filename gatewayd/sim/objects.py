@@ -11,7 +11,7 @@ from typing import Protocol
 from gatewayd.core.errors import BadRequest, TooLarge
 from gatewayd.wire.lwm2m.definitions import Definitions
 from gatewayd.wire.lwm2m.formats import SINGLE, Format, decode, encode, format_of
-from gatewayd.wire.lwm2m.paths import INSTANCE, OBJECT, RESOURCE, Path, path_of
+from gatewayd.wire.lwm2m.paths import INSTANCE, OBJECT, RESOURCE, ROOT, Path, path_of
 from gatewayd.wire.lwm2m.values import Record, Value
 
 BAD_REQUEST, NOT_FOUND, NOT_ALLOWED, NOT_ACCEPTABLE = 128, 132, 133, 134
@@ -89,18 +89,39 @@ class Rendered:
 
 
 class ObjectTree:
-    """All objects of one device. `formats` is what it speaks, the preferred one of several values first."""
+    """All objects of one device. `formats` is what it speaks, the preferred one of several values first.
 
-    def __init__(self, parts: Iterable[ObjectPart], *, formats: Sequence[Format], definitions: Definitions) -> None:
+    `names_root`: it registers with the root and its formats. `needs_accept`: a read that names no format is answered with 5.00.
+    """
+
+    def __init__(
+        self,
+        parts: Iterable[ObjectPart],
+        *,
+        formats: Sequence[Format],
+        definitions: Definitions,
+        names_root: bool = True,
+        needs_accept: bool = False,
+    ) -> None:
+        self._names_root, self._needs_accept = names_root, needs_accept
         self._parts = {part.id: part for part in parts}
         self._formats = tuple(formats)
         self._definitions = definitions
+
+    def speaks(self, kind: Format) -> bool:
+        """Return whether the device has that format."""
+        return kind in self._formats
 
     def links(self) -> str:
         """Return what it registers with: the root with its formats, then objects and instances (RFC 6690)."""
         formats = " ".join(str(int(each)) for each in self._formats if each not in SINGLE)
         root = f'</>;rt="oma.lwm2m";ct="{formats}"' if " " in formats else f'</>;rt="oma.lwm2m";ct={formats}'
-        return ",".join([root, *(link for part in self._parts.values() for link in _part_links(part))])
+        return ",".join(
+            [
+                *([root] if self._names_root else []),
+                *(link for part in self._parts.values() for link in _part_links(part)),
+            ]
+        )
 
     def read(self, path: Path, accept: int | None) -> Rendered:
         """Return what lies at or below `path` in the format asked for, or in the first that has a place for it.
@@ -115,12 +136,19 @@ class ObjectTree:
             if wanted not in self._formats:
                 raise Refusal(NOT_ACCEPTABLE, f"content format {accept} is not spoken here")
             return self._rendered(wanted, path, records)
+        if self._needs_accept:
+            raise Refusal(INTERNAL)
         for each in self._formats:
             try:
                 return self._rendered(each, path, records)
             except Refusal:
                 continue
         raise Refusal(NOT_ACCEPTABLE, "no format of this device has a place for that")
+
+    def read_several(self, paths: Sequence[Path], wanted: Format) -> Rendered:
+        """Return what lies at or below any of these; what is not here is left out. Raises: Refusal (4.06)."""
+        records = [record for path in paths for record in self.snapshot(path)]
+        return self._rendered(wanted, ROOT, tuple(dict.fromkeys(records)))
 
     def snapshot(self, path: Path) -> tuple[Record, ...]:
         """Return what lies at or below `path`; nothing where nothing is."""

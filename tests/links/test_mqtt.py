@@ -6,14 +6,15 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushPhase, PushReport, Report, Slot, SlotState
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import DeviceRefused, DeviceTimeout, DeviceUnreachable
-from gatewayd.core.names import DeviceId, PushId
+from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import Offer
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.services.ports import DeviceLink
 from gatewayd.wire import mqttdevice as protocol
 from gatewayd.wire.manifest import sign_manifest
-from gatewayd.wire.mqtt import Message
+from gatewayd.wire.mqtt import Handler, LateHandler, Message
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
 from gatewayd.wire.topics import Topics
 from tests.api_values import CAPABILITIES, DEVICE, PUSH
@@ -121,6 +122,23 @@ async def test_a_sample_and_a_ping(broker: Broker) -> None:
         taken = await here.link.read_sensor(CAM, sensor=1, timeout_s=LONG_S)
         assert (taken.content, taken.sample, taken.energy_uj) == (b"raw", 4, 0.5)
         assert await here.link.ping(CAM, timeout_s=LONG_S) == pytest.approx(0.01)
+
+
+def _dropped(payload: bytes, reason: str = "") -> tuple[str, bytes]:
+    asked = protocol.decode_down("drop", payload, {})
+    assert isinstance(asked, protocol.DropMessage)
+    assert (asked.model, asked.version, asked.digest, asked.is_last) == (ModelName("kws"), 2, "a" * 64, True)
+    return "drop", protocol.encode_drop_answer(protocol.DropFrame(asked.request, reason))
+
+
+async def test_a_drop_is_answered_or_refused(broker: Broker) -> None:
+    drop = Drop(CAM, 0, ModelName("kws"), 2, Digest("a" * 64), is_last=True, who="ann", why="", asked_at=0.0)
+    async with site(broker) as here:
+        here.answers["drop"] = _dropped
+        await here.link.drop_model(drop, timeout_s=LONG_S)
+        here.answers["drop"] = lambda payload: _dropped(payload, "a push needs it")
+        with pytest.raises(DeviceRefused, match="cam-7 keeps kws@2: a push needs it"):
+            await here.link.drop_model(drop, timeout_s=LONG_S)
 
 
 @pytest.mark.parametrize("status", [FrameStatus.REFUSED, FrameStatus.FAILED])
@@ -273,3 +291,40 @@ async def _error_of(asked: Awaitable[bytes]) -> Exception | None:
     except DeviceUnreachable as error:
         return error
     return None
+
+
+@dataclass
+class Ear:
+    """A connection that only hears what a test says."""
+
+    heard: list[Callable[[Message], None]] = field(default_factory=list)
+    connected: bool = True
+
+    def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 1, retained: bool = True) -> None:
+        assert topic_filter
+        assert (qos, retained) == (1, True)
+        self.heard.append(handler)
+
+    def subscribe_late(self, topic_filter: str, handler: LateHandler) -> None:
+        raise AssertionError((topic_filter, handler))
+
+    def on_connected(self, callback: Callable[[], None]) -> None:
+        raise AssertionError(callback)
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        self.lost = callback
+
+    def publish(self, message: Message) -> None:
+        raise AssertionError(message)
+
+
+def test_a_device_that_never_stops_talking_is_cut_short_and_others_are_heard() -> None:
+    ear, refusals, events = Ear(), Refusals(), list[DeviceEvent]()
+    MqttDeviceLink(ear, TOPICS, on_event=events.append, on_refused=refusals, clock=lambda: 100.0)
+    report = protocol.encode_push_report(PushId(7), PushPhase.WRITTEN)
+    for device, count in ((CAM, 5000), (OTHER, 10)):
+        for _ in range(count):
+            ear.heard[0](Message(TOPICS.device_up(device, "push"), report))
+    assert sum(event.device == CAM for event in events) == 4000
+    assert sum(event.device == OTHER for event in events) == 10
+    assert len(refusals) == 1000

@@ -10,6 +10,7 @@ from gatewayd.core.device import Capabilities, EnergySource, Lwm2mTraits, Packag
 from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.push import Offer
 from gatewayd.core.registration import NOT_WHOLE, StoredPackage
+from gatewayd.wire.lwm2m.objects import SOFTWARE
 from gatewayd.wire.lwm2m.reports import DeviceInfo, software_slot_state
 from gatewayd.wire.lwm2m.states import Firmware, Software, SoftwareState
 
@@ -52,6 +53,8 @@ def stranger_report(info: DeviceInfo, profile: Profile | None, slots: Sequence[S
         operators=None,
         sensors=(),
         runs_on_request=False,
+        # A package with a manifest before it would show what gives way to a reader that knows nothing of it.
+        drops_models=traits.carrier == SOFTWARE and traits.packaging is Packaging.ARTIFACT and profile is not None,
     )
     return Report(capabilities, tuple(slots), info.battery if energy is EnergySource.BATTERY else None)
 
