@@ -16,10 +16,10 @@ from aiocoap.transports.udp6 import UDP6EndpointAddress
 from bench.push_gateway import push_gateway
 from gatewayd.core.device import Lwm2mTraits, Profile
 from gatewayd.sim.coap_site import DeviceSite
-from gatewayd.sim.lwm2m_device import held_port
 from gatewayd.sim.objects import INCOMPLETE, NOT_ALLOWED, Fixed, ObjectTree, Refusal, Values
 from gatewayd.sim.registration import Registration, Terms, asked
 from gatewayd.sim.relay import Link, Relay
+from gatewayd.sim.uplink import held_port
 from gatewayd.wire.lwm2m.formats import Format
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.values import Value
