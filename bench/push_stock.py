@@ -38,7 +38,6 @@ class StockSoftware:
     def __init__(self) -> None:
         self.states, self.results, self.active = [0, 0], [0, 0], [False, False]
         self.parts = [bytearray(), bytearray()]
-        self.is_last = False
         self.fetch = lambda instance, uri: None
 
     def instances(self) -> Sequence[int]:
@@ -63,7 +62,7 @@ class StockSoftware:
         else:
             raise Refusal(NOT_ALLOWED, "not in this state")
 
-    async def feed(self, instance: int, start: int, content: bytes) -> None:
+    async def feed(self, instance: int, start: int, content: bytes, is_last: bool) -> None:  # noqa: FBT001 - the site's
         """Take a block of a written package."""
         if self.states[instance] > 1:
             raise Refusal(NOT_ALLOWED, "uninstall first")
@@ -73,7 +72,7 @@ class StockSoftware:
             raise Refusal(INCOMPLETE, "the blocks before are not here")
         self.states[instance] = 1
         self.parts[instance] += content
-        if self.is_last:
+        if is_last:
             self.states[instance] = 3
 
     async def execute(self, instance: int, resource: int, arguments: str) -> None:  # noqa: ARG002 - it reads none
@@ -101,7 +100,6 @@ class StockClient:
             package=(9, 2),
             feed=self.software.feed,
             block_exponent=link.block_bytes.bit_length() - 5,
-            on_request=self._requested,
         )
 
     def air_bytes(self) -> int:
@@ -145,10 +143,6 @@ class StockClient:
                 self.software.states[instance] = 3
                 return
         self.software.results[instance] = _CONNECTION_LOST
-
-    def _requested(self, message: Message) -> None:
-        block = message.opt.block1
-        self.software.is_last = block is None or not block.more
 
 
 def profile(link: Link, way: str) -> Profile:
