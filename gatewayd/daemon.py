@@ -172,6 +172,7 @@ class _Daemon:
                 **self.wires.loops(),
                 "tracking": self.core.tracking.run(self.links),
                 "pushes": self.core.pushes.run(),
+                "drops": self.core.drops.run(),
                 "standing orders": self.core.orders.run(),
                 "watchdog": _watchdog(),
                 "reloading": self.reload.run(self.core),

@@ -66,7 +66,13 @@ DIRECTION: dict[str, tuple[str, ...]] = {
         "gatewayd.init_command",
         "gatewayd.wire",
     ),
-    "gatewayd.init_command": ("gatewayd.adapters", "gatewayd.core", "gatewayd.wire"),
+    "gatewayd.init_command": (
+        "gatewayd.adapters",
+        "gatewayd.api",
+        "gatewayd.config",
+        "gatewayd.core",
+        "gatewayd.wire",
+    ),
     "gatewayd.assembly": ("gatewayd",),
     "gatewayd": (),
 }

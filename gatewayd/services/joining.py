@@ -172,10 +172,11 @@ class Joining:
         if not self._had_credentials(device):
             self._tracking.device(device)
         leaving = await self._without_credentials(device, who)
-        with suppress(UnknownDevice):  # it never came, and there is nothing to say about it but that
-            await self._tracking.revoke(device, who=who, write=self._writer(leaving, f"revoked by {who}", note_of))
+        write = self._writer(leaving, f"revoked by {who}", note_of)
+        with suppress(UnknownDevice):  # it never came
+            await self._tracking.revoke(device, who=who, write=write)
         if not leaving.written:
-            await self._writer(leaving, f"revoked by {who}", note_of)(Departure(device))
+            await write(Departure(device))
         # Its last will is not heard: by now the broker takes nothing of it any more.
         return await self._gone(leaving)
 
@@ -190,13 +191,20 @@ class Joining:
     ) -> Removed:
         """Remove every row about a device but the journal of its pushes, and its credentials unless they are to be kept.
 
-        Raises: UnknownDevice, Conflict (it is online and approved, and this is not forced), NotStored.
+        Raises: UnknownDevice (neither seen nor given credentials), Conflict (it is online and approved, and this is not
+            forced), NotStored.
         """
-        view = self._tracking.device(device)
-        if view.online and view.approved and not force:
+        view = self._tracking.find(device)
+        if view is None and (keep_credentials or not self._had_credentials(device)):
+            self._tracking.device(device)
+        if view is not None and view.online and view.approved and not force:
             raise Conflict(f"{device} is online and approved: revoke it first, or force it")
         leaving = _Leaving(device) if keep_credentials else await self._without_credentials(device, who)
-        await self._tracking.forget(device, who=who, write=self._writer(leaving, f"forgotten by {who}", note_of))
+        write = self._writer(leaving, f"forgotten by {who}", note_of)
+        with suppress(UnknownDevice):  # it never came
+            await self._tracking.forget(device, who=who, write=write)
+        if not leaving.written:
+            await write(Departure(device))
         self._desires.forget(device)
         self._collecting.forget(device)
         return await self._gone(leaving)

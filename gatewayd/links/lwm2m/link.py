@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from gatewayd.core.device import DeviceEvent, Lost, Profile, RunResult, SampleResult
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, Forbidden, Overloaded
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.push import Offer
@@ -21,13 +22,15 @@ from gatewayd.links.lwm2m.births import Prior
 from gatewayd.links.lwm2m.choosing import WAYS, Chooser
 from gatewayd.links.lwm2m.coap import Ask, Code, Exchange, Incoming, Method, Peer, Reply, Serve
 from gatewayd.links.lwm2m.device_pushes import DevicePushes
+from gatewayd.links.lwm2m.dropping import drop_ours, drop_software
 from gatewayd.links.lwm2m.interface import Bucket, Interface
 from gatewayd.links.lwm2m.line import Line, LineLimits, Spawn
 from gatewayd.links.lwm2m.operations import Operations
+from gatewayd.links.lwm2m.patience import Patience
 from gatewayd.links.lwm2m.quarantine import Quarantine
 from gatewayd.links.lwm2m.registrations import Access, Came, Registered, Registrations
 from gatewayd.links.lwm2m.saving import RegistrationRows, Saving
-from gatewayd.links.lwm2m.slot_terms import Patience, Way
+from gatewayd.links.lwm2m.slot_terms import Way
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.registration import parse_registration
@@ -229,6 +232,20 @@ class Lwm2mDeviceLink:
         asked_s = self._clock()
         await line.ask(Ask(Method.GET, ("3", "0", "0")), timeout_s=timeout_s)  # any answer is one
         return self._clock() - asked_s
+
+    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
+        """See `services.ports.DeviceLink`."""
+        attachment, until_s = self._of(drop.device), self._clock() + timeout_s
+        operations, given = attachment.operations, self._given.get(drop.device, {})
+
+        async def errand() -> None:
+            if attachment.is_ours:
+                await drop_ours(operations, drop, until_s=until_s)
+            else:
+                await drop_software(operations, drop, given, until_s=until_s)
+
+        await attachment.errands.do(errand, timeout_s=timeout_s)
+        attachment.want_birth()
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is.
