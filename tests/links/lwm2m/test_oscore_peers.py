@@ -97,6 +97,8 @@ async def test_its_client_fetches_a_package_and_sends_in_blocks(tmp_path: Path) 
     ):
         got = await client.request(Message(code=codes.GET, uri=f"coap://127.0.0.1:{port}{path}")).response
         assert (got.code, got.payload) == (codes.CONTENT, PACKAGE)
+        core = await client.request(Message(code=codes.GET, uri=f"coap://127.0.0.1:{port}/.well-known/core")).response
+        assert core.code == codes.CONTENT, "what is no device's is served, too"
         put = Message(code=codes.PUT, uri=f"coap://127.0.0.1:{port}/take", payload=PACKAGE[:3000])
         assert (await client.request(put).response).code == codes.CHANGED
     assert {identity for identity, _, _ in came} == {IDENTITY}
