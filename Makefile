@@ -73,9 +73,12 @@ fuzz-models: $(DEV) ## 10,000 broken and insane model files through admission (B
 	$(BIN)/python -m bench.fuzz_models $(BENCH_ARGS)
 
 .PHONY: fuzz-lwm2m
-fuzz-lwm2m: $(DEV) ## 20,000 malformed LwM2M messages through every reader, and 20,000 datagrams at a daemon (BENCH_ARGS='--count N --seed N')
+fuzz-lwm2m: $(DEV) ## 20,000 malformed LwM2M messages through every reader, as many datagrams at a daemon, at DTLS and at OSCORE (BENCH_ARGS='--count N --seed N')
 	$(BIN)/python -m bench.fuzz_lwm2m $(BENCH_ARGS)
 	$(BIN)/python -m bench.fuzz_lwm2m_daemon $(BENCH_ARGS)
+	$(BIN)/python -m bench.fuzz_dtls $(BENCH_ARGS)
+	$(BIN)/python -m bench.fuzz_dtls_daemon $(BENCH_ARGS)
+	$(BIN)/python -m bench.fuzz_oscore $(BENCH_ARGS)
 
 .PHONY: bench-worker
 bench-worker: $(DEV) ## what a worker process costs beside a bare ping-pong and a call without one
