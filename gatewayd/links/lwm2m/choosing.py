@@ -48,7 +48,7 @@ class Chooser:
             slots = model_slots(await read_instances(attachment.operations, registration, MODEL))
         except BadRequest as error:
             raise DeviceRefused(f"device {attachment.device}: {error}") from error
-        instance = choose_model(slots, offer.manifest.digest)
+        instance = choose_model(slots, offer.manifest.digest, offer.manifest.model)
         if instance is None:
             raise DeviceRefused(f"device {attachment.device} has no slot that does not run a model")
         chunk_bytes = attachment.birth.report.capabilities.chunk_bytes if attachment.birth else 1024
@@ -66,7 +66,7 @@ class Chooser:
             raise DeviceRefused(f"device {device}: {_none_free(found, traits)}")
         active = {each.instance for each in found if each.is_active and each.instance in ours}
         leaving = {manifest.model, manifest.instead_of.model if manifest.instead_of else manifest.model}
-        gone = [n for n in sorted(ours) if given[n].model in leaving and n in active and n != instance]
+        gone = [each for each in active if given[each].model in leaving and each != instance]
         if len(gone) > 1:
             raise DeviceRefused(f"device {device}: two models would have to go for {manifest.model}: drop one first")
         old = gone[0] if gone else None

@@ -40,7 +40,7 @@ async def drop_software(
         raise DeviceRefused(f"device {drop.device}: instance {drop.slot} of /9 is not known to hold {drop.model}")
     there = await _look(operations, drop, until_s)
     if not is_what_was_given(there, package):
-        raise DeviceRefused(f"device {drop.device}: instance {drop.slot} of /9 holds other software by now")
+        raise DeviceRefused(f"device {drop.device}: instance {drop.slot} of /9 holds something else by now")
     if there.is_active:
         await operations.execute(Path(SOFTWARE, drop.slot) / _DEACTIVATE, timeout_s=until_s - clock())
         if (await _look(operations, drop, until_s)).is_active:

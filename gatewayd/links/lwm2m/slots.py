@@ -108,13 +108,15 @@ def is_vacant(software: Software) -> bool:
     return software.state is SoftwareState.INITIAL or is_fresh
 
 
-def choose_model(slots: Sequence[ModelSlot], digest: Digest) -> int | None:
+def choose_model(slots: Sequence[ModelSlot], digest: Digest, model: str = "") -> int | None:
     """Return the /26242 instance that a push goes to: one that holds it, else the one that is staging, else the first empty one.
 
-    That is where the agent stages. A device with a single slot decides itself whether it gives that up. None: all run a model.
+    That is where the agent stages. The same bytes under another name than `model` are another model. A device with a single
+    slot decides itself whether it gives that up. None: all run a model.
     """
     order = {SlotState.STAGING: 0, SlotState.EMPTY: 1}
     held = [each for each in slots if each.digest == digest and each.state is not SlotState.EMPTY]
+    held = [each for each in held if model in {"", each.model}]
     free = sorted((each for each in slots if each.state in order), key=lambda each: (order[each.state], each.instance))
     chosen = next(iter([*held, *free]), None) or (slots[0] if len(slots) == 1 else None)
     return None if chosen is None else chosen.instance

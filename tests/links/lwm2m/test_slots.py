@@ -373,3 +373,6 @@ def test_choosing_a_model_slot() -> None:
     assert choose_model([active, slot(1, SlotState.TRIAL)], DIGEST) is None
     assert choose_model([active], DIGEST) == 0  # its only one: the device decides
     assert choose_model([], DIGEST) is None
+    twin = replace(slot(4, SlotState.ACTIVE, DIGEST), model="twin")
+    assert choose_model([twin, empty], DIGEST, "kws") == empty.instance
+    assert choose_model([twin, empty], DIGEST, "twin") == 4
