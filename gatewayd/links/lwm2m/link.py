@@ -195,7 +195,15 @@ class Lwm2mDeviceLink:
     # what the services want: `services.ports.DeviceLink`
 
     async def run_model(
-        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+        self,
+        device: DeviceId,
+        *,
+        slot: int,
+        version: int,
+        content: bytes | None,
+        sensor: int,
+        timeout_s: float,
+        below: bytes | None = None,  # noqa: ARG002 - no device says over LwM2M that it sends samples with its answers
     ) -> RunResult:
         """See `services.ports.DeviceLink`."""
         attachment, until_s = self._of(device), self._clock() + timeout_s
