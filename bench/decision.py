@@ -111,7 +111,6 @@ class World:
         )
         self.candidates = Candidates(tracking=self.tracking, estimates=self.estimates, fitter=Fits(Beliefs()).fit)
         self.finder = OptionFinder(
-            tracking=self.tracking,
             estimates=self.estimates,
             runtime=Queue(),  # type: ignore[arg-type]  # the finder asks for nothing but the wait
             classes=CLASSES,

@@ -29,7 +29,7 @@ from bench.relay import LINKS
 from bench.virtual import run_virtual
 from gatewayd.core.names import Digest
 from gatewayd.links.lwm2m.line import LineLimits
-from gatewayd.sim.lwm2m_device import Lwm2mOptions
+from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.registration import Terms
 from gatewayd.sim.relay import Link
 from gatewayd.wire.manifest import sign_manifest

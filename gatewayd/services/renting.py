@@ -13,11 +13,12 @@ from gatewayd.core.decision import Rent
 from gatewayd.core.device import RUNNING, Report
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.fit import Fitter, fit, room_for
-from gatewayd.core.ledger import MAX_PAIRS, Ledger, LedgerRules, Missed, Pair, PushPrice, Room, Verdict
+from gatewayd.core.kept import Kept
+from gatewayd.core.ledger import MAX_PAIRS, Ledger, LedgerRules, Missed, Room, Verdict
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, ModelName, ModelRef
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
-from gatewayd.core.renting import Balance, hoped, push_cost, push_failure, push_s
+from gatewayd.core.renting import Balance, Pair, PushPrice, hoped, push_cost, push_failure, push_s
 from gatewayd.core.request import NODE
 from gatewayd.core.retry import PLACEMENT
 from gatewayd.services.candidates import Source
@@ -52,6 +53,7 @@ class Renting:
         pushes: Pushes,
         estimates: Estimates,
         clock: Clock,
+        wall_clock: Clock | None = None,
         fitter: Fitter = fit,
         rules: LedgerRules | None = None,
         ordered: Callable[[DeviceId], frozenset[ModelName]] = lambda _: frozenset(),
@@ -60,6 +62,7 @@ class Renting:
         self._pushes = pushes
         self._estimates = estimates
         self._clock = clock
+        self._wall_clock = wall_clock
         self._fit = fitter
         self._ordered = ordered
         self._horizon_s = (rules or LedgerRules()).terms.horizon_s
@@ -75,6 +78,17 @@ class Renting:
     def balance(self, device: DeviceId, version: Version) -> Balance:
         """Return what is saved up for a pair."""
         return self._ledger.balance((device, version.model, version.number))
+
+    def kept(self) -> Kept:
+        """Return what a restart must not lose: balances, budgets, and the pushes that were bought and not yet heard of."""
+        orders = tuple((pair, last_s, per_s) for pair, (last_s, per_s) in self._orders.items())
+        return replace(self._ledger.kept(), pending=tuple(self._pending.items()), orders=orders)
+
+    def restore(self, kept: Kept) -> None:
+        """Take over what was kept before a restart; once, before anything is served."""
+        self._ledger.restore(kept)
+        self._pending.update(kept.pending[-MAX_PAIRS:])
+        self._orders.update({pair: (last_s, per_s) for pair, last_s, per_s in kept.orders[-MAX_PAIRS:]})
 
     def served(self, served: Served) -> Rent | None:
         """Learn from one answer: only by-reference data that the node served can be served cheaper by its device.
@@ -130,8 +144,13 @@ class Renting:
         # just started: then the short time until now is no sign of a high rate.
         has_watched = now_s - self._started_s >= _WATCHED_S
         since_s = max(self._started_s, now_s - self._horizon_s) if has_watched else None
-        missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s)
+        born_s = self._born_s(served.version, now_s)
+        missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s, born_s)
         return self._ledger.missed(missed, now_s=now_s)
+
+    def _born_s(self, version: Version, now_s: float) -> float | None:
+        """Return when the version was admitted, by the steady clock; a wall clock that was set back makes that now."""
+        return None if self._wall_clock is None else now_s - max(0.0, self._wall_clock() - version.created_at)
 
     def _follow_order(self, served: Served, pair: Pair, now_s: float, *, saving: float) -> None:
         """Tell the ledger of a standing order at its first answer, and when its requests have stopped coming."""
@@ -168,7 +187,7 @@ class Renting:
             return f"the device lets no model give way, and {verdict.evict} would have to go: {full}"
         if full and verdict.evict is None:
             return f"there is no room: {full}"
-        if pair in self._pending:
+        if pair in self._pending or self._is_under_way(pair):
             return "one is on its way"
         return "too many wait already" if self._wanted.full() else ""
 

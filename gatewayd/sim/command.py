@@ -22,12 +22,14 @@ from gatewayd.sim.device import SimDevice
 from gatewayd.sim.flash import FileCells, Flash, FlashFault, Layout, Power, Tear
 from gatewayd.sim.log import EventLog
 from gatewayd.sim.lwm2m_command import add_lwm2m_arguments, lwm2m_options
-from gatewayd.sim.lwm2m_device import Lwm2mDevice, Lwm2mOptions
+from gatewayd.sim.lwm2m_device import Lwm2mDevice
+from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.machine import Machine
 from gatewayd.sim.radio import LINKS
 from gatewayd.sim.relay import plain_link
 from gatewayd.sim.runtime import BoardRuntime
 from gatewayd.sim.sensor import ReplaySensor, open_sensor
+from gatewayd.sim.stock_device import StockDevice
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_journal import journal_bytes
 from gatewayd.wire.agent_terms import Board
@@ -152,17 +154,31 @@ def _own(state: Path) -> Iterator[None]:
 
 
 async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
+    if isinstance(parts.client, Lwm2mOptions) and parts.client.persona is not None:
+        await _stay(_stock(parts, parts.client, args, log), log)
+        return
     await asyncio.to_thread(parts.cells.prepare)
     runtime = await BoardRuntime.start(arena_bytes=parts.room.arena_bytes, log=log)
     try:
-        device = _device(parts, args, runtime, log)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, device.stop)
-        await device.run()
-        log("stopped")
+        await _stay(_device(parts, args, runtime, log), log)
     finally:
         await runtime.close()
+
+
+async def _stay(device: SimDevice | Lwm2mDevice | StockDevice, log: EventLog) -> None:
+    """Run a board until a signal ends it."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, device.stop)
+    await device.run()
+    log("stopped")
+
+
+def _stock(parts: _Parts, options: Lwm2mOptions, args: argparse.Namespace, log: EventLog) -> StockDevice:
+    truth = true_board(parts.profile, LINKS[args.link], seed=args.seed, device=parts.device)
+    log("started", board=parts.profile.board, link=args.link, persona=args.persona)
+    radio = plain_link(args.link, truth.link)
+    return StockDevice(options, radio=radio, keys=parts.keys, slot_bytes=args.slot_bytes, folder=args.state, log=log)
 
 
 def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog) -> SimDevice | Lwm2mDevice:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from gatewayd.core.calibration import Calibration
 from gatewayd.core.cost import Weights
-from gatewayd.core.ledger import Ledger, LedgerRules, Missed, Order, Pair, PushPrice, Room
+from gatewayd.core.ledger import Ledger, LedgerRules, Missed, Order, Room
 from gatewayd.core.names import ModelName
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, Question, device_costs, node_costs, place
-from gatewayd.core.renting import hoped, push_cost, push_failure, push_s
+from gatewayd.core.renting import Pair, PushPrice, hoped, push_cost, push_failure, push_s
 from gatewayd.core.request import NODE, Privacy
 from gatewayd.simulate.beliefs import Beliefs
 from gatewayd.simulate.boards import MODELS, Model
@@ -68,7 +68,7 @@ class GatewayPolicy:
         if not station.can_run(model):
             return None
         price, room = self._price(station, model, now_s), self._room(station, situation)
-        missed = Missed(pair, node_total, device_total, hoped_total, price, room, since_s=0.0)
+        missed = Missed(pair, node_total, device_total, hoped_total, price, room, since_s=0.0, born_s=0.0)
         verdict = self._ledger.missed(missed, now_s=now_s)
         return self._started(pair, station, model, verdict.evict, situation) if verdict.is_push else None
 

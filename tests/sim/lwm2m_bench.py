@@ -9,10 +9,12 @@ from typing import Any
 from aiocoap import Context, Message, resource  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
 
-from gatewayd.sim.lwm2m_device import Lwm2mDevice, Lwm2mOptions, held_port
+from gatewayd.sim.lwm2m_device import Lwm2mDevice
+from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.machine import Done, Task
 from gatewayd.sim.registration import Terms
 from gatewayd.sim.relay import Link
+from gatewayd.sim.uplink import held_port
 from gatewayd.wire.lwm2m.formats import Format, decode
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.paths import parse_path
