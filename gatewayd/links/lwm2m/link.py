@@ -33,7 +33,7 @@ from gatewayd.links.lwm2m.saving import RegistrationRows, Saving
 from gatewayd.links.lwm2m.slot_terms import Way
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
 from gatewayd.wire.lwm2m.objects import STANDARD
-from gatewayd.wire.lwm2m.registration import parse_registration
+from gatewayd.wire.lwm2m.registration import Version, parse_registration
 from gatewayd.wire.lwm2m.values import Record
 
 logger = logging.getLogger(__name__)
@@ -314,6 +314,7 @@ class Lwm2mDeviceLink:
     def _follow(self, attachment: Attachment) -> None:
         """Have the line do as the registration says now."""
         registration = attachment.registered.registration
+        attachment.operations.composes = registration.version is not Version.V1_0
         attachment.line.queue_mode = registration.binding.is_queued
         attachment.operations.root = tuple(each for each in registration.root.split("/") if each)
 
