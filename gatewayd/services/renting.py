@@ -12,7 +12,7 @@ from gatewayd.core.decision import Rent
 from gatewayd.core.device import RUNNING, Report
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.fit import Fitter, fit, room_for
-from gatewayd.core.ledger import MAX_PAIRS, Ledger, LedgerRules, Missed, Pair, PushPrice, Room, Verdict
+from gatewayd.core.ledger import MAX_PAIRS, WATCHED_S, Ledger, LedgerRules, Missed, Pair, PushPrice, Room, Verdict
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, ModelRef
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 # Cost of wear per push, in the units of J: a sector endures about 10,000 erases, so one push is worth little but not nothing.
 FLASH_WEAR = 5.0
-# From so long after its start on the daemon takes the silence before a pair's first request for what it is.
-_WATCHED_S = 3600.0
 # A standing order that has not asked for so many periods, when somebody else does, was stopped.
 _MISSING = 3.0
 WHO = "placement"
@@ -122,7 +120,7 @@ class Renting:
         self._follow_order(served, pair, now_s, saving=max(0.0, totals.node - totals.device))
         # The daemon may run for months: silence longer than the horizon says no more than the horizon itself. Or it may have
         # just started: then the short time until now is no sign of a high rate.
-        has_watched = now_s - self._started_s >= _WATCHED_S
+        has_watched = now_s - self._started_s >= WATCHED_S
         since_s = max(self._started_s, now_s - self._horizon_s) if has_watched else None
         missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s)
         return self._ledger.missed(missed, now_s=now_s)
@@ -163,6 +161,8 @@ class Renting:
             return f"there is no room: {full}"
         if pair in self._pending:
             return "one is on its way"
+        if any(push.device == pair[0] for push in self._pushes.live()):
+            return "the device is being pushed to: another push would end that one"
         return "too many wait already" if self._wanted.full() else ""
 
     def _settle(self, pair: Pair, *, is_there: bool) -> None:

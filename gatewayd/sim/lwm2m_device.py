@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no types
 
 from gatewayd.sim.coap_site import DeviceSite
+from gatewayd.sim.conditions import Conditions
 from gatewayd.sim.log import Log
 from gatewayd.sim.model_objects import PACKAGE, SOFTWARE, ModelObject, RuntimeObject, SoftwareObject
 from gatewayd.sim.model_slots import ModelSlots
@@ -58,8 +59,17 @@ class Lwm2mDevice:
     (nothing is delayed, nothing lost, it cannot sleep).
     """
 
-    def __init__(self, agent: Agent, machine: Hardware, *, radio: Link | None, options: Lwm2mOptions, log: Log) -> None:
-        self._log, self._options, self._radio = log, options, radio
+    def __init__(
+        self,
+        agent: Agent,
+        machine: Hardware,
+        *,
+        radio: Link | None,
+        options: Lwm2mOptions,
+        log: Log,
+        conditions: Conditions | None = None,
+    ) -> None:
+        self._log, self._options, self._radio, self._conditions = log, options, radio, conditions
         self._shell = AgentShell(agent, machine, log=log, publish=self._publish)
         self.slots = ModelSlots(agent.board.slot_count, self, self._changed)
         self._has = agent.board.capabilities
@@ -161,6 +171,7 @@ class Lwm2mDevice:
             seed=options.seed,
             upstream=(host, options.port),
             sleep_after_s=options.sleep_after_s,
+            conditions=self._conditions,
         )
         return await self._relay.open()
 

@@ -75,7 +75,8 @@ class Beliefs:
         """Learn from a run."""
         station, model = ask.station, ask.model
         link = self.link(station, now_s)
-        if now_s - self._pinged_s.get(station.id, -_PING_S) >= _PING_S:
+        # With a protocol pings are the gateway's own, see `saw_ping`.
+        if not station.group.protocol and now_s - self._pinged_s.get(station.id, -_PING_S) >= _PING_S:
             self._pinged_s[station.id] = now_s
             link = link.after_ping(station.link.rtt_s * ask.rtt_luck, at_s=now_s)
         if run.link_bytes <= _SMALL_BYTES:
@@ -90,8 +91,24 @@ class Beliefs:
         else:
             self._node[model.name] = self.on_node(model).observed(run.compute_s, at_s=now_s)
 
+    def saw_ping(self, station: Station, rtt_s: float, *, now_s: float) -> None:
+        """Learn a round trip."""
+        self._links[station.id] = self.link(station, now_s).after_ping(rtt_s, at_s=now_s)
+
+    def saw_chunk(self, station: Station, byte_count: int, elapsed_s: float, *, now_s: float) -> None:
+        """Learn what a chunk of a push took, its answer included."""
+        link = self.link(station, now_s)
+        is_small = byte_count <= _SMALL_BYTES
+        self._links[station.id] = (
+            link.after_ping(elapsed_s, at_s=now_s)
+            if is_small
+            else link.after_transfer(byte_count, elapsed_s, at_s=now_s)
+        )
+
     def saw_push(self, station: Station, model: Model, *, elapsed_s: float, now_s: float) -> None:
-        """Learn the goodput that a push had: its chunks took a round trip each."""
+        """Learn the goodput that a push had: its chunks took a round trip each. With a protocol they were seen one by one."""
+        if station.group.protocol:
+            return
         link = self.link(station, now_s)
         chunks = max(1, -(-model.size_bytes // station.link.chunk_bytes))
         in_one_s = elapsed_s - (chunks - 1) * link.rtt.mean

@@ -16,7 +16,10 @@ _CALIBRATED = "kws"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model: its file, its input as a sensor sends it, its answer, its MACs, and seconds on the node (LiteRT, x86-64)."""
+    """A model: its file, its input as a sensor sends it, its answer, its MACs, and seconds on the node (LiteRT, x86-64).
+
+    `stream_bytes`: what of it travels to a device that unpacks (None: all of it).
+    """
 
     name: str
     size_bytes: int
@@ -24,21 +27,33 @@ class Model:
     output_bytes: int
     macs: int
     node_s: float
+    stream_bytes: int | None = None
+
+    @property
+    def travels_bytes(self) -> int:
+        """What a push carries."""
+        return self.size_bytes if self.stream_bytes is None else self.stream_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A board with its runtime: seconds and µJ per inference by model. A model that is missing does not run there."""
+    """A board with its runtime: seconds and µJ per inference by model. A model that is missing does not run there.
+
+    `believed` is what policies are told beforehand; None: the true speed and energy of KWS.
+    """
 
     name: str
     clock_mhz: int
     flash_bytes: int
     seconds: Mapping[str, float]
     energy_uj: Mapping[str, float]
+    believed: Profile | None = None
 
     @property
     def profile(self) -> Profile:
-        """What a policy is told beforehand: the speed and energy of one model (KWS), nothing of the others."""
+        """What a policy is told beforehand: unless told otherwise, the speed and energy of one model (KWS), nothing of the others."""
+        if self.believed is not None:
+            return self.believed
         macs = MODELS[_CALIBRATED].macs
         return Profile(
             board=self.name,
