@@ -84,7 +84,9 @@ def simulated(path: Path, robustness: float) -> Simulated:
     return Simulated([each["ran_on"] for each in found], [each["latency_ms"] for each in found], pushes)
 
 
-def played(case: Case, folder: Path, broker_port: int, node: str, path: Path) -> tuple[list[Seen], list[Moved], dict[str, Logged]]:
+def played(
+    case: Case, folder: Path, broker_port: int, node: str, path: Path
+) -> tuple[list[Seen], list[Moved], dict[str, Logged]]:
     """Play it on real processes."""
     world = World(parse_scenario(path.read_text(), source=str(path)))
     rig = Rig(folder, node, broker_port, robustness=case.robustness, horizon_s=case.horizon_s)
@@ -102,7 +104,9 @@ def played(case: Case, folder: Path, broker_port: int, node: str, path: Path) ->
         return seen, moves, rig.decisions()
 
 
-def compared(case: Case, seen: Sequence[Seen], moves: Sequence[Moved], logged: dict[str, Logged], told: Simulated) -> Compared:
+def compared(
+    case: Case, seen: Sequence[Seen], moves: Sequence[Moved], logged: dict[str, Logged], told: Simulated
+) -> Compared:
     """Hold one against the other, request by request."""
     places = [_place(logged.get(f"r{each.number}")) for each in seen]
     pairs = [
@@ -153,12 +157,26 @@ def one(case: Case, number: int, folder: Path, broker_port: int, machine: Machin
     path.write_text(scenario_text(case, machine))
     told = simulated(path, case.robustness)
     seen, moves, logged = played(case, at, broker_port, f"gateway{number % 10}", path)
-    return compared(case, seen, moves, logged, told)
+    found = compared(case, seen, moves, logged, told)
+    _keep(at / "requests.txt", seen, logged, told)
+    return found
+
+
+def _keep(path: Path, seen: Sequence[Seen], logged: dict[str, Logged], told: Simulated) -> None:
+    """Write every request on both sides, for who wants to know why."""
+    lines = ["number place ms simulated ms"]
+    for each, place, simulated_ms in zip(seen, told.places, told.latencies_ms, strict=True):
+        real = _place(logged.get(f"r{each.number}"))
+        lines.append(f"{each.number} {real} {1000 * each.latency_s:.1f} {place} {simulated_ms}")
+    path.write_text("\n".join(lines) + "\n")
 
 
 def told_of(found: Compared) -> str:
     """Return one scenario's lines."""
-    real = " ".join(f"{device} {start:.1f}–{end:.1f}" if end else f"{device} {start:.1f}–?" for device, start, end in found.real_pushes)
+    real = " ".join(
+        f"{device} {start:.1f}–{end:.1f}" if end else f"{device} {start:.1f}–?"
+        for device, start, end in found.real_pushes
+    )
     other = " ".join(f"{device} {start:.1f}–{end:.1f}" for device, start, end in found.simulated_pushes)
     return (
         f"{found.case.name:<44}{found.requests:>5}{found.share:>8.1%}{found.on_device[0]:>7}{found.on_device[1]:>5}"
@@ -197,8 +215,12 @@ def main() -> None:
     """Run all, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", type=int, help="the number of a scenario (may be given again)")
-    parser.add_argument("--at-once", type=int, default=2, help="scenarios that are played at the same time (%(default)s)")
-    parser.add_argument("--keep", type=Path, help="a folder for logs and scenario files, instead of one that is removed")
+    parser.add_argument(
+        "--at-once", type=int, default=2, help="scenarios that are played at the same time (%(default)s)"
+    )
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for logs and scenario files, instead of one that is removed"
+    )
     given = parser.parse_args()
     chosen = [(number, case) for number, case in enumerate(CASES) if not given.only or number in given.only]
     start_s = time.monotonic()
@@ -212,7 +234,11 @@ def main() -> None:
             models = sorted({name for _, case in chosen for name in case.models})
             machine = calibrated(folder / "calibration", broker.port, models)
             print(f"the machine adds: {machine.overheads}")
-            print("on the node: " + ", ".join(f"{name} {1000 * each:.3f} ms" for name, each in machine.node_s.items()) + "\n")
+            print(
+                "on the node: "
+                + ", ".join(f"{name} {1000 * each:.3f} ms" for name, each in machine.node_s.items())
+                + "\n"
+            )
             print(HEAD)
             with ThreadPoolExecutor(given.at_once) as pool:
                 waiting = [pool.submit(one, case, number, folder, broker.port, machine) for number, case in chosen]

@@ -11,7 +11,10 @@ from bench.agreement_real import Answer, Rig
 from gatewayd.simulate.carriage import PROTOCOLS, Overheads
 
 _LINK = (0.02, 1e6)
-_TIMES, _PAUSE_S = 40, 0.02  # as apart as requests of the scenarios: what sleeps between two of them wakes up more slowly
+_TIMES, _PAUSE_S = (
+    40,
+    0.02,
+)  # as apart as requests of the scenarios: what sleeps between two of them wakes up more slowly
 _MODEL = "sound"
 
 

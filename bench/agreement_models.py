@@ -50,7 +50,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], tuple[tuple[int, int, int], ...], int]
     "frame": ((1, 32, 32, 3), ((8, 3, 2), (16, 3, 2)), 2),
     "heavy": ((1, 32, 32, 3), ((64, 3, 1), (64, 3, 1), (4, 3, 8)), 10),
 }
-_ENLARGED = {"heavy": 512}
+_ENLARGED = {"heavy": 320}
 """Pictures that a model makes larger first: too large for a board, and work for the node."""
 
 

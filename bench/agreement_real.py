@@ -17,8 +17,8 @@ from bench.agreement_models import model
 from bench.common import ROOT, Connection, free_port
 from bench.push_gateway import free_udp_port
 from gatewayd.core.request import Target
-from gatewayd.wire.decisionlog import Logged, read_log
 from gatewayd.simulate.world import Ask
+from gatewayd.wire.decisionlog import Logged, read_log
 
 Answer = dict[str, Any]
 _START_S, _END_S = 40.0, 20.0

@@ -62,6 +62,8 @@ class Renting:
         # Pushes that were asked for, and of which it is not known yet how they ended.
         self._pending: OrderedDict[Pair, PushPrice] = OrderedDict()
         self._waiting: set[Pair] = set()
+        # When a pair's push was seen to have worked: what was placed before that, and is answered after it, missed nothing.
+        self._there_s: OrderedDict[Pair, float] = OrderedDict()
         # When a pair's standing order asked last, and how often it does; there are at most `core.standing.MAX_ORDERS`.
         self._orders: dict[Pair, tuple[float, float]] = {}
         self._wanted: asyncio.Queue[tuple[DeviceId, Version]] = asyncio.Queue(maxsize=256)
@@ -85,7 +87,10 @@ class Renting:
             saving = totals.node - totals.device if served.result.ran_on != NODE else 0.0
             self._ledger.served(pair, saving=saving, now_s=self._clock())
             return None
-        return self._missed(served, pair, source.view.report, totals) if served.result.ran_on == NODE else None
+        placed_s = self._clock() - served.result.measured.total_s
+        if served.result.ran_on != NODE or placed_s < self._there_s.get(pair, placed_s):
+            return None
+        return self._missed(served, pair, source.view.report, totals)
 
     async def run(self) -> None:
         """Start the pushes that pay until cancelled."""
@@ -174,6 +179,10 @@ class Renting:
     def _end(self, pair: Pair, *, is_there: bool) -> None:
         price = self._pending.pop(pair, None)
         if price is not None:
+            if is_there:
+                self._there_s[pair] = self._clock()
+                if len(self._there_s) > MAX_PAIRS:
+                    self._there_s.popitem(last=False)
             self._ledger.ended(pair, price, is_there=is_there, now_s=self._clock())
 
     def _is_under_way(self, pair: Pair) -> bool:

@@ -15,7 +15,8 @@ class Protocol:
     a model `first_run_steps` more), whose answer has `run_bytes` beside the output. `is_one_at_a_time`: a device is asked one thing at a time,
     as CoAP's NSTART has it; else only bytes wait for bytes. `block_bytes`: what more than so much takes one more round trip
     each time, `wrapping` bytes included (None: it comes in one piece).
-    A push: `offer_steps` that carry `offer_bytes`; chunks of at most `most_chunk_bytes` (None: of the link's) with `chunk_down` and
+    A push: `offer_steps` that carry `offer_bytes`; chunks of at most `most_chunk_bytes` (None: of the link's), asked for
+    `ahead_blocks` before the last one has left, with `chunk_down` and
     `chunk_up` bytes around each block; `end_steps` until it is tested, `trial_steps` with `trial_bytes` until it answers,
     `proof_steps` until it stays.
     """
@@ -33,6 +34,7 @@ class Protocol:
     offer_steps: int
     offer_bytes: int
     most_chunk_bytes: int | None
+    ahead_blocks: int
     chunk_down: int
     chunk_up: int
     end_steps: int
@@ -61,6 +63,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             offer_steps=1,
             offer_bytes=1300,
             most_chunk_bytes=None,
+            ahead_blocks=0,
             chunk_down=55,
             chunk_up=128,
             end_steps=0,
@@ -82,6 +85,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             offer_steps=5,
             offer_bytes=600,
             most_chunk_bytes=16_384,
+            ahead_blocks=3,
             chunk_down=65,
             chunk_up=165,
             end_steps=3,

@@ -15,7 +15,6 @@ from gatewayd.simulate.gateway import FLASH_WEAR
 from gatewayd.simulate.policy import Policy, Situation, Standing, Wish
 from gatewayd.simulate.world import Ask, Run, Station, World
 
-
 _Running = Generator[float, None, Run]
 
 
@@ -83,6 +82,7 @@ class Simulation:
         self._world, self._policy, self._watch = world, policy, watch
         self._weights = world.scenario.weights
         self._now_s = 0.0
+        self._current: Process | None = None
         self._states = {station.id: _State(carrier=self._carrier(station)) for station in world.stations}
         self._servers_s = [0.0] * world.scenario.node_servers
         # With a protocol the node is the daemon's: one process for each model, one run at a time.
@@ -114,7 +114,7 @@ class Simulation:
         return self.tally
 
     def _carrier(self, station: Station) -> Carrier | None:
-        return Carrier(self._world, station, lambda: self._now_s) if station.group.protocol else None
+        return Carrier(self._world, station, self) if station.group.protocol else None
 
     def _standing_orders(self) -> None:
         for load in self._world.scenario.load:
@@ -133,11 +133,32 @@ class Simulation:
             self._now_s, _, process = heapq.heappop(self._events)
             self._go_on(process)
 
+    @property
+    def now_s(self) -> float:
+        """See `carrier.Scheduler`."""
+        return self._now_s
+
+    @property
+    def current(self) -> Process:
+        """See `carrier.Scheduler`."""
+        if self._current is None:
+            raise RuntimeError("no process runs")
+        return self._current
+
+    def resume(self, process: Process) -> None:
+        """See `carrier.Scheduler`."""
+        self._at(self._now_s, process)
+
     def _go_on(self, process: Process) -> None:
+        before, self._current = self._current, process  # one may begin another
         at_s = next(process, None)
-        if at_s is not None:
-            self._number += 1
-            heapq.heappush(self._events, (at_s, self._number, process))
+        self._current = before
+        if at_s is not None and at_s < math.inf:
+            self._at(at_s, process)
+
+    def _at(self, at_s: float, process: Process) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (at_s, self._number, process))
 
     def _request(self, ask: Ask) -> Process:
         tally, state = self.tally, self._states[ask.station.id]

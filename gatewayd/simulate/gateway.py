@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from gatewayd.core.calibration import Calibration
 from gatewayd.core.cost import Weights
+from gatewayd.core.estimate import LinkEstimate
 from gatewayd.core.ledger import WATCHED_S, Ledger, LedgerRules, Missed, Order, Pair, PushPrice, Room
 from gatewayd.core.names import ModelName
-from gatewayd.core.estimate import LinkEstimate
 from gatewayd.core.placement import (
     RADIO_UJ_PER_BYTE,
     DeviceFacts,
