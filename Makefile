@@ -122,6 +122,10 @@ prove-files: $(DEV) ## the gateway's files after a power cut at every write and 
 bench-push: $(DEV) ## how long a model travels over CoAP: link profiles, loss, many at once (BENCH_ARGS=--quick for one size)
 	$(BIN)/python -m bench.push $(BENCH_ARGS)
 
+.PHONY: bench-runs
+bench-runs: $(DEV) ## round trips of one inference on a device over CoAP: read or notified, with loss
+	$(BIN)/python -m bench.runs $(BENCH_ARGS)
+
 .PHONY: bench-registry
 bench-registry: $(DEV) ## the registry with 1,000 versions: resolve, start, storage, two operators at once
 	$(BIN)/python -m bench.registry

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from bench.common import Report
+from gatewayd.adapters.eager_loop import EagerLoop
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.adapters.workers import Workers
 from gatewayd.core.errors import GatewayError
@@ -75,7 +76,7 @@ async def measured() -> dict[str, list[float]]:
     figures: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        limits = replace(WorkerLimits(), memory_limit_bytes=None)
+        limits = replace(WorkerLimits(), memory_limit_bytes=None, is_eager=True)
         async with (
             Workers(
                 lambda digest: folder / digest, (saboteur(folder),), clock=time.monotonic, limits=limits
@@ -109,7 +110,8 @@ async def measured() -> dict[str, list[float]]:
 
 
 def main() -> None:
-    runs = asyncio.run(measured())
+    with asyncio.Runner(loop_factory=EagerLoop) as runner:
+        runs = runner.run(measured())
     report = Report("isolation")
     for name, values in runs.items():
         report.add(name, median(values), ("<=", 5.0) if name == "stuck_lag_p99_ms" else None)

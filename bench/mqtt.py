@@ -3,9 +3,10 @@
     python -m bench.mqtt [--rounds N] [--calls N]
 
 (a) `echo`: paho sends the payload back. (b) `loop`: paho and LiteRT in one thread. (c) `skeleton`: paho on asyncio and the
-worker process, no gateway code. All get the same bytes (KWS: 490 int8 values, raw) and answer in JSON. One connection,
-closed loop, the p50 of each round; ratios round by round, their median. Then as much as goes with 16 requests on
-the way, and an open loop of 1,000 a second. Models: as `bench.node`.
+worker process, no gateway code. (d) `asleep`: gatewayd without `node_runtime.eager`. All get the
+same bytes (KWS: 490 int8 values, raw) and answer in JSON. One connection, closed loop, the p50 of each round; ratios round
+by round, their median. Then as much as goes with 16 requests on the way, and an open loop of 1,000 a second.
+Models: as `bench.node`.
 """
 
 import argparse
@@ -28,9 +29,8 @@ from tests.broker import Broker
 
 PEERS = ROOT / "bench" / "peers"
 RAW = "application/octet-stream"
-NODE = "bench"
 IN_FLIGHT = 16
-NAMES = ("echo", "loop", "skeleton", "gatewayd")
+NAMES = ("echo", "loop", "skeleton", "gatewayd", "asleep")
 
 
 class Peer(Server):
@@ -66,16 +66,17 @@ def _client(port: int, name: str) -> WireClient:
     return WireClient(port, name=f"bench-{name}", reply_topic=f"reply/{name}")
 
 
-def gateway(folder: Path, broker_port: int, served: Served) -> Peer:
+def gateway(folder: Path, broker_port: int, served: Served, *, node: str, is_eager: bool) -> Peer:
     """Return gatewayd with the model in it."""
-    config, port = folder / "gatewayd.yaml", free_port()
+    config, port = folder / f"{node}.yaml", free_port()
     config.write_text(
-        f"node: {{name: {NODE}, data_dir: {folder / 'data'}}}\nmqtt: {{port: {broker_port}}}\n"
+        f"node: {{name: {node}, data_dir: {folder / node}}}\nmqtt: {{port: {broker_port}}}\n"
         f"http: {{port: {port}}}\ncoap: {{enabled: false}}\nlwm2m: {{enabled: false}}\n"
+        f"node_runtime: {{eager: {str(is_eager).lower()}}}\n"
     )
     command = [sys.executable, "-m", "gatewayd", "run", "--config", config]
-    topic = f"gatewayd/{NODE}/infer/{served.name}"
-    peer = Peer("gatewayd", command, broker_port=broker_port, topic=topic, payload=served.content)
+    topic = f"gatewayd/{node}/infer/{served.name}"
+    peer = Peer(node, command, broker_port=broker_port, topic=topic, payload=served.content)
     _admit(peer, port, served)
     return peer
 
@@ -107,8 +108,9 @@ def peers(folder: Path, broker_port: int, served: Served) -> Iterator[dict[str, 
             command = [sys.executable, PEERS / script, *arguments]
             found[name] = Peer(name, command, broker_port=broker_port, topic=f"bench/{name}", payload=served.content)
             stack.callback(found[name].stop)
-        found["gatewayd"] = gateway(folder, broker_port, served)
-        stack.callback(found["gatewayd"].stop)
+        for name in ("gatewayd", "asleep"):
+            found[name] = gateway(folder, broker_port, served, node=name, is_eager=name == "gatewayd")
+            stack.callback(found[name].stop)
         for peer in found.values():
             peer.wait_ready()
         yield found

@@ -4,7 +4,8 @@ The model takes the bytes and gives one number: nothing to compute. `overhead` i
 another process that is woken, copies the same bytes out of shared memory and answers. `over_in_process` is the same call
 less the same inference without any other process. All take turns, on one core: waking a process on another one costs 8 µs
 or 80 as the scheduler likes (more on a virtual machine), which is no property of the program. `free_` figures are without
-that restraint.
+that restraint; so are the `eager_` figures, with daemon and worker waiting awake for each other, which is how the daemon runs
+them. `over_empty` is a call through the worker less a ping-pong without a payload.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import select
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from bench.common import Report
+from gatewayd.adapters.eager_loop import EagerLoop
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.adapters.workers import Workers
 from gatewayd.core.engine import EngineSpec
@@ -37,7 +39,14 @@ from tests import tiny_models
 SIZES = {"1_kb": 1024, "10_kb": 10 * 1024, "1_mb": 1024 * 1024}
 ROUNDS = int(os.environ.get("ROUNDS", "9"))
 CALLS = int(os.environ.get("CALLS", "150"))
-GOALS = {"overhead_10_kb_p50_us": ("<=", 25.0), "overhead_1_mb_p50_us": ("<=", 100.0)}
+GOALS = {
+    "overhead_10_kb_p50_us": ("<=", 25.0),
+    "overhead_1_mb_p50_us": ("<=", 100.0),
+    "eager_overhead_10_kb_p50_us": ("<=", 25.0),
+    "eager_overhead_1_mb_p50_us": ("<=", 100.0),
+    "eager_over_empty_10_kb_p50_us": ("<=", 25.0),
+    "eager_over_empty_1_mb_p50_us": ("<=", 100.0),
+}
 Call = Callable[[], Awaitable[object]]
 
 
@@ -134,7 +143,7 @@ async def one_size(workers: Workers, folder: Path, name: str, size_bytes: int, p
         "empty_ping_pong": lambda: ping.call(b""),
         "ping_pong": lambda: ping.call(content),
         "in_process": in_process(folder / variant.digest, content),
-        "worker": lambda: workers.run(variant, tensors, timeout_s=10),
+        "worker": lambda: announced(workers, variant, tensors),
     }
     runs: dict[str, list[float]] = {}
     for _ in range(ROUNDS + 1):
@@ -143,10 +152,16 @@ async def one_size(workers: Workers, folder: Path, name: str, size_bytes: int, p
             runs.setdefault(f"{what}_{name}_p50_us", []).append(median(samples))
             runs.setdefault(f"{what}_{name}_p99_us", []).append(quantiles(samples, n=100)[-1])
     figures = {what: median(values[1:]) for what, values in runs.items()}  # the first round warms up
-    for over, what in (("overhead", "ping_pong"), ("over_in_process", "in_process")):
+    for over, what in (("overhead", "ping_pong"), ("over_empty", "empty_ping_pong"), ("over_in_process", "in_process")):
         pairs = zip(runs[f"worker_{name}_p50_us"][1:], runs[f"{what}_{name}_p50_us"][1:], strict=True)
         figures[f"{over}_{name}_p50_us"] = median(ours - theirs for ours, theirs in pairs)
     return figures
+
+
+async def announced(workers: Workers, variant: Variant, tensors: Sequence[Tensor]) -> object:
+    """Run as an edge does: it tells when a request begins to be read."""
+    workers.rouse()
+    return await workers.run(variant, tensors, timeout_s=10)
 
 
 async def many_at_once(workers: Workers, folder: Path) -> dict[str, float]:
@@ -163,15 +178,15 @@ async def many_at_once(workers: Workers, folder: Path) -> dict[str, float]:
     return {"burst_of_16_1_kb_per_s": median(rates)}
 
 
-async def measured(rounds_of: Callable[[Workers, Path, PingPong], Awaitable[dict[str, float]]]) -> dict[str, float]:
-    """Make a ping-pong and workers, which inherit the cores of this process, and end them."""
+async def measured(*, is_eager: bool) -> dict[str, float]:
+    """Make a ping-pong and workers, which inherit the cores of this process; measure, and end them."""
     ping = PingPong()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        limits = replace(WorkerLimits(), memory_limit_bytes=None)
+        limits = replace(WorkerLimits(), memory_limit_bytes=None, is_eager=is_eager)
         engines = [EngineSpec("litert")]
         async with Workers(lambda digest: folder / digest, engines, clock=time.monotonic, limits=limits) as workers:
-            figures = await rounds_of(workers, folder, ping)
+            figures = await every_size(workers, folder, ping)
     ping.close()
     return figures
 
@@ -186,12 +201,15 @@ async def every_size(workers: Workers, folder: Path, ping: PingPong) -> dict[str
 def main() -> None:
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
-    figures = asyncio.run(measured(every_size))
+    found = {"": asyncio.run(measured(is_eager=False))}
     os.sched_setaffinity(0, cores)
-    free = asyncio.run(measured(every_size))
+    found["free_"] = asyncio.run(measured(is_eager=False))
+    with asyncio.Runner(loop_factory=EagerLoop) as runner:
+        found["eager_"] = runner.run(measured(is_eager=True))
     report = Report("worker")
-    for figure, value in {**figures, **{f"free_{name}": value for name, value in free.items()}}.items():
-        report.add(figure, value, GOALS.get(figure))
+    for prefix, figures in found.items():
+        for name, value in figures.items():
+            report.add(prefix + name, value, GOALS.get(prefix + name))
     report.finish()
 
 

@@ -123,7 +123,7 @@ def _run_daemon(arguments: argparse.Namespace) -> int:
 def _loaded(path: Path) -> "Config | None":
     """Read and check a config; None when something is wrong, which is told."""
     from gatewayd.config import ConfigError, load_config  # noqa: PLC0415 - clients start without pydantic
-    from gatewayd.config_files import check_files  # noqa: PLC0415 - as above
+    from gatewayd.config.files import check_files  # noqa: PLC0415 - as above
 
     try:
         config = load_config(path)

@@ -25,7 +25,7 @@ from gatewayd.adapters.workers import Workers
 from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.config import Config
 from gatewayd.core.airtime import AirRules
-from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport
+from gatewayd.core.device import Born, DeviceEvent, Inferred, Lost, PushReport
 from gatewayd.core.fit import Fitter
 from gatewayd.core.names import DeviceId
 from gatewayd.core.presets import RequestClass
@@ -95,6 +95,8 @@ class Core:
                     self.registry.collecting.saw(event)
             case PushReport():
                 self.pushes.handle(event)
+            case Inferred():
+                self.orders.heard(event)
             case _:
                 assert_never(event)
 

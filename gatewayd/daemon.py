@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from gatewayd.adapters import systemd
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import open_artifacts
 from gatewayd.adapters.decision_file import DecisionFile
+from gatewayd.adapters.eager_loop import EagerLoop
 from gatewayd.adapters.embedded_broker import EmbeddedBroker, embedded_broker
 from gatewayd.adapters.folder_lock import only_user_of
 from gatewayd.adapters.keys import open_keys
@@ -70,7 +71,8 @@ def run(config: Config, path: Path | None = None) -> int:
     """
     configure_logging(config.log.level)
     try:
-        asyncio.run(_serve(config, path))
+        with asyncio.Runner(loop_factory=EagerLoop) as runner:
+            runner.run(_serve(config, path))
     except (GatewayError, OSError) as error:
         logger.critical("cannot start: %s", error)
         return 1
@@ -257,10 +259,18 @@ async def _build(config: Config, reload: Reload, stack: AsyncExitStack) -> _Daem
         events.metrics.track("gatewayd_lwm2m_registrations", "Registered devices.", lwm2m.link.registered_count)
     await core.load()
     api = Api(core.services)
-    edges = mqtt_edges(config, api, store, wires, on_refused=events.refused, on_answered=events.metrics.count_command)
+    edges = mqtt_edges(
+        config,
+        api,
+        store,
+        wires,
+        on_refused=events.refused,
+        on_answered=events.metrics.count_command,
+        rouse=workers.rouse,
+    )
     events.edge = edges.plain
     ports = await open_coap(config, api, lwm2m, telling=telling, stack=stack)
-    ports |= await _open_http(config, api, events, reload, stack)
+    ports |= await _open_http(config, api, events, reload, stack, rouse=workers.rouse)
     return _Daemon(config, reload, core, wires, edges, links, lwm2m, events, ports, broker, watch, log)
 
 
@@ -281,7 +291,13 @@ async def _guarded(work: Coroutine[object, object, None]) -> None:
 
 
 async def _open_http(
-    config: Config, api: Api, events: _Events, reload: Reload, stack: AsyncExitStack
+    config: Config,
+    api: Api,
+    events: _Events,
+    reload: Reload,
+    stack: AsyncExitStack,
+    *,
+    rouse: Callable[[], object],
 ) -> dict[str, int]:
     """Start listening; return the port by what the ready line calls it."""
     http = config.http
@@ -298,6 +314,7 @@ async def _open_http(
         events=events.streams,
         notify=events,
         timeouts=HttpTimeouts(head_s=config.http.idle_s, body_s=config.http.body_s),
+        rouse=rouse,
     )
     return {"http_port": await listening(stack, server, section="http", host=http.host, port=http.port)}
 

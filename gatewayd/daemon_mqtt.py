@@ -74,6 +74,7 @@ def mqtt_edges(
     *,
     on_refused: OnRefused,
     on_answered: Callable[[str, str], None],
+    rouse: Callable[[], object],
 ) -> MqttEdges:
     """Make the edges. `on_answered(verb, outcome)` counts commands."""
     prefixes, most = config.mqtt.reply_prefixes, config.mqtt.max_payload_bytes
@@ -87,6 +88,7 @@ def mqtt_edges(
         wires.topics,
         answers=answers(wires.plain),
         limits=mqtt_edge.Limits(max_payload_bytes=most),
+        rouse=rouse,
     )
     commands = MqttCommands(
         api,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gatewayd import __version__
 from gatewayd.adapters.decision_file import DecisionFile, DecisionFileOptions
+from gatewayd.adapters.eager_loop import has_another_processor
 from gatewayd.adapters.mdns import Service
 from gatewayd.adapters.model_trial import TrialLimits
 from gatewayd.adapters.mqtt_connection import MqttOptions, Timing
@@ -17,7 +18,7 @@ from gatewayd.adapters.store_commands import Keep
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.api.services import Broker
 from gatewayd.config import Config, Engine
-from gatewayd.config_http import is_loopback
+from gatewayd.config.http import is_loopback
 from gatewayd.core.device import Profile
 from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import BadRequest
@@ -68,7 +69,8 @@ def _engine_spec(engine: Engine) -> EngineSpec:
 def worker_limits(config: Config) -> WorkerLimits:
     """Return what bounds inference on the node."""
     runtime = config.node_runtime
-    return WorkerLimits(runtime.max_loaded, runtime.queue_limit, runtime.memory_limit_bytes or None)
+    limits = WorkerLimits(runtime.max_loaded, runtime.queue_limit, runtime.memory_limit_bytes or None)
+    return replace(limits, is_eager=runtime.eager and has_another_processor())
 
 
 def trial_limits(config: Config) -> TrialLimits:

@@ -16,7 +16,7 @@ from gatewayd.adapters.certificates import days_left, utc_now
 from gatewayd.adapters.logs import configure_logging
 from gatewayd.assembly import Core
 from gatewayd.config import Config, load_config
-from gatewayd.config_files import check_files
+from gatewayd.config.files import check_files
 from gatewayd.core.errors import GatewayError
 from gatewayd.edges.http_guard import Guard
 from gatewayd.parts import http_guard, tokens_of

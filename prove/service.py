@@ -14,7 +14,7 @@ from typing import TypeVar
 from gatewayd.adapters import store_rows as rows
 from gatewayd.adapters.store import Store
 from gatewayd.core.airtime import AirRules
-from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport, RunResult, SampleResult
+from gatewayd.core.device import Born, DeviceEvent, Inferred, Lost, PushReport, RunResult, SampleResult
 from gatewayd.core.errors import Conflict, DeviceTimeout, UnknownDevice
 from gatewayd.core.model import Place, SelfTest, Signature, Structure, Trial, Variant, Verdict, Version
 from gatewayd.core.names import DeviceId, Digest, ModelRef, PushId
@@ -170,6 +170,8 @@ class _Parts:
 
     def take(self, event: DeviceEvent) -> None:
         """Take what the link saw."""
+        if isinstance(event, Inferred):
+            return  # nobody ordered anything here
         if not isinstance(event, PushReport):
             self.tracking.handle(event)
         self.pushes.handle(event)

@@ -11,7 +11,7 @@ from gatewayd.core.decision import Decision
 from gatewayd.core.device import (
     DeviceView,
 )
-from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound, UnknownDevice, UnknownModel
+from gatewayd.core.errors import Conflict, GatewayError, NotFound, UnknownDevice, UnknownModel
 from gatewayd.core.fit import findings, fit
 from gatewayd.core.model import NOTHING_SAID, About, Seat, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
@@ -20,7 +20,6 @@ from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measu
 from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.tensor import DType, Tensor
 from gatewayd.core.update import Push, PushState
-from gatewayd.services.building import Built
 from gatewayd.services.collecting import Collected
 from gatewayd.services.desires import Wishes
 from gatewayd.services.preflight import Check
@@ -31,6 +30,7 @@ from tests.fake_notes import noted
 from tests.fake_orders import FakeOrders, refuse_plus
 from tests.fakes_joining import FakeJoining
 from tests.fakes_opinions import FakeOpinions
+from tests.fakes_sources import FakeBuilding, FakeFetching
 
 
 @dataclass
@@ -298,26 +298,6 @@ class FakeCollecting:
     async def collect(self, *, dry_run: bool = False) -> Collected:
         assert isinstance(dry_run, bool)
         return Collected({Digest("b" * 64): 100}, {Digest("c" * 64): "device cam-7 holds it"}, 2, 300)
-
-
-@dataclass
-class FakeFetching:
-    """Knows one address."""
-
-    async def files(self, urls: Sequence[str], digests: Sequence[Digest]) -> list[bytes]:
-        if len(urls) != len(digests):
-            raise BadRequest("digests: each address needs its own")
-        return [url.encode() for url in urls]
-
-
-class FakeBuilding:
-    """Has built everything already."""
-
-    async def build(self, ref: ModelRef, wanted: str, *, who: str) -> Built:
-        if ref.name != KWS:
-            raise UnknownModel(f"no model {ref.name!r}")
-        assert who
-        return Built(VERSION, wanted, is_new=False, is_cached=False, report="there already")
 
 
 class FakeDecisions:

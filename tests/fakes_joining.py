@@ -3,11 +3,13 @@
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from gatewayd.core.command import Note
 from gatewayd.core.credentials import BrokerUser, CredentialKind, Credentials, PreSharedKey
 from gatewayd.core.errors import Conflict, UnknownDevice
 from gatewayd.core.names import DeviceId
 from gatewayd.services.join_window import WindowState
 from gatewayd.services.joining import Issued, Removed
+from tests.fake_notes import noted
 
 PASSWORD, KEY = "not-a-secret", bytes(range(16))
 
@@ -49,16 +51,22 @@ class FakeJoining:
         password = PASSWORD if CredentialKind.MQTT in kinds else None
         return Issued(device, devices, password, KEY if CredentialKind.PSK in kinds else None, self.broker)
 
-    async def revoke(self, device: DeviceId, *, who: str) -> Removed:
+    async def revoke(self, device: DeviceId, *, who: str, note_of: Note[Removed] | None = None) -> Removed:
         if not self.kept.knows(device):
             raise UnknownDevice(f"no {device} ({who})")
         self.kept = self.kept.without(device)
-        return Removed(device, had_credentials=True, pushes=1, broker=self.broker)
+        removed = Removed(device, had_credentials=True, pushes=1, broker=self.broker)
+        noted(note_of, removed)
+        return removed
 
-    async def forget(self, device: DeviceId, *, force: bool, keep_credentials: bool, who: str) -> Removed:
+    async def forget(
+        self, device: DeviceId, *, force: bool, keep_credentials: bool, who: str, note_of: Note[Removed] | None = None
+    ) -> Removed:
         assert who
         if device in self.online and not force:
             raise Conflict(f"{device} is online and approved")
         had = self.kept.knows(device) and not keep_credentials
         self.kept = self.kept if keep_credentials else self.kept.without(device)
-        return Removed(device, had, 0, self.broker)
+        removed = Removed(device, had, 0, self.broker)
+        noted(note_of, removed)
+        return removed

@@ -85,8 +85,12 @@ class ScriptedDevice(asyncio.DatagramProtocol):
         self.on_execute: Callable[[Path, str], Message | None] = lambda *_: None
         self.answer: Answering = self.well_behaved
         self.is_deaf = False
+        self.observes = False
+        self.observed: dict[Path, Message] = {}
+        self.resets = 0
         self.location: tuple[str, ...] = ()
         self._numbers = itertools.count(1)
+        self._news = itertools.count(3)
         self._waiting: dict[bytes, asyncio.Future[Message]] = {}
         self._uploads: dict[Path, bytearray] = {}
         self._transport: asyncio.DatagramTransport | None = None
@@ -108,6 +112,9 @@ class ScriptedDevice(asyncio.DatagramProtocol):
                 waiting.set_result(message)
             if message.mtype is CON:
                 self.send_raw(struct.pack("!BBH", 0x60, 0, message.mid))
+        elif message.mtype is RST:
+            self.resets += 1
+            self._changed.set()
         elif message.code.is_request():
             self.asked.append(message)
             reply = self.answer(message)
@@ -126,6 +133,12 @@ class ScriptedDevice(asyncio.DatagramProtocol):
 
     def reset(self, request: Message) -> None:
         self.send_raw(struct.pack("!BBH", 0x40 | (int(RST) << 4), 0, request.mid))
+
+    def tell(self, path: Path, *, number: int | None = None) -> None:
+        """Notify what `path`, which is observed, holds now."""
+        request, content = self.observed[path], self.tree.tlv(path)
+        assert content is not None
+        self.notify(request, content, number=next(self._news) if number is None else number)
 
     def notify(self, request: Message, payload: bytes, *, number: int, content_format: int = TLV) -> None:
         """Notify what `request` observes."""
@@ -193,7 +206,10 @@ class ScriptedDevice(asyncio.DatagramProtocol):
     def well_behaved(self, message: Message) -> Message | None:
         path = tuple(int(each) for each in message.opt.uri_path)
         if message.code == codes.GET:
-            return blockwise(self.read(path), message)
+            reply = blockwise(self.read(path), message)
+            if self.observes and message.opt.observe == 0 and reply.code == codes.CONTENT:
+                self.observed[path], reply.opt.observe = message, next(self._news)
+            return reply
         if message.code == codes.PUT:
             return self.write(path, message)
         if message.code == codes.POST:

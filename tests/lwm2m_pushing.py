@@ -1,6 +1,8 @@
 """What tests of pushes over LwM2M need: an engine that answers the link like the real one, and a software management client."""
 
 import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiocoap import Message  # type: ignore[import-untyped]  # aiocoap ships no types
@@ -10,12 +12,19 @@ from gatewayd.core.device import DeviceEvent, Lwm2mTraits, Profile, PushPhase, P
 from gatewayd.core.module import Manifest, Raw
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import Offer
-from tests.lwm2m_client import Path, ScriptedDevice
-from tests.lwm2m_server import Server
+from gatewayd.links.lwm2m.link import LinkOptions
+from gatewayd.links.lwm2m.slot_terms import Patience
+from tests.lwm2m_client import Path, ScriptedDevice, scripted_device
+from tests.lwm2m_server import FakeRows, Server, running_server
 
 CONTENT = bytes(each * 7 & 0xFF for each in range(20_000))
 SIGNED = b"\xd2\x84" + bytes(300)
 STRANGER_LINKS = "</1/0>,</3/0>,</9/0>,</9/1>"
+DEVICE = DeviceId("stock-1")
+TRAITS = Lwm2mTraits(endpoint="stock-*", block_bytes=1024)
+SHORT = Patience(
+    clear_s=0.4, transfer_s=2.0, deliver_s=0.4, install_s=0.4, activate_s=0.4, refusal_s=0.2, restart_pause_s=0.1
+)  # fmt: skip
 
 
 def profile(traits: Lwm2mTraits) -> Profile:
@@ -73,7 +82,8 @@ class SoftwareClient:
     """A software management client as the standard has it; what clients do otherwise is switched on by its fields.
 
     `fails_blocks`: codes that the n-th block is answered with (once). `result`: of the installation. `stuck_at`: a state
-    it never leaves. `execute_does_nothing`: a 2.04, and that was all. `pull_only`: a package write answers 4.05.
+    it never leaves. `execute_does_nothing`: a 2.04, and that was all. `pull_only`: a package write answers 4.05. `falls_to`: the
+    state that it goes to when a resource is executed, whatever that should do.
     """
 
     device: ScriptedDevice
@@ -89,6 +99,7 @@ class SoftwareClient:
     packages: dict[int, bytes] = field(default_factory=dict)
     uris: list[str] = field(default_factory=list)
     blocks: int = 0
+    falls_to: dict[int, int] = field(default_factory=dict)
     activated: list[int] = field(default_factory=list)
     uninstalled: list[int] = field(default_factory=list)
 
@@ -110,6 +121,10 @@ class SoftwareClient:
 
     def state(self, instance: int) -> int:
         return int(self.device.tree.values[9, instance, 7])
+
+    def running(self) -> list[int]:
+        """Return the instances that are installed and active."""
+        return [each for each in (0, 1) if self.device.tree.values[9, each, 12] and self.state(each) == 4]
 
     def answer(self, message: Message) -> Message | None:
         path = tuple(int(each) for each in message.opt.uri_path)
@@ -160,7 +175,9 @@ class SoftwareClient:
         instance, resource = path[1], path[2]
         if self.execute_does_nothing:
             return None
-        if resource == 4:
+        if resource in self.falls_to:
+            self.show(instance, state=self.falls_to[resource], result=0)
+        elif resource == 4:
             if self.state(instance) != 3:
                 return Message(code=codes.METHOD_NOT_ALLOWED)
             self._move(instance, 4 if self.result == 2 else 3, self.result)
@@ -173,3 +190,16 @@ class SoftwareClient:
         elif resource == 11:
             self._move(instance, 4, 2, active=False)
         return None
+
+
+@asynccontextmanager
+async def stranger(
+    traits: Lwm2mTraits = TRAITS, rows: FakeRows | None = None, patience: Patience = SHORT
+) -> AsyncIterator[tuple[Server, ScriptedDevice, SoftwareClient]]:
+    """A device with standard objects only, registered and read."""
+    options = LinkOptions(profiles=(profile(traits),), patience=patience)
+    async with running_server(options, rows=rows) as server, scripted_device(server.address) as device:
+        client = SoftwareClient(device)
+        await device.register(DEVICE, STRANGER_LINKS)
+        await server.born()
+        yield server, device, client

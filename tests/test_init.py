@@ -12,7 +12,7 @@ import pytest
 from gatewayd import init_command, mqtt_user_command
 from gatewayd.adapters.certificates import names_in
 from gatewayd.config import load_config
-from gatewayd.config_files import check_files
+from gatewayd.config.files import check_files
 from gatewayd.wire.access_tokens import matching_token, parse_tokens
 from gatewayd.wire.broker_clients import parse_clients
 from gatewayd.wire.mosquitto import is_password

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from gatewayd.cli.client import Refused
 from gatewayd.core.device import Report
 from gatewayd.wire import mqttdevice
 from gatewayd.wire.device_credentials import DeviceCredentials
+from tests.documentation import bash, blocks, environment
 from tests.gateway import REPOSITORY, SPEAKER, Process
 from tests.joining_stage import Peer, Stage, free_ports, has_mosquitto, program, stage
 from tests.services.world import CAPABILITIES, EMPTY
@@ -22,6 +24,7 @@ NEEDED = pytest.mark.skipif(
     not has_mosquitto(),
     reason="mosquitto or its clients are not installed (Debian: apt install mosquitto mosquitto-clients)",
 )
+CURL = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed (Debian: apt install curl)")
 PAGE = (REPOSITORY / "docs" / "joining.md").read_text()
 PONG = b"0000"
 
@@ -258,3 +261,11 @@ def test_restored_credentials_hold_after_a_reload(gateway: Stage) -> None:
             if peer.connected.get(timeout=30) == "Success":
                 return
     raise AssertionError("the restored credentials are refused")
+
+
+@NEEDED
+@CURL
+def test_a_token_made_as_the_page_on_http_says_opens_the_door(gateway: Stage) -> None:
+    script = blocks("docs/http.md")[-1].replace("localhost:8443", f"localhost:{gateway.ports['http']}")
+    given = environment(GATEWAYD_PID=str(gateway.daemon.pid), PYTHONPATH=str(REPOSITORY))
+    assert '"name":"gatewayd"' in bash(script, given, folder=gateway.folder.parent).replace(" ", "")

@@ -1,19 +1,14 @@
 """The README's commands, run as they stand against a real daemon, a real mosquitto and a simulated board."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.broker import Broker
+from tests.documentation import bash, bash_all, blocks, environment
 from tests.gateway import NODE, REPOSITORY, Gateway, client, start_board
-
-README = (REPOSITORY / "README.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
@@ -25,42 +20,21 @@ def gateway(tmp_path: Path, broker: Broker) -> Iterator[Gateway]:
 
 @pytest.mark.usefixtures("mosquitto_clients", "promtool")
 def test_what_the_readme_says_works(gateway: Gateway, broker: Broker, tmp_path: Path) -> None:
-    exports, admit, attach, *rest = BLOCKS
+    exports, admit, attach, *rest = blocks("README.md")
     assert exports.startswith("export PATH=")
     assert "sim-device" in attach
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "NODE": NODE,
-        "MQTT_PORT": str(broker.port),
-        "BOARD_PORT": str(broker.port),
-        "GATEWAYD_URL": gateway.http,
-    }
-    output = _bash(admit, environment)
+    environ = environment(NODE=NODE, MQTT_PORT=str(broker.port), BOARD_PORT=str(broker.port), GATEWAYD_URL=gateway.http)
+    output = bash(admit, environ)
     with client(broker.port) as (_, events):
         board = start_board(tmp_path, broker_port=broker.port, board="nucleo-u575zi-q", link="ble")
         try:
             events.until("event/device", lambda event: bool(event["online"]))
-            output += "".join(_bash(block, environment) for block in rest)
+            output += bash_all(rest, environ)
         finally:
             board.end()
     assert "speaker" in output
     assert "accepted" in output
     assert '"ran_on":"device:door-1"' in output.replace(" ", "")
-
-
-def _bash(script: str, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        env=environment,
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def test_every_file_that_the_documentation_links_to_exists() -> None:

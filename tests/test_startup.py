@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.config import Config, ConfigError, load_config, parse_config
-from gatewayd.config_files import check_files
+from gatewayd.config.files import check_files
 from gatewayd.parts import announced, broker_address
 from gatewayd.startup import StartRefused, first_line, made_folder
 from tests.gateway import gatewayd

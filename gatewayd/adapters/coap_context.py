@@ -11,6 +11,7 @@ import functools
 import logging
 import secrets
 import socket
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
@@ -20,7 +21,8 @@ from typing import Any
 from aiocoap import Context, Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.message import Direction  # type: ignore[import-untyped]  # as above
 from aiocoap.messagemanager import MessageManager  # type: ignore[import-untyped]  # as above
-from aiocoap.numbers.types import ACK, CON, RST  # type: ignore[import-untyped]  # as above
+from aiocoap.numbers.codes import EMPTY  # type: ignore[import-untyped]  # as above
+from aiocoap.numbers.types import ACK, CON, NON, RST  # type: ignore[import-untyped]  # as above
 from aiocoap.pipe import error_to_message, run_driving_pipe  # type: ignore[import-untyped]  # as above
 from aiocoap.tokenmanager import TokenManager  # type: ignore[import-untyped]  # as above
 from aiocoap.transports.udp6 import (  # type: ignore[import-untyped]  # as above
@@ -34,10 +36,13 @@ EXCHANGE_LIFETIME_S = 247.0
 MAX_RECENT = 16_384
 """Protects memory: messages remembered to answer their repetition. 16,384 with small answers take about 10 MB; past that the
 oldest is forgotten. At 1,000 messages a second that is 16 s: four retransmissions come within 45 s, the first two within 9 s."""
+MAX_NUMBERED = 4_096
+"""Protects memory: peers whose next message number is known; past that the one not written to for longest is forgotten."""
 RECEIVE_BUFFER_BYTES = 4 * 2**20
 """What the kernel holds while the loop is busy: 1,000 devices that register at once after a power cut. It may give less."""
 _TOKEN_BYTES = 4  # 2**32 guesses for each answer; constrained clients copy tokens, so short ones are kind
 _GROUPS_V6, _GROUPS_V4, _V4_MAPPED = 0xFF, 0xE, bytes(10) + b"\xff\xff"
+_NUMBERS = 65_536  # of messages: 16 bits
 _MAX_DATAGRAM = 8192  # larger ones are no CoAP: RFC 7252 assumes 1,152 bytes
 
 
@@ -63,11 +68,46 @@ class _Sent:
 class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no types
     """aiocoap's message layer with a bounded memory of what was received, and questions that can be taken back."""
 
-    def __init__(self, tokens: Any, *, max_recent: int = MAX_RECENT) -> None:  # noqa: ANN401 - aiocoap ships no types
+    def __init__(
+        self,
+        tokens: Any,  # noqa: ANN401 - aiocoap ships no types
+        *,
+        max_recent: int = MAX_RECENT,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         super().__init__(tokens)
+        self._wall_clock = wall_clock
         self._max_recent = max_recent
         # (remote, message id) -> [when it may be forgotten, the answer]; insertion order is order of time
         self._recent: OrderedDict[tuple[Any, int], list[Any]] = OrderedDict()
+        self._numbers: OrderedDict[Any, int] = OrderedDict()
+        self._addressee: Any = None
+
+    def send_message(self, message: Message, messageerror_monitor: Any) -> None:  # noqa: ANN401 - aiocoap ships no types
+        """See aiocoap's MessageManager."""
+        self._addressee = message.remote
+        super().send_message(message, messageerror_monitor)
+
+    def _next_message_id(self) -> int:
+        """Return the next number of messages to this peer.
+
+        A device takes a number that it heard within EXCHANGE_LIFETIME for a repeated message, and says nothing, or what it said
+        then. aiocoap's one counter for all peers comes round within that time at 265 messages a second, ten pushes at 30 ms
+        round trip; a counter for each does so only when one peer gets as many. It begins where the clock stands in a circle of
+        EXCHANGE_LIFETIME, so that a restarted gateway goes on past what it used before. Source: RFC 7252, section 4.4.
+        """
+        number = self._numbers.pop(self._addressee, None)
+        if number is None:
+            number = int(self._wall_clock() % EXCHANGE_LIFETIME_S / EXCHANGE_LIFETIME_S * _NUMBERS)
+        self._numbers[self._addressee] = (number + 1) % _NUMBERS
+        if len(self._numbers) > MAX_NUMBERED:
+            self._numbers.popitem(last=False)
+        return number
+
+    def _schedule_retransmit(self, message: Message, timeout: float, retransmission_counter: int) -> Any:  # noqa: ANN401 - as above
+        """See aiocoap's MessageManager, which doubles a wait without end."""
+        longest_s = getattr(message.transport_tuning, "longest_s", timeout)
+        return super()._schedule_retransmit(message, min(timeout, longest_s), retransmission_counter)
 
     def give_up(self, message: Message) -> None:
         """Send no more of `message` (a confirmable one that was sent); what waits behind it goes next."""
@@ -98,6 +138,19 @@ class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no
         self._recent[key] = [now_s + EXCHANGE_LIFETIME_S, None]
         while len(self._recent) > self._max_recent or next(iter(self._recent.values()))[0] <= now_s:
             self._recent.popitem(last=False)
+        return False
+
+    def _process_response(self, response: Message) -> bool:
+        """Take a response; a notification that nobody waits for is rejected also where it asks for no acknowledgement.
+
+        That is how a device learns that its observation has ended. Source: RFC 7641, section 3.6.
+        """
+        if super()._process_response(response):
+            return True
+        if response.mtype is NON and response.opt.observe is not None and not response.remote.is_multicast_locally:
+            rejection = Message(_mtype=RST, _mid=response.mid, code=EMPTY, payload=b"")
+            rejection.remote = response.remote.as_response_address()
+            self._send_initially(rejection)
         return False
 
     def _store_response_for_duplicates(self, message: Message) -> None:

@@ -22,7 +22,7 @@ from gatewayd.adapters.store_commands import Keep
 from gatewayd.adapters.store_schema import broken, connect
 from gatewayd.core.building import Build
 from gatewayd.core.command import CommandId, Record
-from gatewayd.core.device import KnownDevice
+from gatewayd.core.device import Departure, KnownDevice
 from gatewayd.core.errors import NodeError
 from gatewayd.core.model import Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
@@ -148,9 +148,9 @@ class Store:
         """Insert or replace."""
         await self._transact(lambda connection: rows.save_device(connection, device))
 
-    async def forget_device(self, device: DeviceId) -> None:
-        """Remove the device with all that was wanted there and known of it; none is no error."""
-        await self._transact(lambda connection: rows.forget_device(connection, device))
+    async def depart(self, departure: Departure) -> None:
+        """Take a device out, with all that was wanted there; none is no error."""
+        await self._transact(lambda connection: rows.depart(connection, departure))
 
     async def load_live(self) -> Sequence[Push]:
         """Return pushes that had not ended, oldest first; none is `present`, and their deadlines (0.0) must be set anew."""
@@ -160,13 +160,17 @@ class Store:
         """Insert or replace. Of the ended ones the newest `KEPT_ENDED_PUSHES` are kept."""
         await self._transact(lambda connection: rows.save_push(connection, push))
 
-    async def save_pushes(self, pushes: Sequence[Push], *, unwanted: Desire | None = None) -> None:
-        """Insert or replace several and drop a desire, in one transaction: one sync of the disk for all of them."""
+    async def save_pushes(
+        self, pushes: Sequence[Push], *, unwanted: Desire | None = None, departure: Departure | None = None
+    ) -> None:
+        """Insert or replace several, drop a desire, take a device out, in one transaction: one sync of the disk for all."""
 
         def save(connection: sqlite3.Connection) -> None:
             rows.save_pushes(connection, pushes)
             if unwanted is not None:
                 rows.drop_desire(connection, unwanted.device, unwanted.model)
+            if departure is not None:
+                rows.depart(connection, departure)
 
         await self._transact(save)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from gatewayd.adapters import store_codec as codec
-from gatewayd.core.device import KnownDevice
+from gatewayd.core.device import Departure, KnownDevice
 from gatewayd.core.errors import Conflict, NodeError, UnknownModel
 from gatewayd.core.model import Variant, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
@@ -106,6 +106,15 @@ def forget_device(connection: sqlite3.Connection, device: DeviceId) -> None:
     """Remove the device with all that was wanted there and known of it; its ended pushes stay in the journal."""
     for table in ("devices", "desires", "push_terms", "holdings", "lwm2m_packages"):
         connection.execute(f"DELETE FROM {table} WHERE device = ?", (device,))  # noqa: S608 - constants
+
+
+def depart(connection: sqlite3.Connection, departure: Departure) -> None:
+    """Keep the device's row with nothing wanted there, or no row about it at all."""
+    if departure.row is None:
+        forget_device(connection, departure.device)
+        return
+    save_device(connection, departure.row)
+    connection.execute("DELETE FROM desires WHERE device = ?", (departure.device,))
 
 
 def load_devices(connection: sqlite3.Connection) -> tuple[KnownDevice, ...]:

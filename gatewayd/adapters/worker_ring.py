@@ -27,10 +27,12 @@ from gatewayd.worker.ring import (
     REFUSED,
     REQUEST,
     RESET,
+    SOON,
     layout,
 )
 
 _ONE = COUNT.pack(1)
+_SOON = COUNT.pack(SOON)
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 Sink = Callable[[Invocation | GatewayError], None]
@@ -144,6 +146,11 @@ class WorkerRing:
             memory[start + low : start + high] = content
         self._sinks.append((sink, slot))
         os.write(self._shared.doorbell, _ONE)
+
+    def rouse(self) -> None:
+        """Wake the worker ahead of an inference that is being read; one that has work is awake."""
+        if not self._sinks and self._loaded is not None:
+            os.write(self._shared.doorbell, _SOON)
 
     def refused(self, request_id: str, error: GatewayError) -> bool:
         """Take note of the words of a refusal; False when no inference on its way has that id."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gatewayd.adapters.eager_loop import EagerLoop
 from gatewayd.adapters.worker_answers import Invocation, check_promised
 from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, WorkerProcess
 from gatewayd.core.engine import EngineSpec
@@ -20,6 +21,9 @@ from gatewayd.core.tensor import Tensor
 _RECENT_SHARE = 0.2  # weight of the newest measurement in the mean: about the last ten count
 _LOOK_EVERY_S = 0.25  # how often a busy worker is looked at
 _STUCK_FACTOR = 20.0
+_AWAKE_S = 0.0003  # longer answers are slept for: a wake-up is little beside them
+_AWAKE_FACTOR = 1.5  # of the mean of computing
+_AWAKE_MORE_S = 0.00005  # the worker's own wake-up
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,8 @@ class WorkerLimits:
     `memory_limit_bytes` of address space each (None: no limit). `hang_s` is how long one inference, or one load, may take
     before its process is killed: far above any honest one, since a kill costs a restart and counts against the variant.
     An inference past its own deadline is killed earlier: after `stuck_s`, and twenty times what it usually takes.
-    `max_streams` interpreters with a state of their own per variant.
+    `max_streams` interpreters with a state of their own per variant. `is_eager`: where models answer within a wake-up's
+    time, wait awake for them.
     """
 
     max_loaded: int = 8
@@ -40,6 +45,7 @@ class WorkerLimits:
     hang_s: float = 30.0
     stuck_s: float = 1.0
     max_streams: int = 16
+    is_eager: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +85,8 @@ class WorkerSeat:
         self._limits = limits
         self._on_death = on_death
         self._on_success = on_success
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
+        self._expect = loop.expect if limits.is_eager and isinstance(loop, EagerLoop) else None
         self._queue: deque[Job] = deque()
         self._flying: deque[Job] = deque()
         self._lost: list[Job] = []
@@ -144,6 +151,11 @@ class WorkerSeat:
             if self._alarm is not None:
                 self._alarm.cancel()
             await self._drop_process()
+
+    def rouse(self) -> None:
+        """Wake the process ahead of a request, where that helps."""
+        if self._expect is not None and self._is_ready and self._process is not None and not self._flying:
+            self._process.ring.rouse()
 
     def abandon(self, error: GatewayError) -> None:
         """Take no more, and answer everybody who still waits, with `error` (or with what was the first reason)."""
@@ -225,6 +237,10 @@ class WorkerSeat:
         )
         if self._look is None:
             self._look = self._loop.call_later(_LOOK_EVERY_S, self._look_at_it)
+        if self._expect is not None and len(self._flying) == 1:
+            awake_s = self._mean_compute_s * _AWAKE_FACTOR + _AWAKE_MORE_S
+            if awake_s < _AWAKE_S:
+                self._expect(awake_s)
 
     def _stream(self, name: str) -> tuple[int, bool]:
         """Return the number of a stream, and whether its state is to be made anew; the one unused for longest goes."""

@@ -111,6 +111,11 @@ class Workers:
         self._leaving.discard(variant.digest)
         await self._seat(variant, extra=1).run(None, timeout_s=timeout_s)
 
+    def rouse(self) -> None:
+        """Wake the worker that was asked last: a request is being read, which is most likely for it."""
+        if self._seats:
+            self._seats[next(reversed(self._seats))].seat.rouse()
+
     def retire(self, digest: Digest) -> None:
         """Let a variant go that nothing points to any more: at once, or when its last request is answered."""
         if digest in self._seats:

@@ -9,6 +9,7 @@ from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, Positional, RefText, Result, Role, Verb
 from gatewayd.core.errors import BadRequest, Conflict, DeadlineExceeded, EngineMissing, ModelRefused, UnknownModel
 from gatewayd.core.names import parse_model_ref
+from gatewayd.services.building import Built
 
 
 class BuildModel(Arguments):
@@ -35,7 +36,15 @@ class BuildRow(Result):
 
 async def build(services: Services, args: BuildModel, caller: Caller) -> BuildRow:
     """Build the variant that a device or a target needs, and tell whether it fits."""
-    built = await services.building.build(parse_model_ref(args.model), args.target, who=caller.name)
+
+    def row(built: Built) -> BuildRow:
+        return _row(services, built)
+
+    ref = parse_model_ref(args.model)
+    return row(await services.building.build(ref, args.target, who=caller.name, note_of=caller.note(row)))
+
+
+def _row(services: Services, built: Built) -> BuildRow:
     return BuildRow(
         version=version_row(services, built.version),
         variant=built.variant,

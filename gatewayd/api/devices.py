@@ -7,7 +7,7 @@ from pydantic import Field
 
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, Result, Role, Verb
-from gatewayd.core.device import Capabilities, DeviceView, Sensor, Slot
+from gatewayd.core.device import Capabilities, Connectivity, DeviceView, Sensor, Slot
 from gatewayd.core.errors import BadRequest, UnknownDevice
 from gatewayd.core.names import parse_device_id
 from gatewayd.core.retry import Desire, Terms
@@ -48,12 +48,16 @@ class BoardRow(Result):
 
 
 class LinkRow(Result):
-    """How it is reached, as measured."""
+    """How it is reached: three figures as measured; from `bearer` on as the device says, null and [] where it does not."""
 
     kind: str
     rtt_ms: float
     goodput_bytes_per_s: float
     loss: float
+    bearer: str | None = None
+    signal_dbm: int | None = None
+    link_quality: int | None = None
+    addresses: list[str] = Field(default_factory=list)
 
 
 class DesiredRow(Result):
@@ -202,12 +206,16 @@ def _sensor_row(sensor: Sensor) -> SensorRow:
 
 
 def _link_row(view: DeviceView) -> LinkRow:
-    quality = view.quality
+    quality, said = view.quality, (view.report.connectivity if view.report else None) or Connectivity()
     return LinkRow(
         kind=view.link.value,
         rtt_ms=quality.rtt_s * 1000,
         goodput_bytes_per_s=quality.goodput_bytes_per_s,
         loss=quality.loss,
+        bearer=said.bearer.value if said.bearer else None,
+        signal_dbm=said.signal_dbm,
+        link_quality=said.link_quality,
+        addresses=list(said.addresses),
     )
 
 

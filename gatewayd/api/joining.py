@@ -167,14 +167,19 @@ async def list_credentials(services: Services, args: ListCredentials, caller: Ca
 
 async def revoke(services: Services, args: RevokeDevice, caller: Caller) -> RemovedRow:
     """Take a device out."""
-    return _removed_row(await services.joining.revoke(parse_device_id(args.device), who=caller.name))
+    device = parse_device_id(args.device)
+    return _removed_row(await services.joining.revoke(device, who=caller.name, note_of=caller.note(_removed_row)))
 
 
 async def forget(services: Services, args: ForgetDevice, caller: Caller) -> RemovedRow:
     """Remove what is known of a device."""
     device = parse_device_id(args.device)
     removed = await services.joining.forget(
-        device, force=args.force, keep_credentials=args.keep_credentials, who=caller.name
+        device,
+        force=args.force,
+        keep_credentials=args.keep_credentials,
+        who=caller.name,
+        note_of=caller.note(_removed_row),
     )
     return _removed_row(removed)
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from gatewayd.api.services import Services
 from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, RefText, Result, Role, Verb
+from gatewayd.core.command import Effect
 from gatewayd.core.errors import BadRequest, Conflict, NotFound, UnknownModel
 from gatewayd.core.names import parse_model_name, parse_model_ref
 from gatewayd.core.opinion import DEFAULT_WRONG_J, SecondOpinion
@@ -81,6 +82,7 @@ VERBS: tuple[AnyVerb, ...] = (
         set_opinion,
         Role.OPERATOR,
         errors=(BadRequest, Conflict, UnknownModel),
+        changes=Effect.OUTSIDE,
     ),
     Verb(
         "opinions.unset",
@@ -90,6 +92,7 @@ VERBS: tuple[AnyVerb, ...] = (
         unset_opinion,
         Role.OPERATOR,
         errors=(NotFound,),
+        changes=Effect.OUTSIDE,
     ),
     Verb(
         "opinions.list",

@@ -151,7 +151,7 @@ class FetchingService(Protocol):
 class BuildingService(Protocol):
     """Compiler plugins."""
 
-    async def build(self, ref: ModelRef, wanted: str, *, who: str) -> Built:
+    async def build(self, ref: ModelRef, wanted: str, *, who: str, note_of: Note[Built] | None = None) -> Built:
         """Build the variant that a device or target calls for."""
 
 
@@ -191,10 +191,18 @@ class JoiningService(Protocol):
     ) -> Issued:
         """Make credentials. Raises: BadRequest, Conflict, TooLarge, NotStored."""
 
-    async def revoke(self, device: DeviceId, *, who: str) -> Removed:
+    async def revoke(self, device: DeviceId, *, who: str, note_of: Note[Removed] | None = None) -> Removed:
         """Take a device out. Raises: UnknownDevice, NotStored."""
 
-    async def forget(self, device: DeviceId, *, force: bool, keep_credentials: bool, who: str) -> Removed:
+    async def forget(
+        self,
+        device: DeviceId,
+        *,
+        force: bool,
+        keep_credentials: bool,
+        who: str,
+        note_of: Note[Removed] | None = None,
+    ) -> Removed:
         """Remove what is known of a device. Raises: UnknownDevice, Conflict, NotStored."""
 
 

@@ -6,7 +6,7 @@ from functools import singledispatch
 from pydantic import BaseModel
 
 from gatewayd.api.building import BuildRow
-from gatewayd.api.devices import DeviceList, DeviceRow, SlotRow
+from gatewayd.api.devices import DeviceList, DeviceRow, LinkRow, SlotRow
 from gatewayd.api.fit import FitReport
 from gatewayd.api.inference import Answer, CostsRow, MeasuredRow
 from gatewayd.api.keys import ExportedKeys, KeyList
@@ -201,12 +201,18 @@ def _device_cells(device: DeviceRow) -> tuple[str, ...]:
         device.device,
         state if device.approved else f"{state}, {'revoked' if device.revoked else 'waits for approval'}",
         device.board.board if device.board else "-",
-        device.link.kind,
+        _reach(device.link),
         f"{device.link.rtt_ms:.1f} ms",
         "-" if device.battery is None else f"{device.battery:.0%}",
         ", ".join(_slot(slot) for slot in device.slots) or "-",
         "; ".join(filter(None, _device_notes(device))),
     )
+
+
+def _reach(link: LinkRow) -> str:
+    """Return how it speaks, over what, and how well that is received."""
+    signal = f" {link.signal_dbm} dBm" if link.signal_dbm is not None else ""
+    return f"{link.kind}, {link.bearer}{signal}" if link.bearer else link.kind
 
 
 def _device_notes(device: DeviceRow) -> Iterable[str]:

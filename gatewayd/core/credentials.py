@@ -12,6 +12,7 @@ from gatewayd.core.names import DeviceId
 MAX_USERS = 10_000  # protects the disk and the broker's reload: as many as a gateway may have devices
 MAX_DEVICES_OF_A_USER = 1_000  # protects the access list, which the broker walks for every message of that user
 PASSWORD_BYTES = 24  # random ones, so 192 bits: nothing that stretching a hash could add to
+MAX_LEAVING = 64  # protects the file: commands are redelivered soon, or never
 KEY_BYTES = 16  # the cipher suite of LwM2M is AES-128. Source: OMA LwM2M Transport 1.1, 5.2.8.1
 
 
@@ -45,10 +46,15 @@ class PreSharedKey:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """All there are, by name. Every change is a new value."""
+    """All there are, by name. Every change is a new value.
+
+    `leaving` are devices whose credentials are gone while the rest of their leaving may not be written yet: whoever is cut in
+    between and begins anew still finds that they had some. The newest `MAX_LEAVING`, oldest first.
+    """
 
     users: tuple[BrokerUser, ...] = ()
     keys: tuple[PreSharedKey, ...] = ()
+    leaving: tuple[DeviceId, ...] = ()
 
     def with_user(self, user: BrokerUser, *, may_replace: bool) -> "Credentials":
         """Add a user, or give it a new password. Raises: Conflict (it has one), TooLarge."""
@@ -71,16 +77,27 @@ class Credentials:
         return replace(self, keys=tuple(sorted((*others, key), key=lambda each: each.device)))
 
     def without(self, device: DeviceId) -> "Credentials":
-        """Take a device out: its key, its place behind every user, and its own user with all that spoke through it."""
+        """Take a device out: its key, its place behind every user, and its own user with all that spoke through it.
+
+        It is `leaving` until `left` says that all is written.
+        """
+        if not self.knows(device):
+            return self
+        return replace(self._cleared_of(device), leaving=(*self.left(device).leaving, device)[-MAX_LEAVING:])
+
+    def left(self, device: DeviceId) -> "Credentials":
+        """Note that the device is gone for good."""
+        return replace(self, leaving=tuple(each for each in self.leaving if each != device))
+
+    def _cleared_of(self, device: DeviceId) -> "Credentials":
         kept = (each for each in self.users if each.name != device)
         fewer = (replace(each, devices=tuple(one for one in each.devices if one != device)) for each in kept)
-        return Credentials(
-            tuple(each for each in fewer if each.devices), tuple(each for each in self.keys if each.device != device)
-        )
+        keys = tuple(each for each in self.keys if each.device != device)
+        return replace(self, users=tuple(each for each in fewer if each.devices), keys=keys)
 
     def knows(self, device: DeviceId) -> bool:
         """Whether anything here lets that device, or a user of its name, in."""
-        return self.without(device) != self
+        return self._cleared_of(device) != self
 
     def key_of(self, identity: str) -> bytes | None:
         """Return the key of an identity; None: there is no such."""

@@ -1,6 +1,6 @@
 """What is known of a device: its profile (prior), its capabilities (reported), its slots (truth) and its link (measured)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
@@ -141,6 +141,32 @@ class Capabilities:
         return next((each for each in self.sensors if each.name == name), None)
 
 
+class Bearer(Enum):
+    """What carries a device's messages on its last hop."""
+
+    CELLULAR = "cellular"
+    LTE = "lte"
+    NB_IOT = "nb-iot"
+    WLAN = "wlan"
+    BLUETOOTH = "bluetooth"
+    IEEE_802_15_4 = "802.15.4"
+    WIRED = "wired"
+
+
+@dataclass(frozen=True, slots=True)
+class Connectivity:
+    """How a device says that it is connected; None and () where it does not say.
+
+    `signal_dbm` and `link_quality` (as the bearer counts it) are of when it was read. `has_choice`: it has other bearers, too.
+    """
+
+    bearer: Bearer | None = None
+    signal_dbm: int | None = None
+    link_quality: int | None = None
+    addresses: tuple[str, ...] = ()
+    has_choice: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """A device's birth message, checked: what it is and what it holds now. `battery` is 0..1, None when not reported."""
@@ -148,6 +174,19 @@ class Report:
     capabilities: Capabilities
     slots: tuple[Slot, ...]
     battery: float | None = None
+    connectivity: Connectivity | None = None
+
+    @property
+    def bearer(self) -> Bearer | None:
+        """What carries its messages, None where it does not say."""
+        return None if self.connectivity is None else self.connectivity.bearer
+
+    def is_news_to(self, before: "Report | None") -> bool:
+        """Return whether it says more than another reception: a signal changes all the time."""
+        if before is None:
+            return True
+        mine, theirs = (replace(each, connectivity=None) for each in (self, before))
+        return mine != theirs or self.bearer is not before.bearer
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +231,6 @@ class PushReport:
     reason: str = ""
 
 
-DeviceEvent = Born | Lost | PushReport
-
-
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """What came back from a device's run. `output` is raw, in the variant's dtype; `sample` numbers the sensor sample used."""
@@ -204,6 +240,20 @@ class RunResult:
     energy_uj: float
     sample: int
     elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """A device ran the model of a slot by itself, on its sensor of that index, and told the result. Nobody had asked."""
+
+    device: DeviceId
+    slot: int
+    version: int
+    sensor: int
+    result: RunResult
+
+
+DeviceEvent = Born | Lost | PushReport | Inferred
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,3 +308,11 @@ class KnownDevice:
     approved: bool
     first_seen_at: float
     revoked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What is written when a device is taken out: nothing is wanted there any more. `row` None: every row about it goes."""
+
+    device: DeviceId
+    row: KnownDevice | None = None

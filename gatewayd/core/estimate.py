@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import exp, isfinite, sqrt
 from typing import Self
 
-from gatewayd.core.device import LinkKind, LinkQuality
+from gatewayd.core.device import Bearer, LinkKind, LinkQuality
 
 # The prior counts as a quarter of an observation: the first one replaces 80 % of it.
 _PRIOR_WORTH = 0.25
@@ -187,7 +187,22 @@ _ROUND_TRIPS_S = {LinkKind.MQTT: 0.030, LinkKind.LWM2M: 0.100}
 _LOSS, _LOSS_COUNT = 0.02, 10.0
 
 
-def default_link(kind: LinkKind) -> LinkEstimate:
-    """Return what is believed of a link of that kind before anything was measured."""
+# What a device says of its last hop is a better guess than how it speaks: round trip in seconds, bytes per second. Source: orders
+# of magnitude of what applications see; NB-IoT 20 kb/s of the 26 to 66 that Release 13 has at most, and over a second to get a
+# channel (3GPP TR 45.820 asks for at most 10 s); 802.15.4 and BLE as above, LTE Cat 1 or M1, WLAN with a small TCP stack.
+_BEARERS = {
+    Bearer.WIRED: (0.002, 1_000_000.0),
+    Bearer.WLAN: (0.010, 500_000.0),
+    Bearer.BLUETOOTH: (0.045, 37_500.0),
+    Bearer.IEEE_802_15_4: (0.050, 5_000.0),
+    Bearer.LTE: (0.080, 100_000.0),
+    Bearer.CELLULAR: (0.500, 10_000.0),
+    Bearer.NB_IOT: (1.5, 2_500.0),
+}
+
+
+def default_link(kind: LinkKind, bearer: Bearer | None = None) -> LinkEstimate:
+    """Return what is believed before anything was measured of a link of that kind, over that bearer where the device says it."""
     failures = Estimate(_LOSS, _LOSS * (1.0 - _LOSS), _LOSS_COUNT)
-    return LinkEstimate(Estimate.prior(_ROUND_TRIPS_S[kind]), Estimate.prior(_RATES_BYTES_PER_S[kind]), failures)
+    rtt_s, rate = _BEARERS[bearer] if bearer else (_ROUND_TRIPS_S[kind], _RATES_BYTES_PER_S[kind])
+    return LinkEstimate(Estimate.prior(rtt_s), Estimate.prior(rate), failures)

@@ -9,8 +9,8 @@ import json
 import logging
 import socket
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -250,24 +250,28 @@ async def serve_resources(
 
     Raises: OSError when the address cannot be bound.
     """
-    bound = _free_port(host, port)
     site = _Site(whole)
     if infer is not None:
         site.add_resource(["infer"], infer)
     site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, impl_info=None))
-    async with opener(site, host, bound):
+    async with AsyncExitStack() as stack:
+        with _held_port(host, port) as bound:
+            await stack.enter_async_context(opener(site, host, bound))
         yield bound
 
 
-def _free_port(host: str, port: int) -> int:
-    """Return `port`, or a free one for 0.
+@contextmanager
+def _held_port(host: str, port: int) -> Iterator[int]:
+    """Hold `port`, or a free one for 0, until aiocoap has bound it, too. Raises: OSError when somebody has it.
 
-    aiocoap cannot tell which port it was given, and shares a taken one with its owner (SO_REUSEPORT) instead of failing.
+    aiocoap cannot tell which port it was given, and shares a taken one with its owner (SO_REUSEPORT) instead of failing: half of
+    the datagrams would go to each. So it is taken first without that option, which is set when nobody else can come between.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.bind(address)
-        return int(probe.getsockname()[1])
+    with socket.socket(family, kind, protocol) as held:
+        held.bind(address)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield int(held.getsockname()[1])
 
 
 def _content_type(content_format: int | None) -> str | None:

@@ -41,7 +41,7 @@ class HttpParts:
     """What the edge needs beside the API.
 
     `ready` tells whether requests are served; `max_body_bytes` bounds inference bodies (verbs bring their own limits);
-    `body_s` is how long an unfinished body is waited for.
+    `body_s` is how long an unfinished body is waited for; `rouse` is called when an inference begins to be read.
     """
 
     guard: Guard
@@ -51,6 +51,7 @@ class HttpParts:
     notify: Callable[[GatewayEvent], None]
     max_body_bytes: int
     body_s: float
+    rouse: Callable[[], object]
 
 
 class HttpEdge:
@@ -63,7 +64,7 @@ class HttpEdge:
         self.routes = Routes()
         for verb in api.verbs.values():
             self._add_verb(verb)
-        self._add_protocol(InferenceRoutes(api, self._bodies))
+        self._add_protocol(InferenceRoutes(api, self._bodies, rouse=parts.rouse))
         self._add_own()
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -6,6 +6,7 @@ repository extension".
 
 import asyncio
 import re
+from collections.abc import Callable
 from functools import partial
 
 from aiohttp import web
@@ -32,12 +33,14 @@ _MAX_DIGITS = 10
 class InferenceRoutes:
     """Handlers of /v2 over the API."""
 
-    def __init__(self, api: Api, bodies: Bodies) -> None:
+    def __init__(self, api: Api, bodies: Bodies, *, rouse: Callable[[], object]) -> None:
         self._api = api
+        self._rouse = rouse
         self._bodies = bodies
 
     async def infer(self, call: Call) -> web.StreamResponse:
         """Run one inference."""
+        self._rouse()
         headers = call.request.headers
         with self._bodies.counted():
             payload = await self._bodies.read(call)

@@ -10,10 +10,9 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from gatewayd.api.loading import RepositoryRow
 from gatewayd.api.models import ModelMetadata
 from gatewayd.api.verb import AnyVerb
-from gatewayd.core.tensor import DType
 from gatewayd.edges.http_answers import status_of
 from gatewayd.edges.http_events import KINDS
-from gatewayd.wire.tensors import MAX_INPUTS
+from gatewayd.edges.inference_schema import CBOR_ANSWER, CBOR_REQUEST, HTTP_REQUEST, RAW
 
 Json = dict[str, object]
 
@@ -35,7 +34,9 @@ _PROTOCOL_ERROR_SCHEMA: Json = {
     "required": ["error", "code"],
     "properties": {"error": {"type": "string"}, "code": {"type": "string"}, "id": {"type": "string"}},
 }
-_OCTETS: Json = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_OCTETS: Json = {"application/octet-stream": {"schema": RAW}}
+_CBOR_REQUEST: Json = {"application/cbor": {"schema": CBOR_REQUEST}}
+_CBOR_ANSWER: Json = {"application/cbor": {"schema": CBOR_ANSWER}}
 
 
 def path_of(verb: AnyVerb) -> str:
@@ -206,57 +207,16 @@ def _infer(references: Mapping[str, Json], name: str) -> Json:
         "description": "Where the JSON ends in a body that has tensors as bytes behind it",
         "schema": {"type": "integer", "minimum": 0},
     }
-    answer: Json = {"description": "The answer", "content": {**_json(references["answer"]), **_OCTETS}}
+    answer: Json = {"description": "The answer", "content": {**_json(references["answer"]), **_OCTETS, **_CBOR_ANSWER}}
     return {
-        "summary": "Run one inference (Open Inference Protocol v2, binary tensors, or the only input's raw bytes)",
+        "summary": "Run one inference (Open Inference Protocol v2, binary tensors, CBOR, or the only input's raw bytes)",
         "operationId": name,
         "parameters": [length],
-        "requestBody": {"required": True, "content": {**_json(_REQUEST), **_OCTETS}},
+        "requestBody": {"required": True, "content": {**_json(HTTP_REQUEST), **_OCTETS, **_CBOR_REQUEST}},
         "responses": _responses_of_protocol(answer),
     }
 
 
-_TENSOR: Json = {
-    "type": "object",
-    "required": ["name", "shape", "datatype"],
-    "properties": {
-        "name": {"type": "string", "minLength": 1, "maxLength": 128},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "maxItems": 8},
-        "datatype": {"enum": [each.value for each in DType]},
-        "data": {"type": "array"},
-        "parameters": {"type": "object"},
-    },
-    "additionalProperties": False,
-}
-_WANTED: Json = {
-    "type": "object",
-    "required": ["name"],
-    "properties": {"name": {"type": "string"}, "parameters": {"type": "object"}},
-    "additionalProperties": False,
-}
-_REQUEST: Json = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "string", "maxLength": 128},
-        "inputs": {"type": "array", "items": _TENSOR, "minItems": 1, "maxItems": MAX_INPUTS},
-        "outputs": {"type": "array", "items": _WANTED, "maxItems": MAX_INPUTS},
-        "device": {"type": "string", "description": "With `input`: data that is at a sensor"},
-        "input": {"type": "string"},
-        "parameters": {
-            "type": "object",
-            "properties": {
-                "placement": {"type": "string", "description": "auto, node, device:<id> or prefer:device:<id>"},
-                "deadline_ms": {"type": "number", "exclusiveMinimum": 0},
-                "privacy": {"enum": ["any", "stay_on_device"]},
-                "class": {"type": "string"},
-                "binary_data_output": {"type": "boolean"},
-                "timeout": {"type": "integer", "minimum": 0, "description": "a deadline in microseconds"},
-            },
-            "additionalProperties": False,
-        },
-    },
-    "additionalProperties": False,
-}
 _SERVER: Json = {
     "type": "object",
     "required": ["name", "version", "extensions"],

@@ -75,6 +75,7 @@ async def serve_http(
     events: EventStreams | None = None,
     notify: Callable[[GatewayEvent], None] = _ignore,
     timeouts: HttpTimeouts = DEFAULT_TIMEOUTS,
+    rouse: Callable[[], object] = bool,
 ) -> AsyncIterator[int]:
     """Serve while the context lasts; gives the bound TCP port (for port 0 the one the system chose).
 
@@ -89,6 +90,7 @@ async def serve_http(
         notify=notify,
         max_body_bytes=max_body_bytes,
         body_s=timeouts.body_s,
+        rouse=rouse,
     )
     server = _Server(HttpEdge(api, parts), listen.max_connections, timeouts)
     runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=timeouts.shutdown_s)

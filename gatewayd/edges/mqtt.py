@@ -63,8 +63,10 @@ class MqttEdge:
         limits: Limits | None = None,
         request_events: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        rouse: Callable[[], object] = bool,
     ) -> None:
         self._clock = clock
+        self._rouse = rouse
         self._api = api
         self._connection = connection
         self._topics = topics
@@ -110,6 +112,7 @@ class MqttEdge:
         if message.retain:
             self._answers.refuse("retained", f"{message.topic[:200]!r}: retained messages are never obeyed")
             return
+        self._rouse()
         exchange = self._answers.begin(topic, message, arrived_s=self._clock())
         try:
             self._answers.check(exchange, max_payload_bytes=self._limits.max_payload_bytes)

@@ -9,7 +9,9 @@ import yaml
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from gatewayd.api.verb import AnyVerb
+from gatewayd.edges.inference_schema import CBOR_ANSWER, CBOR_REQUEST, MQTT_REQUEST, RAW
 from gatewayd.edges.mqtt_device_channels import DEVICE_DOWN, DEVICE_UP, Said
+from gatewayd.wire.tensors import CBOR, JSON, OCTETS
 
 Json = dict[str, object]
 
@@ -33,10 +35,14 @@ _ERROR: Json = {
         "id": {"type": "string"},
     },
 }
+_REQUESTS = ("inference.json", "inference.cbor", "inference.raw")
+_ANSWERS = ("inference.answer", "inference.answer.cbor")
 _ABOUT = (
     "Actions are the gateway's: it receives commands and sends answers. docs/mqtt.md and docs/device-protocol-mqtt.md tell the "
     "same in words. An answer goes, over MQTT 5, to its request's response topic, with its correlation data; over MQTT 3.1.1 "
-    "to `reply_to` in the JSON object, where `id` may stand, too; otherwise below {prefix}/{node}/reply."
+    "to `reply_to` in the JSON object, where `id` may stand, too; otherwise below {prefix}/{node}/reply. Over MQTT 5 the "
+    "arguments of a command may come as the same map in CBOR (content type application/cbor), in which files are byte strings, "
+    "not base64; its answer is JSON."
 )
 
 
@@ -77,10 +83,17 @@ def asyncapi_document(verbs: Mapping[str, AnyVerb], *, version: str) -> Json:
 
 def asyncapi_yaml(verbs: Mapping[str, AnyVerb], *, version: str) -> str:
     """Return the description as the file that is kept beside the documentation."""
-    text: str = yaml.safe_dump(
-        asyncapi_document(verbs, version=version), sort_keys=False, width=130, allow_unicode=True
+    text: str = yaml.dump(
+        asyncapi_document(verbs, version=version), Dumper=_Dumper, sort_keys=False, width=130, allow_unicode=True
     )
     return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what stands in two places twice: generators of clients stumble over YAML's anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - the library's signature
+        return True
 
 
 _PARAMETERS: Json = {
@@ -125,17 +138,42 @@ def _clients(
 
 
 def _add_inference(channels: Json, operations: Json, messages: Json, answer: Json) -> None:
-    messages["inference"] = {
-        "summary": "An inference request in the Open Inference Protocol's JSON, or the raw bytes of the only input",
-        "description": "application/octet-stream: the tensor, little-endian, row-major.",
-        "payload": {"type": "object", "required": [], "additionalProperties": True},
+    """Add a request in each of its encodings, and its answers."""
+    messages["inference.json"] = {
+        "summary": "An inference request in the Open Inference Protocol's JSON",
+        "description": "Also without a content type, when the first character is `{`.",
+        "contentType": JSON,
+        "payload": MQTT_REQUEST,
     }
-    messages["inference.answer"] = {"summary": "Outputs, where it ran, why, and what it cost", "payload": answer}
-    channels["infer"] = _channel(f"{_BASE}/infer/{{model}}", "inference", "model")
-    operations["inference"] = _receive("infer", "Run one inference wherever it is cheapest", "inference.answer")
+    messages["inference.cbor"] = {
+        "summary": "The same in CBOR; the answer is CBOR too",
+        "description": "MQTT 5 only: 3.1.1 has no content types. Maps have text keys; indefinite lengths are refused.",
+        "contentType": CBOR,
+        "payload": CBOR_REQUEST,
+    }
+    messages["inference.raw"] = {
+        "summary": "The content of the only input: little-endian, row-major, without a header",
+        "description": "Real values as the signature says, or those that a variant stores, told apart by their number of bytes. "
+        "Also without a content type, when the first byte is no `{`. The answer is JSON.",
+        "contentType": OCTETS,
+        "payload": RAW,
+    }
+    messages["inference.answer"] = {
+        "summary": "Outputs, where it ran, why, and what it cost",
+        "contentType": JSON,
+        "payload": answer,
+    }
+    messages["inference.answer.cbor"] = {
+        "summary": "The answer to a request in CBOR",
+        "contentType": CBOR,
+        "payload": CBOR_ANSWER,
+    }
+    channel = _channel(f"{_BASE}/infer/{{model}}", "inference.json", "model")
+    channels["infer"] = {**channel, "messages": {name: _message(name) for name in _REQUESTS}}
+    operations["inference"] = _receive("infer", "Run one inference wherever it is cheapest", *_ANSWERS)
     replies = channels["reply"]
     assert isinstance(replies, dict)  # noqa: S101 - made a few lines above
-    replies["messages"]["inference.answer"] = _message("inference.answer")
+    replies["messages"].update({name: _message(name) for name in _ANSWERS})
 
 
 def _add_told(channels: Json, operations: Json, messages: Json, answer: Json) -> None:
@@ -199,12 +237,12 @@ def _channel(address: str, message: str, *parameters: str) -> Json:
     }
 
 
-def _receive(channel: str, summary: str, answer: str) -> Json:
+def _receive(channel: str, summary: str, *answers: str) -> Json:
     return {
         **_receives(channel, summary),
         "reply": {
             "channel": {"$ref": "#/channels/reply"},
-            "messages": [_of_reply(answer), _of_reply("error")],
+            "messages": [_of_reply(each) for each in (*answers, "error")],
         },
     }
 

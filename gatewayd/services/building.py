@@ -6,6 +6,7 @@ Versions never change, so what was built makes a new version: all that the old o
 import asyncio
 import logging
 from dataclasses import dataclass, replace
+from functools import partial
 
 from gatewayd.core.building import (
     ETHOS_U,
@@ -19,6 +20,7 @@ from gatewayd.core.building import (
     recipe,
     target_of,
 )
+from gatewayd.core.command import Note
 from gatewayd.core.errors import BadRequest, Conflict, UnknownDevice
 from gatewayd.core.fit import fit
 from gatewayd.core.model import Place, Variant, Verdict, Version
@@ -69,7 +71,7 @@ class Builder:
         self._tracking = tracking
         self._turn = asyncio.Lock()
 
-    async def build(self, ref: ModelRef, wanted: str, *, who: str) -> Built:
+    async def build(self, ref: ModelRef, wanted: str, *, who: str, note_of: Note[Built] | None = None) -> Built:
         """Build the variant that `wanted` (a device or a target) calls for, unless it is there.
 
         Raises: UnknownModel; BadRequest (no such target, nothing to build from); Conflict (retired, the device has not
@@ -81,8 +83,9 @@ class Builder:
             self._catalog.check_in_use(version)
             if target in NPU_CONFIGS and not _has_integers(version):
                 version = (await self._build(version, INT8, who=who)).version
-            built = await self._build(version, target, who=who)
-        return replace(built, device=device, obstacles=self._obstacles(device, built.version))
+            note = None if note_of is None else lambda built: note_of(self._for_device(device, built))
+            built = await self._build(version, target, who=who, note_of=note)
+        return self._for_device(device, built)
 
     def _target(self, wanted: str) -> tuple[DeviceId | None, str]:
         if wanted in TARGETS:
@@ -97,7 +100,7 @@ class Builder:
             raise Conflict(f"device {view.id} has not reported what it is: build for a target, or when it is back")
         return view.id, target_of(view.report.capabilities)
 
-    async def _build(self, version: Version, target: str, *, who: str) -> Built:
+    async def _build(self, version: Version, target: str, *, who: str, note_of: Note[Built] | None = None) -> Built:
         name = f"tflite-{INT8}" if target == INT8 else target
         if any(variant.name == name for variant in version.variants):
             return Built(version, name, is_new=False, is_cached=False, report=f"{version} has the variant already")
@@ -111,10 +114,18 @@ class Builder:
             if (later := self._with(version, build)) is not None:
                 return Built(later, name, is_new=False, is_cached=is_cached, report=report)
             variant = await self._variant(wanted, build, content, report)
-            note = f"{version} with {name}: {report}"[:500]
-            admitted = await self._catalog.extend(version, variant, content, note=note, who=who)
-        logger.info("built version=%s from=%s variant=%s cached=%s", admitted, version, name, is_cached)
-        return Built(admitted, name, is_new=True, is_cached=is_cached, report=report)
+            built = partial(Built, variant=name, is_new=True, is_cached=is_cached, report=report)
+            admitted = await self._catalog.extend(
+                version,
+                variant,
+                content,
+                note=f"{version} with {name}: {report}"[:500],
+                who=who,
+                note_of=None if note_of is None else lambda admitted: note_of(built(admitted)),
+            )
+        pairs = {"version": admitted, "from": version, "variant": name, "cached": is_cached}
+        logger.info("built", extra={"fields": pairs})
+        return built(admitted)
 
     async def _made(self, version: Version, wanted: Recipe, hold: Hold) -> tuple[Build, bytes, bool]:
         plugin_version = await self._ports.compilers.version(wanted.plugin)
@@ -147,6 +158,9 @@ class Builder:
             if is_same and self._catalog.retirement(other) is None:
                 return other
         return None
+
+    def _for_device(self, device: DeviceId | None, built: Built) -> Built:
+        return replace(built, device=device, obstacles=self._obstacles(device, built.version))
 
     def _obstacles(self, device: DeviceId | None, version: Version) -> tuple[str, ...]:
         report = None if device is None else self._tracking.device(device).report

@@ -33,7 +33,8 @@ class Checkpoints:
         if found is not None:
             self._estimates.recall(found)
             self._kept = self._estimates.learned()
-            logger.info("estimates taken over pairs=%d links=%d", len(found.pairs), len(found.links))
+            pairs = {"pairs": len(found.pairs), "links": len(found.links)}
+            logger.info("estimates taken over", extra={"fields": pairs})
 
     async def run(self) -> None:
         """Keep what is new, every so often, until cancelled."""
@@ -50,7 +51,7 @@ class Checkpoints:
         try:
             size_bytes = await self._store.save_learned(learned)
         except NodeError as error:
-            logger.warning("estimates not kept reason=%r", str(error))
+            logger.warning("estimates not kept", extra={"fields": {"reason": str(error)}})
             return 0
         self._kept = learned
         return size_bytes

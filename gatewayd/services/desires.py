@@ -87,18 +87,15 @@ class Desires:
         self._tracking.unwant(push.device, push.model)
         await self._ports.store.drop_desire(push.device, push.model)
 
-    async def withdraw_all(self, device: DeviceId) -> None:
-        """Nothing is wanted there any more; the terms stay. Raises: NotStored (what was not dropped is wanted still)."""
-        for desire in self.of_device(device):
-            await self._ports.store.drop_desire(device, desire.model)
-            self._desires[device].pop(desire.model, None)
-            self._due_s.pop((device, desire.model), None)
-            self._tracking.unwant(device, desire.model)
+    def withdraw_all(self, device: DeviceId) -> None:
+        """What was wanted there was dropped from the store: want nothing of it any more. The terms stay."""
+        for model in self._desires.pop(device, {}):
+            self._due_s.pop((device, model), None)
+            self._tracking.unwant(device, model)
 
     def forget(self, device: DeviceId) -> None:
         """The device's rows are gone: keep nothing of it in memory either."""
-        for model in self._desires.pop(device, {}):
-            self._due_s.pop((device, model), None)
+        self.withdraw_all(device)
         self._terms.pop(device, None)
 
     async def ended(self, push: Push) -> None:

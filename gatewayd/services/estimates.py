@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gatewayd.core.device import Capabilities, LinkKind, Profile
+from gatewayd.core.device import Bearer, Capabilities, LinkKind, Profile
 from gatewayd.core.estimate import Estimate, LinkEstimate, default_link
 from gatewayd.core.learned import Learned
 from gatewayd.core.model import Place, Variant
@@ -43,6 +43,7 @@ class Estimates:
     _pairs: OrderedDict[tuple[DeviceId, Digest], DevicePair] = field(default_factory=OrderedDict)
     _node: dict[Digest, Estimate] = field(default_factory=dict)
     _links: dict[DeviceId, LinkEstimate] = field(default_factory=dict)
+    _reached: dict[DeviceId, tuple[LinkKind, Bearer | None]] = field(default_factory=dict)
     _samples: dict[tuple[DeviceId, int], Estimate] = field(default_factory=dict)
     _watchers: list[Callable[[DeviceId], None]] = field(default_factory=list)
 
@@ -100,8 +101,18 @@ class Estimates:
         """Return the link of `device`; prior: nominal figures of its kind."""
         known = self._links.get(device)
         if known is None:
-            return default_link(LinkKind.MQTT)
+            return default_link(*self._reached.get(device, (LinkKind.MQTT, None)))
         return known if self.clock is None else known.aged(self.clock())
+
+    def reached_by(self, device: DeviceId, kind: LinkKind, bearer: Bearer | None) -> None:
+        """Take what a device says of its link: a guess until it is measured. What was measured over another bearer is dropped."""
+        before = self._reached.get(device)
+        if before == (kind, bearer):
+            return
+        self._reached[device] = (kind, bearer)
+        if before is not None and before[1] is not None and bearer is not None:
+            self._links.pop(device, None)
+        self._changed(device)
 
     def sample_energy(self, device: DeviceId, *, sensor: int, sample_bytes: int) -> Estimate:
         """Return the µJ of reading and sending one sample; prior: the assumed radio energy per byte."""
@@ -152,6 +163,7 @@ class Estimates:
     def forget_device(self, device: DeviceId) -> None:
         """Drop what was learned of a device that is gone for good."""
         self._links.pop(device, None)
+        self._reached.pop(device, None)
         for pair in [pair for pair in self._pairs if pair[0] == device]:
             del self._pairs[pair]
         for sample in [sample for sample in self._samples if sample[0] == device]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gatewayd.core.decision import Decision, Rent
+from gatewayd.core.device import RunResult
 from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement, Overloaded
 from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
@@ -75,14 +76,23 @@ class Inference:
             self._notify(RequestFailed(request, error.code, str(error), self._clock() - started_s))
             raise
 
-    async def _served(self, request: InferenceRequest, started_s: float) -> InferenceResult:
+    async def heard(self, request: InferenceRequest, told: RunResult) -> InferenceResult:
+        """Serve a request, pinned to its sensor's device, with what that device inferred by itself and told: it is not asked.
+
+        Raises: as `infer`; nobody asked, so nobody is told of a failure.
+        """
+        return await self._served(request, self._clock(), told)
+
+    async def _served(
+        self, request: InferenceRequest, started_s: float, told_run: RunResult | None = None
+    ) -> InferenceResult:
         version = self._catalog.resolve(request.model)
         speech = speech_of(request, version)
         options = self._finder.find(request, version, now_s=started_s)
         placement = place(options.question, options.node, options.devices)
         attempts: list[str] = []
         try:
-            option, ran = await self._first_success(request, options, placement, speech, attempts)
+            option, ran = await self._first_success(request, options, placement, speech, attempts, told=told_run)
         except GatewayError as error:
             self._record(request, version, placement, attempts, outcome=str(error))
             raise
@@ -182,6 +192,8 @@ class Inference:
         placement: Placement,
         speech: Speech,
         attempts: list[str],
+        *,
+        told: RunResult | None,
     ) -> tuple[Option, Ran]:
         """Try the feasible options in turn; what failed is added to `attempts`."""
         failure: GatewayError | None = None
@@ -191,6 +203,8 @@ class Inference:
                 break
             option = placement.ranked_option(rank)
             try:
+                if told is not None:
+                    return option, self._runner.told(options.candidate(rank[2]), told)
                 return option, await self._run(request, rank[2], options, speech, timeout_s=time_left_s)
             except (DeviceError, NodeError) as error:
                 attempts.append(f"{option.target}: {error}")

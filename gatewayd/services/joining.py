@@ -10,8 +10,10 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from gatewayd.core.command import Note
 from gatewayd.core.credentials import KEY_BYTES, PASSWORD_BYTES, BrokerUser, CredentialKind, Credentials, PreSharedKey
-from gatewayd.core.errors import Conflict, NotFound, Overloaded, UnknownDevice
+from gatewayd.core.device import Departure
+from gatewayd.core.errors import Conflict, NotStored, Overloaded, UnknownDevice
 from gatewayd.core.events import DeviceChanged
 from gatewayd.core.names import DeviceId
 from gatewayd.services.collecting import Collector
@@ -19,7 +21,7 @@ from gatewayd.services.desires import Desires
 from gatewayd.services.join_window import WindowState
 from gatewayd.services.ports import Clock, CredentialStore, DeviceLink, Notify
 from gatewayd.services.pushes import Pushes
-from gatewayd.services.tracking import Tracking
+from gatewayd.services.tracking import Tracking, WriteDeparture
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,21 @@ class Removed:
     had_credentials: bool
     pushes: int
     broker: str
+
+
+@dataclass(slots=True)
+class _Leaving:
+    """A device on its way out: what was taken so far, and whether that is written."""
+
+    device: DeviceId
+    had_credentials: bool = False
+    broker: str = ""
+    ended: int = 0
+    written: bool = False
+
+    def removed(self, ended: int) -> Removed:
+        """Return the outcome, `ended` pushes among it."""
+        return Removed(self.device, self.had_credentials, ended, self.broker)
 
 
 class Joining:
@@ -123,24 +140,30 @@ class Joining:
         self._announce(device, f"credentials made by {who}")
         return Issued(device, devices, password, key, self._ports.tell_broker() if hashed is not None else "")
 
-    async def revoke(self, device: DeviceId, *, who: str) -> Removed:
-        """Take a device out: its approval first, then its credentials, then its pushes. May be repeated.
+    async def revoke(self, device: DeviceId, *, who: str, note_of: Note[Removed] | None = None) -> Removed:
+        """Take a device out: its credentials, its approval, what is wanted and pushed there. May be repeated.
 
         Raises: UnknownDevice (neither seen nor given credentials), NotStored.
         """
-        had = self.credentials().knows(device)
-        try:
-            await self._tracking.revoke(device, who=who)
-        except UnknownDevice:
-            if not had:
-                raise
-        broker = await self._without_credentials(device, who)
-        ended = await self._end_pushes(device, why=f"revoked by {who}")
+        if not self._had_credentials(device):
+            self._tracking.device(device)
+        leaving = await self._without_credentials(device, who)
+        with suppress(UnknownDevice):  # it never came, and there is nothing to say about it but that
+            await self._tracking.revoke(device, who=who, write=self._writer(leaving, f"revoked by {who}", note_of))
+        if not leaving.written:
+            await self._writer(leaving, f"revoked by {who}", note_of)(Departure(device))
         # Its last will is not heard: by now the broker takes nothing of it any more.
-        self._let_go(device)
-        return Removed(device, had, ended, broker)
+        return await self._gone(leaving)
 
-    async def forget(self, device: DeviceId, *, force: bool, keep_credentials: bool, who: str) -> Removed:
+    async def forget(
+        self,
+        device: DeviceId,
+        *,
+        force: bool,
+        keep_credentials: bool,
+        who: str,
+        note_of: Note[Removed] | None = None,
+    ) -> Removed:
         """Remove every row about a device but the journal of its pushes, and its credentials unless they are to be kept.
 
         Raises: UnknownDevice, Conflict (it is online and approved, and this is not forced), NotStored.
@@ -148,37 +171,47 @@ class Joining:
         view = self._tracking.device(device)
         if view.online and view.approved and not force:
             raise Conflict(f"{device} is online and approved: revoke it first, or force it")
-        had = self.credentials().knows(device)
-        ended = await self._end_pushes(device, why=f"forgotten by {who}")
-        broker = "" if keep_credentials else await self._without_credentials(device, who)
-        await self._tracking.forget(device, who=who)
+        leaving = _Leaving(device) if keep_credentials else await self._without_credentials(device, who)
+        await self._tracking.forget(device, who=who, write=self._writer(leaving, f"forgotten by {who}", note_of))
         self._desires.forget(device)
         self._collecting.forget(device)
-        self._let_go(device)
-        return Removed(device, had and not keep_credentials, ended, broker)
+        return await self._gone(leaving)
+
+    def _writer(self, leaving: "_Leaving", why: str, note_of: Note[Removed] | None) -> WriteDeparture:
+        """Return what writes the departure: the device's rows, the end of its push and the command's record are one."""
+
+        async def write(departure: Departure) -> None:
+            note = None if note_of is None else lambda ended: note_of(leaving.removed(ended))
+            leaving.ended = await self._pushes.take_out(departure, why=why, note_of=note)
+            leaving.written = True
+
+        return write
+
+    async def _gone(self, leaving: "_Leaving") -> Removed:
+        """Tidy up after what is written: what fails here is made good by itself, and the command is carried out."""
+        self._let_go(leaving.device)
+        if leaving.device in self.credentials().leaving:
+            with suppress(NotStored):
+                await self._ports.credentials.change(lambda known: known.left(leaving.device))
+        return leaving.removed(leaving.ended)
 
     def _let_go(self, device: DeviceId) -> None:
         """Clear what the broker retains of it: with the next connection it would be back."""
         with suppress(Overloaded):  # then it is back, and waits for approval
             self._ports.link_of(device).forget(device)
 
-    async def _end_pushes(self, device: DeviceId, *, why: str) -> int:
-        """Want nothing there any more, then end what is pushed there; one that the device is told to keep ends by itself."""
-        await self._desires.withdraw_all(device)
-        ended = 0
-        for push in self._pushes.live():
-            if push.device == device:
-                with suppress(Conflict, NotFound):
-                    await self._pushes.cancel(push.id, why=why)
-                    ended += 1
-        return ended
+    def _had_credentials(self, device: DeviceId) -> bool:
+        """Whether it has some, or had until its leaving was cut off."""
+        known = self.credentials()
+        return known.knows(device) or device in known.leaving
 
-    async def _without_credentials(self, device: DeviceId, who: str) -> str:
-        if not self.credentials().knows(device):
-            return ""
+    async def _without_credentials(self, device: DeviceId, who: str) -> "_Leaving":
+        """Take its credentials first: files are no part of the transaction, and taking them twice does no harm."""
+        if not self._had_credentials(device):
+            return _Leaving(device)
         await self._ports.credentials.change(lambda known: known.without(device))
         self._announce(device, f"credentials revoked by {who}")
-        return self._ports.tell_broker()
+        return _Leaving(device, had_credentials=True, broker=self._ports.tell_broker())
 
     def _announce(self, device: DeviceId, what: str) -> None:
         try:

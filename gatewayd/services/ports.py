@@ -6,7 +6,7 @@ from typing import Protocol
 from gatewayd.core.building import Build, Compiled, Recipe
 from gatewayd.core.command import CommandId, Record
 from gatewayd.core.credentials import Credentials
-from gatewayd.core.device import KnownDevice, RunResult, SampleResult
+from gatewayd.core.device import Departure, KnownDevice, RunResult, SampleResult
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.learned import Learned
 from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
@@ -239,8 +239,8 @@ class DeviceStore(Protocol):
     async def save_device(self, device: KnownDevice) -> None:
         """Insert or replace."""
 
-    async def forget_device(self, device: DeviceId) -> None:
-        """Remove the device, and every row about it that is no history; durable before returning."""
+    async def depart(self, departure: Departure) -> None:
+        """Take a device out: it keeps one row, or no row about it stays that is no history; durable before returning."""
 
 
 class CredentialStore(Protocol):
@@ -268,8 +268,13 @@ class PushStore(Protocol):
     async def save_push(self, push: Push) -> None:
         """Insert or replace; durable before returning."""
 
-    async def save_pushes(self, pushes: Sequence[Push], *, unwanted: Desire | None = None) -> None:
-        """Insert or replace several and drop a desire, all or nothing; durable before returning."""
+    async def save_pushes(
+        self, pushes: Sequence[Push], *, unwanted: Desire | None = None, departure: Departure | None = None
+    ) -> None:
+        """Insert or replace several, drop a desire and take a device out, all or nothing; durable before returning."""
+
+    async def depart(self, departure: Departure) -> None:
+        """As `DeviceStore.depart`."""
 
     async def next_push_id(self) -> PushId:
         """Return an id never used before (ids fit 31 bits)."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gatewayd.core.arena_need import Beliefs, RuntimeKind
-from gatewayd.core.device import Born, Capabilities, DeviceEvent, Lost, PushPhase, PushReport, SlotState
+from gatewayd.core.device import Born, Capabilities, DeviceEvent, Inferred, Lost, PushPhase, PushReport, SlotState
 from gatewayd.core.errors import UnknownDevice, UnknownModel
 from gatewayd.core.fit import Finding, Fit, findings, fit, preprocessing_remark, room_for
 from gatewayd.core.model import Variant, Version
@@ -112,7 +112,7 @@ class Preflight:
                 push = next((each for each in live if each.id == event.push and each.device == event.device), None)
                 if push is not None:
                     self._saw_push(event, push)
-            case Lost() | PushReport():
+            case Lost() | PushReport() | Inferred():
                 pass
 
     def _saw_slots(self, event: Born) -> None:

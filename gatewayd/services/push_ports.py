@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.command import Note
+from gatewayd.core.device import Departure
 from gatewayd.core.fit import Fitter, fit
 from gatewayd.core.names import DeviceId
 from gatewayd.core.push import Limits, Push
@@ -37,9 +38,13 @@ class PushOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What is stored together with the end of a push that an operator ends: what is wanted no more, and the command."""
+    """What is stored together with the end of a push that an operator ends.
+
+    What is wanted no more, the device when it is taken out, and the command.
+    """
 
     unwanted: Desire | None = None
+    departure: Departure | None = None
     note_of: Note[Push] | None = None
 
 

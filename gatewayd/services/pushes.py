@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from gatewayd.core.command import Note
 from gatewayd.core.deadlines import limits_on
-from gatewayd.core.device import Born, Lost, PushReport
+from gatewayd.core.device import Born, Departure, Lost, PushReport
 from gatewayd.core.errors import (
     CallerError,
     Conflict,
@@ -160,12 +160,29 @@ class Pushes:
         running = self._live.get(push)
         if running is None:
             raise NotFound(f"no push {push} is running: pushes.list shows those that do")
-        await self._advance_all([Given(push, Cancelled(why))], Ending(self._desires.wish_behind(running), note_of))
+        await self._advance_all(
+            [Given(push, Cancelled(why))], Ending(self._desires.wish_behind(running), None, note_of)
+        )
         if (still := self._live.get(push)) is not None:
             raise Conflict(f"push {push} is past cancelling: {still.device} is keeping the new model")
         await self._desires.withdraw(running)
         (ended,) = await self._ports.store.recent(1, running.device)
         return ended
+
+    async def take_out(self, departure: Departure, *, why: str, note_of: Note[int] | None = None) -> int:
+        """Write that a device is taken out and the end of what is pushed there, as one; return how many ended (0 or 1).
+
+        A push that the device was told to keep ends by itself. Raises: NotStored.
+        """
+        async with self._starting:  # nothing is begun there meanwhile
+            ended = 0
+            if (running := self._live.on(departure.device)) is not None:
+                one = None if note_of is None else lambda _: note_of(1)
+                ended = await self._advance_all([Given(running.id, Cancelled(why))], Ending(None, departure, one))
+            if not ended:
+                await self._ports.store.noting(note_of and note_of(0)).depart(departure)
+            self._desires.withdraw_all(departure.device)
+            return ended
 
     def handle(self, event: Born | Lost | PushReport) -> None:
         """Take what a link saw; never blocks."""
@@ -280,28 +297,29 @@ class Pushes:
     async def _advance(self, push: PushId, event: Event) -> None:
         await self._advance_all([Given(push, event)])
 
-    async def _advance_all(self, given: Sequence[Given], ending: Ending = NOTHING_MORE) -> None:
+    async def _advance_all(self, given: Sequence[Given], ending: Ending = NOTHING_MORE) -> int:
         """Take the steps in order, make every new state durable at once, then carry out the commands in the same order.
 
-        `ending` goes into the same transaction when the (only) push given ends.
+        `ending` goes into the same transaction when the (only) push given ends. Return how many ended.
         """
         if not given:
-            return
+            return 0
         async with self._stepping:
             before = {each.push: self._find(each.push) for each in given}
             steps = [taken for each in given if (taken := self._step(each)) is not None]
             after = {taken.push.id: taken.push for taken in steps}
             moved = [push for push in after.values() if (old := before[push.id]) and old.state is not push.state]
             if moved and not await self._journalled(moved, before, ending):
-                return
+                return 0
             for taken in steps:
                 if taken.push != before[taken.push.id]:
                     before[taken.push.id] = taken.push
                     self._ports.notify(PushMoved(taken.push))
                 await self._obey(taken.push, taken.commands)
-            for push in moved:
-                if push.state.is_end:
-                    await self._desires.ended(push)
+            ended = [push for push in moved if push.state.is_end]
+            for push in ended:
+                await self._desires.ended(push)
+            return len(ended)
 
     async def _journalled(self, moved: Sequence[Push], before: Mapping[PushId, Push | None], ending: Ending) -> bool:
         """Make new states durable. When the disk does not take them the steps are undone, and no command has left.
@@ -311,8 +329,9 @@ class Pushes:
         is_end = all(push.state.is_end for push in moved)
         record = ending.note_of(moved[0]) if ending.note_of is not None and is_end else None
         try:
-            unwanted = ending.unwanted if is_end else None
-            await self._ports.store.noting(record).save_pushes(moved, unwanted=unwanted)
+            goes = ending if is_end else NOTHING_MORE
+            store = self._ports.store.noting(record)
+            await store.save_pushes(moved, unwanted=goes.unwanted, departure=goes.departure)
         except NotStored as error:
             self._blocked_until_s = self._ports.clock() + _LONGEST_WAIT_S
             for push in filter(None, before.values()):

@@ -100,7 +100,8 @@ class Renting:
             try:
                 await self._pushes.start(device, ModelRef(version.model, version=version.number), who=WHO)
             except GatewayError as error:
-                logger.info("push not started device=%s version=%s reason=%r", device, version, str(error))
+                pairs = {"device": device, "version": version, "reason": str(error)}
+                logger.info("push not started", extra={"fields": pairs})
                 self._end(pair, is_there=False)
             finally:
                 self._waiting.discard(pair)

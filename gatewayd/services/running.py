@@ -107,6 +107,16 @@ class Runner:
         )
         return self._learned(candidate, variant, run, sent_bytes=len(content or b""), by_sensor=content is None)
 
+    def told(self, candidate: Candidate, run: RunResult) -> Ran:
+        """Return what a device inferred by itself, on its sensor, as a run.
+
+        Raises: DeviceError when it does not hold the model, or told something else than the model's output.
+        """
+        variant = candidate.holding.variant
+        if variant is None:
+            raise DeviceError(f"{candidate.facts.device} does not hold the model")
+        return self._learned(candidate, variant, run, sent_bytes=0, by_sensor=True)
+
     def _learned(
         self, candidate: Candidate, variant: Variant, run: RunResult, *, sent_bytes: int, by_sensor: bool
     ) -> Ran:
@@ -123,7 +133,8 @@ class Runner:
             compute_s=run.compute_s,
             energy_uj=run.energy_uj if by_sensor else max(0.0, run.energy_uj - moved * RADIO_UJ_PER_BYTE),
         )
-        self._estimates.saw_transfer(facts.device, byte_count=moved, elapsed_s=transfer_s)
+        if run.elapsed_s > 0.0:  # what nobody asked for tells nothing about the way
+            self._estimates.saw_transfer(facts.device, byte_count=moved, elapsed_s=transfer_s)
         measured = Measured(
             total_s=0.0, transfer_s=transfer_s, compute_s=run.compute_s, energy_uj=run.energy_uj, link_bytes=moved
         )

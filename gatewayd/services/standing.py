@@ -1,7 +1,8 @@
 """Standing orders: requests by reference that repeat until they are stopped; stored, so that they outlive a restart.
 
 Each request is placed anew: where an order runs follows what holds now. While one request of an order is on its way the next is
-not asked: a slow device is asked as often as it can answer, and the order says how many it missed.
+not asked: a slow device is asked as often as it can answer, and the order says how many it missed. A device that infers by
+itself and tells what it found is not asked at all: what it tells is the order's answer.
 """
 
 import asyncio
@@ -9,14 +10,16 @@ import heapq
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
 from gatewayd.core.command import Note
+from gatewayd.core.device import Inferred, RunResult
 from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound, Overloaded
 from gatewayd.core.events import OrderAnswered, OrderEnded, OrderFailed
 from gatewayd.core.model import Version
 from gatewayd.core.names import ModelRef, RequestId
-from gatewayd.core.request import InferenceRequest, InferenceResult, Repeats
+from gatewayd.core.request import InferenceRequest, InferenceResult, Repeats, Target
 from gatewayd.core.standing import MAX_ORDERS, MAX_PER_S, Due, Progress, StandingOrder
 from gatewayd.services.ports import Clock, Notify, StandingStore
 from gatewayd.services.tracking import Tracking
@@ -26,6 +29,9 @@ logger = logging.getLogger(__name__)
 # Failures in a row are told at 1, 2, 4, 8 … and then each time this many have come: a device that is away for a night must not
 # fill a topic.
 _TOLD_EVERY = 1024
+# What a device tells sooner than this share of an order's period after the last one is not passed on: an order says how often
+# its subscribers want to hear.
+_EARLY = 0.5
 # Orders that are due at the same moment after a restart are spread over this time.
 _SPREAD_S = 1.0
 
@@ -35,6 +41,9 @@ class Inferring(Protocol):
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Serve one request. Raises: any GatewayError."""
+
+    async def heard(self, request: InferenceRequest, told: RunResult) -> InferenceResult:
+        """Serve one request with what its device told unasked. Raises: any GatewayError."""
 
 
 class Resolving(Protocol):
@@ -63,6 +72,7 @@ class _Running:
     order: StandingOrder
     due: Due
     progress: Progress = field(default_factory=Progress)
+    heard_s: float = -inf
     task: "asyncio.Task[None] | None" = None
 
 
@@ -74,6 +84,7 @@ class StandingOrders:
         self._orders: dict[str, _Running] = {}
         self._times: list[tuple[float, str, Due]] = []
         self._changed = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
 
     async def load(self) -> None:
         """Take up what was ordered before a restart; what ended meanwhile is dropped when its time comes."""
@@ -125,14 +136,49 @@ class StandingOrders:
     async def run(self) -> None:
         """Ask for whatever is due until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            while True:
-                self._changed.clear()
-                wait_s = self._ask_due(tasks)
-                try:
-                    async with asyncio.timeout(wait_s):
-                        await self._changed.wait()
-                except TimeoutError:
-                    continue
+            self._tasks = tasks
+            try:
+                await self._ask_all(tasks)
+            finally:
+                self._tasks = None
+
+    def heard(self, event: Inferred) -> None:
+        """Take what a device inferred by itself, for the orders on that sensor and model; what no order wants is dropped."""
+        tasks, now_s = self._tasks, self._ports.clock()
+        for running in tuple(self._orders.values()) if tasks is not None else ():
+            order = running.order
+            is_idle = running.task is None or running.task.done()
+            is_due = now_s - running.heard_s >= order.period_s * _EARLY
+            if tasks is not None and is_idle and is_due and self._is_about(order, event):
+                running.heard_s = now_s
+                running.due = Due(now_s + order.period_s)  # it is asked when it tells nothing for so long
+                self._push(running)
+                running.task = tasks.create_task(self._asked(running, event.result), name=f"order-{order.id}")
+
+    def _is_about(self, order: StandingOrder, event: Inferred) -> bool:
+        if order.source.device != event.device or order.pin not in {None, Target(event.device)}:
+            return False
+        view = self._ports.tracking.find(event.device)
+        if view is None or view.report is None or order.left_s(self._ports.wall_clock()) <= 0.0:
+            return False
+        try:
+            version = self._ports.catalog.resolve(order.model)
+        except GatewayError:
+            return False
+        ran = next((slot for slot in view.report.slots if slot.index == event.slot), None)
+        is_model = ran is not None and (ran.model, event.version) == (version.model, version.number)
+        sensors = view.report.capabilities.sensors
+        return is_model and event.sensor < len(sensors) and sensors[event.sensor].name == order.source.sensor
+
+    async def _ask_all(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            self._changed.clear()
+            wait_s = self._ask_due(tasks)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
 
     def _known_wish(self, order: StandingOrder) -> StandingOrder | None:
         running = self._orders.get(order.id)
@@ -194,14 +240,14 @@ class StandingOrders:
             running.progress = running.progress.after_missing(missed)
         self._push(running)
 
-    async def _asked(self, running: _Running) -> None:
+    async def _asked(self, running: _Running, told: RunResult | None = None) -> None:
         order, ports = running.order, self._ports
         request = InferenceRequest(
             id=RequestId(ports.new_id()),
             model=order.model,
             deadline_s=ports.clock() + order.deadline_s,
             source=order.source,
-            pin=order.pin,
+            pin=order.pin if told is None else Target(order.source.device),
             prefer=order.prefer,
             privacy=order.privacy,
             request_class=order.request_class,
@@ -209,8 +255,14 @@ class StandingOrders:
             repeats=Repeats(order.per_s, order.left_s(ports.wall_clock())),
         )
         try:
-            result = await ports.inference.infer(request)
+            if told is None:
+                result = await ports.inference.infer(request)
+            else:
+                result = await ports.inference.heard(request, told)
         except GatewayError as error:
+            if told is not None:  # nobody asked: the order is asked for when its time comes
+                logger.debug("result not taken", extra={"fields": {"order": order.id, "reason": str(error)}})
+                return
             running.progress = running.progress.after_failure(str(error))
             failing = running.progress.failing
             if failing % _TOLD_EVERY == 0 or failing & (failing - 1) == 0:

@@ -7,12 +7,12 @@ store; what devices say of themselves is told again by them.
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gatewayd.core.command import Note
 from gatewayd.core.damping import USUAL, DampingRules
-from gatewayd.core.device import RUNNING, Born, DeviceView, LinkKind, Lost, Profile, Slot
+from gatewayd.core.device import RUNNING, Born, Departure, DeviceView, LinkKind, Lost, Profile, Slot
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, ModelName
@@ -26,6 +26,9 @@ MAX_PINGS = 32
 _PING_TIMEOUT_S = 5.0
 _TICK_S = 0.5
 _STORE_RETRY_S = 5.0
+
+WriteDeparture = Callable[[Departure], Awaitable[object]]
+"""Makes it durable that a device is taken out, with all that goes with it."""
 
 logger = logging.getLogger(__name__)
 
@@ -134,21 +137,21 @@ class Tracking:
         self._announce(tracked, "approved")
         return self._view(tracked)
 
-    async def revoke(self, device: DeviceId, *, who: str) -> DeviceView:
-        """Take a device out until somebody approves it again; durable before returning. Raises: UnknownDevice, NotStored."""
+    async def revoke(self, device: DeviceId, *, who: str, write: WriteDeparture) -> DeviceView:
+        """Take a device out until somebody approves it again. Raises: UnknownDevice, what `write` raises."""
         async with self._deciding:
             tracked = self._tracked(device)
-            await self._store.save_device(replace(tracked.known, approved=False, revoked=True))
+            await write(Departure(device, replace(tracked.known, approved=False, revoked=True)))
             tracked.approved, tracked.revoked = False, True
             tracked.note = f"revoked by {who}"
         self._announce(tracked, "revoked")
         return self._view(tracked)
 
-    async def forget(self, device: DeviceId, *, who: str) -> None:
-        """Remove a device as if it had never been seen; durable before returning. Raises: UnknownDevice, NotStored."""
+    async def forget(self, device: DeviceId, *, who: str, write: WriteDeparture) -> None:
+        """Remove a device as if it had never been seen. Raises: UnknownDevice, what `write` raises."""
         async with self._deciding:
             tracked = self._tracked(device)
-            await self._store.forget_device(device)
+            await write(Departure(device))
             self._drop(tracked)
         tracked.connected = False
         self._announce(tracked, f"forgotten by {who}")
@@ -204,9 +207,10 @@ class Tracking:
         if tracked is None:
             return
         came = not tracked.online
-        changed = tracked.report != event.report
+        changed = event.report.is_news_to(tracked.report)
         tracked.connected, tracked.silent, tracked.heard_s = True, False, self._clock()
         tracked.link, tracked.report = event.link, event.report
+        self._estimates.reached_by(event.device, event.link, event.report.bearer)
         self._hold(tracked, event.report.slots)
         if came and not tracked.approved:
             self._admit(tracked)
@@ -317,7 +321,8 @@ class Tracking:
                 if tracked is not None:  # it may have been forgotten meanwhile
                     await self._store.save_device(tracked.known)
         except NotStored as error:
-            logger.error("device not stored yet device=%s reason=%r", device, str(error))  # noqa: TRY400 - the message says all
+            pairs = {"device": device, "reason": str(error)}
+            logger.error("device not stored yet", extra={"fields": pairs})  # noqa: TRY400 - the message says all
             return False
         return True
 
@@ -344,7 +349,7 @@ class Tracking:
             NodeError,
             CallerError,
         ) as error:  # our own queue is full, or the broker's limit too small: not its fault
-            logger.warning("ping not sent device=%s reason=%r", device, str(error))
+            logger.warning("ping not sent", extra={"fields": {"device": device, "reason": str(error)}})
         finally:
             free.release()
             heapq.heappush(self._ping_due, (self._clock() + self._options.ping_every_s, device))

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiocoap import Message, resource  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
+from aiocoap.numbers.constants import Unreliable  # type: ignore[import-untyped]  # as above
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.sim.objects import (
@@ -37,6 +38,7 @@ Feed = Callable[[int, int, bytes], Awaitable[None]]
 @dataclass(slots=True)
 class _Observed:
     path: Path
+    request: Message
     observation: Any
     last: tuple[Record, ...]
 
@@ -48,7 +50,10 @@ class _Body:
 
 
 class DeviceSite(resource.ObservableResource):  # type: ignore[misc]  # aiocoap ships no types
-    """All that a server asks the device. `package` is the object and resource whose writes go to `feed` block by block."""
+    """All that a server asks the device. `package` is the object and resource whose writes go to `feed` block by block.
+
+    `is_confirmed` says of an observed place whether what it tells now is worth being repeated until it is acknowledged.
+    """
 
     def __init__(
         self,
@@ -57,6 +62,8 @@ class DeviceSite(resource.ObservableResource):  # type: ignore[misc]  # aiocoap 
         package: tuple[int, int],
         feed: Feed,
         block_exponent: int = _BLOCK_EXPONENT,
+        observes: bool = True,
+        is_confirmed: Callable[[Path], bool] = lambda _: True,
         on_request: Callable[[Message], None] = lambda _: None,
     ) -> None:
         super().__init__()
@@ -64,6 +71,8 @@ class DeviceSite(resource.ObservableResource):  # type: ignore[misc]  # aiocoap 
         self._package = package
         self._feed = feed
         self._block_exponent = block_exponent
+        self._observes = observes
+        self._is_confirmed = is_confirmed
         self._on_request = on_request
         self._body: _Body | None = None
         self._observed: list[_Observed] = []
@@ -73,12 +82,14 @@ class DeviceSite(resource.ObservableResource):  # type: ignore[misc]  # aiocoap 
         return False
 
     async def add_observation(self, request: Message, serverobservation: Any) -> None:  # noqa: ANN401 - aiocoap has no types
-        """See the base class."""
+        """See the base class. A board that observes nothing answers as if it had only been asked to read."""
+        if not self._observes:
+            return
         try:
             path = _path(request)
         except Refusal:
             return  # the rendering says why
-        observed = _Observed(path, serverobservation, self._tree.snapshot(path))
+        observed = _Observed(path, request, serverobservation, self._tree.snapshot(path))
         self._observed.append(observed)
         serverobservation.accept(lambda: self._observed.remove(observed))
 
@@ -92,7 +103,18 @@ class DeviceSite(resource.ObservableResource):  # type: ignore[misc]  # aiocoap 
             now = self._tree.snapshot(each.path)
             if now != each.last:
                 each.last = now
-                each.observation.trigger()
+                each.observation.trigger(self._news(each))
+
+    def _news(self, observed: _Observed) -> Message | None:
+        """Return a notification that asks for no acknowledgement; None: an ordinary one is made."""
+        if self._is_confirmed(observed.path):
+            return None
+        try:
+            news = self._got(observed.path, observed.request)
+        except Refusal:
+            return None
+        news.transport_tuning = Unreliable()
+        return news
 
     async def render(self, request: Message) -> Message:
         """Answer one request."""

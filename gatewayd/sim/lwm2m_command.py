@@ -25,6 +25,11 @@ def add_lwm2m_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--block", type=int, default=1024, help="bytes of a CoAP block at most: 16, 32 ... 1024")
     group.add_argument("--pull-only", action="store_true", help="takes packages by URI only, not by Block1")
+    group.add_argument(
+        "--infer-every",
+        type=float,
+        help="seconds between runs that nobody asks for, on its sensor; results are notified",
+    )
     group.add_argument("--loss", type=float, default=0.0, help="share of datagrams lost, each way")
     group.add_argument(
         "--sleep-after", type=float, help="queue mode: deaf so many seconds after the last word, until the next update"
@@ -38,6 +43,8 @@ def lwm2m_options(args: argparse.Namespace, device: DeviceId) -> Lwm2mOptions:
         raise BadRequest(f"--gateway {args.gateway}: must be host:port")
     if not 0 <= args.loss < 1:
         raise BadRequest(f"--loss {args.loss}: must be 0 or more and under 1")
+    if args.infer_every is not None and args.infer_every <= 0:
+        raise BadRequest(f"--infer-every {args.infer_every}: must be over 0 seconds")
     if not 1 <= args.lifetime <= 2**31 - 1:
         raise BadRequest(f"--lifetime {args.lifetime}: must be 1 second or more")
     if args.block not in {2**exponent for exponent in range(4, 11)}:
@@ -59,6 +66,7 @@ def lwm2m_options(args: argparse.Namespace, device: DeviceId) -> Lwm2mOptions:
         sleep_after_s=args.sleep_after,
         update_every_s=args.update_every,
         takes_push=not args.pull_only,
+        infers_every_s=args.infer_every,
         block_exponent=args.block.bit_length() - 5,
     )
 

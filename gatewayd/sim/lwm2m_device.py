@@ -2,7 +2,8 @@
 
 import asyncio
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no types
@@ -11,7 +12,7 @@ from gatewayd.sim.coap_site import DeviceSite
 from gatewayd.sim.conditions import Conditions
 from gatewayd.sim.log import Log
 from gatewayd.sim.model_objects import PACKAGE, SOFTWARE, ModelObject, RuntimeObject, SoftwareObject
-from gatewayd.sim.model_slots import ModelSlots
+from gatewayd.sim.model_slots import RUNNABLE, ModelSlots
 from gatewayd.sim.objects import NOT_ALLOWED, ObjectTree, Refusal
 from gatewayd.sim.pull import pull
 from gatewayd.sim.registration import Registration, Terms
@@ -21,7 +22,8 @@ from gatewayd.sim.standard_objects import DeviceObject, Hooks, ServerObject, con
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_terms import Connected, MessageReceived, Publish
 from gatewayd.wire.lwm2m.formats import Format
-from gatewayd.wire.lwm2m.objects import STANDARD
+from gatewayd.wire.lwm2m.objects import MODEL, STANDARD
+from gatewayd.wire.lwm2m.paths import INSTANCE, Path
 
 _FORMATS = {
     "1.0": (Format.TLV, Format.TEXT, Format.OPAQUE),
@@ -36,7 +38,7 @@ class Lwm2mOptions:
 
     `sleep_after_s`: it hears nothing so long after the last word, until its next update (queue mode); None: it is always
     there. `block_exponent`: blocks of 2**(n + 4) bytes at most. `takes_push`: packages may come by
-    Block1, too, not by URI only.
+    Block1, too, not by URI only. `infers_every_s`: it runs its model on its sensor by itself so often; whoever observes is told.
     """
 
     host: str
@@ -50,6 +52,8 @@ class Lwm2mOptions:
     update_every_s: float | None = None
     block_exponent: int = 6
     takes_push: bool = True
+    infers_every_s: float | None = None
+    observes: bool = True
 
 
 class Lwm2mDevice:
@@ -80,6 +84,8 @@ class Lwm2mDevice:
             package=(SOFTWARE, PACKAGE),
             feed=self.slots.feed if options.takes_push else _refuse,
             block_exponent=options.block_exponent,
+            observes=options.observes,
+            is_confirmed=self._is_confirmed,
         )
         self._group = asyncio.TaskGroup()
         self._pull: asyncio.Task[None] | None = None
@@ -99,11 +105,14 @@ class Lwm2mDevice:
             serving = self._group.create_task(self._shell.serve(), name="agent")
             await self._shell.submit(Connected())
             await self._attach()
-            staying = self._group.create_task(self._registered().run(), name="registration")
+            beside = [self._group.create_task(self._registered().run(), name="registration")]
+            if self._options.infers_every_s is not None:
+                beside.append(self._group.create_task(self._infer(self._options.infers_every_s), name="own runs"))
             try:
                 await serving
             finally:
-                staying.cancel()
+                for each in beside:
+                    each.cancel()
                 self.fetch(0, "")
                 await self._detach()
 
@@ -134,6 +143,15 @@ class Lwm2mDevice:
             self._fetching = (slot, uri)
             self._pull = self._group.create_task(self._pulled(slot, uri), name="pull")
 
+    async def _infer(self, every_s: float) -> None:
+        """Run what the slots hold on the first sensor, for ever."""
+        while True:
+            await asyncio.sleep(every_s)
+            for slot in self.slots.slots:
+                if slot.state in RUNNABLE and self._has.sensors:
+                    with suppress(Refusal):  # it has enough to do as it is
+                        await self.slots.run(slot.index, 0)
+
     async def _pulled(self, slot: int, uri: str) -> None:
         self._log("pulling", uri=uri, slot=slot, offset=self.slots.held_bytes(slot))
         exponent = min(self._options.block_exponent, max(0, self._has.chunk_bytes.bit_length() - 5))
@@ -145,10 +163,10 @@ class Lwm2mDevice:
         self._gateway = f"coap://{options.host}:{options.port}"
         if self._radio is not None:
             self._gateway = f"coap://127.0.0.1:{await self._radioed(self._radio)}"
-        self.port = _free_port()
-        self._context = await Context.create_server_context(
-            self._site, bind=("127.0.0.1", self.port), transports=["udp6"]
-        )
+        with held_port() as self.port:
+            self._context = await Context.create_server_context(
+                self._site, bind=("127.0.0.1", self.port), transports=["udp6"]
+            )
         self._registration = Registration(
             self._context,
             self._gateway,
@@ -220,6 +238,11 @@ class Lwm2mDevice:
     def _publish(self, said: Publish) -> None:
         self.slots.take(said)
 
+    def _is_confirmed(self, path: Path) -> bool:
+        """The result of a run that was asked for is read when its notification is lost; all else nobody would ask for."""
+        is_slot = path.depth == INSTANCE and path.object == MODEL
+        return not is_slot or self.slots.outcomes[path.ids[1]].tag == 0
+
     def _changed(self) -> None:
         self._site.changed()
 
@@ -234,9 +257,15 @@ def _is_address(host: str) -> bool:
     return False
 
 
-def _free_port() -> int:
-    """Return a UDP port that is free: aiocoap cannot tell which one it was given."""
-    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-    return 0
+@contextmanager
+def held_port() -> Iterator[int]:
+    """Hold a free UDP port of 127.0.0.1 until aiocoap has bound it, too.
+
+    aiocoap binds with SO_REUSEPORT, so it never fails on a taken port: two boards that were told the same free one would get
+    each other's messages. The kernel gives a port that nobody has only to a socket without that option, and lets aiocoap in
+    beside it once it has the option.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
+        held.bind(("127.0.0.1", 0))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        yield int(held.getsockname()[1])

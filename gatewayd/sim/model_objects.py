@@ -29,7 +29,7 @@ _UPDATE: Mapping[PushPhase | None, tuple[int, int]] = {
     PushPhase.TRIAL: (_INSTALLED, _RESULT_INSTALLED),
     PushPhase.ACCEPTED: (_INSTALLED, _RESULT_INSTALLED),
 }
-_ARGUMENT = re.compile(r"\s*(?:0='(\d{1,3})')?\s*", re.ASCII)
+_ARGUMENTS = re.compile(r"\s*(?:0='(\d{1,3})')?,?(?:1='(\d{1,10})')?\s*", re.ASCII)
 
 
 class SoftwareObject:
@@ -131,7 +131,8 @@ class ModelObject:
         """See `ObjectPart`."""
         match resource:
             case 5:
-                await self._slots.run(instance, _index(arguments))
+                sensor, tag = _arguments(arguments)
+                await self._slots.run(instance, sensor, tag or 0)
             case 16:
                 await self._slots.accept(instance)
             case _:
@@ -146,7 +147,7 @@ class ModelObject:
         outcome = self._slots.outcomes[instance]
         frame = outcome.frame
         figures: Values = {7: frame.compute_us, 8: frame.energy_uj, 9: int(frame.status), 12: frame.sample}
-        return {6: frame.content, 11: outcome.runs, **figures}
+        return {6: frame.content, 11: outcome.runs, **figures, 19: outcome.tag, 20: outcome.sensor}
 
     def _pushed(self, instance: int) -> Values:
         attempt, push = self._slots.attempt, self._slots.named_push(instance)
@@ -186,14 +187,16 @@ class RuntimeObject:
 
     async def execute(self, instance: int, resource: int, arguments: str) -> None:  # noqa: ARG002 - there is one of each
         """See `ObjectPart`."""
-        await self._slots.read_sensor(_index(arguments) or 0)
+        await self._slots.read_sensor(_arguments(arguments)[0] or 0)
 
 
-def _index(arguments: str) -> int | None:
-    found = _ARGUMENT.fullmatch(arguments)
+def _arguments(text: str) -> tuple[int | None, int | None]:
+    """Return arguments 0 (a sensor) and 1 (a run's tag). Source: OMA LwM2M Core 1.1.1, section 6.3.5."""
+    found = _ARGUMENTS.fullmatch(text)
     if found is None:
-        raise Refusal(BAD_REQUEST, "the argument is 0='<index of a sensor>'")
-    return int(found[1]) if found[1] is not None else None
+        raise Refusal(BAD_REQUEST, "the arguments are 0='<index of a sensor>',1='<tag>'")
+    sensor, tag = (int(each) if each is not None else None for each in found.groups())
+    return sensor, tag
 
 
 def _failed(phase: PushPhase, reason: str) -> tuple[int, int]:

@@ -59,11 +59,13 @@ class Attempt:
 
 @dataclass(slots=True)
 class Outcome:
-    """The last run of a slot, and the input for the next."""
+    """The last run of a slot, and the input for the next. `tag` 0: nobody asked for that run."""
 
     content: bytes = b""
     frame: ResultFrame = field(default_factory=lambda: ResultFrame(0, FrameStatus.OK, 0, 0, 0))
     runs: int = 0
+    tag: int = 0
+    sensor: int = 0
 
 
 @dataclass(slots=True)
@@ -79,6 +81,8 @@ class _Waiting:
     """A run or a sample under way: of which slot or sensor, and who waits for its end."""
 
     index: int
+    tag: int = 0
+    sensor: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -211,7 +215,7 @@ class ModelSlots:
         """Drop the push (17)."""
         await self._about_push(instance, "cancel", encode_cancel(self.attempt.push, reason))
 
-    async def run(self, instance: int, sensor: int | None) -> None:
+    async def run(self, instance: int, sensor: int | None, tag: int = 0) -> None:
         """Run the slot's model on the input written before, or on a sensor's sample; return when it is done.
 
         Raises: Refusal (4.05, 5.03).
@@ -223,7 +227,7 @@ class ModelSlots:
             raise Refusal(BUSY, f"{MAX_RUNS_WAITING} runs wait already")
         content = self.outcomes[instance].content if sensor is None else None
         self._requests += 1
-        request, waiting = self._requests, _Waiting(instance)
+        request, waiting = self._requests, _Waiting(instance, tag, sensor or 0)
         self._runs[request] = waiting
         frame = encode_run(request, slot=instance, version=slot.version, sensor=sensor or 0, content=content)
         await self._commands.submit(MessageReceived("run", frame))
@@ -280,6 +284,7 @@ class ModelSlots:
         if waiting is not None:
             outcome = self.outcomes[waiting.index]
             outcome.frame, outcome.runs = frame, outcome.runs + 1
+            outcome.tag, outcome.sensor = waiting.tag, waiting.sensor
             waiting.over.set()
 
     def _sampled(self, frame: SampleFrame) -> None:

@@ -1,12 +1,15 @@
-"""The file of credentials, as JSON: `{"users": [...], "keys": [...]}`. Passwords are hashes, pre-shared keys are the keys."""
+"""The file of credentials, as JSON: `{"users": [...], "keys": [...]}`. Passwords are hashes, pre-shared keys are the keys.
+
+`"leaving": [...]` stands there only between the two steps in which a device is taken out.
+"""
 
 import json
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from gatewayd.core.credentials import MAX_USERS, BrokerUser, Credentials, PreSharedKey
+from gatewayd.core.credentials import MAX_LEAVING, MAX_USERS, BrokerUser, Credentials, PreSharedKey
 from gatewayd.core.errors import BadRequest, TooLarge
-from gatewayd.core.names import parse_device_id
+from gatewayd.core.names import DeviceId, parse_device_id
 from gatewayd.wire.mosquitto import is_hash, password_line
 
 T = TypeVar("T")
@@ -32,7 +35,8 @@ def encode_credentials(credentials: Credentials) -> bytes:
         {"device": each.device, "key": each.key.hex(), "made_at": each.made_at, "who": each.who}
         for each in credentials.keys
     ]
-    return json.dumps({"users": users, "keys": keys}, indent=1).encode()
+    leaving = {"leaving": credentials.leaving} if credentials.leaving else {}
+    return json.dumps({"users": users, "keys": keys} | leaving, indent=1).encode()
 
 
 def decode_credentials(content: bytes) -> Credentials:
@@ -52,7 +56,10 @@ def decode_credentials(content: bytes) -> Credentials:
     keys = [_read(_key, row, f"keys[{number}]") for number, row in enumerate(_rows(document, "keys"))]
     if len({each.name for each in users}) < len(users) or len({each.device for each in keys}) < len(keys):
         raise BadRequest("a name stands twice")
-    return Credentials(tuple(users), tuple(keys))
+    leaving = [
+        _read(_device, {"device": row}, f"leaving[{number}]") for number, row in enumerate(_rows(document, "leaving"))
+    ]
+    return Credentials(tuple(users), tuple(keys), tuple(leaving[-MAX_LEAVING:]))
 
 
 def _rows(document: Mapping[str, object], name: str) -> list[object]:
@@ -87,6 +94,10 @@ def _key(row: Mapping[str, object]) -> PreSharedKey:
     if not _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES:
         raise ValueError("key")
     return PreSharedKey(parse_device_id(_text(row["device"])), key, *_record(row))
+
+
+def _device(row: Mapping[str, object]) -> DeviceId:
+    return parse_device_id(_text(row["device"]))
 
 
 def _record(row: Mapping[str, object]) -> tuple[float, str]:

@@ -11,5 +11,6 @@ or as `python -m gatewayd.worker`. It imports the standard library, numpy, its e
     arena      the smallest arena, found by trying in forked children
     capture    what an engine said on stderr
     limits     what the process denies itself
+    awake      waiting by asking instead of sleeping, where something is due within a moment (both sides use it)
     serve      one operation after another until the other side closes
 """

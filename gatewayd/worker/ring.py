@@ -18,7 +18,8 @@ then each input and each output, raw, at multiples of ALIGNMENT_BYTES.
 
 Nothing else is shared: no counters, no locks. Who submits writes a slot and adds 1 to the worker's eventfd; the worker takes as
 many slots as the eventfd counted and adds 1 to the other eventfd after each answer. Those system calls order memory, and
-several requests arrive in one wake-up. Control frames and inferences are never on their way at the same time.
+several requests arrive in one wake-up. SOON added to the worker's eventfd wakes it ahead of a request.
+Control frames and inferences are never on their way at the same time.
 
 Who reads an answer copies it once and checks the copy: whatever a worker writes, it can only answer wrongly.
 """
@@ -44,6 +45,8 @@ ANSWER_OFFSET = 32
 REQUEST = struct.Struct("<QIId")
 ANSWER = struct.Struct("<QIId")
 COUNT = struct.Struct("<Q")
+SOON = 1 << 32
+"""Added to the worker's eventfd: an inference is being read, stay awake for it."""
 
 RESET = 1
 DONE, REFUSED, EXPIRED = 1, 2, 3

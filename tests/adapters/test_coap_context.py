@@ -2,10 +2,11 @@ import asyncio
 import struct
 
 import pytest
-from aiocoap import Message, resource  # type: ignore[import-untyped]  # aiocoap ships no types
+from aiocoap import Context, Message, resource  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers import codes  # type: ignore[import-untyped]  # as above
+from aiocoap.tokenmanager import TokenManager  # type: ignore[import-untyped]  # as above
 
-from gatewayd.adapters.coap_context import open_context
+from gatewayd.adapters.coap_context import BoundedMessages, open_context
 from gatewayd.core.names import DeviceId
 from gatewayd.edges.coap import serve_resources
 from gatewayd.links.lwm2m.coap import Ask, Method, NoAnswer, Reset, Timing
@@ -55,6 +56,35 @@ async def test_a_question_that_is_given_up_does_not_hold_back_the_next() -> None
             answer = await endpoint.ask(peer, Ask(Method.GET, ("3", "0")), timeout_s=2, timing=Timing(5.0, 4))
             assert answer.code == codes.NOT_FOUND
             assert len(device.asked) == 1
+
+
+async def test_each_peer_has_numbers_of_its_own() -> None:
+    """With one counter for all, a device would hear a number again within EXCHANGE_LIFETIME when others are asked much."""
+    endpoint = CoapEndpoint()
+    async with serve_resources({}, host="127.0.0.1", port=0) as free:
+        port = free
+    async with (
+        open_context(resource.Site(), host="127.0.0.1", port=port) as context,
+        scripted_device(("127.0.0.1", port)) as one,
+        scripted_device(("127.0.0.1", port)) as other,
+    ):
+        endpoint.opened(context)
+        for asked in (one, other, other, other, one):
+            await endpoint.ask(_peer_of(endpoint, asked), Ask(Method.GET, ("3", "0")), timeout_s=5)
+        first, second = (message.mid for message in one.asked)
+        assert second == (first + 1) % 65_536
+
+
+async def test_numbers_of_a_restarted_gateway_go_on_past_those_of_before() -> None:
+    """50 messages a second for 100 s, then a restart: the device remembers 5,000 numbers, and the next is none of them."""
+    numbers = [_first_number(wall_s) for wall_s in (1e9, 1e9 + 100)]
+    used = {(numbers[0] + each) % 65_536 for each in range(5_000)}
+    assert numbers[1] not in used
+
+
+def _first_number(wall_s: float) -> int:
+    messages = BoundedMessages(TokenManager(Context()), wall_clock=lambda: wall_s)
+    return messages._next_message_id()  # noqa: SLF001 - what aiocoap calls
 
 
 async def test_a_reset_is_told() -> None:

@@ -146,7 +146,8 @@ async def test_devices() -> None:
         {"slot": 0, "state": "active", "model": "kws", "version": 1},
         {"slot": 1, "state": "empty", "model": None, "version": None},
     ]
-    assert approved["link"] == {"kind": "mqtt", "rtt_ms": 12.0, "goodput_bytes_per_s": 8000.0, "loss": 0.01}
+    measured = {"kind": "mqtt", "rtt_ms": 12.0, "goodput_bytes_per_s": 8000.0, "loss": 0.01}
+    assert approved["link"] == measured | {"bearer": None, "signal_dbm": None, "link_quality": None, "addresses": []}
     assert approved["desired"] == ["kws@1"]
     with pytest.raises(UnknownDevice):
         await call(world, "devices.approve", device="cam-8")

@@ -1,6 +1,6 @@
 import pytest
 
-from gatewayd.core.credentials import MAX_DEVICES_OF_A_USER, BrokerUser, Credentials, PreSharedKey
+from gatewayd.core.credentials import MAX_DEVICES_OF_A_USER, MAX_LEAVING, BrokerUser, Credentials, PreSharedKey
 from gatewayd.core.errors import Conflict, TooLarge
 from gatewayd.core.names import DeviceId
 
@@ -46,11 +46,23 @@ def test_a_device_is_taken_out_everywhere() -> None:
 
 
 def test_a_user_that_speaks_for_nobody_any_more_goes() -> None:
-    assert known(user(HUB, DOOR)).without(DOOR) == Credentials()
+    assert known(user(HUB, DOOR)).without(DOOR).left(DOOR) == Credentials()
 
 
 def test_a_concentrator_takes_what_spoke_through_it_along() -> None:
-    assert known(user(HUB, HUB, DOOR)).without(HUB) == Credentials()
+    assert known(user(HUB, HUB, DOOR)).without(HUB).left(HUB) == Credentials()
+
+
+def test_a_device_is_leaving_until_all_about_it_is_written() -> None:
+    leaving = known(user(HUB, HUB, DOOR)).without(DOOR)
+    assert leaving.without(DOOR).leaving == (DOOR,)
+    assert leaving.without(CAM).leaving == (DOOR,)
+    assert leaving.left(DOOR).leaving == ()
+    many = leaving
+    for number in range(MAX_LEAVING + 5):
+        each = DeviceId(f"d{number}")
+        many = many.with_user(user(each), may_replace=False).without(each)
+    assert len(many.leaving) == MAX_LEAVING
 
 
 def test_a_list_without_end_is_refused() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import aiocoap  # type: ignore[import-untyped]  # aiocoap ships no types
 import pytest
+from aiocoap import resource
 
 from gatewayd.core.errors import (
     Conflict,
@@ -22,7 +23,7 @@ from gatewayd.core.errors import (
     WorkerDied,
 )
 from gatewayd.core.events import GatewayEvent, InputRefused
-from gatewayd.edges.coap import MAX_ASSEMBLIES, serve_coap
+from gatewayd.edges.coap import MAX_ASSEMBLIES, serve_coap, serve_resources
 from tests.fakes_api import World
 
 LIMIT = 8000
@@ -203,3 +204,23 @@ def test_no_port_is_left_open() -> None:
     port = asyncio.run(bound())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", port))
+
+
+async def test_a_port_is_held_until_it_is_bound_and_shared_with_nobody() -> None:
+    """aiocoap shares a taken port with its owner: two servers on one port would get half of the messages each."""
+    shared = []
+
+    @asynccontextmanager
+    async def opener(_: object, host: str, port: int) -> AsyncIterator[None]:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind((host, port))
+        context = await aiocoap.Context.create_server_context(resource.Site(), bind=(host, port), transports=["udp6"])
+        shared.append(port)
+        yield
+        await context.shutdown()
+
+    async with serve_resources({}, host="127.0.0.1", port=0, opener=opener) as port:
+        assert shared == [port]
+        with pytest.raises(OSError, match="in use"):
+            async with serve_resources({}, host="127.0.0.1", port=port, opener=opener):
+                pass

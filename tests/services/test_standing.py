@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.core.device import RunResult
 from gatewayd.core.errors import BadRequest, Conflict, NotFound, Overloaded, UnknownDevice, UnknownModel
 from gatewayd.core.events import OrderAnswered, OrderEnded, OrderFailed
 from gatewayd.core.names import DeviceId, parse_model_ref
@@ -34,6 +35,9 @@ class _Stuck:
         self.asked += 1
         await asyncio.Event().wait()
         raise AssertionError(request)
+
+    async def heard(self, request: InferenceRequest, told: RunResult) -> InferenceResult:
+        raise AssertionError((request, told))
 
 
 def _orders(w: World, inference: Inferring | None = None) -> StandingOrders:

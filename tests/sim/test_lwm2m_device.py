@@ -1,11 +1,16 @@
 """A simulated LwM2M device asked by a hand-made server: registration, reading, packages both ways, runs, sleep."""
 
 import asyncio
+import socket
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # aiocoap ships no types
+from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no types
+from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
+from aiocoap.resource import Site  # type: ignore[import-untyped]  # as above
 
+from gatewayd.sim.lwm2m_device import held_port
 from gatewayd.sim.registration import Terms
 from gatewayd.wire.lwm2m.formats import Format
 from gatewayd.wire.lwm2m.readings import Readings
@@ -26,6 +31,17 @@ async def test_it_registers_with_what_it_has_and_says_goodbye() -> None:
             assert {str(each.path) for each in records} >= {"/26241/0/0", "/26241/0/13/0", "/26241/0/14/0"}
         goodbye = await player.registration()
     assert goodbye.code == Code.DELETE
+
+
+async def test_boards_that_start_at_once_never_share_a_port() -> None:
+    """aiocoap binds a taken port beside its owner, and each would get messages of the other: nobody may come between."""
+    with ExitStack() as stack:
+        ports = [stack.enter_context(held_port()) for _ in range(40)]
+        assert len(set(ports)) == len(ports)
+        context = await Context.create_server_context(Site(), bind=("127.0.0.1", ports[0]), transports=["udp6"])
+        await context.shutdown()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger, pytest.raises(OSError, match="in use"):
+            stranger.bind(("127.0.0.1", ports[1]))
 
 
 async def test_its_registration_and_objects_are_what_the_codecs_read() -> None:

@@ -19,7 +19,7 @@ NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", fullmatch=True).map(De
 @given(st.lists(NAMES, unique=True, max_size=5), st.binary(min_size=16, max_size=64))
 def test_what_was_written_is_read(names: list[DeviceId], key: bytes) -> None:
     users = tuple(BrokerUser(name, (name, DeviceId("x")), HASH, 1.5, "ann") for name in names)
-    known = Credentials(users, tuple(PreSharedKey(name, key, 2.5, "bob") for name in names))
+    known = Credentials(users, tuple(PreSharedKey(name, key, 2.5, "bob") for name in names), tuple(names))
     assert decode_credentials(encode_credentials(known)) == known
 
 
@@ -34,6 +34,8 @@ def test_what_was_written_is_read(names: list[DeviceId], key: bytes) -> None:
         ({"users": [{**USER, "made_at": True}]}, r"users\[0\]"),
         ({"users": [{**USER, "devices": ["a/#"]}]}, r"users\[0\]"),
         ({"users": [USER, USER]}, "twice"),
+        ({"leaving": [7]}, r"leaving\[0\]"),
+        ({"leaving": "door-1"}, "leaving"),
         ({"keys": [{**KEY, "key": "00"}]}, r"keys\[0\]"),
         ({"keys": [{**KEY, "key": "secret"}]}, r"keys\[0\]"),
     ],

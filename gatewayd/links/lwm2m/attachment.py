@@ -6,16 +6,18 @@ listens, and again with growing pauses while that fails.
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-from gatewayd.core.device import Born, DeviceEvent, LinkKind, Lost, Report
+from gatewayd.core.device import RUNNING, Born, DeviceEvent, Inferred, LinkKind, Lost, Report, RunResult
 from gatewayd.core.errors import BadRequest, DeviceError, GatewayError, NodeError
 from gatewayd.core.names import DeviceId
-from gatewayd.links.lwm2m.births import Birth, Prior, has_our_objects, read_birth, read_slots
+from gatewayd.links.lwm2m.births import Birth, Prior, has_our_objects, read_birth, read_reception, read_slots
 from gatewayd.links.lwm2m.errands import Errands
+from gatewayd.links.lwm2m.interface import Bucket
 from gatewayd.links.lwm2m.line import Line, Spawn, Urgency
 from gatewayd.links.lwm2m.operations import Operations
+from gatewayd.links.lwm2m.reception import Reception
 from gatewayd.links.lwm2m.registrations import Registered
 from gatewayd.links.lwm2m.runs import Runs
 
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 _BIRTH_S = 60.0
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 2.0, 300.0
+_OWN_PER_S = 50.0
+"""Results of a device's own accord that are passed on in a second. Protects the loop: no standing order asks more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +51,24 @@ class Attachment:
     around: Surroundings
     errands: Errands = field(init=False)
     runs: Runs = field(init=False)
+    reception: Reception = field(init=False)
     birth: Birth | None = None
     has_left: bool = False
     is_asleep: bool = False
     _is_wanted: bool = False
     _carer: "asyncio.Task[None] | None" = None
     _waker: asyncio.Event = field(default_factory=asyncio.Event)
+    _watcher: "asyncio.Task[None] | None" = None
+    _looker: "asyncio.Task[None] | None" = None
+    _receiver: "asyncio.Task[None] | None" = None
+    _own: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
         self.errands = Errands(self.device, self.around.spawn)
-        self.runs = Runs(self.operations)
+        self.runs = Runs(self.operations, self._inferred, self._look)
+        self.reception = Reception(self.operations, self._connected)
+        self.line.moved = self._moved
+        self._own = Bucket(_OWN_PER_S, _OWN_PER_S, self.around.clock)
 
     @property
     def device(self) -> DeviceId:
@@ -80,6 +92,7 @@ class Attachment:
         self._waker.set()
         if self.is_asleep and self.birth is not None:
             self._born(self.birth)
+        self._watch()
 
     def sleeps(self) -> None:
         """Have it told that the device cannot be pushed to now; its next message is as good as a return."""
@@ -92,6 +105,7 @@ class Attachment:
         self.has_left = True
         self._is_wanted = False
         self._waker.set()
+        self.unwatch()
 
     async def renew(self) -> Report:
         """Read the device now, and tell it to all. Raises: GatewayError."""
@@ -108,7 +122,78 @@ class Attachment:
             self.birth, self.is_asleep = birth, False
             self.runs.saw(birth.records)
             self.around.on_event(Born(self.device, LinkKind.LWM2M, birth.report))
+            self._watch()
         return birth.report
+
+    def _watch(self) -> None:
+        """Have the slots that run a model observed, where they are not, and which of its bearers the device uses."""
+        if self.birth is None or self.has_left or self._is_wanted or self._watcher is not None:
+            return
+        slots = self.birth.report.slots if self.is_ours else ()
+        running = tuple(each.index for each in slots if each.state in RUNNING)
+        if self.line.listens and (self.runs.is_unwatched(running) or self.reception.is_unwatched(self.birth.report)):
+            self._watcher = self.around.spawn(self._watched(running), f"lwm2m watch {self.device}")
+
+    async def _watched(self, slots: Sequence[int]) -> None:
+        """Observe in turn with what else is asked of the device; what does not come off is tried again when it speaks."""
+
+        async def errand() -> None:
+            await self.runs.watch(slots)
+            if self.birth is not None:
+                await self.reception.watch(self.birth.report)
+
+        try:
+            await self.errands.do(errand, timeout_s=_BIRTH_S, urgency=Urgency.CONTROL)
+        except (DeviceError, NodeError) as error:
+            logger.debug("device not observed", extra={"fields": {"device": self.device, "reason": str(error)}})
+        finally:
+            self._watcher = None
+
+    def _look(self, slot: int) -> None:
+        """A slot told that it changed, in more bytes than a message holds: read it, once for all that it tells meanwhile."""
+        if self._looker is None and not self.has_left:
+            self._looker = self.around.spawn(self._looked(slot), f"lwm2m look {self.device}")
+
+    async def _looked(self, slot: int) -> None:
+        try:
+            await self.errands.do(lambda: self.runs.look(slot), timeout_s=_BIRTH_S, urgency=Urgency.CONTROL)
+        except (DeviceError, NodeError) as error:
+            logger.debug("slot not read", extra={"fields": {"device": self.device, "reason": str(error)}})
+        finally:
+            self._looker = None
+
+    def _moved(self) -> None:
+        """What it tells comes from its new address, where nothing was observed; the device is told so by a reset."""
+        self.runs.unwatch()
+        self.reception.unwatch()
+        self.reception.may_have_changed()
+
+    def unwatch(self) -> None:
+        """Take every observation for ended: the device registered anew."""
+        self.runs.unwatch()
+        self.reception.unwatch()
+
+    def _connected(self) -> None:
+        """Read how the device is connected now."""
+        if self._receiver is None and not self.has_left and self.birth is not None:
+            self._receiver = self.around.spawn(self._received(), f"lwm2m reception {self.device}")
+
+    async def _received(self) -> None:
+        registration = self.registered.registration
+        try:
+            now = await self.errands.do(
+                lambda: read_reception(self.operations, registration), timeout_s=_BIRTH_S, urgency=Urgency.CONTROL
+            )
+            if now is not None and self.birth is not None:
+                self._born(replace(self.birth, report=replace(self.birth.report, connectivity=now), records=()))
+        except (DeviceError, NodeError) as error:
+            logger.debug("reception not read", extra={"fields": {"device": self.device, "reason": str(error)}})
+        finally:
+            self._receiver = None
+
+    def _inferred(self, slot: int, version: int, sensor: int, result: RunResult) -> None:
+        if self._own.take():
+            self.around.on_event(Inferred(self.device, slot, version, sensor, result))
 
     async def _care(self) -> None:
         """Read the device until that was done once since it was wanted."""
@@ -135,7 +220,7 @@ class Attachment:
                 self.around.on_refused("lwm2m", error.code, f"{self.device}: {error}")
                 return True  # asking again gives the same; its next registration may say something else
             except (DeviceError, NodeError, GatewayError) as error:
-                logger.info("device not read device=%s reason=%r", self.device, str(error))
+                logger.info("device not read", extra={"fields": {"device": self.device, "reason": str(error)}})
                 return False
         return True
 
@@ -150,6 +235,7 @@ class Attachment:
 
     async def _read(self) -> Birth:
         self.runs.forget()
+        self.reception.unwatch()
         return await read_birth(self.operations, self.registered.registration, self.around.prior)
 
     async def _read_slots(self) -> Birth:

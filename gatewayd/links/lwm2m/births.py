@@ -1,4 +1,4 @@
-"""Reading what a device is and holds: /3, our two objects where it has them, else /9 or /5 and what its profile says.
+"""Reading what a device is and holds: /3, our two objects where it has them, else /9 or /5 and what its profile says; and /4.
 
 Source: docs/lwm2m.md, "What the gateway reads".
 """
@@ -6,17 +6,17 @@ Source: docs/lwm2m.md, "What the gateway reads".
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gatewayd.core.device import Profile, Report, Slot
-from gatewayd.core.errors import BadRequest, DeviceRefused
+from gatewayd.core.device import Connectivity, Profile, Report, Slot
+from gatewayd.core.errors import BadRequest, DeviceError, DeviceRefused, NodeError
 from gatewayd.core.names import DeviceId
 from gatewayd.core.registration import StoredPackage
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.strangers import firmware_slots, profile_of, software_slots, stranger_report
-from gatewayd.wire.lwm2m.objects import DEVICE, FIRMWARE, MODEL, RUNTIME, SOFTWARE
+from gatewayd.wire.lwm2m.objects import DEVICE, FIRMWARE, MODEL, MONITORING, RUNTIME, SOFTWARE
 from gatewayd.wire.lwm2m.paths import Path
 from gatewayd.wire.lwm2m.readings import Readings
 from gatewayd.wire.lwm2m.registration import Registration
-from gatewayd.wire.lwm2m.reports import read_device, read_report, read_software_all, slot_of
+from gatewayd.wire.lwm2m.reports import read_connectivity, read_device, read_report, read_software_all, slot_of
 from gatewayd.wire.lwm2m.states import Firmware, ModelSlot, Software, read_firmware, read_model_slot
 from gatewayd.wire.lwm2m.values import Record
 
@@ -52,11 +52,24 @@ async def read_birth(operations: Operations, registration: Registration, prior: 
     Raises: BadRequest when what it says cannot be; DeviceTimeout, DeviceUnreachable, DeviceRefused.
     """
     about = await _tried(operations, Path(DEVICE, 0))
-    if not has_our_objects(registration):
-        return await _stranger(operations, registration, prior, about)
-    records = [*about, *await operations.read(Path(RUNTIME, 0), timeout_s=ANSWER_S)]
-    records += await read_instances(operations, registration, MODEL)
-    return Birth(read_report(records), records=tuple(records))
+    if has_our_objects(registration):
+        records = [*about, *await operations.read(Path(RUNTIME, 0), timeout_s=ANSWER_S)]
+        records += await read_instances(operations, registration, MODEL)
+        birth = Birth(read_report(records), records=tuple(records))
+    else:
+        birth = await _stranger(operations, registration, prior, about)
+    connectivity = await read_reception(operations, registration)
+    return replace(birth, report=replace(birth.report, connectivity=connectivity))
+
+
+async def read_reception(operations: Operations, registration: Registration) -> Connectivity | None:
+    """Ask a device how it is connected; None where it does not say. Raises nothing: a device is worth having without it."""
+    if registration.object(MONITORING) is None:
+        return None
+    try:
+        return read_connectivity(await operations.read(Path(MONITORING, 0), timeout_s=ANSWER_S))
+    except (DeviceError, NodeError):
+        return None
 
 
 async def read_slots(operations: Operations, registration: Registration, prior: Prior, birth: Birth) -> Birth:

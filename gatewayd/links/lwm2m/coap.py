@@ -82,10 +82,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How a question is repeated: first after `ack_timeout_s` (times up to 1.5), then after twice that, `retransmits` times."""
+    """How a question is repeated: first after `ack_timeout_s` (times up to 1.5), then after twice that, `retransmits` times.
+
+    No two repetitions are further apart than `longest_s`.
+    """
 
     ack_timeout_s: float = 2.0
     retransmits: int = 4
+    longest_s: float = 64.0
 
 
 STANDARD = Timing()

@@ -101,7 +101,8 @@ class DevicePushes:
         try:
             await self.save(package)
         except GatewayError as error:
-            logger.error("package not stored device=%s reason=%r", attachment.device, str(error))  # noqa: TRY400 - says all
+            pairs = {"device": attachment.device, "reason": str(error)}
+            logger.error("package not stored", extra={"fields": pairs})  # noqa: TRY400 - says all
 
     async def _without_driver(self, attachment: Attachment, push: PushId, heard: terms.Heard) -> None:
         action_of: dict[type[terms.Heard], Callable[[int], terms.Action]] = {
@@ -120,4 +121,5 @@ class DevicePushes:
                     await place.obey(attachment.operations, make(slot.instance), timeout_s=_ASK_S)
                     await attachment.renew_slots()
         except GatewayError as error:
-            logger.info("not told device=%s push=%d reason=%r", attachment.device, push, str(error))
+            pairs = {"device": attachment.device, "push": push, "reason": str(error)}
+            logger.info("push's end not told", extra={"fields": pairs})

@@ -195,6 +195,7 @@ def _own_address(sockaddr: tuple[Any, ...]) -> str:
 def _tuning(timing: Timing) -> TransportTuning:
     tuning = TransportTuning()
     tuning.ACK_TIMEOUT, tuning.MAX_RETRANSMIT = timing.ack_timeout_s, timing.retransmits
+    tuning.longest_s = timing.longest_s  # not aiocoap's: `adapters.coap_context` reads it
     return tuning
 
 

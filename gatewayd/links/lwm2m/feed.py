@@ -42,6 +42,18 @@ class Feed:
         """How long the package is."""
         return len(self.prefix) + self.size_bytes
 
+    def begin(self, offset: int) -> None:
+        """A transfer starts at `offset`. One that starts over asks for all again, so that the engine sees it come forward."""
+        if offset == 0:
+            self._chunks.clear()
+            self._wanted = (-1, 0.0)
+
+    def ahead(self, offset: int) -> None:
+        """Ask for what a device will fetch first, and so tell the engine that the transfer has begun."""
+        at = max(0, offset - len(self.prefix))
+        if at < self.size_bytes and not self._held(at, at + 1):
+            self._ask(at)
+
     def put(self, offset: int, content: bytes) -> None:
         """Take a chunk from the engine; one that nobody asked for is dropped."""
         if offset != self._wanted[0]:

@@ -61,7 +61,7 @@ class _Job:
 class Line:
     """See the module. `queue_mode` and `peer` follow the device's registration. All methods run on the event loop.
 
-    `slept` is told when a device in queue mode did not answer, so that it sleeps.
+    `slept` is told when a device in queue mode did not answer, so that it sleeps; `moved` when it speaks from another address.
     """
 
     device: DeviceId
@@ -72,6 +72,7 @@ class Line:
     peer: Peer | None = None
     queue_mode: bool = False
     slept: Callable[[], None] = lambda: None
+    moved: Callable[[], None] = lambda: None
     heard_s: float = float("-inf")
     trips: RoundTrips = field(init=False)
     _queue: "asyncio.PriorityQueue[tuple[Urgency, int, _Job]]" = field(init=False)
@@ -94,11 +95,12 @@ class Line:
 
     def heard(self, peer: Peer) -> None:
         """The device spoke, from this address: what waits is asked there now."""
-        moved = self.peer is not None and peer != self.peer
+        has_moved = self.peer is not None and peer != self.peer
         self.peer, self.heard_s = peer, self.clock()
         self._awake.set()
-        if moved:
+        if has_moved:
             self._interrupt()
+            self.moved()
 
     def stirs(self) -> None:
         """The device spoke from a socket that it does not listen on: it is awake, at the address known."""
@@ -163,8 +165,7 @@ class Line:
                 _fail(job, error)
                 return
             else:
-                if asked is not None and not job.answer.done():
-                    job.answer.set_result(asked)
+                _give(job, asked)
 
     async def _is_awake(self, left_s: float) -> bool:
         """Wait until the device listens, for `left_s` at most."""
@@ -212,7 +213,7 @@ class Line:
         self.slept()
 
     def _interrupt(self) -> None:
-        if self._attempt is not None:
+        if self._attempt is not None and not self._attempt.expired():
             self._attempt.reschedule(asyncio.get_running_loop().time())
 
     def _quiet_s(self) -> float:
@@ -220,6 +221,14 @@ class Line:
 
     def _silence(self) -> str:
         return "no answer" if self.listens else "it sleeps, and did not wake"
+
+
+def _give(job: _Job, asked: Asked | None) -> None:
+    """Hand over an answer; an observation that nobody waits for any more is ended."""
+    if asked is not None and not job.answer.done():
+        job.answer.set_result(asked)
+    elif asked is not None and asked[1] is not None:
+        asked[1].forget()
 
 
 def _fail(job: _Job, error: Exception) -> None:

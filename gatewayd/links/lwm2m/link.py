@@ -151,15 +151,16 @@ class Lwm2mDeviceLink:
             attachment = self._attach(device)
         else:
             attachment.registered = device
+            attachment.unwatch()  # who registers anew observes nothing any more
             attachment.operations.negotiation = renewed(attachment.operations.negotiation, device.registration)
         self._follow(attachment)
         if came is not Came.AGAIN:
             self._store(device)
         level = logging.DEBUG if came is Came.AGAIN else logging.INFO  # who registers again and again fills no disk
-        version = device.registration.version.value
-        logger.log(level, "device registered device=%s how=%s lwm2m=%s", device.device, came.value, version)
-        self._heard(attachment, device)
+        pairs = {"device": device.device, "how": came.value, "lwm2m": device.registration.version.value}
+        logger.log(level, "device registered", extra={"fields": pairs})
         attachment.want_birth()
+        self._heard(attachment, device)
 
     def updated(self, device: Registered, *, changed: bool, objects: bool) -> None:
         """See `interface.Listener`."""
@@ -177,7 +178,7 @@ class Lwm2mDeviceLink:
 
     def sent(self, device: Registered, records: tuple[Record, ...]) -> None:
         """See `interface.Listener`."""
-        self._attached[device.device].runs.saw(records)
+        self._attached[device.device].runs.saw(records, is_news=True)
 
     def heard(self, device: Registered, peer: Peer) -> None:
         """See `interface.Listener`."""
@@ -249,7 +250,7 @@ class Lwm2mDeviceLink:
 
     def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
         """See `services.ports.DeviceLink`."""
-        logger.info("push cancelled device=%s push=%d reason=%r", device, push, reason)
+        logger.info("push cancelled", extra={"fields": {"device": device, "push": push, "reason": reason}})
         self._tell(device, push, terms.CancelWanted())
 
     def _tell(self, device: DeviceId, push: PushId, heard: terms.Heard) -> None:
@@ -331,7 +332,8 @@ class Lwm2mDeviceLink:
             try:
                 registration = parse_registration(stored.query.split("&"), links)
             except BadRequest as error:  # written by another version of this program: the device registers again
-                logger.warning("registration dropped device=%s reason=%r", stored.device, str(error))
+                pairs = {"device": stored.device, "reason": str(error)}
+                logger.warning("registration dropped", extra={"fields": pairs})
                 continue
             peer = self._exchange.peer(stored.address) if stored.address and not stored.identity else None
             device = self._registrations.restore(stored, registration, peer, self._clock())
@@ -357,7 +359,8 @@ class Lwm2mDeviceLink:
             try:
                 await self._rows.save_registrations(saved, ended)
             except NotStored as error:
-                logger.error("registrations not stored count=%d reason=%r", len(unsaved), str(error))  # noqa: TRY400 - says all
+                pairs = {"count": len(unsaved), "reason": str(error)}
+                logger.error("registrations not stored", extra={"fields": pairs})  # noqa: TRY400 - says all
                 self._unsaved = {**unsaved, **self._unsaved}
                 self._to_save.set()
                 await asyncio.sleep(_STORE_RETRY_S)

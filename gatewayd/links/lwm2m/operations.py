@@ -5,11 +5,13 @@ Source: OMA LwM2M Core 1.1.1, section 6.3 and 6.4; Transport 1.1.1, section 6.4.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from gatewayd.core.errors import BadRequest, DeviceRefused
 from gatewayd.links.lwm2m.blocks import fetched, sent
 from gatewayd.links.lwm2m.coap import Answer, Ask, Code, Method, Observation, Refusal, dotted
+from gatewayd.links.lwm2m.freshness import Freshness
 from gatewayd.links.lwm2m.line import Line, Urgency
 from gatewayd.wire.lwm2m.definitions import Definitions
 from gatewayd.wire.lwm2m.formats import Format, decode, encode, format_of
@@ -18,8 +20,32 @@ from gatewayd.wire.lwm2m.negotiation import Negotiation, Use, format_answered, u
 from gatewayd.wire.lwm2m.paths import INSTANCE, Path
 from gatewayd.wire.lwm2m.values import Record, Value
 
+_MOST_EARLY = 8  # protects memory: notifications between the datagram of an answer and its being taken
+
 Heard = Callable[[tuple[Record, ...] | None], None]
-"""Takes what an observed place holds now; None: the observation ended."""
+"""Takes what an observed place holds now. (): more than a message holds, it has to be read; None: the observation ended."""
+
+
+@dataclass(slots=True)
+class _Told:
+    """What an observation tells, in its order: the answer to the question first, though a notification may overtake it."""
+
+    clock: Callable[[], float]
+    take: Callable[[Answer | None], None]
+    _order: Freshness = field(default_factory=Freshness)
+    _early: list[Answer | None] | None = field(default_factory=list)
+
+    def notified(self, news: Answer | None) -> None:
+        if self._early is None:
+            if news is None or self._order.takes(news.observe, self.clock()):
+                self.take(news)
+        elif len(self._early) < _MOST_EARLY:
+            self._early.append(news)
+
+    def begins_with(self, answer: Answer) -> None:
+        early, self._early = self._early or [], None
+        for each in (answer, *early):
+            self.notified(each)
 
 
 @dataclass(slots=True)
@@ -139,7 +165,9 @@ class Operations:
         self._check("delete", path, answer)
 
     async def observe(self, path: Path, heard: Heard, *, timeout_s: float) -> Observation | None:
-        """Have `heard` told what `path` holds, now and at every change; None: the device does not observe it.
+        """Have `heard` told what `path` holds, now and at every change, never an older value after a newer one (RFC 7641, 3.4).
+
+        None: the device does not observe it.
 
         Raises: as `read`.
         """
@@ -147,15 +175,13 @@ class Operations:
         answer = Answer(Code.NOT_ACCEPTABLE)
         for tried in self.negotiation.candidates(use):
             ask = Ask(Method.GET, self._path(path), accept=None if tried is None else int(tried), observe=0)
-
-            def notified(news: Answer | None, tried: Format | None = tried) -> None:
-                self._notified(path, tried, news, heard)
-
-            answer, observation = await self.line.observe(ask, notified, timeout_s=timeout_s)
+            told = _Told(self.line.clock, partial(self._notified, path, tried, heard=heard))
+            answer, observation = await self.line.observe(ask, told.notified, timeout_s=timeout_s)
             if answer.is_success:
                 self.negotiation = self.negotiation.worked(use, tried)
-                self._notified(path, tried, answer, heard)
+                told.begins_with(answer)
                 return observation
+            self.negotiation = self.negotiation.failed(use, tried, _pair(answer.code))
             if not self.negotiation.goes_on(use, tried, _pair(answer.code)):
                 break
         raise self._refusal("observe", path, answer)
@@ -165,9 +191,12 @@ class Operations:
         whole = replace(ask, method=Method.PUT, path=self._path(path))
         return await self._asked(whole, self.line.clock() + timeout_s, Urgency.TRANSFER)
 
-    def _notified(self, path: Path, asked: Format | None, news: Answer | None, heard: Heard) -> None:
+    def _notified(self, path: Path, asked: Format | None, news: Answer | None, *, heard: Heard) -> None:
         if news is None or not news.is_success:
             heard(None)
+            return
+        if news.block2 is not None and news.block2.more:
+            heard(())
             return
         records = self._decoded(path, asked, news)
         if records is not None:

@@ -32,10 +32,11 @@ Choose = Callable[[Attachment, Offer], Awaitable[tuple[Place, Course]]]
 """Finds where a push goes. Raises: DeviceRefused when there is no place for it."""
 MAX_INBOX = 64
 """Protects memory: what waits to be taken by one push. One more is dropped: values are read again, the engine asks again."""
-_ASK_S = 10.0
-_BLOCK_S = 60.0  # a block may be repeated for so long; then the transfer has broken
 # Between two looks while the device works; a notification makes it sooner.
-_FIRST_LOOK_S, _MOST_LOOK_S, _TRANSFER_LOOK_S = 0.1, 2.0, 5.0
+_FIRST_LOOK_S, _MOST_LOOK_S = 0.1, 2.0
+# Nothing is looked at while a transfer comes forward: a look costs the time of a block. After so long a silence, and so many
+# times what a question usually takes (a block may just be repeated), the device's state may say what is wrong.
+_TRANSFER_LOOK_S, _TRANSFER_LOOK = 5.0, 8.0
 _WORKING = frozenset({Stage.WRITTEN, Stage.INSTALLING, Stage.INSTALLED, Stage.ACTIVATING, Stage.TRIAL})
 _ENGINE_STAGES = frozenset(
     {Stage.INSTALLED, Stage.TRIAL}
@@ -73,6 +74,10 @@ class Driver:
         """Which push it is."""
         return self.offer.push
 
+    @property
+    def _patience(self) -> Patience:
+        return self.patience.on(self.attachment.line.trips.usual_s)
+
     def tell(self, heard: Heard) -> None:
         """Hand in what happened; never blocks."""
         if not self._inbox.full():
@@ -86,7 +91,7 @@ class Driver:
             self.report(PushReport(self.attachment.device, self.push, PushPhase.FAILED, reason=str(error)))
             return
         except (DeviceError, NodeError) as error:  # nothing is known of the device: the engine's deadline decides
-            logger.info("push not begun push=%d reason=%r", self.push, str(error))
+            logger.info("push not begun", extra={"fields": {"push": self.push, "reason": str(error)}})
             return
         self.feed.prefix = self.place.prefix(self.offer)
         await self._drive()
@@ -120,14 +125,15 @@ class Driver:
 
     async def _take(self, heard: Heard) -> None:
         before = self.course.stage
-        turn = step(self.place.kind, self.course, heard, Now(self.attachment.around.clock(), self.patience))
+        now = Now(self.attachment.around.clock(), self._patience)
+        turn = step(self.place.kind, self.course, heard, now)
         self.course = turn.course
-        if turn.course.stage is not before:
+        if turn.course.stage is not before or isinstance(heard, terms.Progressed):
             self._look_s = _FIRST_LOOK_S
             self._plan_look()
-            logger.debug(
-                "push stage push=%d device=%s stage=%s", self.push, self.attachment.device, turn.course.stage.value
-            )
+        if turn.course.stage is not before:
+            pairs = {"push": self.push, "device": self.attachment.device, "stage": turn.course.stage.value}
+            logger.debug("push stage", extra={"fields": pairs})
         for said in turn.events:
             await self._say(said)
         for action in turn.actions:
@@ -149,7 +155,8 @@ class Driver:
         try:
             await self.attachment.renew_slots()
         except GatewayError as error:
-            logger.info("slots not read device=%s reason=%r", self.attachment.device, str(error))
+            pairs = {"device": self.attachment.device, "reason": str(error)}
+            logger.info("slots not read", extra={"fields": pairs})
             self.attachment.want_birth()
 
     async def _act(self, action: Action) -> None:
@@ -178,7 +185,7 @@ class Driver:
                 | terms.Accept()
                 | terms.Cancel()
             ):
-                await self._answered(action, self.place.obey(self.attachment.operations, action, timeout_s=_ASK_S))
+                await self._answered(action, self._obeyed(action))
             case _:
                 assert_never(action)
 
@@ -195,7 +202,10 @@ class Driver:
         self._look_at_s = 0.0  # what it was told shows in its state, or does not
 
     async def _offered(self) -> None:
-        await self.place.write_offer(self.attachment.operations, self.offer, timeout_s=_ASK_S)
+        await self.place.write_offer(self.attachment.operations, self.offer, timeout_s=self._patience.ask_s)
+
+    async def _obeyed(self, action: Action) -> None:
+        await self.place.obey(self.attachment.operations, action, timeout_s=self._patience.ask_s)
 
     async def _observe(self) -> None:
         """Have the device tell when something changes; where it does not, looks have to do."""
@@ -204,7 +214,7 @@ class Driver:
             return
         try:
             self._observation = await self.attachment.operations.observe(
-                self.place.observed, self._notified, timeout_s=_ASK_S
+                self.place.observed, self._notified, timeout_s=self._patience.look_s
             )
         except (DeviceError, NodeError):
             self._observation, self._is_observable = None, False
@@ -218,7 +228,7 @@ class Driver:
 
     async def _looked(self) -> Heard | None:
         try:
-            records = await self.place.look(self.attachment.operations, timeout_s=_ASK_S)
+            records = await self.place.look(self.attachment.operations, timeout_s=self._patience.look_s)
         except (DeviceError, NodeError):
             return None
         finally:
@@ -231,7 +241,9 @@ class Driver:
     def _plan_look(self) -> None:
         """Set when the device is looked at next if nothing is heard of it: soon after something began, then less often."""
         stage = self.course.stage
-        calm_s = _TRANSFER_LOOK_S if stage is Stage.TRANSFERRING else _MOST_LOOK_S if stage in _ENGINE_STAGES else 0.0
+        calm_s = _MOST_LOOK_S if stage in _ENGINE_STAGES else 0.0
+        if stage is Stage.TRANSFERRING:
+            calm_s = max(_TRANSFER_LOOK_S, _TRANSFER_LOOK * self.attachment.line.trips.usual_s)
         self._look_at_s = self.attachment.around.clock() + max(calm_s, self._look_s)
 
     # the transfer
@@ -242,7 +254,8 @@ class Driver:
 
     async def _write(self, offset: int, after_s: float) -> None:
         await asyncio.sleep(after_s)
-        writing = Writing(self.place.package_path(), self.place.size_exponent, _BLOCK_S)
+        self.feed.begin(offset)
+        writing = Writing(self.place.package_path(), self.place.size_exponent, lambda: self._patience.block_s)
         ended = await write_package(
             self.attachment.operations, self.feed, writing, offset=offset, progressed=self._progressed
         )
@@ -256,6 +269,8 @@ class Driver:
             self.tell(Answered(action, None))
             return
         self._served = -1
+        self.feed.begin(action.offset)
+        self.feed.ahead(action.offset)
         fetched = Fetched(
             self.feed,
             _stream_digest(self.offer),
@@ -265,7 +280,9 @@ class Driver:
             self._was_fetched,
         )
         uri = f"{peer.gateway}{self.packages.offer(self.push, fetched)}"
-        await self._answered(action, self.place.write_uri(self.attachment.operations, uri, timeout_s=_ASK_S))
+        await self._answered(
+            action, self.place.write_uri(self.attachment.operations, uri, timeout_s=self._patience.ask_s)
+        )
 
     def _is_device(self, peer: Peer) -> bool:
         ours = self.attachment.line.peer
@@ -275,7 +292,11 @@ class Driver:
 
     def _fetching(self, offset: int) -> None:
         self.attachment.line.stirs()
-        if offset > self._served:
+        if offset == 0 < self._served:
+            self._served = 0
+            self.feed.begin(0)
+            self.tell(terms.BegunAnew())
+        elif offset > self._served:
             self._served = offset
             self._progressed()
 

@@ -15,6 +15,10 @@ Code = tuple[int, int]
 """A CoAP response code: class and detail, (4, 5) for 4.05."""
 
 
+_MOST_ASKED_S, _MOST_BLOCK_S = 150.0, 300.0
+"""Protects the number of concurrent pushes: a link on which one question takes longer than this is given up on."""
+
+
 class Way(Enum):
     """How a package gets to the device: written block by block, or fetched by the device from an address it is given."""
 
@@ -60,16 +64,23 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds that each wait may take, and how often a transfer may start again.
+    """Seconds that each wait may take on a fast link (a slow one gets more, see `on`), and how often a transfer may start again.
 
+    `fetch_s` is how long a device may leave an address alone that could be written to instead, less than the engine waits.
+    `ask_s` is for one question of which an answer matters, `look_s` for one that is asked again anyway, `block_s` for one block
+    and all its repetitions; `transfer_s`, in which nothing of a package came, is longer: a block's own end says more.
     `restarts` protects the link from a device that never takes a package; `restart_pause_s` doubles each time. `refusal_s` is
     what is left to an execute that was refused: that may be the answer to a repeated message whose first was obeyed. `engine_s`
     is how long the engine, whose own deadlines are shorter, may leave a tested or trying device alone.
     """
 
+    ask_s: float = 10.0
+    look_s: float = 10.0
+    block_s: float = 60.0
     clear_s: float = 10.0
-    offer_s: float = 10.0
-    transfer_s: float = 30.0
+    offer_s: float = 25.0
+    fetch_s: float = 12.0
+    transfer_s: float = 75.0
     deliver_s: float = 20.0
     install_s: float = 30.0
     activate_s: float = 20.0
@@ -77,6 +88,28 @@ class Patience:
     engine_s: float = 120.0
     restarts: int = 3
     restart_pause_s: float = 1.0
+
+    def on(self, usual_s: float) -> "Patience":
+        """Return the patience on a link where a question that is not lost takes `usual_s` nearly always.
+
+        What is repeated waits for 1, 2, 4, 4, 4 and 4 of these, each up to half as long again (`rtt`): 29 for all of a block, 17
+        for a question that is asked four times; a stage has time for two of those and for what the device does.
+        """
+        asked_s, block_s = min(_MOST_ASKED_S, 20 * usual_s), max(self.block_s, min(_MOST_BLOCK_S, 30 * usual_s))
+        return replace(
+            self,
+            ask_s=max(self.ask_s, asked_s),
+            look_s=max(self.look_s, asked_s / 2),
+            block_s=block_s,
+            clear_s=max(self.clear_s, 2 * asked_s),
+            offer_s=max(self.offer_s, 2 * asked_s),
+            fetch_s=max(self.fetch_s, asked_s),
+            transfer_s=self.transfer_s * block_s / self.block_s,
+            deliver_s=max(self.deliver_s, 2 * asked_s),
+            install_s=max(self.install_s, 2 * asked_s),
+            activate_s=max(self.activate_s, 2 * asked_s),
+            refusal_s=max(self.refusal_s, asked_s),
+        )
 
 
 # What is heard.
@@ -110,6 +143,11 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True)
+class BegunAnew:
+    """The device fetches from the first byte again: it lost what it had."""
+
+
+@dataclass(frozen=True, slots=True)
 class Offered:
     """The engine offers, or asks where the device stands."""
 
@@ -135,8 +173,9 @@ class TimePassed:
 
 
 Heard = (
-    Seen | Answered | TransferEnded | Progressed | Offered | ActivateWanted | AcceptWanted | CancelWanted | TimePassed
-)
+    Seen | Answered | TransferEnded | Progressed | BegunAnew | Offered
+    | ActivateWanted | AcceptWanted | CancelWanted | TimePassed
+)  # fmt: skip
 
 
 # What is to be done.
@@ -254,7 +293,8 @@ class Course:
     `seen` is what the instance held when it was seen last, `baseline` the result it showed when the last action was asked for
     (a result that was there before says nothing of it), `peak` the furthest state since. `rung` counts the ways of emptying the
     instance that were tried, `way` and `restarts` those of the transfer. `refused` is the code with which the last action was
-    refused; `said` what the engine was told last.
+    refused; `said` what the engine was told last. `is_unheard`: no answer to that action came, so that it is asked for again
+    when the device does not show that it obeyed; `is_repeated`: it was, and a refusal may be of the second only.
     """
 
     goal: Goal
@@ -268,6 +308,8 @@ class Course:
     restarts: int = 0
     refused: Code | None = None
     said: Said | None = None
+    is_unheard: bool = False
+    is_repeated: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -308,7 +350,26 @@ def entered(course: Course, stage: Stage, now: Now, *, baseline: int | None = No
     """Return the course in a stage whose deadline starts now; NEW and ENDED have none."""
     wait_s: float = getattr(now.patience, _WAITS[stage]) if stage in _WAITS else inf
     kept = course.baseline if baseline is None else baseline
-    return replace(course, stage=stage, deadline_s=now.s + wait_s, refused=None, baseline=kept)
+    begun = replace(course, stage=stage, deadline_s=now.s + wait_s, refused=None, baseline=kept)
+    return replace(begun, is_unheard=False, is_repeated=False)
+
+
+def unheard(course: Course) -> Turn:
+    """Take it that an action was not answered: the next look shows whether it was obeyed. Nothing is repeated twice."""
+    return Turn(replace(course, is_unheard=not course.is_repeated))
+
+
+def asked_again(course: Course, action: Action) -> Turn:
+    """Ask again for what was not answered, and, as was just seen, not done."""
+    if not course.is_unheard:
+        return Turn(course)
+    return Turn(replace(course, is_unheard=False, is_repeated=True), actions=(action,))
+
+
+def refused(course: Course, code: Code, now: Now) -> Turn:
+    """Take it that an execute was refused: its first message may have been obeyed; the state has a little longer to show it."""
+    until_s = course.deadline_s if course.is_repeated else min(course.deadline_s, now.s + now.patience.refusal_s)
+    return Turn(replace(course, refused=code, deadline_s=until_s))
 
 
 def told(course: Course, *phases: PushPhase, reason: str = "") -> Turn:

@@ -24,6 +24,7 @@ from gatewayd.links.lwm2m.slot_terms import (
     ActivateWanted,
     Answered,
     AskAgain,
+    BegunAnew,
     CancelWanted,
     Course,
     Heard,
@@ -36,7 +37,6 @@ from gatewayd.links.lwm2m.slot_terms import (
     TimePassed,
     TransferEnded,
     Turn,
-    entered,
 )
 from gatewayd.wire.lwm2m.states import Firmware, ModelSlot, Software, SoftwareState
 
@@ -57,11 +57,8 @@ def step(kind: Kind, course: Course, heard: Heard, now: Now) -> Turn:
             turn = _seen(kind, course, values, now)
         case Answered():
             turn = _TABLES[kind].answered(course, heard, now)
-        case TransferEnded():
-            turn = slots_transfer.ended(course, heard, now, _TABLES[kind].restarted)
-        case Progressed():
-            is_on = course.stage is Stage.TRANSFERRING
-            turn = Turn(entered(course, course.stage, now)) if is_on else turn
+        case TransferEnded() | Progressed() | BegunAnew():
+            turn = slots_transfer.heard(course, heard, now, _TABLES[kind].restarted)
         case Offered():
             turn = _offered(kind, course, now)
         case ActivateWanted():

@@ -21,10 +21,13 @@ from gatewayd.links.lwm2m.slot_terms import (
     Stage,
     StopTransfer,
     Turn,
+    asked_again,
     code_text,
     entered,
     failed,
+    refused,
     told,
+    unheard,
 )
 from gatewayd.wire.lwm2m.states import Firmware, FirmwareState
 
@@ -85,10 +88,11 @@ def answered(course: Course, heard: Answered, now: Now) -> Turn:
     found = transfer.answered(course, heard, now, restarted)
     if found is not None:
         return found
-    if heard.code is None or heard.code[0] == 2 or course.stage is not Stage.ACTIVATING:  # noqa: PLR2004 - success
+    if course.stage is not Stage.ACTIVATING:
         return Turn(course)
-    sooner_s = min(course.deadline_s, now.s + now.patience.refusal_s)
-    return Turn(replace(course, refused=heard.code, deadline_s=sooner_s))
+    if heard.code is None:
+        return unheard(course)
+    return Turn(course) if heard.code[0] == 2 else refused(course, heard.code, now)  # noqa: PLR2004 - success
 
 
 def late(course: Course, now: Now) -> Turn:
@@ -124,6 +128,10 @@ def _start(course: Course, values: Firmware, now: Now) -> Turn:
 
 def _wait(course: Course, _: Firmware, __: Now) -> Turn:
     return Turn(course)
+
+
+def _repeat(course: Course, _: Firmware, __: Now) -> Turn:
+    return asked_again(course, Install(course.goal.instance))
 
 
 def _cleared(course: Course, values: Firmware, now: Now) -> Turn:
@@ -179,7 +187,7 @@ _ROWS: Mapping[Stage, tuple[_Rule, ...]] = {
     Stage.TRANSFERRING: (_wait,        _wait,       _downloaded, _wait,    _transfer_failed),
     Stage.WRITTEN:      (_wait,        _wait,       _downloaded, _wait,    _failure),
     Stage.INSTALLED:    (_gave_up,     _gave_up,    _wait,       _wait,    _failure),
-    Stage.ACTIVATING:   (_idle_again,  _wait,       _wait,       _wait,    _failure),
+    Stage.ACTIVATING:   (_idle_again,  _wait,       _repeat,     _wait,    _failure),
     Stage.ENDED:        (_wait,        _wait,       _wait,       _wait,    _wait),
 }  # fmt: skip
 _TABLE: Mapping[tuple[Stage, Sight], _Rule] = {

@@ -27,10 +27,13 @@ from gatewayd.links.lwm2m.slot_terms import (
     Turn,
     WriteOffer,
     also,
+    asked_again,
     code_text,
     entered,
     failed,
+    refused,
     told,
+    unheard,
 )
 from gatewayd.wire.lwm2m.states import ModelSlot, Phase
 
@@ -102,14 +105,17 @@ def answered(course: Course, heard: Answered, now: Now) -> Turn:
     found = transfer.answered(course, heard, now, restarted)
     if found is not None:
         return found
-    if heard.code is None or heard.code[0] == 2:  # noqa: PLR2004 - the class of success
+    is_offer = course.stage is Stage.OFFERED and isinstance(heard.action, WriteOffer)
+    is_execute = course.stage in {Stage.INSTALLING, Stage.ACTIVATING} and isinstance(heard.action, Install | Activate)
+    if is_offer and heard.code in {None, _BUSY}:
+        return Turn(replace(course, is_unheard=True))
+    if heard.code is None:
+        return unheard(course) if is_execute else Turn(course)
+    if heard.code[0] == 2:  # noqa: PLR2004 - the class of success
         return Turn(course)
-    if course.stage is Stage.OFFERED and isinstance(heard.action, WriteOffer) and heard.code != _BUSY:
+    if is_offer:
         return failed(course, f"the offer was refused with {code_text(heard.code)}")
-    if course.stage in {Stage.INSTALLING, Stage.ACTIVATING} and isinstance(heard.action, Install | Activate):
-        sooner_s = min(course.deadline_s, now.s + now.patience.refusal_s)
-        return Turn(replace(course, refused=heard.code, deadline_s=sooner_s))
-    return Turn(course)
+    return refused(course, heard.code, now) if is_execute else Turn(course)
 
 
 def late(course: Course, now: Now) -> Turn:
@@ -138,6 +144,17 @@ def restarted(course: Course, now: Now) -> Turn:
 
 def _wait(course: Course, _: ModelSlot, __: Now) -> Turn:
     return Turn(course)
+
+
+def _reoffer(course: Course, _: ModelSlot, __: Now) -> Turn:
+    return asked_again(course, WriteOffer(course.goal.instance))
+
+
+def _repeat(course: Course, values: ModelSlot, now: Now) -> Turn:
+    """Nothing happened yet; what was not answered may not have been heard."""
+    turn = _tell(course, values, now) if course.stage is Stage.INSTALLING else Turn(course)
+    execute = Install if course.stage is Stage.INSTALLING else Activate
+    return replace(asked_again(turn.course, execute(course.goal.instance)), events=turn.events)
 
 
 def _transfer(course: Course, values: ModelSlot, now: Now) -> Turn:
@@ -187,12 +204,12 @@ _COLUMNS = tuple(Sight)
 _ROWS: Mapping[Stage, tuple[_Rule, ...]] = {
     #                     gone         want       written    verified   tested    trial    accepted    refused
     Stage.NEW:          (_wait,      _wait,     _wait,     _wait,     _wait,    _wait,   _wait,      _wait),
-    Stage.OFFERED:      (_wait,      _transfer, _install,  _install,  _tested,  _trial,  _accepted,  _refused),
+    Stage.OFFERED:      (_reoffer,   _transfer, _install,  _install,  _tested,  _trial,  _accepted,  _refused),
     Stage.TRANSFERRING: (_forgotten, _wait,     _install,  _install,  _tested,  _trial,  _accepted,  _refused),
     Stage.WRITTEN:      (_forgotten, _wait,     _install,  _install,  _tested,  _trial,  _accepted,  _refused),
-    Stage.INSTALLING:   (_forgotten, _lost,     _tell,     _tell,     _tested,  _trial,  _accepted,  _refused),
+    Stage.INSTALLING:   (_forgotten, _lost,     _repeat,   _repeat,   _tested,  _trial,  _accepted,  _refused),
     Stage.INSTALLED:    (_forgotten, _lost,     _wait,     _wait,     _wait,    _trial,  _accepted,  _refused),
-    Stage.ACTIVATING:   (_forgotten, _lost,     _wait,     _wait,     _wait,    _trial,  _accepted,  _refused),
+    Stage.ACTIVATING:   (_forgotten, _lost,     _wait,     _wait,     _repeat,  _trial,  _accepted,  _refused),
     Stage.TRIAL:        (_forgotten, _wait,     _wait,     _wait,     _wait,    _wait,   _accepted,  _refused),
     Stage.ENDED:        (_wait,      _wait,     _wait,     _wait,     _wait,    _wait,   _wait,      _wait),
 }  # fmt: skip

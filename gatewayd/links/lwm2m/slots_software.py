@@ -24,10 +24,13 @@ from gatewayd.links.lwm2m.slot_terms import (
     Stage,
     Turn,
     Uninstall,
+    asked_again,
     code_text,
     entered,
     failed,
+    refused,
     told,
+    unheard,
 )
 from gatewayd.wire.lwm2m.states import Software, SoftwareResult, SoftwareState
 
@@ -103,14 +106,14 @@ def answered(course: Course, heard: Answered, now: Now) -> Turn:
     found = transfer.answered(course, heard, now, restarted)
     if found is not None:
         return found
-    if heard.code is None or heard.code[0] == 2:  # noqa: PLR2004 - the class of success
+    is_execute = course.stage in {Stage.INSTALLING, Stage.ACTIVATING} and isinstance(heard.action, Install | Activate)
+    if heard.code is None:
+        return unheard(course) if is_execute else Turn(course)
+    if heard.code[0] == 2:  # noqa: PLR2004 - the class of success
         return Turn(course)
     if course.stage is Stage.CLEARING and isinstance(heard.action, Uninstall | Reset):
         return _next_rung(course, now)
-    if course.stage in {Stage.INSTALLING, Stage.ACTIVATING} and isinstance(heard.action, Install | Activate):
-        sooner_s = min(course.deadline_s, now.s + now.patience.refusal_s)
-        return Turn(replace(course, refused=heard.code, deadline_s=sooner_s))
-    return Turn(course)
+    return refused(course, heard.code, now) if is_execute else Turn(course)
 
 
 def late(course: Course, now: Now) -> Turn:
@@ -177,6 +180,12 @@ def _next_rung(course: Course, now: Now) -> Turn:
 
 def _wait(course: Course, _: Software, __: Now) -> Turn:
     return Turn(course)
+
+
+def _repeat(course: Course, _: Software, __: Now) -> Turn:
+    """Nothing happened yet; what was not answered may not have been heard."""
+    execute = Install if course.stage is Stage.INSTALLING else Activate
+    return asked_again(course, execute(course.goal.instance))
 
 
 def _in_use(course: Course, _: Software, __: Now) -> Turn:
@@ -287,9 +296,9 @@ _ROWS: Mapping[Stage, tuple[_Rule, ...]] = {
     Stage.CLEARING:     (_empty_it,  _wait,      _wait,       _wait,      _wait,      _in_use,    _not_cleared,     _in_use),
     Stage.TRANSFERRING: (_wait,      _wait,      _downloaded, _delivered, _installed, _installed, _transfer_failed, _wait),
     Stage.WRITTEN:      (_wait,      _wait,      _downloaded, _delivered, _installed, _installed, _failure,         _wait),
-    Stage.INSTALLING:   (_went_back, _went_back, _went_back,  _wait,      _installed, _installed, _failure,         _wait),
+    Stage.INSTALLING:   (_went_back, _went_back, _went_back,  _repeat,    _installed, _installed, _failure,         _wait),
     Stage.INSTALLED:    (_went_back, _went_back, _went_back,  _went_back, _wait,      _wait,      _failure,         _wait),
-    Stage.ACTIVATING:   (_went_back, _went_back, _went_back,  _went_back, _wait,      _active,    _failure_running, _wait),
+    Stage.ACTIVATING:   (_went_back, _went_back, _went_back,  _went_back, _repeat,    _active,    _failure_running, _wait),
     Stage.ENDED:        (_wait,      _wait,      _wait,       _wait,      _wait,      _wait,      _wait,            _wait),
 }  # fmt: skip
 _TABLE: Mapping[tuple[Stage, Sight], _Rule] = {

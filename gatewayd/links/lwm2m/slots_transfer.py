@@ -6,14 +6,17 @@ thread" (4.08, 5.03, a reset, silence) to another start after a pause; both with
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import assert_never
 
 from gatewayd.links.lwm2m.slot_terms import (
     Action,
     Answered,
+    BegunAnew,
     Code,
     Course,
     Look,
     Now,
+    Progressed,
     Stage,
     TransferEnded,
     Turn,
@@ -39,15 +42,30 @@ def begin(course: Course, now: Now, *, offset: int = 0, after_s: float = 0.0) ->
     way = ways[course.way]
     kind = WritePackage if way is Way.PUSH else WriteUri
     started = entered(replace(course, peak=0), Stage.TRANSFERRING, now)
+    if way is Way.PULL and course.way + 1 < len(ways):
+        started = replace(started, deadline_s=now.s + now.patience.fetch_s)
     started = replace(started, deadline_s=started.deadline_s + after_s)
     action: Action = kind(instance, offset, after_s)
     return Turn(started, actions=(action,))
 
 
-def ended(course: Course, heard: TransferEnded, now: Now, restart: Restart) -> Turn:
-    """Take the end of a transfer: all there, to be tried again, to be tried otherwise, or given up."""
+def heard(course: Course, heard: TransferEnded | Progressed | BegunAnew, now: Now, restart: Restart) -> Turn:
+    """Take what is heard of the transfer under way."""
     if course.stage is not Stage.TRANSFERRING:
         return Turn(course)
+    match heard:
+        case TransferEnded():
+            return _ended(course, heard, now, restart)
+        case Progressed():
+            return Turn(entered(course, course.stage, now))
+        case BegunAnew():
+            return _begun_anew(course, now, restart)
+        case _:
+            assert_never(heard)
+
+
+def _ended(course: Course, heard: TransferEnded, now: Now, restart: Restart) -> Turn:
+    """All there, to be tried again, to be tried otherwise, or given up."""
     if heard.code is not None and heard.code[0] == _SUCCESS:
         return Turn(entered(course, Stage.WRITTEN, now), actions=(Look(course.goal.instance),))
     if heard.code in _LOST_THE_THREAD:
@@ -60,6 +78,13 @@ def again(course: Course, reason: str, now: Now, restart: Restart) -> Turn:
     if course.restarts < now.patience.restarts:
         return restart(replace(course, restarts=course.restarts + 1), now)
     return otherwise(course, f"{reason} {course.restarts + 1} times", now, restart)
+
+
+def _begun_anew(course: Course, now: Now, restart: Restart) -> Turn:
+    """Another attempt, with its own time, within the same budget."""
+    if course.restarts < now.patience.restarts:
+        return Turn(entered(replace(course, restarts=course.restarts + 1), course.stage, now))
+    return otherwise(course, f"the device began to fetch {course.restarts + 2} times", now, restart)
 
 
 def otherwise(course: Course, reason: str, now: Now, restart: Restart) -> Turn:

@@ -15,16 +15,16 @@ from gatewayd.wire.lwm2m.formats import Format
 from gatewayd.wire.lwm2m.paths import Path
 
 _LEAST_EXPONENT = 2  # 64 bytes: what fits one frame of 802.15.4 with its headers
-_PROGRESS_BLOCKS = 8  # how often the table hears that the transfer goes on
+_PROGRESS_S = 1.0  # how often the table hears that the transfer goes on; a block of a slow link takes longer
 
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """How to write: where to, how large a block is at most, how long one may take until it counts as lost."""
+    """How to write: where to, how large a block is at most, how long one may take now until it counts as lost."""
 
     path: Path
     size_exponent: int
-    block_s: float
+    block_s: Callable[[], float]
 
 
 async def write_package(
@@ -32,12 +32,13 @@ async def write_package(
 ) -> TransferEnded:
     """Write from `offset`; return how it ended."""
     exponent = writing.size_exponent
-    sent = 0
+    clock = operations.line.clock
+    told_s = clock()
     at = _aligned(offset, exponent)
     while True:
         size = 1 << (exponent + 4)
         try:
-            content = await feed.take(at, size, timeout_s=writing.block_s)
+            content = await feed.take(at, size, timeout_s=writing.block_s())
             more = at + len(content) < feed.total_bytes
             ask = Ask(
                 Method.PUT,
@@ -47,7 +48,7 @@ async def write_package(
                 block1=Block(at // size, more, exponent) if more or at else None,
                 size1=feed.total_bytes if at == 0 and more else None,
             )
-            answer = await operations.block(writing.path, ask, timeout_s=writing.block_s)
+            answer = await operations.block(writing.path, ask, timeout_s=writing.block_s())
         except (DeviceError, NodeError):
             return TransferEnded(None)
         if answer.code == Code.TOO_LARGE and at == 0 and exponent > _LEAST_EXPONENT:
@@ -56,10 +57,10 @@ async def write_package(
         if not answer.is_success or not more:
             return TransferEnded((answer.code >> 5, answer.code & 31))
         at += len(content)
-        sent += 1
         if answer.block1 is not None and answer.block1.size_exponent < exponent:
             exponent = max(0, answer.block1.size_exponent)
-        if sent % _PROGRESS_BLOCKS == 0:
+        if clock() - told_s >= _PROGRESS_S:
+            told_s = clock()
             progressed()
 
 

@@ -122,7 +122,7 @@ _MODEL = ObjectDefinition(
         (5, "Run", None, E), (6, "Output", _O, R), (7, "Inference Time", _I, R), (8, "Energy", _F, R), (9, "Run Result", _I, R),
         (10, "Reason", _S, R), (11, "Run Sequence", _I, R), (12, "Sample Sequence", _I, R), (13, "Push", _I, RW),
         (14, "Push Phase", _I, R), (15, "Push Offset", _I, R), (16, "Accept", None, E), (17, "Cancel", None, E),
-        (18, "Manifest", _O, W),
+        (18, "Manifest", _O, W), (19, "Run Tag", _I, R), (20, "Run Sensor", _I, R),
         mandatory=(0, 1, 2, 3, 13, 14, 15, 16, 17, 18), units={7: "us", 8: "uJ", 15: "B"},
     ),
     is_multiple=True,

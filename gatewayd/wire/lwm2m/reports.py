@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import cbor2
 
-from gatewayd.core.device import Capabilities, EnergySource, Report, Sensor, Slot, SlotState
+from gatewayd.core.device import Bearer, Capabilities, Connectivity, EnergySource, Report, Sensor, Slot, SlotState
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import parse_model_name
 from gatewayd.wire.lwm2m.cbor import read_cbor
@@ -36,6 +36,11 @@ _MAX_TEXT_CHARS = 128  # of /3: names that vendors choose
 _MAX_ADDRESSES = 8
 _PERCENT = 100
 _BATTERIES, _MAX_POWER_SOURCE = frozenset({1, 2}), 7
+_MAX_BEARER = 50
+_BEARERS = {
+    **dict.fromkeys((0, 1, 2, 3, 4), Bearer.CELLULAR), 5: Bearer.LTE, 6: Bearer.LTE, 7: Bearer.NB_IOT, 21: Bearer.WLAN,
+    22: Bearer.BLUETOOTH, 23: Bearer.IEEE_802_15_4, **dict.fromkeys((41, 42, 43), Bearer.WIRED),
+}  # fmt: skip
 _ENERGY = (EnergySource.MAINS, EnergySource.BATTERY)
 _SLOTS = range(MAX_SLOTS)
 
@@ -52,16 +57,6 @@ class DeviceInfo:
     energy_source: EnergySource | None = None
     battery: float | None = None
     memory_total_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Connectivity:
-    """What /4 says: the network bearer's number, signal strength in dBm, link quality as the bearer counts it, addresses."""
-
-    bearer: int | None = None
-    signal_dbm: int | None = None
-    link_quality: int | None = None
-    addresses: tuple[str, ...] = ()
 
 
 def read_device(records: Iterable[Record]) -> DeviceInfo:
@@ -104,11 +99,13 @@ def device_records(info: DeviceInfo) -> tuple[Record, ...]:
 def read_connectivity(records: Iterable[Record]) -> Connectivity:
     """Read /4/0; what is strange there is left out."""
     readings, at = Readings(records), Path(MONITORING, 0)
+    bearer = _tried_whole(readings, at / 0, 0, _MAX_BEARER)
     return Connectivity(
-        bearer=_tried_whole(readings, at / 0, 0, 50),
+        bearer=None if bearer is None else _BEARERS.get(bearer),
         signal_dbm=_tried_whole(readings, at / 2, -200, 100),
         link_quality=_tried_whole(readings, at / 3, -1000, 1000),
         addresses=_tried_texts(readings, at / 4),
+        has_choice=_has_several(readings, at / 1),
     )
 
 
@@ -239,6 +236,13 @@ def _energy_source(readings: Readings, path: Path) -> EnergySource | None:
     if not sources:
         return None
     return EnergySource.BATTERY if sources <= _BATTERIES else EnergySource.MAINS
+
+
+def _has_several(readings: Readings, path: Path) -> bool:
+    try:
+        return len(readings.multiple(path, _MAX_BEARER)) > 1
+    except BadRequest:
+        return False
 
 
 def _tried_text(readings: Readings, path: Path) -> str:

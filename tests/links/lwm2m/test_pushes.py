@@ -1,6 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -8,37 +6,29 @@ import pytest
 from aiocoap import Message  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers import codes  # type: ignore[import-untyped]  # aiocoap ships no types
 
-from gatewayd.core.device import Born, Lost, Lwm2mTraits, Packaging, PushPhase, Slot, SlotState
+from gatewayd.core.device import Born, Lost, Packaging, PushPhase, Slot, SlotState
 from gatewayd.core.errors import DeviceTimeout, DeviceUnreachable
-from gatewayd.core.names import DeviceId
 from gatewayd.links.lwm2m.line import LineLimits
 from gatewayd.links.lwm2m.link import LinkOptions
-from gatewayd.links.lwm2m.slot_terms import Patience
 from tests.lwm2m_client import ScriptedDevice, scripted_device
-from tests.lwm2m_pushing import CONTENT, SIGNED, STRANGER_LINKS, Engine, SoftwareClient, offer, profile
+from tests.lwm2m_pushing import (
+    CONTENT,
+    DEVICE,
+    SIGNED,
+    STRANGER_LINKS,
+    TRAITS,
+    Engine,
+    SoftwareClient,
+    offer,
+    profile,
+    stranger,
+)
 from tests.lwm2m_server import FakeRows, Server, running_server
 
-DEVICE = DeviceId("stock-1")
-TRAITS = Lwm2mTraits(endpoint="stock-*", block_bytes=1024)
 W, V, T, R, A, F = (
     PushPhase.WANT, PushPhase.VERIFIED, PushPhase.TESTED, PushPhase.TRIAL, PushPhase.ACCEPTED, PushPhase.FAILED,
 )  # fmt: skip
-SHORT = Patience(
-    clear_s=0.4, transfer_s=2.0, deliver_s=0.4, install_s=0.4, activate_s=0.4, refusal_s=0.2, restart_pause_s=0.1
-)  # fmt: skip
 WELL = [W, PushPhase.WRITTEN, V, T, R, A]
-
-
-@asynccontextmanager
-async def stranger(
-    traits: Lwm2mTraits = TRAITS, rows: FakeRows | None = None, patience: Patience = SHORT
-) -> AsyncIterator[tuple[Server, ScriptedDevice, SoftwareClient]]:
-    options = LinkOptions(profiles=(profile(traits),), patience=patience)
-    async with running_server(options, rows=rows) as server, scripted_device(server.address) as device:
-        client = SoftwareClient(device)
-        await device.register(DEVICE, STRANGER_LINKS)
-        await server.born()
-        yield server, device, client
 
 
 async def test_a_stock_client_takes_a_model() -> None:

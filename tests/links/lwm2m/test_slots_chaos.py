@@ -98,4 +98,6 @@ def test_one_model_always_runs(
     else:
         assert ended is PushState.FAILED
         assert old == OLD
-    assert client.did.count("Activate") <= 2
+    assert (
+        client.did.count("Activate") <= 3
+    )  # one that was not answered is said again, and the old one is switched on again

@@ -94,6 +94,12 @@ def test_a_refused_update_fails_soon_unless_it_was_obeyed_before() -> None:
     assert step(Kind.FIRMWARE, course, done, terms.Now(9)).events[-1].phase.value == "accepted"
 
 
+def test_an_update_that_was_not_answered_is_said_once_more() -> None:
+    unheard = terms.Answered(terms.Install(0), None)
+    _, _, did = firmware(terms.Offered(), IDLE, SENT, DOWNLOADED, ACTIVATE, unheard, DOWNLOADED, unheard, DOWNLOADED)
+    assert did.count("Install") == 2
+
+
 def test_firmware_whose_transfer_stands_still_takes_the_other_way() -> None:
     course, _, _ = firmware(terms.Offered(), IDLE)
     looked = step(Kind.FIRMWARE, course, terms.TimePassed(), terms.Now(course.deadline_s))

@@ -175,7 +175,7 @@ def test_a_refused_way_leads_to_the_other_and_then_to_the_end() -> None:
 def test_a_transfer_that_stands_still_takes_the_other_way_and_progress_buys_time() -> None:
     begun = told(OFFERED, WANT)
     later = step(Kind.ML_MODEL, begun.course, terms.Progressed(), terms.Now(20.0))
-    assert later.course.deadline_s == 50.0
+    assert later.course.deadline_s == 95.0
     stands = after_deadline(later)
     assert stands.course.way == 1
     elsewhere = told(OFFERED, terms.Progressed())
@@ -188,6 +188,29 @@ def test_a_board_that_lacks_bytes_after_all_were_sent_is_asked_again() -> None:
     late = after_deadline(sent)
     assert names(late) == ["WriteOffer"]
     assert late.course.restarts == 1
+
+
+@pytest.mark.parametrize("code", [BUSY, None])
+def test_an_offer_that_was_not_taken_is_made_again_when_the_board_shows_nothing_of_it(code: terms.Code | None) -> None:
+    gone = says(Phase.NONE, push=0)
+    assert told(terms.Offered(), gone).actions == (), "it may take its time"
+    again = told(terms.Offered(), terms.Answered(OFFER, code), gone)
+    assert again.actions == (OFFER,)
+    assert step(Kind.ML_MODEL, again.course, gone, terms.Now(3.0)).actions == ()
+    third = step(Kind.ML_MODEL, again.course, terms.Answered(OFFER, code), terms.Now(4.0))
+    assert step(Kind.ML_MODEL, third.course, gone, terms.Now(5.0)).actions == (OFFER,)
+    assert "no answer while offered" in after_deadline(third).events[0].reason
+
+
+def test_an_execute_that_was_not_answered_is_said_once_more() -> None:
+    installing = (OFFERED, says(Phase.WRITTEN), terms.Answered(INSTALL, None))
+    again = told(*installing, says(Phase.VERIFIED))
+    assert (again.actions, [each.phase for each in again.events]) == ((INSTALL,), [PushPhase.VERIFIED])
+    assert told(*installing, says(Phase.VERIFIED), terms.Answered(INSTALL, None), says(Phase.VERIFIED)).actions == ()
+    tested = (OFFERED, says(Phase.TESTED), terms.ActivateWanted())
+    activate = terms.Activate(0)
+    assert told(*tested, says(Phase.TESTED)).actions == ()
+    assert told(*tested, terms.Answered(activate, None), says(Phase.TESTED)).actions == (activate,)
 
 
 def test_a_refused_execute_is_waited_for_a_little() -> None:

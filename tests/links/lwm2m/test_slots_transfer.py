@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gatewayd.core.update import PushState
+from gatewayd.core.update import Limits, PushState
 from gatewayd.links.lwm2m import slot_terms as terms
+from gatewayd.links.lwm2m import slots_transfer
 from gatewayd.links.lwm2m.slots import Kind, step
 from gatewayd.wire.lwm2m.states import Software, SoftwareState
 from tests.lwm2m_clients import BAD_REQUEST, BUSY, ERROR, GOAL, INCOMPLETE, NOT_ALLOWED, NOT_FOUND, Bench, Client
@@ -77,6 +78,69 @@ def test_a_transfer_that_lost_the_thread_starts_again_within_its_budget(code: te
     assert for_ever.run() is PushState.FAILED
     assert for_ever.client.did.count("WritePackage") == 4
     assert "4 times" in for_ever.push.reason
+
+
+def test_a_fast_link_has_the_patience_that_is_set_and_a_slow_one_more() -> None:
+    patience = terms.Patience()
+    assert patience.on(0.05) == patience
+    slow = patience.on(4.0)
+    longer = (
+        "ask_s",
+        "look_s",
+        "block_s",
+        "clear_s",
+        "offer_s",
+        "fetch_s",
+        "transfer_s",
+        "deliver_s",
+        "install_s",
+        "activate_s",
+    )
+    assert all(getattr(slow, each) > getattr(patience, each) for each in longer)
+    assert slow.offer_s >= 2 * slow.ask_s, "an offer is two questions"
+    assert slow.transfer_s > slow.block_s, "the end of a block says more than silence"
+    assert (slow.restarts, slow.restart_pause_s) == (patience.restarts, patience.restart_pause_s)
+    assert patience.on(1e6).transfer_s < 600
+
+
+def test_an_address_is_given_up_sooner_than_the_engine_does_when_the_package_can_be_written() -> None:
+    now = terms.Now(0.0)
+    both, only = (
+        slots_transfer.begin(terms.Course(replace(GOAL, ways=ways)), now).course
+        for ways in ((terms.Way.PULL, terms.Way.PUSH), (terms.Way.PULL,))
+    )
+    assert both.deadline_s < Limits().stall_s < only.deadline_s
+    fetching = step(Kind.SOFTWARE, both, terms.Progressed(), now)
+    assert fetching.course.deadline_s == only.deadline_s
+
+
+def test_an_execute_that_was_not_answered_is_said_once_more_and_its_refusal_leaves_time() -> None:
+    class Silent(Client):
+        asked = 0
+
+        def install(self, instance: int) -> terms.Code | None:
+            self.asked += 1
+            return None if self.asked == 1 else super().install(instance)
+
+    bench = Bench(Silent())
+    assert bench.run() is PushState.ACCEPTED
+    assert bench.client.did.count("Install") == 2
+
+    class Slow(Client):
+        """It installs for a while, and says no to whoever asks meanwhile."""
+
+        asked = 0
+
+        def install(self, instance: int) -> terms.Code | None:  # noqa: ARG002 - whatever it is
+            self.asked += 1
+            return None if self.asked == 1 else NOT_ALLOWED
+
+    bench = Bench(Slow())
+    bench.run(until_s=20)
+    assert bench.client.did.count("Install") == 2
+    assert not bench.course.is_over, "the second refusal says nothing of the first"
+    bench.client.now(0, state=S.INSTALLED, result=2)
+    assert bench.run() is PushState.ACCEPTED
 
 
 def test_pauses_between_restarts_grow() -> None:

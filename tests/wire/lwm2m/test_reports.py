@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewayd.core.device import Capabilities, EnergySource, Report, Sensor, Slot, SlotState
+from gatewayd.core.device import Bearer, Capabilities, Connectivity, EnergySource, Report, Sensor, Slot, SlotState
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import Digest
 from gatewayd.core.tensor import DType, TensorSpec
@@ -14,7 +14,6 @@ from gatewayd.wire.lwm2m.objects import MODEL, RUNTIME, STANDARD
 from gatewayd.wire.lwm2m.paths import ROOT, Path
 from gatewayd.wire.lwm2m.readings import Readings
 from gatewayd.wire.lwm2m.reports import (
-    Connectivity,
     DeviceInfo,
     device_records,
     read_connectivity,
@@ -189,13 +188,17 @@ def test_connectivity() -> None:
     at = Path(4, 0)
     records = [
         Record(at / 0, 7),
+        Record(at / 1 / 0, 7),
+        Record(at / 1 / 1, 21),
         Record(at / 2, -71),
         Record(at / 3, "good"),
         Record(at / 4 / 0, "fe80::1"),
         Record(at / 4 / 1, "10.0.0.7"),
     ]
-    assert read_connectivity(records) == Connectivity(7, -71, None, ("fe80::1", "10.0.0.7"))
+    said = Connectivity(Bearer.NB_IOT, -71, None, ("fe80::1", "10.0.0.7"), has_choice=True)
+    assert read_connectivity(records) == said
     assert read_connectivity([]) == Connectivity()
+    assert read_connectivity([Record(at / 0, 40), Record(at / 1, 21), Record(at / 2, 5000)]) == Connectivity()
 
 
 softwares = st.builds(

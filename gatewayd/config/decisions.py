@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ValidationInfo, field_validator
 
-from gatewayd.config_types import FilePath, Seconds, Section, within
-from gatewayd.config_values import Weight
+from gatewayd.config.types import FilePath, Seconds, Section, within
+from gatewayd.config.values import Weight
 from gatewayd.core.budget import Allowance
 from gatewayd.core.cost import Weights
 from gatewayd.core.damping import USUAL, DampingRules

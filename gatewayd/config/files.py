@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gatewayd.config import Config
-from gatewayd.config_errors import ConfigError
+from gatewayd.config.errors import ConfigError
+from gatewayd.config.root import Config
 
 _CREDENTIALS = Path("/run/credentials")
 _SHARED_WITH_LOOPBACK = {"127.0.0.1", "localhost", "0.0.0.0"}  # noqa: S104 - compared with, never bound

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from gatewayd.config_types import FilePath, Seconds, Section, one_level
+from gatewayd.config.types import FilePath, Seconds, Section, one_level
 
 
 class Delegate(Section):

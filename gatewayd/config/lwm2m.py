@@ -2,8 +2,8 @@
 
 from typing import Annotated, Literal
 
-from gatewayd.config_http import AnyPort, Host, is_loopback
-from gatewayd.config_types import FilePath, Seconds, Section, within
+from gatewayd.config.http import AnyPort, Host, is_loopback
+from gatewayd.config.types import FilePath, Seconds, Section, within
 
 
 class Lwm2m(Section):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator
 
-from gatewayd.config_types import matched, one_level, within
+from gatewayd.config.types import matched, one_level, within
 
 
 def host_name() -> str:

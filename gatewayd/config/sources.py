@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from gatewayd.config_types import FilePath, Seconds, Section, within
+from gatewayd.config.types import FilePath, Seconds, Section, within
 
 
 class Registry(Section):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from gatewayd.config_types import FilePath, Seconds, Section, matched, within
+from gatewayd.config.types import FilePath, Seconds, Section, matched, within
 
 _MIB = 2**20
 _GIB = 2**30

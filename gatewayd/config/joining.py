@@ -5,9 +5,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from gatewayd.config_http import Host
-from gatewayd.config_types import FilePath, Section
-from gatewayd.config_values import Port
+from gatewayd.config.http import Host
+from gatewayd.config.types import FilePath, Section
+from gatewayd.config.values import Port
 
 
 def _ip_address(text: str) -> str:

@@ -16,22 +16,21 @@ from pydantic import (
     field_validator,
 )
 
-from gatewayd.config_decisions import ClassSettings, DecisionLog, Flapping, Placement
-from gatewayd.config_engines import Accelerators, Engine, differ
-from gatewayd.config_errors import ConfigError, problem_lines
-from gatewayd.config_http import AnyPort, Host, Http
-from gatewayd.config_joining import Joining, Mdns
-from gatewayd.config_lwm2m import Lwm2m
-from gatewayd.config_sources import Plugins, Registry, Sources
-from gatewayd.config_types import FilePath, Seconds, Section, one_level, within
-from gatewayd.config_values import NodeName, Port, Version, host_name, reply_prefix, topic
+from gatewayd.config.decisions import ClassSettings, DecisionLog, Flapping, Placement
+from gatewayd.config.engines import Accelerators, Engine, differ
+from gatewayd.config.errors import ConfigError, problem_lines
+from gatewayd.config.http import AnyPort, Host, Http
+from gatewayd.config.joining import Joining, Mdns
+from gatewayd.config.lwm2m import Lwm2m
+from gatewayd.config.mqtt import Mqtt
+from gatewayd.config.sources import Plugins, Registry, Sources
+from gatewayd.config.types import FilePath, Seconds, Section, one_level, within
+from gatewayd.config.values import NodeName, host_name
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.presets import PRESETS, RequestClass
 from gatewayd.core.retry import Retry
 from gatewayd.core.update import Limits
 from gatewayd.wire.strict_yaml import MAX_YAML_BYTES, YamlRefused, load_yaml
-
-__all__ = ["Config", "ConfigError", "Engine", "load_config", "parse_config"]
 
 _MIB = 2**20
 _GIB = 2**30
@@ -42,82 +41,6 @@ class Node(Section):
 
     name: NodeName = Field(default_factory=host_name)
     data_dir: FilePath = Path("/var/lib/gatewayd")
-
-
-class Tls(Section):
-    """TLS towards the broker. `ca_file` null: the system's authorities."""
-
-    ca_file: FilePath | None = None
-    cert_file: FilePath | None = None
-    key_file: FilePath | None = None
-
-    @field_validator("key_file")
-    @classmethod
-    def _belongs_to_the_certificate(cls, key_file: Path | None, info: ValidationInfo) -> Path | None:
-        if "cert_file" in info.data and (key_file is None) != (info.data["cert_file"] is None):
-            raise ValueError("goes with cert_file: give both, or neither")
-        return key_file
-
-
-class Embedded(Section):
-    """The broker that gatewayd can bring along. Loopback only; a port for each protocol version."""
-
-    enabled: bool = False
-    port: Port = 1883
-    port_v5: Port = 1884
-
-    @field_validator("port_v5")
-    @classmethod
-    def _differs(cls, port_v5: int, info: ValidationInfo) -> int:
-        if port_v5 == info.data.get("port"):
-            raise ValueError(f"{port_v5} is mqtt.embedded.port too: the two protocol versions need a port each")
-        return port_v5
-
-
-class Mqtt(Section):
-    """The broker and who we are there. `tls` null: none."""
-
-    host: Host = "127.0.0.1"
-    port: Port = 1883
-    version: Version = "auto"
-    prefix: Annotated[str, AfterValidator(topic)] = "gatewayd"
-    username: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-    password_file: FilePath | None = None
-    keepalive_s: Annotated[int, within(5, 3600)] = 30
-    max_payload_bytes: Annotated[int, within(1024, 64 * _MIB)] = _MIB
-    websocket_path: Annotated[str, Field(pattern="^/[!-~]*$", max_length=255)] | None = None
-    reconnect_max_s: Annotated[float, within(0.1, 3600)] = 1.5
-    session_expiry_s: Annotated[int, within(0, 7 * 86_400)] = 3600
-    commands_kept: Annotated[int, within(1000, 1_000_000)] = 10_000
-    commands_kept_days: Annotated[float, within(1, 365)] = 7.0
-    reply_prefixes: tuple[Annotated[str, AfterValidator(reply_prefix)], ...] = Field(
-        ("gatewayd-reply/", "reply/"), max_length=32, strict=False
-    )
-    tls: Tls | None = None
-    embedded: Embedded = Embedded()
-
-    @field_validator("password_file")
-    @classmethod
-    def _has_a_user(cls, password_file: Path | None, info: ValidationInfo) -> Path | None:
-        if password_file is not None and info.data.get("username", "") is None:
-            raise ValueError("needs mqtt.username: MQTT knows no password without a user")
-        return password_file
-
-    @field_validator("reply_prefixes")
-    @classmethod
-    def _are_not_ours(cls, prefixes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
-        own = f"{info.data.get('prefix', '')}/"
-        for prefix in prefixes:
-            if own != "/" and (prefix.startswith(own) or own.startswith(prefix)):
-                raise ValueError(f"{prefix!r} overlaps with mqtt.prefix: replies could then command devices")
-        return prefixes
-
-    @field_validator("embedded")
-    @classmethod
-    def _is_without_tls(cls, embedded: Embedded, info: ValidationInfo) -> Embedded:
-        if embedded.enabled and info.data.get("tls") is not None:
-            raise ValueError("enabled goes without mqtt.tls: the embedded broker is reached over loopback only")
-        return embedded
 
 
 class Coap(Section):
@@ -134,6 +57,7 @@ class NodeRuntime(Section):
 
     max_loaded: Annotated[int, within(1, 256)] = 8
     queue_limit: Annotated[int, within(1, 10_000)] = 64
+    eager: bool = True
     memory_limit_bytes: Annotated[int, within(0, 1024 * _GIB)] = 0
     trial_timeout_s: Seconds = 30.0
 

@@ -1,0 +1,66 @@
+import asyncio
+import os
+import time
+from collections.abc import Coroutine
+
+from gatewayd.adapters.eager_loop import EagerLoop
+
+
+def _run(work: Coroutine[object, object, None]) -> None:
+    with asyncio.Runner(loop_factory=EagerLoop) as runner:
+        runner.run(work)
+
+
+def _loop() -> EagerLoop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, EagerLoop)
+    return loop
+
+
+def test_what_is_expected_comes_while_awake() -> None:
+    async def work() -> None:
+        loop, descriptor = _loop(), os.eventfd(0, os.EFD_NONBLOCK)
+        came: asyncio.Future[int] = loop.create_future()
+        loop.add_reader(descriptor, lambda: came.set_result(os.eventfd_read(descriptor)))
+        writer = loop.run_in_executor(None, os.eventfd_write, descriptor, 7)
+        loop.expect(60)
+        assert await came == 7
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        await writer
+
+    _run(work())
+
+
+def test_what_does_not_come_is_slept_for() -> None:
+    async def work() -> None:
+        loop, is_over = _loop(), asyncio.Event()
+        loop.call_later(0.3, is_over.set)
+        loop.expect(0.001)
+        cpu_s = time.process_time()
+        await is_over.wait()
+        assert time.process_time() - cpu_s < 0.25, "awake for a moment, asleep for the rest"
+
+    _run(work())
+
+
+def test_timers_are_kept_while_awake() -> None:
+    async def work() -> None:
+        loop, is_over = _loop(), asyncio.Event()
+        loop.call_later(0.001, is_over.set)
+        loop.expect(60)
+        async with asyncio.timeout(20):
+            await is_over.wait()
+
+    _run(work())
+
+
+def test_callbacks_go_first() -> None:
+    async def work() -> None:
+        loop, seen = _loop(), list[str]()
+        loop.expect(60)
+        loop.call_soon(seen.append, "callback")
+        await asyncio.sleep(0)
+        assert seen == ["callback"]
+
+    _run(work())
