@@ -10,7 +10,7 @@ from bench.agreement_models import model
 from bench.agreement_real import Answer, Rig
 from gatewayd.simulate.carriage import PROTOCOLS, Overheads
 
-_LINK = (0.02, 1e6)
+_LINK = ("wifi", 0.02, 1e6)
 _TIMES, _PAUSE_S = (
     40,
     0.02,
@@ -80,7 +80,7 @@ def _to_sensor_s(rig: Rig, board: Board) -> tuple[float, float]:
         whole_s - (each["transfer_ms"] + each["compute_ms"]) / 1000
         for whole_s, each in zip(seconds, measured, strict=True)
     ]
-    rtt_s, rate = _LINK
+    _, rtt_s, rate = _LINK
     carried = told.sample_steps * (told.question + told.answer) + model(board.sensor).sample_bytes
     transfer_s = _trimmed([each["transfer_ms"] / 1000 for each in measured])
     return _trimmed(rest_s), max(0.0, (transfer_s - carried / rate) / told.sample_steps - rtt_s)
@@ -89,7 +89,7 @@ def _to_sensor_s(rig: Rig, board: Board) -> tuple[float, float]:
 def _pushed(rig: Rig, board: Board, exchange_s: float) -> tuple[float, float]:
     """Return what a push takes beside its questions, and each of its chunks beside that. The air is not asked for meanwhile."""
     time.sleep(5.2)  # so long after a request pushes are held back for others (gatewayd.core.airtime)
-    made, told, (rtt_s, rate) = model(board.sensor), PROTOCOLS[board.protocol], _LINK
+    made, told, (rtt_s, rate) = model(board.sensor), PROTOCOLS[board.protocol], _LINK[1:]
     begun_s = time.monotonic()
     rig.verb("push", {"device": board.id, "model": board.sensor})
     answered_s = time.monotonic() - begun_s

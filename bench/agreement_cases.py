@@ -1,12 +1,13 @@
-"""The scenarios of `bench.agreement`: each told to `gatewayd simulate` as a file, and to daemon and boards as their own settings."""
+"""The scenarios of `bench.agreement`: each told to `gatewayd simulate` as a file, and to daemon and boards as settings."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import yaml
 
 from bench.agreement_models import model
-from gatewayd.core.device import Profile
+from gatewayd.core.device import Bearer, Profile
 from gatewayd.places import profiles_folder
 from gatewayd.sim.board import Truth, true_board
 from gatewayd.sim.radio import LINKS, LinkFigures
@@ -14,15 +15,19 @@ from gatewayd.simulate.carriage import Overheads
 from gatewayd.wire.profiles import parse_profile
 
 CHUNK_BYTES = 1024
+_BEARERS = {"wifi": Bearer.WLAN, "ble": Bearer.BLUETOOTH, "802.15.4": Bearer.IEEE_802_15_4}
 
 
 @dataclass(frozen=True)
 class Board:
-    """One simulated board. `link` names a radio of `gatewayd.sim`, or is (round trip in s, bytes per s); `seed` is of its truth."""
+    """One simulated board. `link` names a radio of `gatewayd.sim`, or is one with another round trip (s) and rate (bytes/s).
+
+    `seed` is of how it differs from its profile.
+    """
 
     name: str
     board: str
-    link: str | tuple[float, float]
+    link: str | tuple[str, float, float]
     sensor: str
     protocol: str = "mqtt"
     loss: float = 0.0
@@ -37,7 +42,12 @@ class Board:
     @property
     def radio(self) -> LinkFigures:
         """What its link is believed to be."""
-        return LINKS[self.link] if isinstance(self.link, str) else LinkFigures(*self.link)
+        return LINKS[self.link] if isinstance(self.link, str) else LinkFigures(*self.link[1:])
+
+    @property
+    def kind(self) -> str:
+        """What it says that carries it."""
+        return self.link if isinstance(self.link, str) else self.link[0]
 
     @property
     def profile(self) -> Profile:
@@ -53,6 +63,7 @@ class Board:
         """Return what `gatewayd sim-device` is told, gateway and folders aside."""
         radio = self.radio
         told = ["--id", self.id, "--board", self.board, "--protocol", self.protocol, "--seed", str(self.seed)]
+        told += ["--link", self.kind]
         told += ["--rtt", str(radio.rtt_s), "--rate", str(radio.goodput_bytes_per_s), "--loss", str(self.loss)]
         told += [
             "--sensor",
@@ -83,6 +94,11 @@ class Case:
     request_class: str = "default"
     horizon_s: float = 3600.0
     robustness: float = 0.05
+
+    def shifted(self, by: int) -> Self:
+        """Return the same with other seeds: of the moments, and of how the boards differ from their profiles."""
+        boards = tuple(replace(each, seed=each.seed + by) for each in self.boards)
+        return replace(self, seed=self.seed + by, boards=boards)
 
     @property
     def models(self) -> list[str]:
@@ -118,6 +134,7 @@ def scenario_text(case: Case, machine: Machine) -> str:
             "bytes_per_s": truth.link.goodput_bytes_per_s,
             "loss": board.loss,
             "chunk_bytes": CHUNK_BYTES,
+            "bearer": _BEARERS[board.kind].value,
         })  # fmt: skip
         devices.append({
             "name": board.name,
@@ -162,7 +179,7 @@ def _asked(name: str, asked: str, per_s: float, **more: object) -> dict[str, obj
     return {"devices": name, "model": asked, "per_s": per_s, "deadline_s": 10.0, **more}
 
 
-LTE_M, MESH, SLOW = (0.12, 25_000.0), (0.06, 5_000.0), (0.4, 8_000.0)
+LTE_M, MESH, SLOW = ("wifi", 0.12, 25_000.0), ("802.15.4", 0.06, 5_000.0), ("wifi", 0.4, 8_000.0)
 
 CASES: tuple[Case, ...] = (
     Case(

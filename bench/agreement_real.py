@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,10 @@ from bench.agreement_cases import Board, Case
 from bench.agreement_models import model
 from bench.common import ROOT, Connection, free_port
 from bench.push_gateway import free_udp_port
+from gatewayd.core.replay import Logged
 from gatewayd.core.request import Target
 from gatewayd.simulate.world import Ask
-from gatewayd.wire.decisionlog import Logged, read_log
+from gatewayd.wire.decisionlog import read_log
 
 Answer = dict[str, Any]
 _START_S, _END_S = 40.0, 20.0
@@ -151,7 +152,7 @@ class Rig:
         with Connection(self.http_port) as connection:
             return connection.ask(b"GET", "/readyz")[0] == 200
 
-    def _until(self, what: str, is_so: Any) -> None:
+    def _until(self, what: str, is_so: Callable[[], bool]) -> None:
         deadline_s = time.monotonic() + _START_S
         while time.monotonic() < deadline_s:
             for name, child in {"daemon": self._daemon, **self.boards}.items():
@@ -185,6 +186,32 @@ def _ended(child: "subprocess.Popen[bytes]") -> None:
             child.stdin.close()
 
 
+_BEAT_S = 0.01
+
+
+@dataclass
+class Lateness:
+    """By how much a timer of this process was late: how busy the machine was with other things."""
+
+    total_s: float = 0.0
+    beats: int = 0
+    most_s: float = 0.0
+
+    @property
+    def mean_ms(self) -> float:
+        """On average."""
+        return 1000 * self.total_s / max(1, self.beats)
+
+    async def measure(self) -> None:
+        """Watch until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due_s = loop.time() + _BEAT_S
+            await asyncio.sleep(_BEAT_S)
+            late_s = loop.time() - due_s
+            self.total_s, self.beats, self.most_s = self.total_s + late_s, self.beats + 1, max(self.most_s, late_s)
+
+
 @dataclass(frozen=True)
 class Moved:
     """A push as it moved: when (s from moment 0), where, of what, and its state."""
@@ -196,13 +223,14 @@ class Moved:
     state: str
 
 
-async def asked(rig: Rig, asks: Sequence[Ask], case: Case) -> tuple[list[Seen], list[Moved]]:
+async def asked(rig: Rig, asks: Sequence[Ask], case: Case) -> tuple[list[Seen], list[Moved], Lateness]:
     """Ask everything at its moment, change what changes; return what was answered, in order, and how pushes moved."""
     loop = asyncio.get_running_loop()
     start_s = loop.time() + 0.3
     free: list[_Wire] = []
     moves: list[Moved] = []
-    hearing = asyncio.ensure_future(_heard(rig.http_port, moves, start_s))
+    lateness = Lateness()
+    beside = [asyncio.ensure_future(each) for each in (_heard(rig.http_port, moves, start_s), lateness.measure())]
     async with asyncio.TaskGroup() as tasks:
         for change in case.changes:
             tasks.create_task(_changed(rig, change, start_s))
@@ -212,10 +240,10 @@ async def asked(rig: Rig, asks: Sequence[Ask], case: Case) -> tuple[list[Seen], 
         ]
     for wire in free:
         wire.close()
-    hearing.cancel()
-    with suppress(asyncio.CancelledError):
-        await hearing
-    return [each.result() for each in asking], moves
+    for each in beside:
+        each.cancel()
+    await asyncio.gather(*beside, return_exceptions=True)
+    return [each.result() for each in asking], moves, lateness
 
 
 async def _heard(port: int, moves: list[Moved], start_s: float) -> None:

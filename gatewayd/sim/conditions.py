@@ -1,6 +1,6 @@
 """What changes around a simulated board while it runs: interference, an outage, a processor that has other things to do.
 
-Lines on standard input change it (`gatewayd sim-device --steer`), so that a drill or a benchmark can do so at a moment of its choice.
+Lines on standard input change it (`gatewayd sim-device --steer`), so that a drill or a benchmark can choose the moment.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from gatewayd.core.device import LinkKind
+from gatewayd.core.device import Bearer, LinkKind
 from gatewayd.core.estimate import Estimate, LinkEstimate, default_link
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, DeviceFacts, NodeFacts
@@ -30,7 +30,7 @@ class Beliefs:
     def link(self, station: Station, now_s: float) -> LinkEstimate:
         """Return what is believed of the link."""
         known = self._links.get(station.id)
-        return known.aged(now_s) if known is not None else default_link(LinkKind.MQTT)
+        return known.aged(now_s) if known is not None else _guessed(station)
 
     def compute(self, station: Station, model: Model) -> Estimate:
         """Return the seconds of one inference on the device."""
@@ -113,3 +113,10 @@ class Beliefs:
         chunks = max(1, -(-model.size_bytes // station.link.chunk_bytes))
         in_one_s = elapsed_s - (chunks - 1) * link.rtt.mean
         self._links[station.id] = link.after_transfer(model.size_bytes, in_one_s, at_s=now_s)
+
+
+def _guessed(station: Station) -> LinkEstimate:
+    """Return what is believed of a link before anything was measured: a device over LwM2M says what carries it."""
+    if station.group.protocol != "lwm2m":
+        return default_link(LinkKind.MQTT)
+    return default_link(LinkKind.LWM2M, Bearer(station.link.bearer) if station.link.bearer else None)

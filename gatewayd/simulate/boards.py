@@ -51,7 +51,7 @@ class Board:
 
     @property
     def profile(self) -> Profile:
-        """What a policy is told beforehand: unless told otherwise, the speed and energy of one model (KWS), nothing of the others."""
+        """What a policy is told beforehand: unless told otherwise, speed and energy of one model (KWS), nothing of others."""
         if self.believed is not None:
             return self.believed
         macs = MODELS[_CALIBRATED].macs
@@ -71,13 +71,17 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A way to a device: seconds for a small message and its answer, bytes per second, share lost, bytes per chunk of a push."""
+    """A way to a device: seconds for a small message and its answer, bytes per second, share lost, bytes per chunk of a push.
+
+    `bearer` is what a device over LwM2M says that carries it ("": nothing): the gateway's first guess of the link.
+    """
 
     name: str
     rtt_s: float
     bytes_per_s: float
     loss: float
     chunk_bytes: int
+    bearer: str = ""
 
 
 # Sizes and MACs: MLPerf Tiny's reference models (Banbury et al. 2021), and the project's own `speaker` (models/speaker/card.md).

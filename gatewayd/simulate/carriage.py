@@ -11,14 +11,13 @@ from dataclasses import dataclass
 class Protocol:
     """Bytes are on air, with all heads; steps are questions to the device, each with its answer.
 
-    `question` and `answer`: of a step that carries nothing. A sample takes `sample_steps`, a run `run_steps` (before the first one of
-    a model `first_run_steps` more), whose answer has `run_bytes` beside the output. `is_one_at_a_time`: a device is asked one thing at a time,
-    as CoAP's NSTART has it; else only bytes wait for bytes. `block_bytes`: what more than so much takes one more round trip
-    each time, `wrapping` bytes included (None: it comes in one piece).
+    `question`, `answer`: of a step that carries nothing. A sample takes `sample_steps`; a run takes `run_steps`, before the first
+    one of a model `first_run_steps` more, and its answer has `run_bytes` beside the output.
+    `is_one_at_a_time`: a device is asked one thing at a time, as CoAP's NSTART has it; else only bytes wait for bytes.
+    `block_bytes`: what more than so much takes one more round trip each time, `wrapping` bytes included (None: one piece).
     A push: `offer_steps` that carry `offer_bytes`; chunks of at most `most_chunk_bytes` (None: of the link's), asked for
-    `ahead_blocks` before the last one has left, with `chunk_down` and
-    `chunk_up` bytes around each block; `end_steps` until it is tested, `trial_steps` with `trial_bytes` until it answers,
-    `proof_steps` until it stays.
+    `ahead_blocks` before the last one has left, with `chunk_down` and `chunk_up` bytes around each block; `end_steps` until it
+    is tested, `trial_steps` with `trial_bytes` until it answers, `proof_steps` until it stays.
     """
 
     name: str
@@ -45,7 +44,7 @@ class Protocol:
 
 # Measured on simulated boards by asking over links of 20 and 120 ms and of 5 kB/s and 1 MB/s: the differences are round trips and
 # bytes. The gateway's name has eight letters, the devices' ten. MQTT without TCP and IP (the simulated radio counts none), CoAP
-# with UDP and IPv4. A chunk over LwM2M counts the notification that the device sends of its progress.
+# with UDP and IPv4. Over LwM2M a run counts the notification with its result, a chunk the one of its progress.
 PROTOCOLS: Mapping[str, Protocol] = {
     each.name: each
     for each in (
@@ -76,9 +75,9 @@ PROTOCOLS: Mapping[str, Protocol] = {
             question=60,
             answer=44,
             sample_steps=4,
-            run_steps=2,
+            run_steps=1,
             first_run_steps=1,
-            run_bytes=137,
+            run_bytes=219,
             is_one_at_a_time=True,
             block_bytes=1024,
             wrapping=24,

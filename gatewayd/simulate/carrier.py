@@ -1,7 +1,7 @@
 """One device's link and processor in simulated time, under a protocol: who waits for whom, and how long everything takes.
 
-A process is a generator that yields the moment at which it goes on; what it must wait for it books when it gets there, so that who
-comes first is served first.
+A process is a generator that yields the moment at which it goes on; what it must wait for it books when it gets there, so
+that who comes first is served first.
 """
 
 import random
@@ -87,7 +87,8 @@ class _Trips:
 class Carrier:
     """One device. Times are simulated seconds; `free_s` and the others are when the last booking ends.
 
-    Where a device is asked one thing at a time, what belongs together (a run, a sample) is an errand, and errands wait for each other.
+    Where a device is asked one thing at a time, what belongs together (a run, a sample) is an errand, and errands wait for each
+    other.
     """
 
     world: World

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gatewayd.core.device import Profile
+from gatewayd.core.device import Bearer, Profile
 from gatewayd.core.errors import BadRequest
 from gatewayd.simulate.boards import BOARDS, LINKS, MODELS, Board, Link, Model
 
@@ -45,6 +45,9 @@ def known_of(boards: tuple[OwnBoard, ...], models: tuple[Model, ...], links: tup
     for link in links:
         if not link.bytes_per_s > 0.0 or link.chunk_bytes < 1 or not link.loss < 1.0:
             raise BadRequest(f"{source}: links: {link.name}: bytes_per_s and chunk_bytes are above 0, loss is below 1")
+        bearers = [each.value for each in Bearer]
+        if link.bearer and link.bearer not in bearers:
+            raise BadRequest(f"{source}: links: {link.name}: bearer: {link.bearer!r} is none of {', '.join(bearers)}")
     for board in boards:
         if not board.macs_per_s > 0.0 or board.believed_macs_per_s == 0.0:
             raise BadRequest(f"{source}: boards: {board.name}: macs_per_s is above 0")
@@ -87,7 +90,7 @@ def _board(own: OwnBoard, models: Mapping[str, Model]) -> Board:
 
 
 def _with(board: Board, models: tuple[Model, ...]) -> Board:
-    """Return the board with the scenario's models: they take what their MACs take at the speed of KWS, as nobody measured them."""
+    """Return the board with the scenario's models: they take what their MACs take at the speed of KWS (nobody measured it)."""
     per_mac_s = board.seconds["kws"] / MODELS["kws"].macs
     per_mac_uj = board.energy_uj["kws"] / MODELS["kws"].macs
     return Board(

@@ -82,9 +82,9 @@ class Scenario:
     """One study. `horizon_s` is what the policies take for the time that a pushed model is of use.
 
     Per device, pushes may take `air_s_per_hour` and `push_j_per_day` (None: not limited); a share `push_failure` of them fails.
-    `noise`: how much luck there is, as a multiple of what is assumed (0: none). `watched_s`: how long the gateway has run when the
-    scenario begins; in its first hour it takes no silence for a sign. `ping_every_s`, `overheads` and `trials` (runs that prove a push)
-    count where a protocol is named.
+    `noise`: how much luck there is, as a multiple of what is assumed (0: none). `watched_s`: how long the gateway has run when
+    the scenario begins; in its first hour it takes no silence for a sign. `ping_every_s`, `overheads` and `trials` (runs that
+    prove a push) count where a protocol is named.
     """
 
     name: str
