@@ -239,6 +239,7 @@ def main() -> None:
     """Run all, or those that are named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", type=int, help="the number of a scenario (may be given again)")
+    parser.add_argument("--seed", type=int, default=0, help="added to all seeds: other moments, other boards")
     parser.add_argument(
         "--at-once", type=int, default=2, help="scenarios that are played at the same time (%(default)s)"
     )
