@@ -168,9 +168,11 @@ def _pushes(moves: Sequence[Moved]) -> list[tuple[str, float, float | None]]:
     return [(each.device, each.at_s, trial.get(push)) for push, each in first.items() if push in carried]
 
 
-def one(case: Case, number: int, folder: Path, broker_port: int, machine: Machine) -> Compared:
+def one(
+    case: Case, number: int, folder: Path, broker_port: int, machine: Machine, *, repeats: int = _REPEATS
+) -> Compared:
     """Play one scenario on both sides."""
-    for repeat in range(_REPEATS + 1):
+    for repeat in range(repeats + 1):
         at = folder / f"case-{number}-{repeat}"
         at.mkdir()
         path = at / "scenario.yaml"

@@ -76,8 +76,11 @@ class Rig:
         return self.folder / "decisions.jsonl"
 
     def stop(self) -> None:
-        """End the daemon: it writes its log. Then the boards."""
-        for child in (self._daemon, *self.boards.values()):
+        """End the daemon, which writes its log, and the boards."""
+        children = (self._daemon, *self.boards.values())
+        for child in children:
+            child.terminate()
+        for child in children:
             _ended(child)
 
     def add_model(self, name: str) -> None:

@@ -162,18 +162,22 @@ async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
     await asyncio.to_thread(parts.cells.prepare)
     runtime = await BoardRuntime.start(arena_bytes=parts.room.arena_bytes, log=log)
     conditions = Conditions()
-    steering = asyncio.create_task(steered(conditions, log), name="steering") if args.steer else None
     try:
         device = _device(parts, args, runtime, log, conditions)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, device.stop)
-        await device.run()
+        await (_steerable(device, conditions, log) if args.steer else device.run())
         log("stopped")
     finally:
-        if steering is not None:
-            steering.cancel()
         await runtime.close()
+
+
+async def _steerable(device: SimDevice | Lwm2mDevice, conditions: Conditions, log: EventLog) -> None:
+    async with asyncio.TaskGroup() as group:
+        steering = group.create_task(steered(conditions, log), name="steering")
+        await device.run()
+        steering.cancel()
 
 
 def _device(

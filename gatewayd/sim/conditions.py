@@ -41,7 +41,11 @@ class Conditions:
 async def steered(conditions: Conditions, log: Log) -> None:
     """Obey the lines of standard input until it ends; a line that makes no sense is told, and changes nothing."""
     reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    try:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    except (ValueError, OSError):  # a file, or /dev/null
+        log("steer-refused", reason="standard input is neither a pipe nor a terminal")
+        return
     while True:
         try:
             line = await reader.readline()
