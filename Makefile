@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 # The scripts in models need packages of their own to be type-checked; their lint is part of `check` all the same.
-CHECKED := gatewayd tests prove
+CHECKED := gatewayd tests prove bench
 
 PIP_INSTALL = install --quiet --disable-pip-version-check --require-hashes
 PROJECT = --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

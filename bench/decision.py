@@ -18,12 +18,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from statistics import median
+from typing import Self
 
 from bench.common import Report
 from gatewayd.core.arena_need import Beliefs
+from gatewayd.core.command import Record
 from gatewayd.core.device import (
     Born,
     Capabilities,
+    Departure,
     EnergySource,
     KnownDevice,
     LinkKind,
@@ -64,8 +67,16 @@ class NoStore:
         """Return none."""
         return ()
 
+    def noting(self, record: Record | None) -> Self:
+        """Note nothing."""
+        assert record is None
+        return self
+
     async def save_device(self, device: KnownDevice) -> None:
         """Forget it."""
+
+    async def depart(self, departure: Departure) -> None:
+        """There is nothing to forget."""
 
 
 class Queue:
@@ -100,7 +111,6 @@ class World:
         )
         self.candidates = Candidates(tracking=self.tracking, estimates=self.estimates, fitter=Fits(Beliefs()).fit)
         self.finder = OptionFinder(
-            tracking=self.tracking,
             estimates=self.estimates,
             runtime=Queue(),  # type: ignore[arg-type]  # the finder asks for nothing but the wait
             classes=CLASSES,

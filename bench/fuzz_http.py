@@ -29,7 +29,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, Gateway(Path(folder)) as gateway:
         gateway.admit(models()[0])
         command = [
-            PROGRAM, "run", f"http://127.0.0.1:{gateway.port}/api/openapi.json", "--checks", CHECKS,
+            str(PROGRAM), "run", f"http://127.0.0.1:{gateway.port}/api/openapi.json", "--checks", CHECKS,
             "--max-examples", str(args.examples), "--seed", str(args.seed), "--generation-deterministic",
             "--suppress-health-check", "all", "--request-timeout", "30",
             # The stream of events does not end; tests of its own read it.

@@ -4,8 +4,8 @@ from functools import cache
 from random import Random
 from typing import Any
 
-import flatbuffers
-from ai_edge_litert import schema_py_generated as schema
+import flatbuffers  # type: ignore[import-untyped]  # it ships no types
+from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]  # as above
 
 from bench import networks
 

@@ -12,7 +12,8 @@ from gatewayd.core.module import Manifest, Raw
 from gatewayd.core.names import Digest, ModelName
 from gatewayd.core.tensor import DType
 from gatewayd.sim.flash import Flash, Layout, MemoryCells
-from gatewayd.sim.lwm2m_device import Lwm2mDevice, Lwm2mOptions
+from gatewayd.sim.lwm2m_device import Lwm2mDevice
+from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.machine import Done, Task
 from gatewayd.sim.relay import Link
 from gatewayd.wire.agent import Agent

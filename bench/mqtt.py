@@ -74,7 +74,7 @@ def gateway(folder: Path, broker_port: int, served: Served, *, node: str, is_eag
         f"http: {{port: {port}}}\ncoap: {{enabled: false}}\nlwm2m: {{enabled: false}}\n"
         f"node_runtime: {{eager: {str(is_eager).lower()}}}\n"
     )
-    command = [sys.executable, "-m", "gatewayd", "run", "--config", config]
+    command = [sys.executable, "-m", "gatewayd", "run", "--config", str(config)]
     topic = f"gatewayd/{node}/infer/{served.name}"
     peer = Peer(node, command, broker_port=broker_port, topic=topic, payload=served.content)
     _admit(peer, port, served)
@@ -98,14 +98,14 @@ def _admit(peer: Peer, port: int, served: Served) -> None:
 def peers(folder: Path, broker_port: int, served: Served) -> Iterator[dict[str, Peer]]:
     """Start all four; end them whatever happens."""
     scripts = {
-        "echo": ["mqtt_loop.py", broker_port, "bench/echo"],
-        "loop": ["mqtt_loop.py", broker_port, "bench/loop", served.path],
-        "skeleton": ["mqtt_skeleton.py", broker_port, "bench/skeleton", served.path],
+        "echo": ["mqtt_loop.py", str(broker_port), "bench/echo"],
+        "loop": ["mqtt_loop.py", str(broker_port), "bench/loop", str(served.path)],
+        "skeleton": ["mqtt_skeleton.py", str(broker_port), "bench/skeleton", str(served.path)],
     }
     with ExitStack() as stack:
         found = {}
         for name, (script, *arguments) in scripts.items():
-            command = [sys.executable, PEERS / script, *arguments]
+            command = [sys.executable, str(PEERS / script), *arguments]
             found[name] = Peer(name, command, broker_port=broker_port, topic=f"bench/{name}", payload=served.content)
             stack.callback(found[name].stop)
         for name in ("gatewayd", "asleep"):

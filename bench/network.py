@@ -9,9 +9,9 @@ from math import prod
 from random import Random
 from typing import Any
 
-import flatbuffers
+import flatbuffers  # type: ignore[import-untyped]  # it ships no types
 import numpy as np
-from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]  # as above
 
 _NUMPY = {
     "FLOAT32": np.float32,
@@ -66,7 +66,8 @@ class Network:
     @property
     def subgraph(self) -> int:
         """The number of the subgraph under construction."""
-        return self._model.subgraphs.index(self._graph)
+        number: int = self._model.subgraphs.index(self._graph)
+        return number
 
     def go_to_subgraph(self, number: int) -> None:
         """Go on with a subgraph begun before."""
@@ -98,7 +99,7 @@ class Network:
         axis: int = 0,  # whatever numpy takes
     ) -> End:
         """Add a constant."""
-        content = np.asarray(values, _NUMPY[kind])
+        content: np.ndarray = np.asarray(values, _NUMPY[kind])
         buffer = schema.BufferT()
         buffer.data = np.frombuffer(content.tobytes(), np.uint8)
         self._model.buffers.append(buffer)

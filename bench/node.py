@@ -96,7 +96,7 @@ class Gateway(Server):
             f"node: {{name: bench, data_dir: {folder / 'data'}}}\nmqtt: {{port: {free_port()}}}\n"
             f"http: {{port: {port}}}\ncoap: {{port: {free_port()}}}\n"
         )
-        command = [sys.executable, "-m", "gatewayd", "run", "--config", config]
+        command = [sys.executable, "-m", "gatewayd", "run", "--config", str(config)]
         super().__init__("gatewayd", command, port=port, ready_path="/readyz")
 
     def admit(self, served: Served) -> None:

@@ -19,8 +19,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
-from aiocoap import Context, Message  # aiocoap ships no types
-from aiocoap.numbers.codes import Code
+from aiocoap import Context, Message  # type: ignore[import-untyped]  # aiocoap ships no types
+from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
 
 from bench.common import Report
 from bench.memory_board import KEY, manifest_of, memory_device
@@ -29,7 +29,7 @@ from bench.relay import LINKS
 from bench.virtual import run_virtual
 from gatewayd.core.names import Digest
 from gatewayd.links.lwm2m.line import LineLimits
-from gatewayd.sim.lwm2m_device import Lwm2mOptions
+from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.registration import Terms
 from gatewayd.sim.relay import Link
 from gatewayd.wire.manifest import sign_manifest
@@ -65,7 +65,7 @@ def theory_s(link: Link, size_bytes: int, loss: float, ack_s: float) -> float:
     exchange_s = link.exchange_s(link.block_bytes + _COAP_BYTES, _ANSWER_BYTES)
     fails = 1 - (1 - loss) ** 2
     waits_s = sum(fails ** (tries + 1) * ack_s * _JITTER * 2**tries for tries in range(_RETRANSMITS))
-    return blocks * (exchange_s + waits_s)
+    return float(blocks * (exchange_s + waits_s))
 
 
 def options(port: int, link: Link, loss: float, *, seed: int, device: str = "board-0") -> Lwm2mOptions:
@@ -83,7 +83,7 @@ def options(port: int, link: Link, loss: float, *, seed: int, device: str = "boa
 
 async def one_virtual(
     link: Link, loss: float, size_bytes: int, *, seed: int, line: LineLimits | None
-) -> tuple[float, int]:
+) -> tuple[float, int] | str:
     """Push once to one board, all in this loop; return seconds and bytes on air."""
     random.seed(seed)  # what aiocoap draws: tokens and the jitter of its timers
     content = random.randbytes(size_bytes)
@@ -121,6 +121,8 @@ class Child:
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, "-m", *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
         self.first = self._out.readline().strip()
 

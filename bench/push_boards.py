@@ -5,7 +5,7 @@ import asyncio
 import sys
 
 from bench.memory_board import memory_device
-from gatewayd.sim.lwm2m_device import Lwm2mOptions
+from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.registration import Terms
 
 

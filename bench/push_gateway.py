@@ -6,7 +6,7 @@ The engine of the services does the same with a store, airtime and trials; here 
 import asyncio
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -155,5 +155,5 @@ def _ignore(where: str, code: str, message: str) -> None:
     """Nobody counts."""
 
 
-def _as_it_is(work: Coroutine[object, object, None]) -> Coroutine[object, object, None]:
+def _as_it_is(work: Coroutine[object, object, None], _: Callable[[Exception], None]) -> Coroutine[object, object, None]:
     return work

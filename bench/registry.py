@@ -15,7 +15,7 @@ from random import Random
 from bench.common import Report, Server, free_port
 from gatewayd.adapters.artifacts import Artifacts, open_artifacts
 from gatewayd.adapters.store import Store, open_store
-from gatewayd.core.errors import Conflict
+from gatewayd.core.errors import Conflict, EngineMissing
 from gatewayd.core.model import Place, Signature, Structure, Trial, Variant, Verdict, Version
 from gatewayd.core.names import STABLE, Digest, ModelName, ModelRef, parse_model_ref
 from gatewayd.core.registry import AliasMove
@@ -35,6 +35,10 @@ class Nowhere:
         assert digest
         assert structure
         return Trial((Verdict(Place.NODE, "none", runs=True, reason=""),), None, None)
+
+    async def describe(self, digest: Digest) -> Structure:
+        """Not asked: what is admitted is read."""
+        raise EngineMissing(digest)
 
 
 def catalog_of(store: Store, artifacts: Artifacts) -> Catalog:

@@ -15,7 +15,7 @@ from bench.memory_board import memory_device
 from bench.push_gateway import push_gateway
 from bench.virtual import run_virtual
 from gatewayd.core.names import DeviceId
-from gatewayd.sim.lwm2m_device import Lwm2mOptions
+from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.registration import Terms
 from gatewayd.sim.relay import Link
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]  # it ships no types
 
 from bench.common import Report
 from gatewayd.adapters.eager_loop import EagerLoop

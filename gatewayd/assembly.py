@@ -27,15 +27,17 @@ from gatewayd.config import Config
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.device import Born, DeviceEvent, Inferred, Lost, PushReport
 from gatewayd.core.fit import Fitter
-from gatewayd.core.names import DeviceId
+from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.presets import RequestClass
 from gatewayd.daemon_registry import RegistryParts, registry_parts
 from gatewayd.parts import broker_address, engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.candidates import Candidates
 from gatewayd.services.catalog import Catalog, CatalogPorts
-from gatewayd.services.checkpoints import Checkpoints
+from gatewayd.services.checkpoints import Book, Checkpoints
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
+from gatewayd.services.drop_ports import DropPorts
+from gatewayd.services.dropping import Drops
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Inference
 from gatewayd.services.joining import Joining, JoiningPorts
@@ -72,6 +74,7 @@ class Core:
     credentials: CredentialFiles
     classes: dict[str, RequestClass]
     opinions: Opinions
+    drops: Drops
 
     async def load(self) -> None:
         """Read what was there before; once, before anything arrives."""
@@ -79,6 +82,7 @@ class Core:
         await self.tracking.load()
         await self.desires.load()
         await self.pushes.load()
+        await self.drops.load()
         await self.orders.load()
         await self.registry.collecting.load()
         await self.checkpoints.load()
@@ -93,6 +97,7 @@ class Core:
                 self.pushes.handle(event)
                 if isinstance(event, Born):
                     self.registry.collecting.saw(event)
+                    self.drops.handle(event)
             case PushReport():
                 self.pushes.handle(event)
             case Inferred():
@@ -126,7 +131,7 @@ def assemble(config: Config, means: Means) -> Core:
     pushes = _pushes(
         config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
-    renting = _renting(config, pushes, estimates, preflight)
+    renting = _renting(config, pushes, estimates, preflight, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
     classes = config.requests.settings
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
@@ -148,6 +153,12 @@ def assemble(config: Config, means: Means) -> Core:
     orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
     credentials = _credentials(config)
     ports = _joining_ports(config, means, credentials)
+    drops = Drops(
+        DropPorts(means.store, means.link_of, means.notify, time.time),
+        tracking=tracking,
+        pushes=pushes,
+        desires=desires,
+    )
     joining = Joining(ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting)
     requested = (inference, catalog, Loading(catalog, means.workers), tracking, pushes, decisions, requests)
     first = (*requested, _node(config, means), means.keys, preflight)
@@ -161,11 +172,14 @@ def assemble(config: Config, means: Means) -> Core:
         streams,
         joining,
         opinions,
+        drops,
         broker,
     )
-    checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
+    store = CheckpointFile(config.node.data_dir / "estimates.checkpoint")
+    book = Book(renting, tracking, time.monotonic, time.time)
+    checkpoints = Checkpoints(estimates=estimates, store=store, book=book)
     asked = (catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
-    return Core(*asked, checkpoints, credentials, classes, opinions)
+    return Core(*asked, checkpoints, credentials, classes, opinions, drops)
 
 
 def _pushes(
@@ -194,7 +208,6 @@ def _finder(
     means: Means, classes: dict[str, RequestClass], *, tracking: Tracking, estimates: Estimates, preflight: Preflight
 ) -> OptionFinder:
     return OptionFinder(
-        tracking=tracking,
         estimates=estimates,
         runtime=means.workers,
         classes=classes,
@@ -207,13 +220,22 @@ def _opinions(config: Config, means: Means, catalog: Catalog, runner: Runner, es
     return Opinions(catalog=catalog, runner=runner, runtime=means.workers, estimates=estimates, store=store)
 
 
-def _renting(config: Config, pushes: Pushes, estimates: Estimates, preflight: Preflight) -> Renting:
+def _renting(
+    config: Config,
+    pushes: Pushes,
+    estimates: Estimates,
+    preflight: Preflight,
+    *,
+    ordered: Callable[[DeviceId], frozenset[ModelName]],
+) -> Renting:
     return Renting(
         pushes=pushes,
         estimates=estimates,
         clock=time.monotonic,
+        wall_clock=time.time,
         fitter=preflight.fit,
         rules=config.placement.rules,
+        ordered=ordered,
     )
 
 

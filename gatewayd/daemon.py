@@ -172,6 +172,7 @@ class _Daemon:
                 **self.wires.loops(),
                 "tracking": self.core.tracking.run(self.links),
                 "pushes": self.core.pushes.run(),
+                "drops": self.core.drops.run(),
                 "standing orders": self.core.orders.run(),
                 "watchdog": _watchdog(),
                 "reloading": self.reload.run(self.core),
@@ -256,7 +257,8 @@ async def _build(config: Config, reload: Reload, stack: AsyncExitStack) -> _Daem
     telling = Telling(events, events.metrics.observe)
     lwm2m = _lwm2m(config, store, core, links, telling)
     if lwm2m is not None:
-        events.metrics.track("gatewayd_lwm2m_registrations", "Registered devices.", lwm2m.link.registered_count)
+        for name, (text, read) in lwm2m.gauges().items():
+            events.metrics.track(name, text, read)
     await core.load()
     api = Api(core.services)
     edges = mqtt_edges(
@@ -282,12 +284,12 @@ def _lwm2m(config: Config, store: Store, core: Core, links: Links, telling: Tell
     return made
 
 
-async def _guarded(work: Coroutine[object, object, None]) -> None:
-    """Run a task of one device: a mistake in it is told with its traceback, and ends nobody else's."""
+async def _guarded(work: Coroutine[object, object, None], failed: Callable[[Exception], None]) -> None:
+    """Run a task of one device: a mistake in it is handed on, and ends nobody else's."""
     try:
         await work
-    except Exception:
-        logger.exception("a device's task failed")
+    except Exception as error:  # noqa: BLE001 - handed on, and logged there with its traceback
+        failed(error)
 
 
 async def _open_http(

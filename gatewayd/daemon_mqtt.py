@@ -13,6 +13,7 @@ from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.mqtt import MqttEdge
 from gatewayd.edges.mqtt_answers import Answers
 from gatewayd.edges.mqtt_commands import CommandLimits, MqttCommands
+from gatewayd.edges.rates import Rates
 from gatewayd.parts import command_options, mqtt_options, mqtt_timing
 from gatewayd.services.once import Once
 from gatewayd.wire.topics import Topics
@@ -78,9 +79,11 @@ def mqtt_edges(
 ) -> MqttEdges:
     """Make the edges. `on_answered(verb, outcome)` counts commands."""
     prefixes, most = config.mqtt.reply_prefixes, config.mqtt.max_payload_bytes
+    per_s = config.mqtt.max_requests_per_s
+    rates = Rates(per_s, time.monotonic) if per_s else None
 
     def answers(connection: MqttConnection) -> Answers:
-        return Answers(connection, wires.topics, reply_prefixes=prefixes, on_refused=on_refused)
+        return Answers(connection, wires.topics, reply_prefixes=prefixes, on_refused=on_refused, rates=rates)
 
     plain = MqttEdge(
         api,
@@ -95,8 +98,8 @@ def mqtt_edges(
         Once(store, wall_clock=time.time),
         wires.late,
         wires.topics,
-        # Who may publish commands is the broker's business (its ACL): it does not tell who did.
-        caller=Caller("mqtt", Role.ADMIN),
+        # Who may publish which command is the broker's business (its ACL): it does not tell who did.
+        caller=Caller("mqtt", Role[config.mqtt.commands.role.upper()], limited_by="mqtt.commands.role"),
         answers=answers(wires.late),
         on_answered=on_answered,
         limits=CommandLimits(max_payload_bytes=most),

@@ -12,7 +12,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -26,6 +26,9 @@ from gatewayd.adapters.private_files import (
     replace_file,
     replace_if_changed,
 )
+from gatewayd.api.table import verbs_of
+from gatewayd.api.verb import Role
+from gatewayd.config import Config, ConfigError, load_config
 from gatewayd.core.errors import BadRequest, GatewayError
 from gatewayd.wire.access_tokens import PREFIX, token_of
 from gatewayd.wire.broker_clients import (
@@ -37,14 +40,13 @@ from gatewayd.wire.broker_clients import (
     parse_clients,
 )
 from gatewayd.wire.init_files import Plan, broker_text, config_text, drop_in_text, listeners_text
-from gatewayd.wire.mosquitto import SALT_BYTES, hash_for
+from gatewayd.wire.mosquitto import SALT_BYTES, Granted, hash_for
 from gatewayd.wire.topics import Topics
 
 DEFAULT_FOLDER = Path("/etc/gatewayd")
 SERVICE_DATA = Path("/var/lib/gatewayd")
 OPERATOR, ADMIN = "operator", "admin"
 TOKEN_BYTES = 32
-REPLY_PREFIXES = ("gatewayd-reply/", "reply/")
 _AS_ROOT = "Both daemons would run as root like this: run init as a user of their own, or with --systemd."
 _SHARED_FOLDER = 0o755
 _MAX_PORT = 65535
@@ -144,11 +146,20 @@ def planned(args: argparse.Namespace, *, stdin: TextIO, out: TextIO) -> Plan:
     if not args.yes and not stdin.isatty():
         raise BadRequest("nobody to ask: say --yes to take the defaults, with --lan to open the network")
     ask = _Asker(stdin, out, is_silent=args.yes)
-    hostname = socket.gethostname()
+    hostname, folder = socket.gethostname(), args.dir.absolute()
+    kept = _kept_config(folder, is_replaced=args.force)
+    if kept is not None and not args.force and args.node not in {None, kept.node.name}:
+        raise BadRequest(
+            f"--node {args.node:.80}: {folder}/gatewayd.yaml names it {kept.node.name}; --force renames it"
+        )
     is_open = args.lan or ask.whether(
         "Let devices and people in from the network, with TLS and passwords?", otherwise=False
     )
-    node = args.node or ask.text("This gateway's name in topics", otherwise=_as_node(hostname))
+    node = (
+        args.node
+        or (kept and kept.node.name)
+        or ask.text("This gateway's name in topics", otherwise=_as_node(hostname))
+    )
     host = args.host or ask.text(
         "What devices call this machine", otherwise=f"{hostname}.local" if is_open else "localhost"
     )
@@ -156,14 +167,32 @@ def planned(args: argparse.Namespace, *, stdin: TextIO, out: TextIO) -> Plan:
         raise BadRequest(f"--node {node!r:.80}: 1 to 63 letters, digits, '_', '.' or '-'")
     if not all(_HOST.fullmatch(each) for each in (host, *args.name)):
         raise BadRequest("--host, --name: must be host names or addresses")
-    folder = args.dir.absolute()
     data_dir = (args.data_dir or (SERVICE_DATA if args.systemd else folder / "data")).absolute()
     if re.search(r"[\x00-\x1f]", f"{folder}{data_dir}"):
         raise BadRequest("--dir, --data-dir: hold a control character")
     ports = (args.http_port, args.mqtt_port, args.devices_port, args.clients_port)
     if len(set(ports)) < len(ports) or not all(1 <= port <= _MAX_PORT for port in (*ports, args.coap_port)):
         raise BadRequest(f"--…-port: different ones of 1..{_MAX_PORT}")
-    return Plan(folder, data_dir, node, host, _user(), is_open, args.systemd, *ports, args.coap_port)
+    plan = Plan(folder, data_dir, node, host, _user(), is_open, args.systemd, *ports, args.coap_port)
+    return (
+        plan
+        if kept is None or args.force
+        else replace(plan, prefix=kept.mqtt.prefix, reply_prefixes=kept.mqtt.reply_prefixes)
+    )
+
+
+def _kept_config(folder: Path, *, is_replaced: bool) -> Config | None:
+    """Return the config that is there: access lists are written for what it says, and the node keeps its name.
+
+    Raises: BadRequest (it has mistakes, and stays).
+    """
+    path = folder / "gatewayd.yaml"
+    try:
+        return load_config(path) if path.exists() else None
+    except ConfigError as error:
+        if is_replaced:
+            return None
+        raise BadRequest(f"{error}; mend it, or --force") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +298,9 @@ def _clients(plan: Plan, writer: Writer) -> None:
         return clients_text([new_client(name, roles[name], passwords[name]) for name in roles]).encode()
 
     text = writer.secret(kept, first_two)
-    write_clients(plan.broker, parse_clients(text.decode()), plan.topics)
+    clients = parse_clients(text.decode())
+    replace_if_changed(kept, clients_text(clients).encode())  # with the roles that there are by now
+    write_clients(plan.broker, clients, plan.topics, plan.reply_prefixes)
 
 
 def new_password() -> str:
@@ -286,15 +317,20 @@ def write_clients(
     folder: Path,
     clients: tuple[BrokerClient, ...],
     topics: Topics,
-    reply_prefixes: tuple[str, ...] = REPLY_PREFIXES,
+    reply_prefixes: tuple[str, ...],
 ) -> None:
     """Write what mosquitto reads of them; who owned the files (root hands them to mosquitto) owns them still. Raises: OSError."""
     texts = {
-        "clients.acl": clients_access(clients, topics, reply_prefixes),
+        "clients.acl": clients_access(clients, topics, reply_prefixes, granted_verbs()),
         "clients.passwd": clients_passwords(clients),
     }
     for name, text in texts.items():
         replace_if_changed(folder / name, text.encode())
+
+
+def granted_verbs() -> Granted:
+    """Return the verbs of the roles that the access list writes one by one."""
+    return {role.name.lower(): verbs_of(role) for role in (Role.VIEWER, Role.OPERATOR)}
 
 
 def _own_names() -> list[str]:
@@ -340,7 +376,8 @@ def next_steps(plan: Plan) -> list[str]:
         "    gatewayd status",
         "    gatewayd devices credentials new door-1 --save door-1.json",
         "    gatewayd devices permit-join 120",
-        f"MQTT by hand: user {OPERATOR}, password in {folder}/operator-password, {ports}.",
+        f"MQTT by hand: user {OPERATOR}, password in {folder}/operator-password, answers under reply/{OPERATOR}/, {ports}.",
+        f"Who may do more: gatewayd mqtt-user NAME --role admin --dir {folder}",
         *([_AS_ROOT] if plan.user == "root" and not plan.is_service else []),
         f"Keep {folder}/ca.key to yourself: whoever has it can pose as this gateway.",
     ]

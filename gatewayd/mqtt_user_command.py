@@ -8,19 +8,26 @@ from typing import TextIO
 
 from gatewayd.adapters.broker_reload import MosquittoReload
 from gatewayd.adapters.private_files import replace_file
-from gatewayd.config import load_config
+from gatewayd.config import Config, load_config
 from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound
-from gatewayd.init_command import DEFAULT_FOLDER, new_client, new_password, write_clients
-from gatewayd.wire.broker_clients import BrokerClient, clients_text, parse_clients
+from gatewayd.init_command import DEFAULT_FOLDER, granted_verbs, new_client, new_password, write_clients
+from gatewayd.wire.broker_clients import BrokerClient, checked_client, clients_text, parse_clients
+from gatewayd.wire.mosquitto import SALT_BYTES, client_access, hash_for
 from gatewayd.wire.topics import Topics
 
-GRANTED = ("operator", "client")
+GRANTED = ("viewer", "client", "operator", "admin")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `gatewayd mqtt-user`."""
-    parser.add_argument("name", help="the user's name at the broker")
-    parser.add_argument("--role", choices=GRANTED, default="client", help="default: %(default)s")
+    parser.add_argument("name", nargs="?", help="the user's name at the broker")
+    parser.add_argument(
+        "--role",
+        choices=GRANTED,
+        default="client",
+        help="viewer: questions and events; client: inferences; operator: both, pushes and aliases; admin: everything "
+        "(default: %(default)s)",
+    )
     parser.add_argument(
         "--dir", type=Path, default=DEFAULT_FOLDER, help="what `gatewayd init` wrote (default: %(default)s)"
     )
@@ -29,13 +36,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--replace", action="store_true", help="give a user that is there a new password and role")
     parser.add_argument("--remove", action="store_true", help="take the user out")
+    parser.add_argument(
+        "--refresh",
+        action="store_true",
+        help="only write the access lists anew: after an upgrade, which may bring verbs",
+    )
+    parser.add_argument(
+        "--show",
+        action="store_true",
+        help="only print such a user's access list, for a broker that is set up otherwise",
+    )
 
 
 def run(args: argparse.Namespace, *, out: TextIO | None = None) -> int:
     """Change the users. Returns the exit code: 0 done, 1 refused or not written, 2 wrong usage."""
     out = out or sys.stdout
     try:
-        password = _changed(args)
+        config = load_config(args.dir / "gatewayd.yaml")
+        name = "" if args.refresh else _name(args)
+        if args.show:
+            out.write(_access_of(config, name, args.role))
+            return 0
+        password = _changed(args, config)
     except BadRequest as error:
         sys.stderr.write(f"gatewayd mqtt-user: {error}\n")
         return 2
@@ -44,17 +66,31 @@ def run(args: argparse.Namespace, *, out: TextIO | None = None) -> int:
         return 1
     if password:
         out.write(f"{password}\n")
-    todo = MosquittoReload(load_config(args.dir / "gatewayd.yaml").joining.mosquitto_pid_file)()
+    todo = MosquittoReload(config.joining.mosquitto_pid_file)()
     if todo:
         sys.stderr.write(f"{todo}\n")
     return 0
 
 
-def _changed(args: argparse.Namespace) -> str:
+def _name(args: argparse.Namespace) -> str:
+    if args.name is None:
+        raise BadRequest("NAME is missing: who is it about?")
+    return str(args.name)
+
+
+def _access_of(config: Config, name: str, role: str) -> str:
+    checked_client(BrokerClient(name, role, hash_for(name, "", bytes(SALT_BYTES))))
+    topics = Topics(config.mqtt.prefix, config.node.name)
+    return client_access(topics, config.mqtt.reply_prefixes, [(name, role)], granted=granted_verbs())
+
+
+def _changed(args: argparse.Namespace, config: Config) -> str:
     """Write the users anew; return the password that is to be shown."""
-    config = load_config(args.dir / "gatewayd.yaml")
     file = args.dir / "mqtt-clients"
     before = parse_clients(file.read_text())
+    if args.refresh:
+        _write(args.dir, before, config)
+        return ""
     old = next((each for each in before if each.name == args.name), None)
     if old is not None and old.role not in GRANTED:
         raise Conflict(f"{args.name} is the daemon's own user")
@@ -67,11 +103,14 @@ def _changed(args: argparse.Namespace) -> str:
         descriptor = os.open(args.save, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as saved:
             saved.write(f"{password}\n")
-    replace_file(file, clients_text(after).encode())
-    write_clients(
-        args.dir / "mosquitto", after, Topics(config.mqtt.prefix, config.node.name), config.mqtt.reply_prefixes
-    )
+    _write(args.dir, after, config)
     return password if args.save is None else ""
+
+
+def _write(folder: Path, clients: tuple[BrokerClient, ...], config: Config) -> None:
+    replace_file(folder / "mqtt-clients", clients_text(clients).encode())
+    topics = Topics(config.mqtt.prefix, config.node.name)
+    write_clients(folder / "mosquitto", clients, topics, config.mqtt.reply_prefixes)
 
 
 def _added(args: argparse.Namespace, old: BrokerClient | None, password: str) -> BrokerClient:

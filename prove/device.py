@@ -21,13 +21,17 @@ _DIGEST_AT, _SLOT_BYTES = 100, 104
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The board's flash and receive buffer. `deflate_bits`: it is pushed to compressed, within such a window."""
+    """The board's flash and receive buffer. `deflate_bits`: it is pushed to compressed, within such a window.
+
+    `drops`: another model gives way to the new version as well, and may be told to go.
+    """
 
     page_bytes: int
     chunk_bytes: int
     slot_bytes: int
     slot_count: int = 2
     deflate_bits: int | None = None
+    drops: bool = False
 
     def board(self, keys: dict[bytes, bytes]) -> terms.Board:
         """Return the board's constants."""
@@ -35,7 +39,7 @@ class Geometry:
             board="proof", cpu="m4", clock_mhz=64, ram_bytes=2**18, flash_bytes=2**20, runtime="tflm", runtime_version="1",
             runtime_abi=3, arena_bytes=2**15, slot_bytes=self.slot_bytes, chunk_bytes=self.chunk_bytes,
             energy_source=EnergySource.MAINS, operators=None, sensors=(), deflate_bits=self.deflate_bits,
-            page_bytes=self.page_bytes,
+            page_bytes=self.page_bytes, drops_models=self.drops,
         )  # fmt: skip
         return terms.Board(capabilities, self.slot_count, self.page_bytes, keys, takes_one_slot=self.slot_count == 1)
 
@@ -55,6 +59,10 @@ class Device(Shell):
         self.resets_in_test: int | None = None
         self.resets_in_run: int | None = None
         """A version that resets the board, when it is tested or when it runs."""
+
+    def listen(self, publish: Callable[[terms.Publish], None]) -> None:
+        """Give what the agent says to somebody else from now on."""
+        self._publish = publish
 
     def publish(self, command: terms.Publish) -> None:
         """See `Shell`."""

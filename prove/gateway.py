@@ -40,7 +40,7 @@ from gatewayd.core.update import (
 )
 from gatewayd.wire import mqttdevice as wire
 from gatewayd.wire.manifest import key_ring
-from prove.device import ANSWER_BYTES, MODEL, digest_of
+from prove.device import ANSWER_BYTES, digest_of
 from prove.keys import KEY
 from prove.models import Artifact
 
@@ -86,8 +86,8 @@ class Gateway:
         artifact = self._artifacts[version]
         number = self._committed(lambda: rows.next_push_id(self._journal))
         first = new_push(
-            id=number, device=DEVICE, model=MODEL, version=version, variant="tflite-int8", digest=digest_of(artifact.content),
-            size_bytes=len(artifact.stream), now_s=self.now_s, limits=LIMITS,
+            id=number, device=DEVICE, model=artifact.model, version=version, variant="tflite-int8",
+            digest=digest_of(artifact.content), size_bytes=len(artifact.stream), now_s=self.now_s, limits=LIMITS,
         )  # fmt: skip
         self.live = first.push
         self._committed(lambda: rows.save_push(self._journal, first.push))

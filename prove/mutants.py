@@ -47,7 +47,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "the old model is erased after the journal says so", _PUSH,
         "    raise_floor(state, new)\n    _rest(state)\n",
-        "    raise_floor(state, new)\n    _rest(state)\n    if old is not None:\n        erase_slot(state, old)\n",
+        "    raise_floor(state, new)\n    _rest(state)\n    for slot in gone:\n        erase_slot(board, state, slot)\n",
     ),
     Mutant(
         "a new model is staged in an empty slot", _PUSH,
@@ -83,6 +83,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("a trial ends after a few restarts", _AGENT, "if state.attempts > MAX_ATTEMPTS:", "if state.attempts > 10**9:"),
     Mutant("every model is hashed at the start", _AGENT, "    if event.digest != slot.digest:", "    if not event.digest:"),
+    Mutant(
+        "the only model is not dropped", "gatewayd/wire/agent_drop.py",
+        "if others == 0 and not message.is_last", "if others < 0 and not message.is_last",
+    ),
+    Mutant("what gives way is remembered over a restart", _FLASH, "state.leaving = journal.leaving", "state.leaving = 0"),
     Mutant("an older version is refused", _RULES, "return is_older or is_other, f", "return is_other, f"),
     Mutant(
         "a manifest's signature holds", "gatewayd/wire/manifest.py",

@@ -1,6 +1,7 @@
 """The proof in a few seconds, on a small model: every single cut, the pairs that aim at the journal, and the scenarios.
 
-On three boards: one that takes the model as it is, one that takes it compressed, and one with a single slot.
+On four boards: one that takes the model as it is, one that takes it compressed, one where another model gives way, and one with a
+single slot; and models that are told to go.
 
 `python -m prove.sample` prints the first fault and exits 1; 0 when there is none. The mutants are judged by it.
 """
@@ -12,12 +13,14 @@ from collections.abc import Iterator
 from gatewayd.sim.flash import FlashFault, Tear
 from prove.cuts import Counts, Cut, Kind, every_cut
 from prove.device import Geometry
+from prove.drops import cut_drops
 from prove.scenarios import SCENARIOS
 from prove.unbrickable import random_pairs, tally
 from prove.world import base_of, run
 
 SMALL = Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=8192)
 SMALL_DEFLATE = Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=12_288, deflate_bits=10)
+SMALL_DROPS = Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=8192, drops=True)
 SMALL_ONE_SLOT = Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=8192, slot_count=1)
 MODEL_BYTES = 5_000
 PAIRS = 300
@@ -29,6 +32,10 @@ def faults() -> Iterator[str]:
     try:
         yield from _on(SMALL)
         yield from _on(SMALL_DEFLATE)
+        yield from cut_drops(SMALL).faults
+        for plans in (singles, aimed, pairs):
+            base = base_of(SMALL_DROPS, MODEL_BYTES)
+            yield from tally(base, plans(run(base, ()).counts), then_next=plans is not pairs).faults
         base = base_of(SMALL_DEFLATE, MODEL_BYTES)
         served = [(cut,) for cut in every_cut(run(base, (), service=True).counts) if cut.kind is not Kind.FLASH]
         yield from tally(base, served, then_next=True, service=True).faults

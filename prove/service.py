@@ -15,6 +15,7 @@ from gatewayd.adapters import store_rows as rows
 from gatewayd.adapters.store import Store
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.device import Born, DeviceEvent, Inferred, Lost, PushReport, RunResult, SampleResult
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import Conflict, DeviceTimeout, UnknownDevice
 from gatewayd.core.model import Place, SelfTest, Signature, Structure, Trial, Variant, Verdict, Version
 from gatewayd.core.names import DeviceId, Digest, ModelRef, PushId
@@ -223,6 +224,10 @@ class _Link:
         waiting = self._waiting.pop(frame.request, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(frame)
+
+    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
+        """See `DeviceLink`. Nobody drops anything here."""
+        raise DeviceTimeout(f"{drop.device}: no answer within {timeout_s} s")
 
     async def run_model(
         self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float

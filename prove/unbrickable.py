@@ -1,9 +1,9 @@
 """`make prove-unbrickable`: a push cut everywhere, on both sides, and twice; then what must hold is counted.
 
-Every flash operation torn in four ways, every message, every commit of the gateway: one cut each, exhaustively, on four
-boards, two of which are pushed to compressed; then seeded random pairs of cuts. A fifth board has one slot: it may be left
-without a model, but never with a mixed one, and never so that the next push does not get through. Two boards are pushed to
-by the real service, too. Writes
+Every flash operation torn in four ways, every message, every commit of the gateway: one cut each, exhaustively, on five
+boards, two of which are pushed to compressed, and one where another model gives way; then seeded random pairs of cuts. A sixth
+board has one slot: it may be left without a model, but never with a mixed one, and never so that the next push does not get
+through. Two boards are pushed to by the real service, too, and two are told to drop a model. Writes
 build/bench/unbrickable.json; exits 0 when it ran, 1 when a goal is missed.
 """
 
@@ -23,6 +23,7 @@ from bench.common import Report
 from gatewayd.sim.flash import Tear
 from prove.cuts import RESUMABLE, Counts, Cut, Kind, every_cut
 from prove.device import Geometry
+from prove.drops import DropTally, cut_drops
 from prove.models import NEW
 from prove.outcome import Base
 from prove.world import base_of, run
@@ -31,13 +32,15 @@ BOARDS = {
     "1 KB pages, 1 KB chunks": (Geometry(page_bytes=1024, chunk_bytes=1024, slot_bytes=65_536), 0.1),
     "4 KB pages, 4 KB chunks": (Geometry(page_bytes=4096, chunk_bytes=4096, slot_bytes=65_536), 0.65),
     "1 KB pages, deflate": (Geometry(1024, 1024, slot_bytes=131_072, deflate_bits=12), 0.05),
-    "4 KB pages, deflate": (Geometry(4096, 4096, slot_bytes=131_072, deflate_bits=12), 0.2),
+    "4 KB pages, deflate": (Geometry(4096, 4096, slot_bytes=131_072, deflate_bits=12), 0.17),
+    "4 KB pages, another model gives way": (Geometry(4096, 4096, slot_bytes=65_536, drops=True), 0.03),
 }
 """Each with its share of the pairs: a run with small pages takes four times as long."""
 ONE_SLOT = Geometry(page_bytes=4096, chunk_bytes=4096, slot_bytes=65_536, slot_count=1)
 _ONE_SLOT_SHARE = 0.02
 _SERVICE_BOARDS, _SERVICE_SHARE = ("4 KB pages, 4 KB chunks", "4 KB pages, deflate"), 0.01
 """Driven by the real service as well: all single cuts, and a few of the pairs, as one takes ten times as long."""
+_DROP_BOARDS = ("1 KB pages, 1 KB chunks", "4 KB pages, 4 KB chunks")
 PAIRS = 100_000
 _BATCH = 250
 _SHOWN = 5_000
@@ -165,8 +168,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             label, geometry = f"{name}, real service", BOARDS[name][0]
             for part in on_board(pool, label, geometry, pairs=few, seed=arguments.seed, service=True):
                 service.add(part)
+    dropped = DropTally()
+    for geometry in (BOARDS[name][0] for name in _DROP_BOARDS):
+        drops = cut_drops(geometry)
+        print(f"drops, page {geometry.page_bytes}: {drops.runs} runs, {len(drops.faults)} faults", flush=True)
+        dropped.runs += drops.runs
+        dropped.faults += drops.faults
     alone.add(twice)
-    for fault in (single.faults + double.faults + alone.faults + service.faults)[:20]:
+    for fault in (single.faults + double.faults + alone.faults + service.faults + dropped.faults)[:20]:
         print(f"FAULT {fault}")
     report = Report("unbrickable")
     _add_figures(report, single, double, alone)
@@ -174,6 +183,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     report.add("service_ended_on_new_or_old", service.ended_new + service.ended_old, ("==", service.runs))
     report.add("service_most_chunks_resent_per_cut", service.most_resent, ("<=", 1))
     report.add("service_faults", len(service.faults), ("==", 0))
+    report.add("drop_cuts", dropped.runs)
+    report.add("drop_faults", len(dropped.faults), ("==", 0))
     report.add("cpu_s", sum(os.times()[:4]))
     report.add("wall_s", time.monotonic() - start_s, ("<=", 900))
     return 0 if report.finish() else 1

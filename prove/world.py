@@ -13,7 +13,7 @@ from prove.bits import Disk
 from prove.cuts import Counts, Cut, Kind
 from prove.device import Device, Geometry, ModelReset
 from prove.gateway import DEVICE, KEYS, Gateway, Killed, shared_journal
-from prove.models import MODEL_BYTES, NEW, NEXT, OLD, artifact_of, content_of
+from prove.models import MODEL_BYTES, NEW, NEXT, OLD, artifact_of, content_of, in_turn
 from prove.outcome import Base, Outcome
 from prove.service import ServiceGateway
 
@@ -33,6 +33,8 @@ def base_of(geometry: Geometry, model_bytes: int = MODEL_BYTES) -> Base:
     bits = geometry.deflate_bits
     contents = {version: content_of(version, model_bytes, is_dense=bits is None) for version in (OLD, NEW, NEXT)}
     artifacts = {version: artifact_of(version, content, deflate_bits=bits) for version, content in contents.items()}
+    if geometry.drops:
+        artifacts |= in_turn(contents, bits)
     empty = Device(geometry, KEYS, lambda _: None)
     world = World(Base(geometry, artifacts, bytes(empty.cells.content)), ())
     outcome = world.run(OLD)
@@ -334,13 +336,15 @@ class World:
 
     def _look(self, when: str) -> int:
         """Check what the device could run now; return the version that is active (0: none)."""
-        active = 0
+        active, models = 0, 0
         for index, (state, version, content) in self.device.models().items():
             artifact = self._base.artifacts.get(version)
             if artifact is None or content != artifact.content:
                 self.faults.append(f"{when}: slot {index} holds a mixed image")
             if state is SlotState.ACTIVE:
-                active = version
+                active, models = version, models + 1
+        if models > max(1, self._base.geometry.slot_count - 1):
+            self.faults.append(f"{when}: {models} models, and no slot for staging")
         if active == 0 and self._has_old and self._base.geometry.slot_count > 1:
             self.faults.append(f"{when}: no runnable model")
         return active

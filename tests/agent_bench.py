@@ -1,16 +1,16 @@
 """A device around the agent without a process (`prove.shell`), and a gateway's side to play."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 from gatewayd.core.device import Capabilities, EnergySource, PushPhase, PushReport, Sensor, SlotState
 from gatewayd.core.model import SelfTest
-from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
+from gatewayd.core.names import DeviceId, ModelName, PushId
 from gatewayd.core.tensor import DType, TensorSpec
 from gatewayd.sim.flash import Power, PowerCut, Tear
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
+from prove.device import digest_of
 from prove.shell import Shell
 from tests.signing import KEYS, offer_bytes
 
@@ -49,7 +49,7 @@ def offer_of(
     abi: int = 3,
     operator: str = "CONV_2D",
 ) -> OfferMessage:
-    digest = Digest(hashlib.sha256(content).hexdigest())
+    digest = digest_of(content)
     test = SelfTest(7, b"good", 0)
     return OfferMessage(PushId(push), ModelName(model), version, digest, len(content), arena, abi, (operator,), test)
 

@@ -14,6 +14,7 @@ from gatewayd.core.device import (
 from gatewayd.core.errors import Conflict, GatewayError, NotFound, UnknownDevice, UnknownModel
 from gatewayd.core.fit import findings, fit
 from gatewayd.core.model import NOTHING_SAID, About, Seat, Version
+from gatewayd.core.module import Held
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId
 from gatewayd.core.registry import AliasMove, Retirement, place_at, place_before
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult, Measured
@@ -28,6 +29,7 @@ from tests.api_values import COSTS, DECISION, DEVICE, KWS, PUSH, VERSION
 from tests.fake_keys import FakeKeys
 from tests.fake_notes import noted
 from tests.fake_orders import FakeOrders, refuse_plus
+from tests.fakes_dropping import FakeDropping
 from tests.fakes_joining import FakeJoining
 from tests.fakes_opinions import FakeOpinions
 from tests.fakes_sources import FakeBuilding, FakeFetching
@@ -241,17 +243,13 @@ class FakePushes:
     kept_terms: dict[DeviceId, Terms] = field(default_factory=dict)
 
     async def start(
-        self,
-        device: DeviceId,
-        ref: ModelRef,
-        *,
-        who: str,
-        downgrade: bool = False,
-        note_of: Note[Push] | None = None,
-    ) -> Push:
+        self, device: DeviceId, ref: ModelRef, *, who: str, downgrade: bool = False,
+        instead_of: ModelName | None = None, note_of: Note[Push] | None = None,
+    ) -> Push:  # fmt: skip
         self.started.append((device, ref, who))
-        newer = 9 if downgrade else 0
+        leaving, newer = Held(instead_of, 1) if instead_of else None, 9 if downgrade else 0
         push = replace(PUSH, device=device, model=ref.name, state=PushState.OFFERED, offset=0, who=who, replaces=newer)
+        push = replace(push, instead_of=leaving)
         self.current = [] if self.forgets else [push]
         noted(note_of, push)
         return push
@@ -343,6 +341,7 @@ class World:
     joining: FakeJoining = field(default_factory=FakeJoining)
     orders: FakeOrders = field(default_factory=FakeOrders)
     opinions: FakeOpinions = field(default_factory=FakeOpinions)
+    dropping: FakeDropping = field(default_factory=FakeDropping)
     connected: bool = True
     ids: int = 0
 
@@ -371,6 +370,7 @@ class World:
             building=self.building,
             joining=self.joining,
             opinions=self.opinions,
+            dropping=self.dropping,
             streams=Streams(
                 self.orders, lambda: 1_700_000_000.0, refuse_plus, lambda order: f"gatewayd/edge-1/stream/{order}"
             ),

@@ -122,6 +122,13 @@ class ScriptedDevice(asyncio.DatagramProtocol):
             if reply is not None:
                 self.reply(message, reply)
 
+    @property
+    def address(self) -> str:
+        """Host and port, as peers are stored."""
+        assert self._transport is not None
+        host, port = self._transport.get_extra_info("sockname")[:2]
+        return f"{host}|{port}"
+
     def send_raw(self, data: bytes) -> None:
         assert self._transport is not None
         self._transport.sendto(data, self.gateway)

@@ -13,7 +13,7 @@ from gatewayd.core.module import Manifest, Raw
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import Offer
 from gatewayd.links.lwm2m.link import LinkOptions
-from gatewayd.links.lwm2m.slot_terms import Patience
+from gatewayd.links.lwm2m.patience import Patience
 from tests.lwm2m_client import Path, ScriptedDevice, scripted_device
 from tests.lwm2m_server import FakeRows, Server, running_server
 
@@ -188,7 +188,7 @@ class SoftwareClient:
             self.activated.append(instance)
             self._move(instance, 4, 2, active=True)
         elif resource == 11:
-            self._move(instance, 4, 2, active=False)
+            self.device.tree.values[9, instance, 12] = False
         return None
 
 

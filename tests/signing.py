@@ -27,6 +27,7 @@ def manifest_of(offer: OfferMessage) -> Manifest:
         outputs=(),
         self_test=offer.self_test,
         replaces=offer.replaces,
+        instead_of=offer.instead_of,
     )
 
 

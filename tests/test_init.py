@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import re
 import shutil
 import stat
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 
 from gatewayd import init_command, mqtt_user_command
 from gatewayd.adapters.certificates import names_in
+from gatewayd.api.table import VERBS
+from gatewayd.api.verb import Role
 from gatewayd.config import load_config
 from gatewayd.config.files import check_files
 from gatewayd.wire.access_tokens import matching_token, parse_tokens
@@ -24,7 +27,8 @@ def initialised(folder: Path, *more: str, code: int = 0) -> str:
     parser = argparse.ArgumentParser()
     init_command.add_arguments(parser)
     out = io.StringIO()
-    assert init_command.run(parser.parse_args(["--dir", str(folder), "--node", "gw", *more]), out=out) == code
+    named = [] if (folder / "gatewayd.yaml").exists() else ["--node", "gw"]
+    assert init_command.run(parser.parse_args(["--dir", str(folder), *named, *more]), out=out) == code
     return out.getvalue()
 
 
@@ -207,6 +211,52 @@ def test_users_of_the_broker_come_and_go(tmp_path: Path, capsys: pytest.CaptureF
     mqtt_user(tmp_path, "app", "--remove")
     assert "app:" not in (tmp_path / "mosquitto" / "clients.passwd").read_text()
     mqtt_user(tmp_path, "app", "--remove", code=1)
+
+
+def acl(folder: Path) -> str:
+    return (folder / "mosquitto" / "clients.acl").read_text()
+
+
+def test_a_users_role_says_which_commands_the_broker_lets_through(tmp_path: Path) -> None:
+    initialised(tmp_path, "--yes")
+    may = {}
+    for role in ("viewer", "client", "operator", "admin"):
+        mqtt_user(tmp_path, f"the-{role}", "--role", role)
+        shown = mqtt_user(tmp_path, f"the-{role}", "--role", role, "--show")
+        assert shown in acl(tmp_path)
+        may[role] = set(re.findall(r"topic write gatewayd/[^/]+/cmd/(\S+)", shown))
+    assert (may["client"], may["admin"]) == (set(), {"#"})
+    assert may["viewer"] == {name for name, verb in VERBS.items() if verb.role is Role.VIEWER}
+    assert may["operator"] == {name for name, verb in VERBS.items() if verb.role <= Role.OPERATOR}
+    # Only an admin may ask for a secret, or hear an answer that holds one.
+    for role in ("viewer", "client", "operator"):
+        mqtt_user(tmp_path, "eve", "--role", role, "--replace")
+        own = acl(tmp_path).partition("user eve\n")[2].partition("\n\n")[0]
+        assert not [line for line in own.splitlines() if "credentials.new" in line or line.endswith("/reply/#")]
+        assert not [line for line in own.splitlines() if re.search(r" (gatewayd-)?reply/#", line)]
+
+
+def test_whoever_was_an_operator_before_there_were_roles_keeps_what_they_could_do(tmp_path: Path) -> None:
+    initialised(tmp_path, "--yes")
+    file = tmp_path / "mqtt-clients"
+    header, *users = file.read_text().splitlines()
+    assert header.startswith("# roles")
+    file.write_text("\n".join(users) + "\n")
+    mqtt_user(tmp_path, "--refresh")
+    assert {each.name: each.role for each in parse_clients(file.read_text())}["operator"] == "admin"
+    assert "cmd/#" in acl(tmp_path).partition("user operator\n")[2].partition("\n\n")[0]
+    mqtt_user(tmp_path, "operator", "--role", "operator", "--replace")
+    assert "cmd/#" not in acl(tmp_path).partition("user operator\n")[2].partition("\n\n")[0]
+
+
+def test_access_lists_are_written_for_the_node_that_the_config_names(tmp_path: Path) -> None:
+    initialised(tmp_path, "--yes", "--node", "barn")
+    config = tmp_path / "gatewayd.yaml"
+    config.write_text(config.read_text().replace("mqtt:\n", "mqtt:\n  prefix: farm\n"))
+    initialised(tmp_path, "--yes", "--renew")
+    assert "topic write farm/barn/infer/#" in acl(tmp_path)
+    assert not initialised(tmp_path, "--yes", "--node", "shed", code=2)
+    mqtt_user(tmp_path, code=2)
 
 
 @pytest.mark.parametrize("name", ["a:b", "a/b", "+", "a\nb", "gatewayd-gw"])

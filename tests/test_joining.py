@@ -13,8 +13,10 @@ import pytest
 
 from gatewayd.cli.client import Refused
 from gatewayd.core.device import Report
+from gatewayd.core.names import DeviceId
 from gatewayd.wire import mqttdevice
 from gatewayd.wire.device_credentials import DeviceCredentials
+from gatewayd.wire.topics import Topics
 from tests.documentation import bash, blocks, environment
 from tests.gateway import REPOSITORY, SPEAKER, Process
 from tests.joining_stage import Peer, Stage, free_ports, has_mosquitto, program, stage
@@ -196,49 +198,49 @@ def test_the_test_line_to_paste_connects(gateway: Stage) -> None:
     assert (done.stdout, done.stderr) == ("connected\n", "")
 
 
+def mosquitto_user(gateway: Stage, name: str) -> DeviceCredentials:
+    """Make a user of the broker whose name begins with its role; return what it needs to come by the clients' listener."""
+    saved = gateway.folder / f"{name}-password"
+    role = name.partition("-")[0]
+    gateway.run("mqtt-user", name, "--role", role, "--dir", str(gateway.folder), "--save", str(saved))
+    ca, topics = (gateway.folder / "ca.pem").read_text(), Topics("gatewayd", "gw")
+    port, password = gateway.ports["clients"], saved.read_text().strip()
+    return DeviceCredentials(DeviceId(name), (), topics, "localhost", port, ca, username=name, password=password)
+
+
+def asked(gateway: Stage, user: DeviceCredentials, topic: str, payload: str = "{}") -> str:
+    """Publish a request and return the answer under the user's own reply topic; "" when none came in a second."""
+    command = ["mosquitto_rr", "-V", "5", "-p", str(gateway.ports["mqtt"]), "-u", user.username, "-P", user.password]
+    command += ["-W", "1", "-t", f"gatewayd/gw/{topic}", "-e", f"reply/{user.username}/x", "-m", payload]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+
+
 @NEEDED
-def test_over_mqtt_an_operator_commands_and_a_device_does_not(gateway: Stage) -> None:
-    password = (gateway.folder / "operator-password").read_text().strip()
-    command = [
-        "mosquitto_rr",
-        "-V",
-        "5",
-        "-p",
-        str(gateway.ports["mqtt"]),
-        "-u",
-        "operator",
-        "-P",
-        password,
-        "-W",
-        "20",
-    ]
-    command += ["-t", "gatewayd/gw/cmd/devices.joining", "-e", "reply/op", "-m", "{}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert '"open":false' in done.stdout.replace(" ", ""), done.stderr
+def test_over_mqtt_everybody_may_do_what_their_role_is_for(gateway: Stage) -> None:
+    viewer, operator, admin = (mosquitto_user(gateway, role) for role in ("viewer", "operator-2", "admin"))
+    for user in (viewer, operator, admin):
+        assert '"open":false' in asked(gateway, user, "cmd/devices.joining").replace(" ", "")
+    assert asked(gateway, viewer, "cmd/stream.stop", '{"id": "x"}') == ""
+    assert '"not_found"' in asked(gateway, operator, "cmd/stream.stop", '{"id": "x"}')
+    assert asked(gateway, operator, "cmd/devices.permit-join", '{"seconds": 0}') == ""
+    assert '"open":false' in asked(gateway, admin, "cmd/devices.permit-join", '{"seconds": 0}').replace(" ", "")
+    with Peer(viewer) as listener:
+        listener.connected.get(timeout=30)
+        for topics in ("gatewayd/gw/event/#", "reply/#", "gatewayd/gw/reply/#"):
+            listener.listen(topics)
+        assert "Not authorized" in listener.say("gatewayd/gw/infer/kws", b"{}")
+        asked(gateway, admin, "cmd/devices.joining")
+        asked(gateway, admin, "cmd/devices.permit-join", '{"seconds": 5}')
+        asked(gateway, admin, "cmd/devices.permit-join", '{"seconds": 0}')
+        heard = [listener.heard.get(timeout=30)[0] for _ in range(2)]
+    assert heard == ["gatewayd/gw/event/joining"] * 2  # and nobody else's answers
 
 
 @NEEDED
 def test_over_mqtt_credentials_are_made_once_and_never_written_down(gateway: Stage) -> None:
-    password = (gateway.folder / "operator-password").read_text().strip()
-    command = [
-        "mosquitto_rr",
-        "-V",
-        "5",
-        "-p",
-        str(gateway.ports["mqtt"]),
-        "-u",
-        "operator",
-        "-P",
-        password,
-        "-W",
-        "20",
-    ]
-    command += ["-t", "gatewayd/gw/cmd/devices.credentials.new", "-e", "reply/op"]
-    command += ["-m", '{"id": "c-1", "device": "h-1", "kind": "mqtt", "snippets": []}']
-    first, again = (
-        json.loads(subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout)
-        for _ in range(2)
-    )
+    user = mosquitto_user(gateway, "admin-2")
+    payload = '{"id": "c-1", "device": "h-1", "kind": "mqtt", "snippets": []}'
+    first, again = (json.loads(asked(gateway, user, "cmd/devices.credentials.new", payload)) for _ in range(2))
     assert (first["username"], len(first["password"])) == ("h-1", 32)
     assert again == first
     kept = b"".join(path.read_bytes() for path in (gateway.folder / "data").rglob("*") if path.is_file())

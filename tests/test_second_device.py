@@ -2,17 +2,13 @@
 
 import base64
 import hashlib
-import itertools
 import json
 import struct
-import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cbor2
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gatewayd.core.names import parse_device_id
 from gatewayd.core.selftest import self_test_input
@@ -22,13 +18,12 @@ from gatewayd.wire import mqttdevice
 from tests.broker import Broker
 from tests.gateway import BASE, REPOSITORY, SPEAKER, Events, Gateway, client
 from tests.second_device.agent import CHUNK, PAGE, Agent, Runner
+from tests.second_device.bench import ARTIFACT, SECRET, Bench, conversation, push_of, requests
 from tests.second_device.client import Client, Power
 from tests.second_device.flash import Flash, Sensor
 from tests.second_device.module import Tensor, made, trusted
 
 PAGE_TEXT = (REPOSITORY / "docs" / "device-protocol-mqtt.md").read_text()
-SECRET = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-ARTIFACT = bytes(range(40))
 SAMPLE_BYTES = 29 * 12 * 2
 MODEL = (SPEAKER / "v1" / "speaker-int8.tflite").read_bytes()
 BY_REFERENCE = {"device": "second", "input": "mic"}
@@ -196,107 +191,20 @@ def test_a_key_with_one_wrong_bit_rejects(broker: Broker, keys: Keys, *, is_know
         assert [each.state for each in device.agent.flash.slots] == ["empty", "empty"]
 
 
-class Bench:
-    """An agent without a connection, on a clock of its own; the model gives back what it is given."""
-
-    def __init__(self, flash: Flash | None = None) -> None:
-        self.said: list[tuple[str, bytes]] = []
-        self.now = 0.0
-        sensor = Sensor("mic", [4], 0.5, "raw@1", lambda number: struct.pack("<4h", number, 2, -3, 400))
-        self.agent = Agent(
-            flash or Flash(),
-            keys=trusted(SECRET.public_key().public_bytes_raw().hex()),
-            runner=lambda _model, inputs: inputs,
-            sensor=sensor,
-            say=lambda leaf, payload: self.said.append((leaf, payload)),
-            chunk=16,
-            clock=itertools.count(0, 250e-6).__next__,
-        )
-        self.agent.connected(self.now)
-
-    def hear(self, leaf: str, payload: bytes) -> list[tuple[str, bytes]]:
-        """Return what it says to one message, but for its status."""
-        self.said.clear()
-        self.agent.heard(leaf, payload, self.now)
-        return [each for each in self.said if each[0] != "status"]
-
-    def reports(self) -> list[Answer]:
-        return [json.loads(payload) for leaf, payload in self.said if leaf == "push"]
-
-    def pass_time(self, seconds: float) -> list[Answer]:
-        """Return what it says about pushes in that time, with `at`, the second it was said."""
-        begin, reports = self.now, list[Answer]()
-        while self.now < begin + seconds:
-            self.said.clear()
-            self.now += 0.25
-            self.agent.tick(self.now)
-            reports += [each | {"at": self.now - begin} for each in self.reports()]
-        return reports
-
-    def to_trial(self) -> None:
-        for leaf, payload in _push_of(7):
-            if leaf != "accept":
-                self.hear(leaf, payload)
-
-
-def _signed(members: dict[int, object]) -> bytes:
-    kid = hashlib.sha256(SECRET.public_key().public_bytes_raw()).digest()[:8]
-    protected = cbor2.dumps({1: -8, 4: kid})
-    content = cbor2.dumps(members, canonical=True)
-    signature = SECRET.sign(cbor2.dumps(["Signature1", protected, b"", content]))
-    return cbor2.dumps(cbor2.CBORTag(18, [protected, {}, content, signature]))
-
-
-def _push_of(push: int, *, version: int = 1, artifact: bytes = ARTIFACT) -> list[tuple[str, bytes]]:
-    """What the gateway says in a push of these 40 bytes."""
-    digest, tensor = hashlib.sha256(artifact).digest(), ["x", 1, [4], 0.5, -1]
-    members = {1: 1, 2: "echo", 3: version, 4: "tflite-int8", 5: digest, 6: 40, 7: [0], 8: 3, 9: [], 10: 2048}
-    offer = _signed(members | {11: [tensor], 12: [tensor], 13: [1, bytes.fromhex("2101c54f"), 0]})
-    chunks = [struct.pack("<II", push, at) + artifact[at : at + 16] for at in (0, 16, 32)]
-    order = json.dumps({"push": push}, separators=(",", ":")).encode()
-    head = struct.pack("<I", push)
-    return [("offer", head + offer), *(("chunk", each) for each in chunks), ("activate", order), ("accept", order)]
-
-
-def _written(way: str, leaf: str, payload: bytes) -> str:
-    is_text = leaf in {"push", "activate", "accept"}
-    shown = json.dumps(json.loads(payload), separators=(",", ":")) if is_text else payload.hex()
-    return "\n".join(textwrap.wrap(f"{way}/{leaf}".ljust(14) + shown, 118, subsequent_indent=" " * 14)) + "\n"
-
-
-def _conversation(bench: Bench, messages: list[tuple[str, bytes]]) -> str:
-    text = ""
-    for leaf, payload in messages:
-        text += _written("down", leaf, payload)
-        text += "".join(_written("up", *each) for each in bench.hear(leaf, payload))
-    return text
-
-
-def _requests() -> list[tuple[str, bytes]]:
-    return [
-        ("run", struct.pack("<IBBBBI", 0x11223344, 0, 0, 0, 0, 1) + bytes([1, 2, 3, 0xFF])),
-        ("run", struct.pack("<IBBBBI", 0x11223345, 0, 1, 0, 0, 1)),
-        ("run", struct.pack("<IBBBBI", 0x11223346, 0, 1, 0, 0, 2)),
-        ("sample", struct.pack("<IBBH", 0x11223347, 0, 0, 0)),
-        ("sample", struct.pack("<IBBH", 0x11223348, 3, 0, 0)),
-        ("ping", struct.pack("<I", 0x11223349)),
-    ]
-
-
 def test_the_page_shows_a_push_to_the_byte() -> None:
-    assert f"```text\n{_conversation(Bench(), _push_of(7))}```" in PAGE_TEXT
+    assert f"```text\n{conversation(Bench(), push_of(7))}```" in PAGE_TEXT
 
 
 def test_the_page_shows_every_request_to_the_byte() -> None:
     bench = Bench()
-    _conversation(bench, _push_of(7))
-    assert f"```text\n{_conversation(bench, _requests())}```" in PAGE_TEXT
+    conversation(bench, push_of(7))
+    assert f"```text\n{conversation(bench, requests())}```" in PAGE_TEXT
 
 
 def test_the_gateway_reads_what_the_page_shows() -> None:
     keys = trusted(SECRET.public_key().public_bytes_raw().hex())
     bench = Bench()
-    for leaf, payload in [*_push_of(7), *_requests()]:
+    for leaf, payload in [*push_of(7), *requests()]:
         assert mqttdevice.decode_down(leaf, payload, keys) is not None
         for kind, answer in bench.hear(leaf, payload):
             assert mqttdevice.decode_up(kind, answer, parse_device_id("second")) is not None
@@ -308,7 +216,7 @@ def _wants(reports: list[Answer]) -> list[tuple[float, int]]:
 
 def test_a_want_is_repeated_as_the_page_works_it_out() -> None:
     bench = Bench()
-    offer, chunk, *_ = _push_of(7)
+    offer, chunk, *_ = push_of(7)
     assert len(bench.hear(*offer)) == 1
     assert bench.pass_time(0.5) == []
     assert bench.hear(*offer) == []
@@ -357,12 +265,12 @@ def test_a_trial_begins_anew_three_times() -> None:
 def test_a_newer_version_takes_over_and_an_older_one_does_not() -> None:
     bench, newer = Bench(), ARTIFACT[::-1]
     for push, version, artifact in ((7, 1, ARTIFACT), (8, 3, newer)):
-        told = [bench.hear(*each) for each in _push_of(push, version=version, artifact=artifact)]
+        told = [bench.hear(*each) for each in push_of(push, version=version, artifact=artifact)]
         assert json.loads(told[-1][0][1]) == {"push": push, "phase": "accepted"}
     assert [each.state for each in bench.agent.flash.slots] == ["empty", "active"]
-    ((_, answer),) = bench.hear(*_push_of(9, version=2)[0])
+    ((_, answer),) = bench.hear(*push_of(9, version=2)[0])
     assert json.loads(answer) == {"push": 9, "phase": "rejected", "reason": "version 2 is not newer"}
-    ((_, answer),) = bench.hear(*_push_of(10, version=4, artifact=newer)[0])
+    ((_, answer),) = bench.hear(*push_of(10, version=4, artifact=newer)[0])
     assert json.loads(answer) == {"push": 10, "phase": "accepted"}
     ((_, answer),) = bench.hear("run", struct.pack("<IBBBBI", 1, 1, 0, 0, 0, 4) + bytes(4))
     assert answer[4] == 0
@@ -370,17 +278,17 @@ def test_a_newer_version_takes_over_and_an_older_one_does_not() -> None:
 
 def test_another_push_number_of_the_same_content_goes_on_and_of_another_supersedes() -> None:
     bench = Bench()
-    for message in _push_of(7)[:2]:
+    for message in push_of(7)[:2]:
         bench.hear(*message)
-    ((_, answer),) = bench.hear(*_push_of(8)[0])
+    ((_, answer),) = bench.hear(*push_of(8)[0])
     assert json.loads(answer) == {"push": 8, "phase": "want", "offset": 16, "length": 16}
-    ended, wanted = (json.loads(each) for _, each in bench.hear(*_push_of(9, version=2)[0]))
+    ended, wanted = (json.loads(each) for _, each in bench.hear(*push_of(9, version=2)[0]))
     assert ended == {"push": 8, "phase": "failed", "reason": "superseded by push 9"}
     assert wanted == {"push": 9, "phase": "want", "offset": 0, "length": 16}
 
 
 def test_a_flipped_bit_in_an_offer_rejects_it() -> None:
-    (leaf, offer), *_ = _push_of(7)
+    (leaf, offer), *_ = push_of(7)
     bench = Bench()
     for at in range(4, len(offer)):
         changed = offer[:at] + bytes([offer[at] ^ 1 << at % 8]) + offer[at + 1 :]
@@ -396,3 +304,39 @@ def test_the_page_shows_how_self_tests_are_made() -> None:
     for code, dtype in {"b": DType.INT8, "h": DType.INT16, "f": DType.FP32, "i": DType.INT32, "q": DType.INT64}.items():
         tensor = Tensor(code, elements=50, scale=1.0, zero=0, is_bool=False)
         assert made(tensor, 77) == self_test_input(77, tensor.size, dtype)
+
+
+def _held(device: Client) -> set[str]:
+    return {each.manifest.model for each in device.agent.flash.slots if each.manifest and each.state == "active"}
+
+
+def test_a_model_gives_way_to_another_one_and_is_dropped_when_told_to(
+    gateway: Gateway, broker: Broker, keys: Keys
+) -> None:
+    file = base64.b64encode(MODEL).decode()
+    body = {"model": "voices", "files": [file], "labels": [], "preprocessing": "lpc12@1"}
+    assert gateway.post("/api/models/add", json.dumps(body).encode())[0] == 200
+    with client(broker.port) as (mqtt, events), _started(_device(Flash(), port=broker.port, keys=keys)) as device:
+        events.until("event/device", _is_online)
+        assert _end_of(_pushed(mqtt), events)["state"] == "accepted"
+        order = {"device": "second", "model": "voices", "instead_of": "speaker"}
+        assert "--instead-of" in _refusal(gateway, "push", {"device": "second", "model": "voices"})
+        push = mqtt.command("push", order)
+        assert (push["instead_of"], _end_of(push["push"], events)["state"]) == ("speaker@1", "accepted")
+        assert _held(device) == {"voices"}
+        drop = {"device": "second", "model": "voices"}
+        assert "--last" in _refusal(gateway, "devices/drop", drop)
+        dropped = mqtt.command("devices.drop", drop | {"last": True, "why": "to see"})
+        assert (dropped["state"], _held(device)) == ("dropped", set())
+        told = events.until("event/drop", lambda event: event["device"] == "second")
+        assert (told["model"], told["state"]) == ("voices", "dropped")
+        (row,) = mqtt.command("devices.drops", {"device": "second"})["drops"]
+        assert (row["drop"], row["why"]) == (dropped["drop"], "to see")
+        wishes = mqtt.command("devices.list", {})["devices"][0]["wishes"]
+        assert wishes == []
+
+
+def _refusal(gateway: Gateway, verb: str, body: Answer) -> str:
+    status, answer = gateway.post(f"/api/{verb}", json.dumps(body).encode())
+    assert status == 409, answer
+    return str(answer)

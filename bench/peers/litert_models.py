@@ -1,7 +1,7 @@
 """One TFLite model behind numpy arrays: what every peer of the node benchmark runs, in the same way and on one thread."""
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]  # it ships no types
 
 DTYPES = {"INT8": np.int8, "UINT8": np.uint8, "FP32": np.float32}
 NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
@@ -20,4 +20,5 @@ class LiteRt:
         """Run one inference; `values` are in the model's own dtype, any shape of the right size."""
         self._interpreter.set_tensor(self.input["index"], values.reshape(self.input["shape"]))
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(self.output["index"])
+        found: np.ndarray = self._interpreter.get_tensor(self.output["index"])
+        return found

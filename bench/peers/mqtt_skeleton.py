@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -40,28 +41,32 @@ async def main(port: int, topic: str, path: Path, variant: Variant) -> None:
     client = PromptClient(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     client.on_message = lambda _client, _userdata, message: requests.put_nowait(message)
     client.on_connect = lambda client, *_: client.subscribe(topic, 1)
-    client.on_socket_register_write = lambda *_: loop.call_soon(client.loop_write)
+
+    def write_soon(*_: object) -> None:
+        loop.call_soon(client.loop_write)
+
+    client.on_socket_register_write = write_soon
     async with Workers(lambda _: path, [EngineSpec("litert", None)], clock=time.monotonic) as workers:
 
         async def serve() -> None:
             while True:
                 message = await requests.get()
-                tensor = Tensor(spec.name, spec.dtype, spec.shape, message.payload)
+                tensor = Tensor(spec.name, spec.dtype, spec.shape, bytes(message.payload))
                 run = await workers.run(variant, [tensor], timeout_s=5.0)
                 output = run.outputs[0]
                 values = {"name": output.name, "shape": list(output.shape), "data": list(output.values())}
                 document = {"model_name": "kws", "model_version": "1", "outputs": [values]}
-                properties = Properties(PacketTypes.PUBLISH)
-                properties.CorrelationData = message.properties.CorrelationData
+                asked: Any = message.properties
+                properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho left it so
+                properties.CorrelationData = asked.CorrelationData
                 properties.ContentType = "application/json"
-                client.publish(
-                    message.properties.ResponseTopic, json.dumps(document), message.qos, properties=properties
-                )
+                client.publish(asked.ResponseTopic, json.dumps(document), message.qos, properties=properties)
 
         await workers.preload(variant, timeout_s=30)
         client.connect("127.0.0.1", port)
-        client.socket().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        loop.add_reader(client.socket(), client.loop_read)
+        opened: Any = client.socket()
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop.add_reader(opened, client.loop_read)
         async with asyncio.TaskGroup() as group:
             for number in range(16):
                 group.create_task(serve(), name=f"serve-{number}")

@@ -1,7 +1,7 @@
 """An aiocoap server context on one UDP port, with bounds where aiocoap has none. Who serves and who asks is handed it.
 
 aiocoap keeps each message it received for 247 s (RFC 7252's EXCHANGE_LIFETIME) with the whole response and a timer: at 1,000
-registration updates a second that would be half a gigabyte. Here the memory has a limit and holds a response as its bytes.
+registration updates a second that would be half a gigabyte. Here it is some 8 MB, and bounded (`adapters.coap_recent`).
 A question that nobody waits for any more is dropped with its retransmissions; in aiocoap it would hold back, for 93 s, all that
 is to be sent to the same device. Tokens are drawn at random: who did not see a question cannot make up its answer.
 """
@@ -21,7 +21,7 @@ from typing import Any
 from aiocoap import Context, Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.message import Direction  # type: ignore[import-untyped]  # as above
 from aiocoap.messagemanager import MessageManager  # type: ignore[import-untyped]  # as above
-from aiocoap.numbers.codes import EMPTY  # type: ignore[import-untyped]  # as above
+from aiocoap.numbers.codes import EMPTY, GET  # type: ignore[import-untyped]  # as above
 from aiocoap.numbers.types import ACK, CON, NON, RST  # type: ignore[import-untyped]  # as above
 from aiocoap.pipe import error_to_message, run_driving_pipe  # type: ignore[import-untyped]  # as above
 from aiocoap.tokenmanager import TokenManager  # type: ignore[import-untyped]  # as above
@@ -31,11 +31,9 @@ from aiocoap.transports.udp6 import (  # type: ignore[import-untyped]  # as abov
 )
 from aiocoap.util import socknumbers  # type: ignore[import-untyped]  # as above
 
-EXCHANGE_LIFETIME_S = 247.0
-"""How long a repeated message is known again. Source: RFC 7252, section 4.8.2."""
-MAX_RECENT = 16_384
-"""Protects memory: messages remembered to answer their repetition. 16,384 with small answers take about 10 MB; past that the
-oldest is forgotten. At 1,000 messages a second that is 16 s: four retransmissions come within 45 s, the first two within 9 s."""
+from gatewayd.adapters.coap_recent import EXCHANGE_LIFETIME_S, MAX_ANSWERS, Recent
+
+_SMALL_BYTES = 64  # longer answers to a GET are not kept: asking again gives the same, and costs less than the memory
 MAX_NUMBERED = 4_096
 """Protects memory: peers whose next message number is known; past that the one not written to for longest is forgotten."""
 RECEIVE_BUFFER_BYTES = 4 * 2**20
@@ -65,6 +63,10 @@ class _Sent:
         return self.content
 
 
+def _key(message: Message) -> int:
+    return hash((message.remote, message.mid))
+
+
 class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no types
     """aiocoap's message layer with a bounded memory of what was received, and questions that can be taken back."""
 
@@ -72,14 +74,12 @@ class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no
         self,
         tokens: Any,  # noqa: ANN401 - aiocoap ships no types
         *,
-        max_recent: int = MAX_RECENT,
+        recent: Recent | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__(tokens)
         self._wall_clock = wall_clock
-        self._max_recent = max_recent
-        # (remote, message id) -> [when it may be forgotten, the answer]; insertion order is order of time
-        self._recent: OrderedDict[tuple[Any, int], list[Any]] = OrderedDict()
+        self._recent = Recent() if recent is None else recent
         self._numbers: OrderedDict[Any, int] = OrderedDict()
         self._addressee: Any = None
 
@@ -128,17 +128,13 @@ class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no
         return len(self._recent)
 
     def _deduplicate_message(self, message: Message) -> bool:
-        key, now_s = (message.remote, message.mid), self.loop.time()
-        found = self._recent.get(key)
-        if found is not None and found[0] > now_s:
-            if message.mtype is CON and found[1] is not None:
-                self._send_via_transport(found[1])
-            return True
-        self._recent.pop(key, None)
-        self._recent[key] = [now_s + EXCHANGE_LIFETIME_S, None]
-        while len(self._recent) > self._max_recent or next(iter(self._recent.values()))[0] <= now_s:
-            self._recent.popitem(last=False)
-        return False
+        key = _key(message)
+        if not self._recent.is_repeated(key, self.loop.time()):
+            return False
+        answer = self._recent.answer(key)
+        if message.mtype is CON and answer is not None:
+            self._send_via_transport(_Sent(answer, message.remote.as_response_address()))
+        return True
 
     def _process_response(self, response: Message) -> bool:
         """Take a response; a notification that nobody waits for is rejected also where it asks for no acknowledgement.
@@ -154,9 +150,13 @@ class BoundedMessages(MessageManager):  # type: ignore[misc]  # aiocoap ships no
         return False
 
     def _store_response_for_duplicates(self, message: Message) -> None:
-        found = self._recent.get((message.remote, message.mid))
-        if found is not None and message.mtype in (ACK, RST):  # a separate answer has a number of its own
-            found[1] = _Sent(message.encode(), message.remote)
+        if message.mtype not in (ACK, RST):
+            return  # a separate answer has a number of its own
+        answer, asked = message.encode(), message.request
+        if asked is not None and asked.code == GET and len(answer) > _SMALL_BYTES:
+            self._recent.drop(_key(message))
+        else:
+            self._recent.keep(_key(message), answer)
 
 
 class RandomTokens(TokenManager):  # type: ignore[misc]  # aiocoap ships no types
@@ -256,15 +256,16 @@ async def open_context(
     *,
     host: str,
     port: int,
-    max_recent: int = MAX_RECENT,
+    max_recent: int = MAX_ANSWERS,
     on_refused: Refused = _ignore,
 ) -> AsyncIterator[Context]:
-    """Serve `site` on a UDP port while the context lasts. Raises: OSError when the address cannot be bound."""
-    context = LeanContext(loop=asyncio.get_running_loop(), serversite=site, loggername="coap-server")
-    # aiocoap says a line or more about every datagram, and warns of each strange one: strangers must not fill the disk.
-    context.log.setLevel(logging.ERROR)
+    """Serve `site` on a UDP port while the context lasts; `max_recent` messages are remembered with their answers.
+
+    Raises: OSError when the address cannot be bound.
+    """
+    context = _context(site)
     tokens = RandomTokens(context)
-    messages = BoundedMessages(tokens, max_recent=max_recent)
+    messages = BoundedMessages(tokens, recent=Recent(max_answers=max_recent))
     transport = await CountingUdp.create_server_transport_endpoint(
         messages, log=context.log, loop=context.loop, bind=(host, port), multicast=[]
     )
@@ -276,3 +277,20 @@ async def open_context(
         yield context
     finally:
         await asyncio.shield(context.shutdown())
+
+
+@asynccontextmanager
+async def open_without_port(site: Any) -> AsyncIterator[Context]:  # noqa: ANN401 - aiocoap ships no types
+    """Serve `site` while the context lasts to whoever another transport lets in, for instance DTLS."""
+    context = _context(site)
+    try:
+        yield context
+    finally:
+        await asyncio.shield(context.shutdown())
+
+
+def _context(site: Any) -> LeanContext:  # noqa: ANN401 - as above
+    context = LeanContext(loop=asyncio.get_running_loop(), serversite=site, loggername="coap-server")
+    # aiocoap says a line or more about every datagram, and warns of each strange one: strangers must not fill the disk.
+    context.log.setLevel(logging.ERROR)
+    return context

@@ -54,12 +54,16 @@ class _Session:
 
 @dataclass(slots=True)
 class Heard:
-    """What a datagram led to: what goes back as it is, and what was said in it by whom. `is_new`: the handshake just ended."""
+    """What a datagram led to: what goes back as it is, and what was said in it by whom.
+
+    `farewells` go to those whose associations ended for it.
+    """
 
     replies: list[bytes] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
     identity: str = ""
     has_ended: bool = False
+    farewells: list[tuple[Address, bytes]] = field(default_factory=list)
 
 
 class DtlsSessions:
@@ -136,7 +140,7 @@ class DtlsSessions:
             return heard
         session.identity = self._keys.asked or session.identity
         if self._is_over(session):
-            self._establish(session, address)
+            heard.farewells += self._establish(session, address)
             heard.identity = session.identity
         return heard
 
@@ -163,12 +167,29 @@ class DtlsSessions:
                 heard.replies += filter(None, [self._outgoing(session)])
         heard.replies += filter(None, [self._outgoing(session)])
 
-    def _establish(self, session: _Session, address: Address) -> None:
+    def farewells(self) -> list[tuple[Address, bytes]]:
+        """End every association; return what tells its peer (close_notify), so that it begins anew instead of waiting for us."""
+        ended, self._established = self._established, OrderedDict()
+        return [(address, told) for address, session in ended.items() if (told := self._farewell(session))]
+
+    def _farewell(self, session: _Session) -> bytes | None:
+        try:
+            session.buffer.shutdown()
+        except (self._tls.WantReadError, self._tls.WantWriteError):
+            pass
+        except self._error:
+            return None
+        return self._outgoing(session)
+
+    def _establish(self, session: _Session, address: Address) -> list[tuple[Address, bytes]]:
         self._beginning.pop(address, None)
         self._established.pop(address, None)
+        told = []
         while len(self._established) >= self._most:
-            self._established.popitem(last=False)
+            other, oldest = self._established.popitem(last=False)
+            told.append((other, self._farewell(oldest) or b""))
         self._established[address] = session
+        return [(other, content) for other, content in told if content]
 
     def _read(self, session: _Session, datagram: bytes, address: Address) -> Heard:
         heard = Heard(identity=session.identity)

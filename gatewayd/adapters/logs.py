@@ -15,28 +15,7 @@ import sys
 from collections.abc import Mapping
 from typing import TextIO, assert_never
 
-from gatewayd.core.events import (
-    AcceleratorChanged,
-    AliasMoved,
-    ArtifactsCollected,
-    DeviceChanged,
-    GatewayEvent,
-    InputRefused,
-    JoiningChanged,
-    ModelAdded,
-    NodeEvent,
-    OrderAnswered,
-    OrderEnded,
-    OrderEvent,
-    OrderFailed,
-    PushMoved,
-    RegistryEvent,
-    RequestFailed,
-    RequestServed,
-    VariantQuarantined,
-    VersionRetired,
-    WorkerEnded,
-)
+from gatewayd.core import events
 from gatewayd.core.update import Push
 
 _FIELDS = "fields"
@@ -100,40 +79,44 @@ def goes_to_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return stat.S_ISSOCK(status.st_mode) and environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def log_event(event: GatewayEvent) -> None:
+def log_event(event: events.GatewayEvent) -> None:
     """Write one canonical line at info; at debug, as an SD card dies of a line each: requests served, the steps of a push."""
     match event:
-        case RequestServed(request, result) if _EVENTS.isEnabledFor(logging.DEBUG):
+        case events.RequestServed(request, result) if _EVENTS.isEnabledFor(logging.DEBUG):
             ms = f"{result.measured.total_s * 1000:.1f}"
             line = fields(id=request.id, model=request.model, ran_on=result.ran_on, ms=ms)
             _EVENTS.debug("request", extra=line)
-        case RequestServed():
+        case events.RequestServed():
             pass  # the path that every request takes: nothing is put together that nobody reads
-        case RequestFailed(request, code, message, total_s):
+        case events.RequestFailed(request, code, message, total_s):
             ms = f"{total_s * 1000:.1f}"
             _EVENTS.info("request", extra=fields(id=request.id, model=request.model, code=code, ms=ms, reason=message))
-        case PushMoved(push):
+        case events.PushMoved(push):
             level = logging.INFO if push.state.is_end else logging.DEBUG
             _EVENTS.log(level, "push", extra=_push_fields(push))
-        case DeviceChanged() | JoiningChanged():
+        case events.DeviceChanged() | events.JoiningChanged() | events.ModelDropped():
             _log_device(event)
-        case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
+        case events.ModelAdded() | events.AliasMoved() | events.VersionRetired() | events.ArtifactsCollected():
             _log_registry(event)
-        case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
+        case events.WorkerEnded() | events.VariantQuarantined() | events.AcceleratorChanged():
             _log_node(event)
-        case OrderAnswered() | OrderFailed() | OrderEnded():
+        case events.OrderAnswered() | events.OrderFailed() | events.OrderEnded():
             _log_order(event)
-        case InputRefused(where, code, message):
+        case events.InputRefused(where, code, message):
             _EVENTS.warning("input refused", extra=fields(where=where, code=code, reason=message))
         case _:
             assert_never(event)
 
 
-def _log_device(event: DeviceChanged | JoiningChanged) -> None:
+def _log_device(event: events.DeviceChanged | events.JoiningChanged | events.ModelDropped) -> None:
     match event:
-        case DeviceChanged(device, online, what):
+        case events.ModelDropped(drop):
+            version, state = f"{drop.model}@{drop.version}", drop.state.value
+            line = fields(id=drop.id, device=drop.device, version=version, state=state, reason=drop.reason or None)
+            _EVENTS.info("drop", extra=line)
+        case events.DeviceChanged(device, online, what):
             _EVENTS.info("device", extra=fields(id=device, what=what, online=str(online).lower()))
-        case JoiningChanged(what, seconds, admitted, who):
+        case events.JoiningChanged(what, seconds, admitted, who):
             _EVENTS.info("joining", extra=fields(what=what, seconds=f"{seconds:g}", admitted=admitted, who=who))
 
 
@@ -143,41 +126,41 @@ def _push_fields(push: Push) -> dict[str, dict[str, object]]:
     return fields(**line, offset=push.offset, size=push.size_bytes, reason=push.reason or None)
 
 
-def _log_registry(event: RegistryEvent) -> None:
+def _log_registry(event: events.RegistryEvent) -> None:
     match event:
-        case ModelAdded(model, version):
+        case events.ModelAdded(model, version):
             _EVENTS.info("model added", extra=fields(version=f"{model}@{version}"))
-        case AliasMoved(model, alias, None):
+        case events.AliasMoved(model, alias, None):
             _EVENTS.info("alias removed", extra=fields(alias=f"{model}:{alias}"))
-        case AliasMoved(model, alias, version):
+        case events.AliasMoved(model, alias, version):
             _EVENTS.info("alias moved", extra=fields(alias=f"{model}:{alias}", version=version))
-        case VersionRetired(model, version, retired):
+        case events.VersionRetired(model, version, retired):
             what = "version retired" if retired else "version restored"
             _EVENTS.info(what, extra=fields(version=f"{model}@{version}"))
-        case ArtifactsCollected(count, size_bytes):
+        case events.ArtifactsCollected(count, size_bytes):
             _EVENTS.info("artifacts collected", extra=fields(count=count, bytes=size_bytes))
 
 
-def _log_node(event: NodeEvent) -> None:
+def _log_node(event: events.NodeEvent) -> None:
     match event:
-        case WorkerEnded(variant, digest, engine, reason):
+        case events.WorkerEnded(variant, digest, engine, reason):
             line = fields(variant=variant, digest=digest[:12], engine=engine, reason=reason)
             _EVENTS.warning("worker ended", extra=line)
-        case VariantQuarantined(variant, digest, reason):
+        case events.VariantQuarantined(variant, digest, reason):
             _EVENTS.error("quarantined", extra=fields(variant=variant, digest=digest[:12], reason=reason))
-        case AcceleratorChanged(kind, present, detail, engines):
+        case events.AcceleratorChanged(kind, present, detail, engines):
             line = fields(kind=kind, detail=detail, engines=",".join(engines) or None)
             _EVENTS.warning("accelerator came" if present else "accelerator went", extra=line)
 
 
-def _log_order(event: OrderEvent) -> None:
+def _log_order(event: events.OrderEvent) -> None:
     match event:
-        case OrderAnswered(order, result):
+        case events.OrderAnswered(order, result):
             if _EVENTS.isEnabledFor(logging.DEBUG):
                 _EVENTS.debug("order answered", extra=fields(id=order.id, ran_on=result.ran_on))
-        case OrderFailed(order, code, message, failing):
+        case events.OrderFailed(order, code, message, failing):
             _EVENTS.warning("order fails", extra=fields(id=order.id, code=code, failing=failing, reason=message))
-        case OrderEnded(order, progress, why):
+        case events.OrderEnded(order, progress, why):
             line = fields(id=order.id, reason=why, answered=progress.answered, failed=progress.failed)
             _EVENTS.info("order ended", extra=line)
 

@@ -28,6 +28,7 @@ from gatewayd.core.events import (
     InputRefused,
     JoiningChanged,
     ModelAdded,
+    ModelDropped,
     NodeEvent,
     OrderAnswered,
     OrderEnded,
@@ -80,6 +81,12 @@ class Metrics:
         self._edges = LabelCap(20)
         self._requests = _RequestMetrics(self._registry)
         self._pushes = _PushMetrics(self._registry)
+        self._drops = Counter(
+            "gatewayd_drops_total",
+            "Models that devices were told to let go, by how it ended.",
+            ["state"],
+            registry=self._registry,
+        )
         self._refused = Counter(
             "gatewayd_inputs_refused_total",
             "Malformed or oversized inputs, by where they came in and the error's code.",
@@ -135,6 +142,8 @@ class Metrics:
                 self._requests.failed(event, self._models.known(event.request.model.name))
             case PushMoved():
                 self._pushes.moved(event.push)
+            case ModelDropped():
+                self._drops.labels(event.drop.state.value).inc()
             case InputRefused():
                 self._refused.labels(self._edges.admit(event.where), event.code).inc()
             case ModelAdded():

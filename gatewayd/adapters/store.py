@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from gatewayd.adapters import store_commands as commands
+from gatewayd.adapters import store_drops as drop_rows
 from gatewayd.adapters import store_lwm2m_rows as lwm2m_rows
+from gatewayd.adapters import store_oscore_rows as oscore_rows
 from gatewayd.adapters import store_registry_rows as registry_rows
 from gatewayd.adapters import store_rows as rows
 from gatewayd.adapters import store_standing as standing_rows
@@ -23,9 +25,11 @@ from gatewayd.adapters.store_schema import broken, connect
 from gatewayd.core.building import Build
 from gatewayd.core.command import CommandId, Record
 from gatewayd.core.device import Departure, KnownDevice
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import NodeError
 from gatewayd.core.model import Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
+from gatewayd.core.oscore import StoredNumbers
 from gatewayd.core.registration import StoredPackage, StoredRegistration
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.retry import Desire, Terms
@@ -198,6 +202,28 @@ class Store:
         """Want nothing of that model there any more."""
         await self._transact(lambda connection: rows.drop_desire(connection, device, model))
 
+    async def add_drop(self, drop: Drop, *, unwanted: Desire | None = None) -> Drop:
+        """Store a drop before it is asked for, and want the model no more, in one transaction; return it with its number."""
+
+        def add(connection: sqlite3.Connection) -> Drop:
+            if unwanted is not None:
+                rows.drop_desire(connection, unwanted.device, unwanted.model)
+            return drop_rows.add_drop(connection, drop)
+
+        return await self._transact(add)
+
+    async def save_drop(self, drop: Drop) -> None:
+        """Write how a drop ended."""
+        await self._transact(lambda connection: drop_rows.save_drop(connection, drop))
+
+    async def load_open_drops(self) -> Sequence[Drop]:
+        """Return the drops of which nobody knows how they ended."""
+        return await self._transact(drop_rows.open_drops)
+
+    async def recent_drops(self, limit: int, device: DeviceId | None = None) -> Sequence[Drop]:
+        """Return at most `limit` drops (of one device), newest first."""
+        return await self._transact(lambda connection: drop_rows.recent_drops(connection, limit, device))
+
     async def load_orders(self) -> Sequence[StandingOrder]:
         """Return the standing orders, the oldest first."""
         return await self._transact(standing_rows.load_orders)
@@ -233,6 +259,18 @@ class Store:
     async def save_package(self, package: StoredPackage) -> None:
         """Insert or replace."""
         await self._transact(lambda connection: lwm2m_rows.save_package(connection, package))
+
+    async def load_oscore_numbers(self) -> Mapping[str, StoredNumbers]:
+        """Return how far each OSCORE context's numbers may have been used."""
+        return await self._transact(oscore_rows.load_oscore_numbers)
+
+    async def save_oscore_numbers(self, saved: Mapping[str, StoredNumbers]) -> None:
+        """Insert or replace some, in one transaction. Raises: NotStored."""
+        await self._transact(lambda connection: oscore_rows.save_oscore_numbers(connection, saved))
+
+    async def drop_oscore_numbers(self, contexts: Sequence[str]) -> None:
+        """Remove those of contexts that are gone. Raises: NotStored."""
+        await self._transact(lambda connection: oscore_rows.drop_oscore_numbers(connection, list(contexts)))
 
     async def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()

@@ -8,6 +8,7 @@ from gatewayd.adapters import store_codec as codec
 from gatewayd.core.device import Departure, KnownDevice
 from gatewayd.core.errors import Conflict, NodeError, UnknownModel
 from gatewayd.core.model import Variant, Version
+from gatewayd.core.module import Held
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
 from gatewayd.core.registry import AliasMove
 from gatewayd.core.retry import Desire, Terms
@@ -23,7 +24,7 @@ _VARIANT_COLUMNS = (
 _LAST_PUSH_ID = 2**31 - 1
 _PUSH_COLUMNS = (
     'id, device, model, version, variant, digest, size_bytes, state, "offset", reason, resumed, stream, signed, who, '
-    "started_at, ended_at, replaces"
+    "started_at, ended_at, replaces, instead_of"
 )
 
 
@@ -136,15 +137,21 @@ def next_push_id(connection: sqlite3.Connection) -> PushId:
 
 
 def save_push(connection: sqlite3.Connection, push: Push) -> None:
-    """Insert or replace; with one that ended, forget the oldest that ended."""
+    """Insert or replace; with one that ended, forget the oldest that ended.
+
+    With one that was accepted what was wanted of the model that gave way goes, too: it would be pushed again otherwise.
+    """
     columns = (push.id, push.device, push.model, push.version, push.variant, push.digest, push.size_bytes)
     progress = (push.state.value, push.offset, push.reason, push.resumed)
     signed = b"" if push.state.is_end else push.signed
-    record = (push.stream, signed, push.who, push.started_at, push.ended_at, push.replaces, push.state.is_end)
+    record = (push.stream, signed, push.who, push.started_at, push.ended_at, push.replaces, _held(push))
     connection.execute(
-        f"INSERT OR REPLACE INTO pushes ({_PUSH_COLUMNS}, ended) VALUES ({', '.join('?' * 18)})",  # noqa: S608 - constant
-        (*columns, *progress, *record),
+        f"INSERT OR REPLACE INTO pushes ({_PUSH_COLUMNS}, ended) VALUES ({', '.join('?' * 19)})",  # noqa: S608 - constant
+        (*columns, *progress, *record, push.state.is_end),
     )
+    if push.state is PushState.ACCEPTED and push.instead_of is not None:
+        gone = (push.device, push.instead_of.model, push.started_at)
+        connection.execute("DELETE FROM desires WHERE device = ? AND model = ? AND wished_at <= ?", gone)
     if push.state.is_end:
         newest = "SELECT id FROM pushes WHERE ended ORDER BY id DESC LIMIT 1 OFFSET ?"
         connection.execute(f"DELETE FROM pushes WHERE ended AND id <= ({newest})", (KEPT_ENDED_PUSHES,))  # noqa: S608 - constant
@@ -178,8 +185,8 @@ def recent_pushes(connection: sqlite3.Connection, limit: int, device: DeviceId |
 def save_desire(connection: sqlite3.Connection, desire: Desire) -> None:
     """Insert or replace what is wanted of that model on that device."""
     columns = (desire.device, desire.model, desire.version, desire.who, desire.wished_at)
-    progress = (desire.downgrade, desire.failures, desire.settled)
-    connection.execute("INSERT OR REPLACE INTO desires VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*columns, *progress))
+    progress = (desire.downgrade, desire.failures, desire.settled, desire.instead_of or "")
+    connection.execute("INSERT OR REPLACE INTO desires VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*columns, *progress))
 
 
 def drop_desire(connection: sqlite3.Connection, device: DeviceId, model: ModelName) -> None:
@@ -191,9 +198,12 @@ def load_desires(connection: sqlite3.Connection) -> tuple[Desire, ...]:
     """Return all, the oldest wish first."""
     rows = connection.execute("SELECT * FROM desires ORDER BY wished_at, device, model")
     return tuple(
-        Desire(DeviceId(device), ModelName(model), version, who, wished_at, bool(downgrade), failures, settled)
-        for device, model, version, who, wished_at, downgrade, failures, settled in rows
-    )
+        Desire(
+            DeviceId(device), ModelName(model), version, who, wished_at, bool(downgrade), failures, settled,
+            ModelName(instead) if instead else None,
+        )
+        for device, model, version, who, wished_at, downgrade, failures, settled, instead in rows
+    )  # fmt: skip
 
 
 def save_terms(connection: sqlite3.Connection, terms: Terms) -> None:
@@ -212,7 +222,7 @@ def load_terms(connection: sqlite3.Connection) -> tuple[Terms, ...]:
 
 
 _PushRow = tuple[
-    int, str, str, int, str, str, int, str, int, str, int, str, bytes, str, float, float | None, int
+    int, str, str, int, str, str, int, str, int, str, int, str, bytes, str, float, float | None, int, str
 ]  # fmt: skip
 
 
@@ -222,10 +232,20 @@ def _pushes(rows: Iterable[_PushRow]) -> tuple[Push, ...]:
             PushId(number), DeviceId(device), ModelName(model), version, variant, Digest(digest), size,
             PushState(state), deadline_s=0.0, offset=offset, reason=reason, present=False, resumed=resumed,
             stream=Digest(stream), signed=signed, who=who, started_at=started, ended_at=ended, replaces=replaces,
+            instead_of=_held_of(instead),
         )
         for number, device, model, version, variant, digest, size, state, offset, reason, resumed,
-            stream, signed, who, started, ended, replaces in rows
+            stream, signed, who, started, ended, replaces, instead in rows
     )  # fmt: skip
+
+
+def _held(push: Push) -> str:
+    return str(push.instead_of) if push.instead_of is not None else ""
+
+
+def _held_of(text: str) -> Held | None:
+    model, _, version = text.rpartition("@")
+    return Held(ModelName(model), int(version)) if text else None
 
 
 def _variant_columns(version: Version, position: int) -> Sequence[str | int | None]:

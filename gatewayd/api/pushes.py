@@ -16,7 +16,7 @@ from gatewayd.core.errors import (
     UnknownDevice,
     UnknownModel,
 )
-from gatewayd.core.names import PushId, parse_device_id, parse_model_ref
+from gatewayd.core.names import PushId, parse_device_id, parse_model_name, parse_model_ref
 from gatewayd.core.update import Push, awaits
 
 # A push that is looked for by its number is among so many; protects the store from reading all of its journal.
@@ -29,7 +29,7 @@ class PushRow(Result):
     """One push. `offset` of `size_bytes` (what goes over the link) are there; `ended` says that nothing more will happen.
 
     `reason` says why it ended, `awaits` what it waits for; `replaces` is the newer version that an operator let it take over
-    from (0: none).
+    from (0: none), `instead_of` the other model that gives way when it is accepted (`kws@2`; "": none).
     """
 
     push: int
@@ -47,6 +47,7 @@ class PushRow(Result):
     started_at: str = ""
     ended_at: str | None = None
     replaces: int = 0
+    instead_of: str = ""
 
 
 class PushList(Result):
@@ -58,12 +59,14 @@ class PushList(Result):
 class StartPush(Arguments):
     """Arguments of push. `model` is `kws` (its stable version), `kws:canary` or `kws@3`.
 
-    `allow_downgrade`: let an older version take over from the newer one that runs; recorded.
+    `allow_downgrade`: let an older version take over from the newer one that runs; recorded. `instead_of`: another model there
+    that gives way once the device has accepted this one.
     """
 
     device: Name
     model: RefText
     allow_downgrade: bool = False
+    instead_of: Name | None = None
 
 
 class CancelPush(Arguments):
@@ -95,8 +98,14 @@ class PushHistory(Arguments):
 async def start(services: Services, args: StartPush, caller: Caller) -> PushRow:
     """Start getting a version onto a device; `status` shows how it goes on."""
     device, ref = parse_device_id(args.device), parse_model_ref(args.model)
+    leaving = None if args.instead_of is None else parse_model_name(args.instead_of)
     started = await services.pushes.start(
-        device, ref, who=caller.name, downgrade=args.allow_downgrade, note_of=caller.note(push_row)
+        device,
+        ref,
+        who=caller.name,
+        downgrade=args.allow_downgrade,
+        instead_of=leaving,
+        note_of=caller.note(push_row),
     )
     return push_row(started)
 
@@ -148,6 +157,7 @@ def push_row(push: Push) -> PushRow:
         started_at=_moment(push.started_at),
         ended_at=None if push.ended_at is None else _moment(push.ended_at),
         replaces=push.replaces,
+        instead_of="" if push.instead_of is None else str(push.instead_of),
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from gatewayd.api.dropping_service import DroppingService
+from gatewayd.api.loading_service import LoadingService
 from gatewayd.api.opinions_service import OpinionsService
 from gatewayd.core.accelerator import Found
 from gatewayd.core.command import Note
@@ -100,19 +102,6 @@ class CatalogService(Protocol):
 
     async def alias_history(self, model: ModelName) -> Sequence[AliasMove]:
         """Return every recorded move, oldest first."""
-
-
-class LoadingService(Protocol):
-    """What is in the node's memory."""
-
-    def is_loaded(self, version: Version) -> bool:
-        """Whether a worker holds it."""
-
-    async def load(self, ref: ModelRef) -> Version:
-        """Load what `ref` names. Raises: UnknownModel, NoPlacement, NodeError."""
-
-    async def unload(self, model: ModelName) -> int:
-        """Let the model's workers go. Raises: UnknownModel, Conflict."""
 
 
 class CollectingService(Protocol):
@@ -216,6 +205,7 @@ class PushesService(Protocol):
         *,
         who: str,
         downgrade: bool = False,
+        instead_of: ModelName | None = None,
         note_of: Note[Push] | None = None,
     ) -> Push:
         """Start a push. Raises: UnknownDevice, UnknownModel, Conflict, Forbidden, Overloaded."""
@@ -397,4 +387,5 @@ class Services:
     streams: Streams
     joining: JoiningService
     opinions: OpinionsService
+    dropping: DroppingService
     broker: Broker = Broker()

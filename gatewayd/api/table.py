@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from gatewayd.api import (
     building,
     devices,
+    dropping,
     fit,
     inference,
     joining,
@@ -25,7 +26,7 @@ from gatewayd.api import (
 from gatewayd.api.loading import RepositoryRow, repository_rows
 from gatewayd.api.models import ModelMetadata, metadata
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, Role
 from gatewayd.core.errors import NotFound
 from gatewayd.core.names import parse_model_ref
 from gatewayd.core.request import InferenceResult
@@ -41,6 +42,7 @@ VERBS: Mapping[str, AnyVerb] = {
         *loading.VERBS,
         *fit.VERBS,
         *devices.VERBS,
+        *dropping.VERBS,
         *joining.VERBS,
         *pushes.VERBS,
         *inference.VERBS,
@@ -50,6 +52,12 @@ VERBS: Mapping[str, AnyVerb] = {
         *node.VERBS,
     )
 }
+
+
+def verbs_of(role: Role) -> tuple[str, ...]:
+    """Return the verbs that a caller of the role may use, in order."""
+    return tuple(sorted(name for name, verb in VERBS.items() if verb.role <= role))
+
 
 # Reading this much JSON takes about 2 ms; beyond it the loop is not held up.
 _LONG_BYTES = 2**18

@@ -38,12 +38,14 @@ class Role(IntEnum):
 class Caller:
     """Who calls: a name for the records, and what they may do.
 
-    `receipt` is there when this call is a command that is to be obeyed once.
+    `receipt` is there when this call is a command that is to be obeyed once. `limited_by` names the option of the config that
+    gave the role where the caller themselves have none ("": the role is theirs).
     """
 
     name: str
     role: Role
     receipt: Receipt | None = None
+    limited_by: str = ""
 
     def note(self, answer: Callable[[T], "Result"]) -> Note[T] | None:
         """Return what a service writes with the effect of this call; `answer` makes the verb's result of the outcome."""
@@ -168,7 +170,8 @@ class Verb(Generic[A, R]):
         """Raises: Forbidden when the caller's role is not enough."""
         if caller.role < self.role:
             needed, has = self.role.name.lower(), caller.role.name.lower()
-            raise Forbidden(f"{self.name} needs the role {needed}; {caller.name!r} is {has}")
+            option = f" ({caller.limited_by})" if caller.limited_by else ""
+            raise Forbidden(f"{self.name} needs the role {needed}; {caller.name!r} is {has}{option}")
 
     def _mistakes(self, error: ValidationError) -> str:
         found = error.errors(include_url=False, include_input=False)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from gatewayd.api.pushes import PushRow
 from gatewayd.api.table import VERBS
 from gatewayd.api.verb import AnyVerb, Positional
+from gatewayd.cli import dropping_tables as _dropping_tables  # noqa: F401 - as the next line
 from gatewayd.cli import joining_tables as _joining_tables  # noqa: F401 - it teaches `text_of` these results
 from gatewayd.cli.access import access_of, add_arguments
 from gatewayd.cli.client import Client, NotReachable, Refused, UsageError
@@ -39,12 +40,14 @@ _WAITS = ("push", "pushes.watch")
 # The verb whose result is better kept in a file than on a screen.
 _SAVES = "devices.credentials.new"
 
-_NOUNS: Mapping[str, str] = {
+NOUNS: Mapping[str, str] = {
     "models": "the model registry",
     "devices": "the devices",
     "devices.credentials": "what devices prove themselves with",
     "pushes": "pushes to devices",
     "keys": "the keys that sign what devices install",
+    "opinions": "second opinions: a bigger model for answers that are not sure",
+    "stream": "standing orders: a model on a sensor's data again and again",
     "upload": "model files in parts",
 }
 
@@ -68,7 +71,7 @@ def _group(nouns: dict[str, "Subparsers"], noun: str) -> "Subparsers":
     """Return the commands of a noun, made when it is met first: `devices.credentials` stands within `devices`."""
     if noun not in nouns:
         outer, _, name = noun.rpartition(".")
-        parser = _group(nouns, outer).add_parser(name, help=_NOUNS.get(noun, f"verbs about {name}"))
+        parser = _group(nouns, outer).add_parser(name, help=NOUNS[noun])
         nouns[noun] = parser.add_subparsers(metavar="verb", required=True)
     return nouns[noun]
 

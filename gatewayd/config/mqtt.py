@@ -1,7 +1,7 @@
 """The section `mqtt`: the broker, who we are there, and what we take from there."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
@@ -42,6 +42,12 @@ class Embedded(Section):
         return port_v5
 
 
+class Commands(Section):
+    """What is obeyed over MQTT: verbs that need a higher role than this are refused, whoever sends them."""
+
+    role: Literal["viewer", "operator", "admin"] = "admin"
+
+
 class Mqtt(Section):
     """The broker and who we are there. `tls` null: none."""
 
@@ -53,6 +59,7 @@ class Mqtt(Section):
     password_file: FilePath | None = None
     keepalive_s: Annotated[int, within(5, 3600)] = 30
     max_payload_bytes: Annotated[int, within(1024, 64 * _MIB)] = _MIB
+    max_requests_per_s: Annotated[float, within(0, 1_000_000)] = 0.0
     websocket_path: Annotated[str, Field(pattern="^/[!-~]*$", max_length=255)] | None = None
     reconnect_max_s: Annotated[float, within(0.1, 3600)] = 1.5
     session_expiry_s: Annotated[int, within(0, 7 * 86_400)] = 3600
@@ -61,6 +68,7 @@ class Mqtt(Section):
     reply_prefixes: tuple[Annotated[str, AfterValidator(reply_prefix)], ...] = Field(
         ("gatewayd-reply/", "reply/"), max_length=32, strict=False
     )
+    commands: Commands = Commands()
     tls: Tls | None = None
     embedded: Embedded = Embedded()
 

@@ -114,6 +114,7 @@ class Capabilities:
     `chunk_bytes` the largest chunk its receive buffer takes, `deflate_bits` says that it decodes DEFLATE with a window of so
     many bits (9..15). `page_bytes` says that it keeps what it receives encoded in the slot beside what it decodes to, each in
     whole pages of so many bytes (None: it decodes as it receives). `accelerator` is its NPU, such as `ethos-u55-128` ("": none).
+    `drops_models`: it drops a model that it is told to, and lets one give way to another model that is accepted.
     `runs_on_request` False: it takes models and uses them by itself; nobody can ask it for an inference.
     """
 
@@ -135,6 +136,7 @@ class Capabilities:
     accelerator: str = ""
     page_bytes: int | None = None
     runs_on_request: bool = True
+    drops_models: bool = False
 
     def sensor(self, name: str) -> Sensor | None:
         """Return the sensor of that name."""

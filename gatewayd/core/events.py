@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gatewayd.core.dropping import Drop
 from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.standing import Progress, StandingOrder
@@ -31,6 +32,13 @@ class PushMoved:
     """A push changed state or made progress."""
 
     push: Push
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDropped:
+    """What became of a model that a device was told to let go."""
+
+    drop: Drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +166,7 @@ GatewayEvent = (
     RequestServed
     | RequestFailed
     | PushMoved
+    | ModelDropped
     | DeviceChanged
     | JoiningChanged
     | RegistryEvent

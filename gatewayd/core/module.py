@@ -40,12 +40,24 @@ Encoding = Raw | Deflate | Delta
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A model that a device holds, named so that no other one is meant."""
+
+    model: ModelName
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.model}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What a device must know of a model before a byte of it comes.
 
     `version` is the anti-rollback sequence; `digest` and `size_bytes` are of the decoded artifact; `operators` ascend.
     `self_test` None: having loaded and run once is enough. `replaces` is the newer version that the operator allows this one to
-    take over from (0: none); it counts only while exactly that version runs.
+    take over from (0: none); it counts only while exactly that version runs. `instead_of` is another model that gives way when
+    this one is accepted, and not before (None: none has to).
     """
 
     model: ModelName
@@ -61,6 +73,7 @@ class Manifest:
     outputs: tuple[TensorSpec, ...]
     self_test: SelfTest | None
     replaces: int = 0
+    instead_of: Held | None = None
 
     @property
     def transfer_bytes(self) -> int:

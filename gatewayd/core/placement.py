@@ -247,7 +247,11 @@ def _device_costs(facts: DeviceFacts, *, is_at_hand: bool, z: float) -> Costs:
 
 
 def _source(question: Question, devices: Sequence[DeviceFacts]) -> DeviceFacts | None:
-    return next((each for each in devices if each.is_source), None) if question.by_reference else None
+    if question.by_reference:
+        for each in devices:
+            if each.is_source:
+                return each
+    return None
 
 
 def _node_option(question: Question, node: NodeFacts, source: DeviceFacts | None) -> Option:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gatewayd.core.device import PushReport, Slot
-from gatewayd.core.module import Manifest
+from gatewayd.core.module import Held, Manifest
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 
 _NO_DIGEST = Digest("")
@@ -72,7 +72,8 @@ class Push:
     `reason` says why it ended (or what it waits for); `present` whether the device is connected now; `resumed` how often it
     was taken up again; `confirmed` that the trial passed and the device was told to keep the model (it need not be stored: after
     a restart the device says that it has, or the trial runs again). `started_at` and `ended_at` are in seconds since 1970;
-    `replaces` is the newer version that an operator allowed it to take over from (0: none).
+    `replaces` is the newer version that an operator allowed it to take over from (0: none), `instead_of` another model that the
+    device lets go when it accepts this one.
     """
 
     id: PushId
@@ -96,6 +97,7 @@ class Push:
     ended_at: float | None = None
     replaces: int = 0
     transfer_until_s: float = float("inf")
+    instead_of: Held | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-from gatewayd.core.names import DeviceId
+from gatewayd.core.names import DeviceId, Digest
+
+NOT_WHOLE = Digest("0" * 64)
+"""The digest of no bytes that anybody has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,10 @@ class StoredRegistration:
 
 @dataclass(frozen=True, slots=True)
 class StoredPackage:
-    """What a device without our objects was given: its /9 instance tells neither digest nor version for certain."""
+    """What a device without our objects was given: its /9 instance tells neither digest nor version for certain.
+
+    `digest` NOT_WHOLE: its transfer began, and what is there of it is not known; the instance is the gateway's to empty.
+    """
 
     device: DeviceId
     instance: int

@@ -6,6 +6,9 @@ from gatewayd.core.device import DeviceView, Slot, SlotState
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.push import Push, PushState
 
+PLACEMENT = "placement"
+"""In whose name pushes are wished for that nobody asked for; what others wished for is theirs, and stays."""
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -26,7 +29,8 @@ class Desire:
     """What the gateway wants on a device, kept apart from what the device reports.
 
     `failures` are the failed pushes since it was wished; `settled` says why it is not tried again ("": it is, while unmet).
-    `downgrade` that an older version than the one that runs is meant; `wished_at` is in seconds since 1970.
+    `downgrade` that an older version than the one that runs is meant; `instead_of` is another model that is to give way to it.
+    `wished_at` is in seconds since 1970.
     """
 
     device: DeviceId
@@ -37,6 +41,7 @@ class Desire:
     downgrade: bool = False
     failures: int = 0
     settled: str = ""
+    instead_of: ModelName | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import assert_never
 
 from gatewayd.core.device import PushPhase, PushReport, Slot, SlotState
 from gatewayd.core.ended import after_the_end, held_state, short
+from gatewayd.core.module import Held
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import (
     Cancelled,
@@ -78,6 +79,7 @@ def new_push(
     who: str = "",
     started_at: float = 0.0,
     replaces: int = 0,
+    instead_of: Held | None = None,
 ) -> Step:
     """Start a push: the model is offered. `stream` None: the artifact goes over the link as it is."""
     push = Push(
@@ -95,6 +97,7 @@ def new_push(
         who=who,
         started_at=started_at,
         replaces=replaces,
+        instead_of=instead_of,
     )
     return Step(push, (SendOffer(),))
 

@@ -5,7 +5,6 @@ Without tokens whoever reaches the listener is the operator: the daemon then lis
 
 import ipaddress
 import socket
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,37 +14,11 @@ from aiohttp import web
 
 from gatewayd.api.verb import Caller, Role
 from gatewayd.core.errors import Forbidden, RateLimited, Unauthorized
+from gatewayd.edges.rates import Rates
 from gatewayd.wire.access_tokens import AccessToken, matching_token
 
-MAX_PEERS = 4096  # protects memory: peers whose rate is remembered; the one quiet for longest is forgotten
 FAILURES_PER_S = 5.0  # guesses of tokens per peer; a token has 256 bits, so this protects the log and the loop
 _SHOWN = 200
-
-
-@dataclass(slots=True)
-class Rates:
-    """Token buckets by name: each may do `per_s`, and that much at once (but at least 1)."""
-
-    per_s: float
-    clock: Callable[[], float]
-    _left: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
-
-    def take(self, name: str) -> bool:
-        """Take one; False when there is none left."""
-        now_s, depth = self.clock(), max(1.0, self.per_s)
-        left, seen_s = self._left.get(name, (depth, now_s))
-        left = min(depth, left + (now_s - seen_s) * self.per_s)
-        is_granted = left >= 1.0
-        self._left[name] = (left - is_granted, now_s)
-        self._left.move_to_end(name)
-        if len(self._left) > MAX_PEERS:
-            self._left.popitem(last=False)
-        return is_granted
-
-    def is_empty(self, name: str) -> bool:
-        """Whether nothing is left; takes nothing."""
-        left, seen_s = self._left.get(name, (1.0, 0.0))
-        return left + (self.clock() - seen_s) * self.per_s < 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
-"""A bounded queue served by a fixed number of tasks: what keeps one slow request from holding up the others."""
+"""A bounded queue served by a fixed number of tasks: a slow request holds up no other, a flood of one sender no other sender."""
 
 import asyncio
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
@@ -12,31 +13,43 @@ T = TypeVar("T")
 class Lane(Generic[T]):
     """At most `in_flight` items are served at once, `waiting` more wait, `max_bytes` of payload in all.
 
-    Full: `put` raises Overloaded at once. `serve` must not raise.
+    Senders take turns; the items of each keep their order. Full: whoever has most waiting loses the newest of it to somebody with
+    less, which `on_dropped` is told, or `put` raises Overloaded at once. `serve` and `on_dropped` must not raise.
+    Source: McKenney, "Stochastic Fairness Queueing" (INFOCOM 1990): turns, and dropping from the longest queue.
     """
 
     def __init__(
-        self, name: str, serve: Callable[[T], Awaitable[None]], *, in_flight: int, waiting: int, max_bytes: int
+        self,
+        name: str,
+        serve: Callable[[T], Awaitable[None]],
+        *,
+        in_flight: int,
+        waiting: int,
+        max_bytes: int,
+        on_dropped: Callable[[T, Overloaded], None] | None = None,
     ) -> None:
         self.name = name
         self._serve = serve
         self._in_flight = in_flight
         self._max_bytes = max_bytes
+        self._on_dropped = on_dropped
         self._bytes = 0
-        self._queue: asyncio.Queue[tuple[T, int]] = asyncio.Queue(waiting)
+        # One token for each item that waits; whoever takes one serves the next item of the sender whose turn it is.
+        self._tokens: asyncio.Queue[None] = asyncio.Queue(waiting)
+        self._waiting: OrderedDict[str, deque[tuple[T, int]]] = OrderedDict()
 
-    def put(self, item: T, *, size: int) -> None:
+    def put(self, item: T, *, size: int, sender: str = "") -> None:
         """Queue an item of `size` bytes. Raises: Overloaded."""
         is_too_much = self._bytes > 0 and self._bytes + size > self._max_bytes
-        if self._queue.full() or is_too_much:
-            message = f"{self._queue.qsize()} {self.name} requests ({self._bytes} bytes) wait already; try again later"
-            raise Overloaded(message)
+        if is_too_much or (self._tokens.full() and not self._made_room(sender)):
+            raise self._full()
         self._bytes += size
-        self._queue.put_nowait((item, size))
+        self._waiting.setdefault(sender, deque()).append((item, size))
+        self._tokens.put_nowait(None)
 
     async def drain(self) -> None:
         """Wait until everything that was put has been served."""
-        await self._queue.join()
+        await self._tokens.join()
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -44,11 +57,41 @@ class Lane(Generic[T]):
             for number in range(self._in_flight):
                 group.create_task(self._work(), name=f"{self.name}-{number}")
 
+    def _full(self) -> Overloaded:
+        return Overloaded(
+            f"{self._tokens.qsize()} {self.name} requests ({self._bytes} bytes) wait already; try again later"
+        )
+
+    def _made_room(self, sender: str) -> bool:
+        """Drop the newest item of whoever has most waiting, if that is more than `sender` would have."""
+        longest = max(self._waiting, key=lambda each: len(self._waiting[each]))
+        ours = len(self._waiting.get(sender, ())) + 1
+        if self._on_dropped is None or len(self._waiting[longest]) <= ours:
+            return False
+        refusal = self._full()
+        item, size = self._waiting[longest].pop()
+        self._bytes -= size
+        self._tokens.get_nowait()
+        self._tokens.task_done()
+        self._on_dropped(item, refusal)
+        return True
+
+    def _next(self) -> tuple[T, int]:
+        """Return the oldest item of the sender whose turn it is; then it is the next sender's."""
+        sender, items = next(iter(self._waiting.items()))
+        item = items.popleft()
+        if items:
+            self._waiting.move_to_end(sender)
+        else:
+            del self._waiting[sender]
+        return item
+
     async def _work(self) -> None:
         while True:
-            item, size = await self._queue.get()
+            await self._tokens.get()
+            item, size = self._next()
             try:
                 await self._serve(item)
             finally:
                 self._bytes -= size
-                self._queue.task_done()
+                self._tokens.task_done()

@@ -16,7 +16,7 @@ from gatewayd.core.events import GatewayEvent, RequestFailed, RequestServed
 from gatewayd.core.request import InferenceResult
 from gatewayd.edges.lane import Lane
 from gatewayd.edges.mqtt_announcements import event_message, offline_message, online_message
-from gatewayd.edges.mqtt_answers import LONG_BYTES, Answers, Exchange, compact, parsed_object
+from gatewayd.edges.mqtt_answers import LONG_BYTES, Answers, Exchange, compact, parsed_object, sender_of
 from gatewayd.wire.mqtt import Connection, Message
 from gatewayd.wire.tensor_answers import encode_reply
 from gatewayd.wire.tensors import JSON, InferenceBody, decode_body, encode_error
@@ -79,6 +79,7 @@ class MqttEdge:
             in_flight=chosen.in_flight,
             waiting=chosen.waiting,
             max_bytes=chosen.max_queued_bytes,
+            on_dropped=self._refuse,
         )
         self._is_draining = False
         connection.subscribe(topics.infer_filter, self._accept, retained=False)
@@ -118,9 +119,12 @@ class MqttEdge:
             self._answers.check(exchange, max_payload_bytes=self._limits.max_payload_bytes)
             if self._is_draining:
                 raise Overloaded("the node is stopping; try again in a moment")
-            self._infers.put(exchange, size=len(message.payload))
+            self._infers.put(exchange, size=len(message.payload), sender=sender_of(exchange.reply_topic))
         except GatewayError as error:
-            self._answers.send(exchange, self._answers.refusal(exchange, error))
+            self._refuse(exchange, error)
+
+    def _refuse(self, exchange: Exchange, error: GatewayError) -> None:
+        self._answers.send(exchange, self._answers.refusal(exchange, error))
 
     async def _serve(self, exchange: Exchange) -> None:
         content_type = JSON

@@ -6,35 +6,23 @@ No message bears an MQTT 5 property: anybody may listen, over 3.1.1 too, and the
 
 from typing import assert_never
 
-from gatewayd.core.events import (
-    AcceleratorChanged,
-    AliasMoved,
-    ArtifactsCollected,
-    DeviceChanged,
-    GatewayEvent,
-    InputRefused,
-    JoiningChanged,
-    ModelAdded,
-    NodeEvent,
-    OrderAnswered,
-    OrderEnded,
-    OrderEvent,
-    OrderFailed,
-    PushMoved,
-    RegistryEvent,
-    RequestFailed,
-    RequestServed,
-    VariantQuarantined,
-    VersionRetired,
-    WorkerEnded,
-)
+from gatewayd.core import events
+from gatewayd.core.dropping import Drop
 from gatewayd.wire.json_text import render_json
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.tensors import measured_document, result_document
 from gatewayd.wire.topics import Topics
 
 _Told = (
-    RequestServed | RequestFailed | PushMoved | DeviceChanged | JoiningChanged | RegistryEvent | NodeEvent | OrderEvent
+    events.RequestServed
+    | events.RequestFailed
+    | events.PushMoved
+    | events.ModelDropped
+    | events.DeviceChanged
+    | events.JoiningChanged
+    | events.RegistryEvent
+    | events.NodeEvent
+    | events.OrderEvent
 )
 
 
@@ -48,90 +36,92 @@ def offline_message(topics: Topics) -> Message:
     return _status(topics, {"state": "offline", "node": topics.node})
 
 
-def event_message(topics: Topics, event: GatewayEvent) -> Message | None:
+def event_message(topics: Topics, event: events.GatewayEvent) -> Message | None:
     """Return what to publish of an event, under `event/push`, `device`, `joining`, `model`, `node` or `request` (QoS 0).
 
     What a standing order brings goes to `stream/<order>`, or where the order says. None for refused input: who sends it must
     not be able to make the node talk.
     """
-    if isinstance(event, InputRefused):
+    if isinstance(event, events.InputRefused):
         return None
     kind, document = event_document(event)
-    if isinstance(event, OrderAnswered | OrderFailed | OrderEnded):
+    if isinstance(event, events.OrderAnswered | events.OrderFailed | events.OrderEnded):
         order = event.order
         return Message(order.topic or topics.stream(order.id), _json(document), qos=order.qos)
     return Message(topics.event(kind), _json(document))
 
 
 def event_document(event: _Told) -> tuple[str, dict[str, object]]:
-    """Return an event's kind (`push`, `device`, `joining`, `model`, `stream`, …) and what is told of it, as JSON values."""
+    """Return an event's kind (`push`, `drop`, `device`, `joining`, …) and what is told of it, as JSON values."""
     match event:
-        case PushMoved():
+        case events.PushMoved():
             return "push", _push(event)
-        case DeviceChanged() | JoiningChanged():
+        case events.DeviceChanged() | events.JoiningChanged() | events.ModelDropped():
             return _device(event)
-        case WorkerEnded() | VariantQuarantined() | AcceleratorChanged():
+        case events.WorkerEnded() | events.VariantQuarantined() | events.AcceleratorChanged():
             return "node", _node(event)
-        case ModelAdded() | AliasMoved() | VersionRetired() | ArtifactsCollected():
+        case events.ModelAdded() | events.AliasMoved() | events.VersionRetired() | events.ArtifactsCollected():
             return "model", _registry(event)
-        case RequestServed() | RequestFailed():
-            return "request", _served(event) if isinstance(event, RequestServed) else _failed(event)
-        case OrderAnswered() | OrderFailed() | OrderEnded():
+        case events.RequestServed() | events.RequestFailed():
+            return "request", _served(event) if isinstance(event, events.RequestServed) else _failed(event)
+        case events.OrderAnswered() | events.OrderFailed() | events.OrderEnded():
             return "stream", _ordered(event)
         case _:
             assert_never(event)
 
 
-def _ordered(event: OrderEvent) -> dict[str, object]:
+def _ordered(event: events.OrderEvent) -> dict[str, object]:
     order = {"order": event.order.id, "model": str(event.order.model), "device": event.order.source.device}
     match event:
-        case OrderAnswered(_, result):
+        case events.OrderAnswered(_, result):
             return {**order, **result_document(result)}
-        case OrderFailed(_, code, message, failing):
+        case events.OrderFailed(_, code, message, failing):
             return {**order, "error": {"code": code, "message": message}, "failing": failing}
-        case OrderEnded(_, progress, why):
+        case events.OrderEnded(_, progress, why):
             counts = {"answered": progress.answered, "failed": progress.failed, "missed": progress.missed}
             return {**order, "ended": why, **counts}
         case _:
             assert_never(event)
 
 
-def _device(event: DeviceChanged | JoiningChanged) -> tuple[str, dict[str, object]]:
+def _device(event: events.DeviceChanged | events.JoiningChanged | events.ModelDropped) -> tuple[str, dict[str, object]]:
     match event:
-        case DeviceChanged(device, online, what):
+        case events.ModelDropped(drop):
+            return "drop", _drop(drop)
+        case events.DeviceChanged(device, online, what):
             return "device", {"device": device, "online": online, "what": what}
-        case JoiningChanged(what, seconds, admitted, who):
+        case events.JoiningChanged(what, seconds, admitted, who):
             return "joining", {"what": what, "seconds": seconds, "admitted": admitted, "who": who}
 
 
-def _node(event: NodeEvent) -> dict[str, object]:
+def _node(event: events.NodeEvent) -> dict[str, object]:
     match event:
-        case WorkerEnded(variant, digest, engine, reason):
+        case events.WorkerEnded(variant, digest, engine, reason):
             what = "worker ended"
             return {"what": what, "variant": variant, "digest": digest, "engine": engine, "reason": reason}
-        case VariantQuarantined(variant, digest, reason):
+        case events.VariantQuarantined(variant, digest, reason):
             return {"what": "quarantined", "variant": variant, "digest": digest, "reason": reason}
-        case AcceleratorChanged(kind, present, detail, engines):
+        case events.AcceleratorChanged(kind, present, detail, engines):
             what = "accelerator came" if present else "accelerator went"
             return {"what": what, "kind": kind, "detail": detail, "engines": list(engines)}
         case _:
             assert_never(event)
 
 
-def _registry(event: RegistryEvent) -> dict[str, object]:
+def _registry(event: events.RegistryEvent) -> dict[str, object]:
     match event:
-        case ModelAdded(model, version):
+        case events.ModelAdded(model, version):
             return {"what": "added", "model": model, "version": version}
-        case AliasMoved(model, alias, place):
+        case events.AliasMoved(model, alias, place):
             what = "alias moved" if place is not None else "alias removed"
             return {"what": what, "model": model, "alias": alias, "version": place}
-        case VersionRetired(model, version, retired):
+        case events.VersionRetired(model, version, retired):
             return {"what": "retired" if retired else "brought back", "model": model, "version": version}
-        case ArtifactsCollected(count, size_bytes):
+        case events.ArtifactsCollected(count, size_bytes):
             return {"what": "artifacts collected", "count": count, "size": size_bytes}
 
 
-def _push(event: PushMoved) -> dict[str, object]:
+def _push(event: events.PushMoved) -> dict[str, object]:
     push = event.push
     return {
         "push": push.id,
@@ -146,7 +136,18 @@ def _push(event: PushMoved) -> dict[str, object]:
     }
 
 
-def _served(event: RequestServed) -> dict[str, object]:
+def _drop(drop: Drop) -> dict[str, object]:
+    return {
+        "drop": drop.id,
+        "device": drop.device,
+        "model": drop.model,
+        "version": drop.version,
+        "state": drop.state.value,
+        "reason": drop.reason,
+    }
+
+
+def _served(event: events.RequestServed) -> dict[str, object]:
     result = event.result
     return {
         "id": result.id,
@@ -160,7 +161,7 @@ def _served(event: RequestServed) -> dict[str, object]:
     }
 
 
-def _failed(event: RequestFailed) -> dict[str, object]:
+def _failed(event: events.RequestFailed) -> dict[str, object]:
     request = event.request
     error = {"code": event.code, "message": event.message}
     return {"id": request.id, "model": str(request.model), "error": error, "total_ms": event.total_s * 1000}

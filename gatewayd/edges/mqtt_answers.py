@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gatewayd.core.errors import BadRequest, Forbidden, GatewayError, Overloaded, TooLarge
+from gatewayd.core.errors import BadRequest, Forbidden, GatewayError, Overloaded, RateLimited, TooLarge
+from gatewayd.edges.rates import Rates
 from gatewayd.wire.json_text import parse_json, render_json
 from gatewayd.wire.mqtt import Connection, Message
 from gatewayd.wire.tensors import JSON, encode_error
@@ -27,7 +28,10 @@ class Exchange:
 
 
 class Answers:
-    """Sends answers, under the allowed prefixes only. `on_refused(where, code, message)` counts what was refused."""
+    """Sends answers, under the allowed prefixes only. `on_refused(where, code, message)` counts what was refused.
+
+    `rates` limits how often each sender may ask; None: no limit.
+    """
 
     def __init__(
         self,
@@ -36,8 +40,10 @@ class Answers:
         *,
         reply_prefixes: tuple[str, ...],
         on_refused: Callable[[str, str, str], None],
+        rates: Rates | None = None,
     ) -> None:
         self._connection = connection
+        self._rates = rates
         self._topics = topics
         self._reply_prefixes = (*reply_prefixes, f"{topics.base}/reply")
         self._on_refused = on_refused
@@ -55,6 +61,9 @@ class Answers:
         size = len(exchange.message.payload)
         if size > max_payload_bytes:
             raise TooLarge(f"a payload of {size} bytes is over the limit of {max_payload_bytes} bytes")
+        if self._rates is not None and not self._rates.take(sender := sender_of(exchange.reply_topic)):
+            most = f"{self._rates.per_s:g} requests a second (mqtt.max_requests_per_s)"
+            raise RateLimited(f"more than {most} with answers under {sender[:80]!r}: slow down")
 
     def reply_to(self, exchange: Exchange, topic: str) -> None:
         """Send the answer there. Raises: BadRequest, Forbidden."""
@@ -77,7 +86,7 @@ class Answers:
 
     def refusal(self, exchange: Exchange, error: GatewayError) -> bytes:
         """Return the answer to a refused request, counting what never reached a service."""
-        if not exchange.is_admitted and isinstance(error, BadRequest | TooLarge | Forbidden | Overloaded):
+        if not exchange.is_admitted and isinstance(error, BadRequest | TooLarge | Forbidden | Overloaded | RateLimited):
             self.refuse(error.code, f"{exchange.message.topic[:200]!r}: {error}")
         return encode_error(error, id=exchange.id)
 
@@ -103,6 +112,12 @@ class Answers:
     def refuse(self, code: str, message: str) -> None:
         """Count something that was not taken."""
         self._on_refused("mqtt", code, message)
+
+
+def sender_of(reply_topic: str) -> str:
+    """Return what is known of who asks: the first two levels of where the answer goes (`reply/ann`), which a user owns."""
+    first, _, rest = reply_topic.partition("/")
+    return f"{first}/{rest.partition('/')[0]}"
 
 
 def parsed_object(payload: bytes) -> dict[str, object] | None:

@@ -18,6 +18,7 @@ Json = dict[str, object]
 _BASE = "{prefix}/{node}"
 _EVENTS: Mapping[str, str] = {
     "push": "Every state and progress of a push",
+    "drop": "What became of a model that a device was told to let go",
     "device": "A device came, went, was approved or changed",
     "joining": "Newcomers are let in by themselves for a while, or no longer",
     "model": "A version was admitted, retired or brought back; an alias moved; artifacts were collected",

@@ -27,6 +27,8 @@ def _object(required: list[str], **properties: object) -> dict[str, object]:
 _TEXT: dict[str, object] = {"type": "string", "maxLength": 64}
 _REASON: dict[str, object] = {"type": "string", "maxLength": 200}
 _COUNT: dict[str, object] = {"type": "integer", "minimum": 0}
+_U32: dict[str, object] = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
+_DIGEST: dict[str, object] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _SENSOR = _object(
     ["name", "dtype", "shape"],
     name=_TEXT,
@@ -42,7 +44,7 @@ _SLOT = _object(
     state={"enum": ["empty", "staging", "trial", "active"]},
     model=_TEXT,
     version=_COUNT,
-    digest={"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    digest=_DIGEST,
 )
 _ONLINE = _object(
     ["v", "state", "board", "cpu", "mhz", "ram", "flash", "runtime", "runtime_version", "abi", "arena", "slot_bytes", "chunk",
@@ -51,6 +53,7 @@ _ONLINE = _object(
     runtime_version=_TEXT, abi=_COUNT, arena=_COUNT, slot_bytes=_COUNT, chunk=_COUNT,
     energy={"enum": ["battery", "mains"]}, battery={"type": "number", "minimum": 0, "maximum": 1},
     accelerator=_TEXT, deflate={"type": "integer", "minimum": 9, "maximum": 15}, page={"type": "integer", "minimum": 1},
+    drop={"type": "boolean"},
     operators={"type": "array", "items": _TEXT, "maxItems": 256},
     sensors={"type": "array", "items": _SENSOR, "maxItems": 8},
     slots={"type": "array", "items": _SLOT, "minItems": 1, "maxItems": 8},
@@ -83,6 +86,11 @@ DEVICE_UP: Mapping[str, Said] = {
         layout="u32 request, u8 status, u8 0, u16 0, u32 energy nJ, u32 sample, then the sample's bytes, or the reason in UTF-8",
     ),
     "pong": Said("The answer to a ping", 0, layout="u32 token"),
+    "drop": Said(
+        "The model is gone, or why it stays",
+        0,
+        schema=_object(["request", "status"], request=_U32, status={"enum": ["dropped", "refused"]}, reason=_REASON),
+    ),
 }
 """What devices say, by the last level of the topic."""
 
@@ -104,5 +112,17 @@ DEVICE_DOWN: Mapping[str, Said] = {
     ),
     "sample": Said("Send a raw sample", 0, layout="u32 request, u8 sensor, u8 0, u16 0"),
     "ping": Said("Measure the link", 0, layout="u32 token"),
+    "drop": Said(
+        "Let a model go; only to devices whose status says `drop`",
+        0,
+        schema=_object(
+            ["request", "model", "version", "digest"],
+            request=_U32,
+            model=_TEXT,
+            version=_COUNT,
+            digest=_DIGEST,
+            last={"type": "boolean"},
+        ),
+    ),
 }
 """What the gateway says to devices, by the last level of the topic."""

@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport, RunResult, SampleResult
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceTimeout, DeviceUnreachable, Overloaded
 from gatewayd.core.names import DeviceId, PushId, parse_device_id
 from gatewayd.core.push import Offer
 from gatewayd.wire import mqttdevice as protocol
 from gatewayd.wire.mqtt import Connection, Message
-from gatewayd.wire.mqttdevice import FrameStatus, PongFrame, ResultFrame, SampleFrame, UpMessage
+from gatewayd.wire.mqttdevice import DropFrame, DropMessage, FrameStatus, PongFrame, ResultFrame, SampleFrame, UpMessage
 from gatewayd.wire.topics import DeviceUp, Topics
 
 _MAX_PENDING = 4096  # four in flight for each device of a full gateway; a future and a dict entry each
 _U32 = 2**32
 
-Answer = ResultFrame | SampleFrame | PongFrame
-F = TypeVar("F", ResultFrame, SampleFrame, PongFrame)
+Answer = ResultFrame | SampleFrame | PongFrame | DropFrame
+F = TypeVar("F", ResultFrame, SampleFrame, PongFrame, DropFrame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,16 @@ class MqttDeviceLink:
         frame, elapsed_s = await self._ask(device, "sample", encode, expected=SampleFrame, timeout_s=timeout_s)
         _check_status(device, frame.status, frame.reason)
         return SampleResult(frame.content, frame.sample, frame.energy_uj, elapsed_s)
+
+    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
+        """See `services.ports.DeviceLink`."""
+
+        def encode(number: int) -> bytes:
+            return protocol.encode_drop(DropMessage(number, drop.model, drop.version, drop.digest, drop.is_last))
+
+        frame, _ = await self._ask(drop.device, "drop", encode, expected=DropFrame, timeout_s=timeout_s)
+        if frame.reason:
+            raise DeviceRefused(f"device {drop.device} keeps {drop.model}@{drop.version}: {frame.reason}")
 
     async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
         """See `services.ports.DeviceLink`."""
@@ -158,7 +169,7 @@ class MqttDeviceLink:
 
     def _handle(self, device: DeviceId, heard: UpMessage) -> None:
         match heard:
-            case ResultFrame() | SampleFrame():
+            case ResultFrame() | SampleFrame() | DropFrame():
                 self._answer(device, heard.request, heard)
             case PongFrame():
                 self._answer(device, heard.token, heard)

@@ -13,9 +13,10 @@ from gatewayd.core.device import DeviceView
 from gatewayd.core.errors import NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged
 from gatewayd.core.names import DeviceId, ModelName
-from gatewayd.core.push import Push
-from gatewayd.core.retry import Desire, Retry, Terms, after_end, obstacle, pause_s
+from gatewayd.core.push import Push, PushState
+from gatewayd.core.retry import PLACEMENT, Desire, Retry, Terms, after_end, obstacle, pause_s
 from gatewayd.services.ports import Clock, DesireStore, Notify
+from gatewayd.services.pushable import Wanted
 from gatewayd.services.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -69,9 +70,36 @@ class Desires:
         """Return what is wanted there."""
         return tuple(self._desires.get(device, {}).values())
 
-    async def want(self, device: DeviceId, model: ModelName, version: int, *, who: str, downgrade: bool) -> None:
+    def wish(self, device: DeviceId, model: ModelName) -> Desire | None:
+        """Return what is wanted of a model there."""
+        return self._find((device, model))
+
+    def gives_way_to(self, desire: Desire) -> ModelName | None:
+        """Return the model that still gives way to a wish: not one that was wished for since, nor a pin when nobody asked."""
+        other = self._find((desire.device, desire.instead_of)) if desire.instead_of is not None else None
+        is_pinned = other is not None and other.who != PLACEMENT and desire.who == PLACEMENT
+        is_newer = other is not None and other.wished_at > desire.wished_at
+        return None if is_pinned or is_newer else desire.instead_of
+
+    async def want(
+        self,
+        device: DeviceId,
+        model: ModelName,
+        version: int,
+        *,
+        who: str,
+        downgrade: bool,
+        instead_of: ModelName | None = None,
+    ) -> None:
         """Wish for a version: the count of failures starts anew."""
-        await self._keep(Desire(device, model, version, who, self._ports.wall_clock(), downgrade))
+        wished_at = self._ports.wall_clock()
+        await self._keep(Desire(device, model, version, who, wished_at, downgrade, instead_of=instead_of))
+
+    async def wish_for(self, plan: Wanted, *, who: str) -> None:
+        """Wish for what is about to be pushed, on its terms."""
+        leaving = plan.instead_of.model if plan.instead_of is not None else None
+        model, version = plan.version.model, plan.version.number
+        await self.want(plan.device, model, version, who=who, downgrade=plan.replaces > 0, instead_of=leaving)
 
     def wish_behind(self, push: Push) -> Desire | None:
         """Return what the push is for; None when nobody wished for it, or for another version by now."""
@@ -82,10 +110,14 @@ class Desires:
         """Somebody cancelled the push: what it was for is wanted no more."""
         if self.wish_behind(push) is None:
             return
-        del self._desires[push.device][push.model]
-        self._due_s.pop((push.device, push.model), None)
-        self._tracking.unwant(push.device, push.model)
+        self.unwish(push.device, push.model)
         await self._ports.store.drop_desire(push.device, push.model)
+
+    def unwish(self, device: DeviceId, model: ModelName) -> None:
+        """Keep nothing in memory of a wish whose row is gone, or goes with what is being stored."""
+        self._desires.get(device, {}).pop(model, None)
+        self._due_s.pop((device, model), None)
+        self._tracking.unwant(device, model)
 
     def withdraw_all(self, device: DeviceId) -> None:
         """What was wanted there was dropped from the store: want nothing of it any more. The terms stay."""
@@ -100,6 +132,7 @@ class Desires:
 
     async def ended(self, push: Push) -> None:
         """Take a push's end: count it, plan what follows, and see to what else is wanted on the device."""
+        self._gave_way(push)
         before, key = self.terms(push.device), (push.device, push.model)
         wish = self._find(key)
         after = after_end(push, wish, before, retry=self._retry, jitter=self._ports.chance())
@@ -120,6 +153,13 @@ class Desires:
             # what was counted holds until a restart; the push's own end is in the journal
             pairs = {"id": push.id, "reason": str(error)}
             logger.error("push's aftermath not stored", extra={"fields": pairs})  # noqa: TRY400 - says all
+
+    def _gave_way(self, push: Push) -> None:
+        """What left for an accepted model is wanted no more: its row went with the push's last one."""
+        gone = push.instead_of if push.state is PushState.ACCEPTED else None
+        wish = self._find((push.device, gone.model)) if gone is not None else None
+        if wish is not None and wish.wished_at <= push.started_at:
+            self.unwish(push.device, wish.model)
 
     def look_at(self, device: DeviceId) -> None:
         """The device is there: see soon to every wish it does not meet; a pause that runs goes on."""

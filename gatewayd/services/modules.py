@@ -12,10 +12,11 @@ from gatewayd.core.compression import Decoder, deflated, inflated
 from gatewayd.core.errors import BadRequest, NodeError, NotFound, TooLarge
 from gatewayd.core.fit import TFLITE_SCHEMA
 from gatewayd.core.model import Variant, Version
-from gatewayd.core.module import Deflate, Encoding, Manifest, Raw
+from gatewayd.core.module import Deflate, Encoding, Held, Manifest, Raw
 from gatewayd.core.names import Digest
 from gatewayd.services.keeping import Hold, Keeper
 from gatewayd.services.ports import Artifacts, Signer
+from gatewayd.services.pushable import Wanted
 
 # Encoded artifacts remembered; one more is encoded again when it is wanted.
 MAX_REMEMBERED = 64
@@ -41,8 +42,26 @@ class Modules:
         self._keeper = keeper
         self._encoded: OrderedDict[tuple[Digest, int], Deflate] = OrderedDict()
 
+    async def make_for(self, plan: Wanted, hold: Hold) -> Module:
+        """Make the module of a push. Raises: as `make`."""
+        return await self.make(
+            plan.version,
+            plan.variant,
+            hold,
+            decoder=plan.decoder,
+            replaces=plan.replaces,
+            instead_of=plan.instead_of,
+        )
+
     async def make(
-        self, version: Version, variant: Variant, hold: Hold, *, decoder: Decoder | None, replaces: int = 0
+        self,
+        version: Version,
+        variant: Variant,
+        hold: Hold,
+        *,
+        decoder: Decoder | None,
+        replaces: int = 0,
+        instead_of: Held | None = None,
     ) -> Module:
         """Make the module of a variant for a device that decodes DEFLATE so (None: not at all).
 
@@ -56,7 +75,7 @@ class Modules:
         if decoder is not None:
             encoding = await self._encoding(variant, content, decoder, hold)
         stream = encoding.digest if isinstance(encoding, Deflate) else variant.digest
-        wanted = replace(manifest_of(version, variant, encoding), replaces=replaces)
+        wanted = replace(manifest_of(version, variant, encoding), replaces=replaces, instead_of=instead_of)
         signed = self._signed(wanted)
         return Module(self._signer.read(signed), signed, stream)
 

@@ -7,6 +7,7 @@ from gatewayd.core.building import Build, Compiled, Recipe
 from gatewayd.core.command import CommandId, Record
 from gatewayd.core.credentials import Credentials
 from gatewayd.core.device import Departure, KnownDevice, RunResult, SampleResult
+from gatewayd.core.dropping import Drop
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.learned import Learned
 from gatewayd.core.model import NodeRun, Structure, Trial, Variant, Version
@@ -357,6 +358,12 @@ class DeviceLink(Protocol):
 
     async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
         """Return the round trip in seconds. Raises: DeviceTimeout, DeviceUnreachable."""
+
+    async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
+        """Have the device let go a model that runs; one that is gone already is no error.
+
+        Raises: DeviceTimeout (it may be gone: the device's next report tells), DeviceUnreachable, DeviceRefused.
+        """
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         """Offer a push, or ask where the device stands with it: an offer may be repeated."""

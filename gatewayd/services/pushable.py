@@ -3,42 +3,56 @@
 from dataclasses import dataclass
 
 from gatewayd.core.compression import Decoder, decoder_of
-from gatewayd.core.device import DeviceView, Report, SlotState
+from gatewayd.core.device import DeviceView, Report, Slot, SlotState
+from gatewayd.core.dropping import held_slot
 from gatewayd.core.errors import Conflict, Forbidden
 from gatewayd.core.fit import Fitter, fit, room_for
 from gatewayd.core.model import Variant, Version
+from gatewayd.core.module import Held
 from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.retry import Terms, newest_version
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be pushed where. `replaces` is the newer version that it takes over from (0: none)."""
+    """What is to be pushed where. `replaces` is the newer version that it takes over from (0: none).
+
+    `instead_of` is the other model that gives way when the device accepts it (None: none has to).
+    """
 
     device: DeviceId
     version: Version
     variant: Variant
     decoder: Decoder | None
     replaces: int
+    instead_of: Held | None = None
 
     @property
-    def key(self) -> tuple[ModelName, int, Digest]:
+    def key(self) -> tuple[ModelName, int, Digest, Held | None]:
         """What makes two pushes to a device the same."""
-        return self.version.model, self.version.number, self.variant.digest
+        return self.version.model, self.version.number, self.variant.digest, self.instead_of
 
 
-def wanted(view: DeviceView, version: Version, terms: Terms, *, downgrade: bool, fitter: Fitter = fit) -> Wanted:
-    """Choose the variant for the device.
+def wanted(
+    view: DeviceView,
+    version: Version,
+    terms: Terms,
+    *,
+    downgrade: bool,
+    instead_of: ModelName | None = None,
+    fitter: Fitter = fit,
+) -> Wanted:
+    """Choose the variant for the device. `instead_of`: a model that gives way to it, if it is there.
 
-    Raises: Forbidden (not approved), Conflict (quarantined, offline, does not fit, no room, there already, older).
+    Raises: Forbidden (not approved), Conflict (quarantined, offline, does not fit, no room, there already, older, or the device
+    lets no model give way).
     """
     report = _report(view, terms)
     found = fitter(version, report.capabilities)
     if found.variant is None:
         raise Conflict(f"{version} does not fit on {view.id}: {'; '.join(found.reasons)}")
-    if why := room_for(report.slots, version.model, one_slot=terms.one_slot):
-        remedy = "; devices.one-slot allows it" if len(report.slots) == 1 and not terms.one_slot else ""
-        raise Conflict(f"{version} has no room on {view.id}: {why}{remedy}")
+    leaving = _leaving(view, report, version, instead_of)
+    _check_room(view, report, version, terms, leaving)
     for slot in report.slots:
         is_same = (slot.model, slot.version, slot.digest) == (version.model, version.number, found.variant.digest)
         if slot.state is SlotState.ACTIVE and is_same:
@@ -49,7 +63,37 @@ def wanted(view: DeviceView, version: Version, terms: Terms, *, downgrade: bool,
             f"{view.id} runs {version.model}@{newest}, which is newer: --allow-downgrade goes back on purpose"
         )
     replaces = newest if newest > version.number else 0
-    return Wanted(view.id, version, found.variant, decoder_of(report.capabilities), replaces)
+    return Wanted(view.id, version, found.variant, decoder_of(report.capabilities), replaces, leaving)
+
+
+def _leaving(view: DeviceView, report: Report, version: Version, model: ModelName | None) -> Held | None:
+    """Return the model that gives way, as it is there now; None when none is to, or it is gone already."""
+    held = held_slot(report, model) if model is not None else None
+    if held is None or held.model is None or held.version is None:
+        return None
+    if model == version.model:
+        raise Conflict(f"{version} replaces another version of {model} by itself: it needs no model to give way")
+    if not report.capabilities.drops_models:
+        raise Conflict(f"{view.id} lets no model give way to another one: its agent has no drop")
+    return Held(held.model, held.version)
+
+
+def _check_room(view: DeviceView, report: Report, version: Version, terms: Terms, leaving: Held | None) -> None:
+    """Raises: Conflict when there is none, with what makes some."""
+    kept = tuple(Slot(each.index, SlotState.EMPTY) if _is(each, leaving) else each for each in report.slots)
+    if why := room_for(kept, version.model, one_slot=terms.one_slot and leaving is None):
+        remedies = {
+            "; devices.one-slot allows it": len(report.slots) == 1 and not terms.one_slot,
+            "; push it instead of one of them (--instead-of), or drop one (devices.drop)": (
+                report.capabilities.drops_models and len(report.slots) > 1
+            ),
+        }
+        remedy = next((each for each, helps in remedies.items() if helps), "")
+        raise Conflict(f"{version} has no room on {view.id}: {why}{remedy}")
+
+
+def _is(slot: Slot, held: Held | None) -> bool:
+    return held is not None and (slot.model, slot.version) == (held.model, held.version)
 
 
 def _report(view: DeviceView, terms: Terms) -> Report:

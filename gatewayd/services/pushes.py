@@ -25,7 +25,7 @@ from gatewayd.core.errors import (
     TooLarge,
 )
 from gatewayd.core.events import PushMoved
-from gatewayd.core.names import DeviceId, ModelRef, PushId
+from gatewayd.core.names import DeviceId, ModelName, ModelRef, PushId
 from gatewayd.core.push import (
     Cancelled,
     Command,
@@ -138,18 +138,19 @@ class Pushes:
         *,
         who: str,
         downgrade: bool = False,
+        instead_of: ModelName | None = None,
         note_of: Note[Push] | None = None,
     ) -> Push:
         """Wish for a version on a device and begin getting it there; joins a push of the same artifact that runs already.
 
         Another push to the device is cancelled first: the newest wish counts. `downgrade` lets an older version take over from
-        a newer one, and is recorded.
+        a newer one, and is recorded. `instead_of` is another model that gives way once the device has accepted this one.
 
         Raises: UnknownModel, UnknownDevice, Forbidden (not approved), Conflict (offline, does not fit, older, retired, in
         quarantine, already there), TooLarge (its manifest), Overloaded, NodeError.
         """
         async with self._starting:
-            plan = self._wanted(device, ref, downgrade=downgrade)
+            plan = self._wanted(device, ref, downgrade=downgrade, instead_of=instead_of)
             return await self._start(plan, who=who, is_wish=True, note_of=note_of)
 
     async def cancel(self, push: PushId, *, why: str, note_of: Note[Push] | None = None) -> Push:
@@ -220,7 +221,8 @@ class Pushes:
         ref = ModelRef(desire.model, version=desire.version)
         try:
             async with self._starting:
-                plan = self._wanted(desire.device, ref, downgrade=desire.downgrade)
+                leaving = self._desires.gives_way_to(desire)
+                plan = self._wanted(desire.device, ref, downgrade=desire.downgrade, instead_of=leaving)
                 await self._start(plan, who=desire.who, is_wish=False, note_of=None)
         except (Conflict, NodeError) as error:
             pairs = {"device": desire.device, "version": ref, "reason": str(error)}
@@ -230,14 +232,15 @@ class Pushes:
             with suppress(NotStored):  # it is tried once more, and refused again
                 await self._desires.settle(desire, str(error))
 
-    def _wanted(self, device: DeviceId, ref: ModelRef, *, downgrade: bool) -> Wanted:
+    def _wanted(self, device: DeviceId, ref: ModelRef, *, downgrade: bool, instead_of: ModelName | None) -> Wanted:
         view, version = self._tracking.device(device), self._catalog.resolve(ref)
         self._catalog.check_in_use(version)
-        return wanted(view, version, self._desires.terms(device), downgrade=downgrade, fitter=self._options.fitter)
+        terms, fitter = self._desires.terms(device), self._options.fitter
+        return wanted(view, version, terms, downgrade=downgrade, instead_of=instead_of, fitter=fitter)
 
     async def _start(self, plan: Wanted, *, who: str, is_wish: bool, note_of: Note[Push] | None) -> Push:
         running = self._live.on(plan.device)
-        if running is not None and (running.model, running.version, running.digest) == plan.key:
+        if running is not None and (running.model, running.version, running.digest, running.instead_of) == plan.key:
             return running
         if running is not None:
             await self._advance(running.id, Cancelled(f"superseded by {plan.version}"))
@@ -246,12 +249,9 @@ class Pushes:
         if len(self._live) >= self._options.max_concurrent:
             raise Overloaded(f"{len(self._live)} pushes are running (pushes.max_concurrent): try again later")
         with self._catalog.keeper.holding() as hold:
-            module = await self._modules.make(
-                plan.version, plan.variant, hold, decoder=plan.decoder, replaces=plan.replaces
-            )
+            module = await self._modules.make_for(plan, hold)
             if is_wish:
-                model, version = plan.version.model, plan.version.number
-                await self._desires.want(plan.device, model, version, who=who, downgrade=plan.replaces > 0)
+                await self._desires.wish_for(plan, who=who)
             return await self._begin(plan, module, who=who, note_of=note_of)
 
     async def _begin(self, plan: Wanted, module: Module, *, who: str, note_of: Note[Push] | None) -> Push:
@@ -270,6 +270,7 @@ class Pushes:
             who=who,
             started_at=self._ports.wall_clock(),
             replaces=plan.replaces,
+            instead_of=plan.instead_of,
         )
         push = first.push
         pairs = {"id": push.id, "device": push.device, "version": plan.version, "who": who}

@@ -6,18 +6,22 @@ What is decided, and its bounds, is `gatewayd.core.ledger`; here it meets the de
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gatewayd.core.decision import Rent
 from gatewayd.core.device import RUNNING, Report
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.fit import Fitter, fit, room_for
-from gatewayd.core.ledger import MAX_PAIRS, WATCHED_S, Ledger, LedgerRules, Missed, Pair, PushPrice, Room, Verdict
+from gatewayd.core.kept import Kept
+from gatewayd.core.ledger import MAX_PAIRS, WATCHED_S, Ledger, LedgerRules, Missed, Room, Verdict
 from gatewayd.core.model import Version
-from gatewayd.core.names import DeviceId, ModelRef
+from gatewayd.core.names import DeviceId, ModelName, ModelRef
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
-from gatewayd.core.renting import Balance, hoped, push_cost, push_failure, push_s
+from gatewayd.core.renting import Balance, Pair, PushPrice, hoped, push_cost, push_failure, push_s
 from gatewayd.core.request import NODE
+from gatewayd.core.retry import PLACEMENT
+from gatewayd.services.candidates import Source
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Served
 from gatewayd.services.ports import Clock
@@ -29,8 +33,6 @@ logger = logging.getLogger(__name__)
 FLASH_WEAR = 5.0
 # A standing order that has not asked for so many periods, when somebody else does, was stopped.
 _MISSING = 3.0
-WHO = "placement"
-"""In whose name pushes of this service are wished for; what others wished for is theirs, and stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,18 @@ class Renting:
         pushes: Pushes,
         estimates: Estimates,
         clock: Clock,
+        wall_clock: Clock | None = None,
         fitter: Fitter = fit,
         rules: LedgerRules | None = None,
+        ordered: Callable[[DeviceId], frozenset[ModelName]] = lambda _: frozenset(),
     ) -> None:
+        """`ordered` returns the models that standing orders want on a device: those are never taken from it."""
         self._pushes = pushes
         self._estimates = estimates
         self._clock = clock
+        self._wall_clock = wall_clock
         self._fit = fitter
+        self._ordered = ordered
         self._horizon_s = (rules or LedgerRules()).terms.horizon_s
         self._ledger = Ledger(rules)
         self._started_s = clock()
@@ -66,11 +73,22 @@ class Renting:
         self._there_s: OrderedDict[Pair, float] = OrderedDict()
         # When a pair's standing order asked last, and how often it does; there are at most `core.standing.MAX_ORDERS`.
         self._orders: dict[Pair, tuple[float, float]] = {}
-        self._wanted: asyncio.Queue[tuple[DeviceId, Version]] = asyncio.Queue(maxsize=256)
+        self._wanted: asyncio.Queue[tuple[DeviceId, Version, ModelName | None]] = asyncio.Queue(maxsize=256)
 
     def balance(self, device: DeviceId, version: Version) -> Balance:
         """Return what is saved up for a pair."""
         return self._ledger.balance((device, version.model, version.number))
+
+    def kept(self) -> Kept:
+        """Return what a restart must not lose: balances, budgets, and the pushes that were bought and not yet heard of."""
+        orders = tuple((pair, last_s, per_s) for pair, (last_s, per_s) in self._orders.items())
+        return replace(self._ledger.kept(), pending=tuple(self._pending.items()), orders=orders)
+
+    def restore(self, kept: Kept) -> None:
+        """Take over what was kept before a restart; once, before anything is served."""
+        self._ledger.restore(kept)
+        self._pending.update(kept.pending[-MAX_PAIRS:])
+        self._orders.update({pair: (last_s, per_s) for pair, last_s, per_s in kept.orders[-MAX_PAIRS:]})
 
     def served(self, served: Served) -> Rent | None:
         """Learn from one answer: only by-reference data that the node served can be served cheaper by its device.
@@ -95,10 +113,11 @@ class Renting:
     async def run(self) -> None:
         """Start the pushes that pay until cancelled."""
         while True:
-            device, version = await self._wanted.get()
+            device, version, leaving = await self._wanted.get()
             pair = (device, version.model, version.number)
             try:
-                await self._pushes.start(device, ModelRef(version.model, version=version.number), who=WHO)
+                ref = ModelRef(version.model, version=version.number)
+                await self._pushes.start(device, ref, who=PLACEMENT, instead_of=leaving)
             except GatewayError as error:
                 pairs = {"device": device, "version": version, "reason": str(error)}
                 logger.info("push not started", extra={"fields": pairs})
@@ -128,8 +147,13 @@ class Renting:
         # just started: then the short time until now is no sign of a high rate.
         has_watched = now_s - self._started_s >= WATCHED_S
         since_s = max(self._started_s, now_s - self._horizon_s) if has_watched else None
-        missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s)
+        born_s = self._born_s(served.version, now_s)
+        missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s, born_s)
         return self._ledger.missed(missed, now_s=now_s)
+
+    def _born_s(self, version: Version, now_s: float) -> float | None:
+        """Return when the version was admitted, by the steady clock; a wall clock that was set back makes that now."""
+        return None if self._wall_clock is None else now_s - max(0.0, self._wall_clock() - version.created_at)
 
     def _follow_order(self, served: Served, pair: Pair, now_s: float, *, saving: float) -> None:
         """Tell the ledger of a standing order at its first answer, and when its requests have stopped coming."""
@@ -153,19 +177,20 @@ class Renting:
         if len(self._pending) > MAX_PAIRS:
             self._pending.popitem(last=False)
         self._waiting.add(pair)
-        self._wanted.put_nowait((pair[0], served.version))
-        return "a push pays: it is asked for"
+        self._wanted.put_nowait((pair[0], served.version, verdict.evict))
+        way = f"; {verdict.evict} gives way once it is accepted" if verdict.evict is not None else ""
+        return f"a push pays: it is asked for{way}"
 
     def _obstacle(self, served: Served, pair: Pair, verdict: Verdict, *, full: str) -> str:
         """Return what stands in the way of a push that is decided on, "" for nothing."""
         source = served.options.source
         if source is not None and source.view.held_off:
             return f"the device {source.view.held_off}"
-        if verdict.evict is not None:
-            return f"no device can be told to drop a model, and {verdict.evict} would have to go: {full}"
-        if full:
+        if verdict.evict is not None and not _drops_models(source):
+            return f"the device lets no model give way, and {verdict.evict} would have to go: {full}"
+        if full and verdict.evict is None:
             return f"there is no room: {full}"
-        if pair in self._pending:
+        if pair in self._pending or self._is_under_way(pair):
             return "one is on its way"
         if any(push.device == pair[0] for push in self._pushes.live()):
             return "the device is being pushed to: another push would end that one"
@@ -207,12 +232,18 @@ class Renting:
     def _room(self, report: Report, pair: Pair) -> Room:
         """Return how many models the device holds beside the slot for staging, which, and which are others' wishes."""
         held = {slot.model for slot in report.slots if slot.state in RUNNING and slot.model is not None}
-        kept = frozenset(each.model for each in self._pushes.desired(pair[0]) if each.who != WHO)
+        pinned = {each.model for each in self._pushes.desired(pair[0]) if each.who != PLACEMENT}
+        kept = self._ordered(pair[0]) | pinned
         most = max(1, len(report.slots) - 1)
         return Room(most, tuple(sorted(held)), kept)
 
     def _has_one_slot(self, device: DeviceId) -> bool:
         return self._pushes.terms(device).one_slot
+
+
+def _drops_models(source: Source | None) -> bool:
+    report = source.view.report if source is not None else None
+    return report is not None and report.capabilities.drops_models
 
 
 def _totals(served: Served) -> _Totals:

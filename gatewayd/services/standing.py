@@ -18,7 +18,7 @@ from gatewayd.core.device import Inferred, RunResult
 from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound, Overloaded
 from gatewayd.core.events import OrderAnswered, OrderEnded, OrderFailed
 from gatewayd.core.model import Version
-from gatewayd.core.names import ModelRef, RequestId
+from gatewayd.core.names import DeviceId, ModelName, ModelRef, RequestId
 from gatewayd.core.request import InferenceRequest, InferenceResult, Repeats, Target
 from gatewayd.core.standing import MAX_ORDERS, MAX_PER_S, Due, Progress, StandingOrder
 from gatewayd.services.ports import Clock, Notify, StandingStore
@@ -84,7 +84,18 @@ class StandingOrders:
         self._orders: dict[str, _Running] = {}
         self._times: list[tuple[float, str, Due]] = []
         self._changed = asyncio.Event()
+        # What orders want of each device; made anew when one comes or goes, because every request may ask.
+        self._wanted: dict[DeviceId, frozenset[ModelName]] = {}
         self._tasks: asyncio.TaskGroup | None = None
+
+    def wanted_on(self, device: DeviceId) -> frozenset[ModelName]:
+        """Return the models that orders ask of a device's sensors."""
+        found = self._wanted.get(device)
+        if found is None:
+            orders = (each.order for each in self._orders.values())
+            found = frozenset(each.model.name for each in orders if each.source.device == device)
+            self._wanted[device] = found
+        return found
 
     async def load(self) -> None:
         """Take up what was ordered before a restart; what ended meanwhile is dropped when its time comes."""
@@ -113,6 +124,7 @@ class StandingOrders:
             await self._ports.store.noting(note_of and note_of(order)).save_order(order)
         except GatewayError:
             self._orders.pop(order.id, None)
+            self._wanted.clear()
             raise
         self._changed.set()
         return order
@@ -204,6 +216,7 @@ class StandingOrders:
 
     def _schedule(self, running: _Running) -> None:
         self._orders[running.order.id] = running
+        self._wanted.clear()
         self._push(running)
 
     def _push(self, running: _Running) -> None:
@@ -273,6 +286,7 @@ class StandingOrders:
 
     def _end(self, running: _Running, why: str) -> None:
         self._orders.pop(running.order.id, None)
+        self._wanted.clear()
         if running.task is not None:
             running.task.cancel()
         self._ports.notify(OrderEnded(running.order, running.progress, why))

@@ -47,12 +47,14 @@ class Room:
     """What the board's firmware gives to models: bytes of the arena, of each slot, of the receive buffer.
 
     `deflate_bits`: it decodes DEFLATE within such a window (None: not at all). A flash page is as large as the receive buffer.
+    `drops_models`: it lets models go when it is told to.
     """
 
     arena_bytes: int
     slot_bytes: int
     chunk_bytes: int
     deflate_bits: int | None = None
+    drops_models: bool = True
 
 
 def true_board(profile: Profile, link: LinkFigures, *, seed: int, device: str, spread: float = SPREAD) -> Truth:
@@ -90,6 +92,7 @@ def capabilities_of(
         sensors=sensors,
         deflate_bits=room.deflate_bits,
         page_bytes=None if room.deflate_bits is None else room.chunk_bytes,
+        drops_models=room.drops_models,
     )
 
 

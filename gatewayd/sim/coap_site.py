@@ -31,8 +31,8 @@ MAX_BODY_BYTES = 262_144
 _BLOCK_BYTES, _BLOCK_EXPONENT = 1024, 6
 _CONTINUE = 95  # 2.31, RFC 7959 section 2.9.1
 
-Feed = Callable[[int, int, bytes], Awaitable[None]]
-"""Takes (instance, first byte, bytes) of a package. Raises: Refusal."""
+Feed = Callable[[int, int, bytes, bool], Awaitable[None]]
+"""Takes (instance, first byte, bytes, whether they are the last) of a package. Raises: Refusal."""
 
 
 @dataclass(slots=True)
@@ -154,8 +154,8 @@ class DeviceSite(resource.ObservableResource):  # type: ignore[misc]  # aiocoap 
 
     async def _fed(self, path: Path, request: Message) -> Message:
         block = request.opt.block1
-        await self._feed(path.ids[1], block.start if block is not None else 0, request.payload)
         is_last = block is None or not block.more
+        await self._feed(path.ids[1], block.start if block is not None else 0, request.payload, is_last)
         return _acknowledged(request, int(Code.CHANGED) if is_last else _CONTINUE, self._block_exponent)
 
     def _assembled(self, path: Path, request: Message) -> bytes | None:

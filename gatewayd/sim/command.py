@@ -16,20 +16,22 @@ from gatewayd.core.errors import BadRequest, GatewayError
 from gatewayd.core.names import DeviceId
 from gatewayd.places import profiles_folder
 from gatewayd.sim.attach import client_options, device_id, given_credentials, trusted_texts
-from gatewayd.sim.board import SPREAD, Room, Truth, capabilities_of, true_board
+from gatewayd.sim.board import Room, Truth, capabilities_of, true_board
 from gatewayd.sim.client import ClientOptions
 from gatewayd.sim.conditions import Conditions, steered
 from gatewayd.sim.device import SimDevice
 from gatewayd.sim.flash import FileCells, Flash, FlashFault, Layout, Power, Tear
 from gatewayd.sim.log import EventLog
 from gatewayd.sim.lwm2m_command import add_lwm2m_arguments, lwm2m_options
-from gatewayd.sim.lwm2m_device import Lwm2mDevice, Lwm2mOptions
+from gatewayd.sim.lwm2m_device import Lwm2mDevice
+from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.machine import Machine
 from gatewayd.sim.radio import LinkFigures
 from gatewayd.sim.radio_command import add_radio_arguments, radio_of
 from gatewayd.sim.relay import plain_link
 from gatewayd.sim.runtime import BoardRuntime
 from gatewayd.sim.sensor import ReplaySensor, open_sensor
+from gatewayd.sim.stock_device import StockDevice
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_journal import journal_bytes
 from gatewayd.wire.agent_terms import Board
@@ -90,12 +92,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=Path, help="directory with samples.json and samples.bin, or such a .json")
     parser.add_argument("--sensor", default="sensor", help="name of the sensor that replays the samples")
     parser.add_argument("--seed", type=int, default=1, help="of how this board differs from its profile")
-    parser.add_argument(
-        "--spread",
-        type=float,
-        default=SPREAD,
-        help="how far it may differ from its profile (0: not at all; %(default)s)",
-    )
     parser.add_argument("--arena", type=int, default=65536, help="bytes of RAM for the tensor arena")
     parser.add_argument("--slots", type=int, default=2, help="model slots, one of which stays free for staging")
     parser.add_argument("--slot-bytes", type=int, default=131_072)
@@ -108,6 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with one slot: give up the model that runs to take a newer version",
     )
+    parser.add_argument("--no-drop", action="store_true", help="let no model go on request: an older agent")
     parser.add_argument("--battery", type=float, default=0.9, help="charge, 0..1")
     parser.add_argument(
         "--cut-power-at", type=int, help="the flash operation (from 0) in which the power goes: SIGKILL"
@@ -159,25 +156,41 @@ def _own(state: Path) -> Iterator[None]:
 
 
 async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
+    if isinstance(parts.client, Lwm2mOptions) and parts.client.persona is not None:
+        await _stay(_stock(parts, parts.client, args, log), log)
+        return
     await asyncio.to_thread(parts.cells.prepare)
     runtime = await BoardRuntime.start(arena_bytes=parts.room.arena_bytes, log=log)
     conditions = Conditions()
     try:
-        device = _device(parts, args, runtime, log, conditions)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, device.stop)
-        await (_steerable(device, conditions, log) if args.steer else device.run())
-        log("stopped")
+        await _stay(_device(parts, args, runtime, log, conditions), log, conditions if args.steer else None)
     finally:
         await runtime.close()
 
 
-async def _steerable(device: SimDevice | Lwm2mDevice, conditions: Conditions, log: EventLog) -> None:
+async def _stay(
+    device: SimDevice | Lwm2mDevice | StockDevice, log: EventLog, steering: Conditions | None = None
+) -> None:
+    """Run a board until a signal ends it; `steering` is what standard input changes."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, device.stop)
+    await (device.run() if steering is None else _steered(device, steering, log))
+    log("stopped")
+
+
+async def _steered(device: SimDevice | Lwm2mDevice | StockDevice, conditions: Conditions, log: EventLog) -> None:
     async with asyncio.TaskGroup() as group:
-        steering = group.create_task(steered(conditions, log), name="steering")
+        listening = group.create_task(steered(conditions, log), name="steering")
         await device.run()
-        steering.cancel()
+        listening.cancel()
+
+
+def _stock(parts: _Parts, options: Lwm2mOptions, args: argparse.Namespace, log: EventLog) -> StockDevice:
+    truth = true_board(parts.profile, parts.radio, seed=args.seed, device=parts.device, spread=args.spread)
+    log("started", board=parts.profile.board, link=args.link, persona=args.persona)
+    radio = plain_link(args.link, truth.link)
+    return StockDevice(options, radio=radio, keys=parts.keys, slot_bytes=args.slot_bytes, folder=args.state, log=log)
 
 
 def _device(
@@ -216,7 +229,7 @@ def _true_figures(truth: Truth) -> dict[str, object]:
 def _checked(args: argparse.Namespace) -> _Parts:
     profile = _profile(args.profiles, args.board)
     bits = args.deflate_bits or None
-    room = Room(args.arena, args.slot_bytes, args.chunk, bits)
+    room = Room(args.arena, args.slot_bytes, args.chunk, bits, drops_models=not args.no_drop)
     _check_room(profile, room, slots=args.slots)
     if not 0 <= args.battery <= 1:
         raise BadRequest(f"--battery {args.battery}: must be 0..1")

@@ -4,8 +4,10 @@ import argparse
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import DeviceId
-from gatewayd.sim.lwm2m_device import Lwm2mOptions
+from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.registration import Terms
+from gatewayd.sim.stock_device import MANNERS
+from gatewayd.sim.stock_software import Persona
 from gatewayd.wire.lwm2m.formats import Format
 
 _MAX_PORT = 65_535
@@ -18,12 +20,19 @@ def add_lwm2m_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--gateway", default="127.0.0.1:5683", help="host:port of the LwM2M server, plain CoAP")
     group.add_argument("--lifetime", type=int, default=60, help="seconds of the registration's lifetime")
     group.add_argument("--update-every", type=float, help="seconds between updates (default: 0.8 of the lifetime)")
-    group.add_argument("--lwm2m-version", choices=("1.0", "1.1", "1.2"), default="1.1")
+    group.add_argument("--lwm2m-version", choices=("1.0", "1.1", "1.2"), help="default: 1.1, or as the persona's")
+    group.add_argument(
+        "--persona",
+        choices=[each.value for each in Persona],
+        help="a stock client with standard objects only: it takes models by software management (/9), and runs none",
+    )
     group.add_argument(
         "--formats",
         help=f"what it speaks, the preferred one first: {', '.join(each.name for each in Format)} (default: as its version)",
     )
-    group.add_argument("--block", type=int, default=1024, help="bytes of a CoAP block at most: 16, 32 ... 1024")
+    group.add_argument(
+        "--block", type=int, help="bytes of a CoAP block at most: 16, 32 ... 1024 (default: 1024, or as the persona's)"
+    )
     group.add_argument("--pull-only", action="store_true", help="takes packages by URI only, not by Block1")
     group.add_argument(
         "--infer-every",
@@ -47,13 +56,20 @@ def lwm2m_options(args: argparse.Namespace, device: DeviceId) -> Lwm2mOptions:
         raise BadRequest(f"--infer-every {args.infer_every}: must be over 0 seconds")
     if not 1 <= args.lifetime <= 2**31 - 1:
         raise BadRequest(f"--lifetime {args.lifetime}: must be 1 second or more")
-    if args.block not in {2**exponent for exponent in range(4, 11)}:
+    persona = Persona(args.persona) if args.persona is not None else None
+    manner = None if persona is None else MANNERS[persona]
+    version = args.lwm2m_version or (manner.version if manner else "1.1")
+    if manner is not None and version not in manner.formats:
+        raise BadRequest(f"--lwm2m-version {version}: {args.persona} has {', '.join(manner.formats)}")
+    block = args.block or (2 ** (manner.block_exponent + 4) if manner else _LARGEST_BLOCK)
+    if block not in {2**exponent for exponent in range(4, 11)}:
         raise BadRequest(f"--block {args.block}: must be a power of two, {_SMALLEST_BLOCK}..{_LARGEST_BLOCK}")
     terms = Terms(
         endpoint=device,
         lifetime_s=args.lifetime,
-        version=args.lwm2m_version,
+        version=version,
         is_sleepy=args.sleep_after is not None,
+        binding=manner.binding if manner else "U",
     )
     return Lwm2mOptions(
         host=host.strip("[]"),
@@ -67,7 +83,8 @@ def lwm2m_options(args: argparse.Namespace, device: DeviceId) -> Lwm2mOptions:
         update_every_s=args.update_every,
         takes_push=not args.pull_only,
         infers_every_s=args.infer_every,
-        block_exponent=args.block.bit_length() - 5,
+        block_exponent=block.bit_length() - 5,
+        persona=persona,
     )
 
 

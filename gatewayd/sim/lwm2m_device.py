@@ -1,59 +1,24 @@
 """A simulated device that speaks LwM2M: the same agent, machine and flash as over MQTT, behind objects on a CoAP socket."""
 
 import asyncio
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-
-from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no types
+from contextlib import suppress
 
 from gatewayd.sim.coap_site import DeviceSite
 from gatewayd.sim.conditions import Conditions
 from gatewayd.sim.log import Log
+from gatewayd.sim.lwm2m_options import FORMATS, Lwm2mOptions
 from gatewayd.sim.model_objects import PACKAGE, SOFTWARE, ModelObject, RuntimeObject, SoftwareObject
 from gatewayd.sim.model_slots import RUNNABLE, ModelSlots
 from gatewayd.sim.objects import NOT_ALLOWED, ObjectTree, Refusal
 from gatewayd.sim.pull import pull
-from gatewayd.sim.registration import Registration, Terms
-from gatewayd.sim.relay import Link, Relay
+from gatewayd.sim.relay import Link
 from gatewayd.sim.shell import AgentShell, Hardware
-from gatewayd.sim.standard_objects import DeviceObject, Hooks, ServerObject, connectivity
+from gatewayd.sim.standard_objects import DeviceObject, ServerObject, connectivity
+from gatewayd.sim.uplink import Uplink
 from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_terms import Connected, MessageReceived, Publish
-from gatewayd.wire.lwm2m.formats import Format
 from gatewayd.wire.lwm2m.objects import MODEL, STANDARD
 from gatewayd.wire.lwm2m.paths import INSTANCE, Path
-
-_FORMATS = {
-    "1.0": (Format.TLV, Format.TEXT, Format.OPAQUE),
-    "1.1": (Format.SENML_CBOR, Format.TLV, Format.TEXT, Format.OPAQUE, Format.CBOR, Format.SENML_JSON),
-    "1.2": (Format.SENML_CBOR, Format.LWM2M_CBOR, Format.TLV, Format.TEXT, Format.OPAQUE, Format.CBOR, Format.SENML_JSON),
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Lwm2mOptions:
-    """How the board attaches. `formats` None: what its version has. `loss` is the share of datagrams lost each way.
-
-    `sleep_after_s`: it hears nothing so long after the last word, until its next update (queue mode); None: it is always
-    there. `block_exponent`: blocks of 2**(n + 4) bytes at most. `takes_push`: packages may come by
-    Block1, too, not by URI only. `infers_every_s`: it runs its model on its sensor by itself so often; whoever observes is told.
-    """
-
-    host: str
-    port: int
-    terms: Terms
-    link: str
-    loss: float = 0.0
-    seed: int = 1
-    formats: tuple[Format, ...] | None = None
-    sleep_after_s: float | None = None
-    update_every_s: float | None = None
-    block_exponent: int = 6
-    takes_push: bool = True
-    infers_every_s: float | None = None
-    observes: bool = True
 
 
 class Lwm2mDevice:
@@ -73,16 +38,15 @@ class Lwm2mDevice:
         log: Log,
         conditions: Conditions | None = None,
     ) -> None:
-        self._log, self._options, self._radio, self._conditions = log, options, radio, conditions
+        self._log, self._options = log, options
+        self._uplink = Uplink(options, radio, log, conditions)
         self._shell = AgentShell(agent, machine, log=log, publish=self._publish)
         self.slots = ModelSlots(agent.board.slot_count, self, self._changed)
         self._has = agent.board.capabilities
-        self._registration: Registration | None = None
-        self._relay: Relay | None = None
         self._site = DeviceSite(
             self._tree(),
             package=(SOFTWARE, PACKAGE),
-            feed=self.slots.feed if options.takes_push else _refuse,
+            feed=self._feed if options.takes_push else _refuse,
             block_exponent=options.block_exponent,
             observes=options.observes,
             is_confirmed=self._is_confirmed,
@@ -90,10 +54,6 @@ class Lwm2mDevice:
         self._group = asyncio.TaskGroup()
         self._pull: asyncio.Task[None] | None = None
         self._fetching: tuple[int, str] | None = None
-        self._context: Context | None = None
-        self._gateway = ""
-        self.port = 0
-        self.attached = asyncio.Event()
 
     async def run(self) -> None:
         """Boot, register, serve until `stop`, deregister.
@@ -104,8 +64,8 @@ class Lwm2mDevice:
             await self._shell.boot()
             serving = self._group.create_task(self._shell.serve(), name="agent")
             await self._shell.submit(Connected())
-            await self._attach()
-            beside = [self._group.create_task(self._registered().run(), name="registration")]
+            await self._uplink.open(self._site)
+            beside = [self._group.create_task(self._uplink.registration.run(), name="registration")]
             if self._options.infers_every_s is not None:
                 beside.append(self._group.create_task(self._infer(self._options.infers_every_s), name="own runs"))
             try:
@@ -114,7 +74,17 @@ class Lwm2mDevice:
                 for each in beside:
                     each.cancel()
                 self.fetch(0, "")
-                await self._detach()
+                await self._uplink.close()
+
+    @property
+    def port(self) -> int:
+        """Its own socket's, once `attached` is set."""
+        return self._uplink.port
+
+    @property
+    def attached(self) -> asyncio.Event:
+        """Set when its socket is open."""
+        return self._uplink.attached
 
     def stop(self) -> None:
         """Ask `run` to end."""
@@ -122,12 +92,11 @@ class Lwm2mDevice:
 
     def rebind(self) -> None:
         """Get another address, as behind a NAT that forgot this device."""
-        if self._relay is not None:
-            self._relay.rebind()
+        self._uplink.rebind()
 
     def air_bytes(self) -> int:
         """Return the bytes that were on air so far, both ways."""
-        return 0 if self._relay is None else self._relay.tally.bytes_up + self._relay.tally.bytes_down
+        return self._uplink.air_bytes()
 
     async def submit(self, message: MessageReceived) -> None:
         """See `model_slots.Commands`."""
@@ -139,9 +108,12 @@ class Lwm2mDevice:
             return
         if self._pull is not None:
             self._pull.cancel()
-        if uri and self._context is not None:
+        if uri and self._uplink.context is not None:
             self._fetching = (slot, uri)
             self._pull = self._group.create_task(self._pulled(slot, uri), name="pull")
+
+    async def _feed(self, instance: int, start: int, content: bytes, is_last: bool) -> None:  # noqa: FBT001, ARG002 - the manifest says where the end is
+        await self.slots.feed(instance, start, content)
 
     async def _infer(self, every_s: float) -> None:
         """Run what the slots hold on the first sensor, for ever."""
@@ -155,62 +127,13 @@ class Lwm2mDevice:
     async def _pulled(self, slot: int, uri: str) -> None:
         self._log("pulling", uri=uri, slot=slot, offset=self.slots.held_bytes(slot))
         exponent = min(self._options.block_exponent, max(0, self._has.chunk_bytes.bit_length() - 5))
-        await pull(self._context, self._gateway, uri, slots=self.slots, instance=slot, exponent=exponent, log=self._log)
-
-    async def _attach(self) -> None:
-        """Open the radio and the socket behind it."""
-        options = self._options
-        self._gateway = f"coap://{options.host}:{options.port}"
-        if self._radio is not None:
-            self._gateway = f"coap://127.0.0.1:{await self._radioed(self._radio)}"
-        with held_port() as self.port:
-            self._context = await Context.create_server_context(
-                self._site, bind=("127.0.0.1", self.port), transports=["udp6"]
-            )
-        self._registration = Registration(
-            self._context,
-            self._gateway,
-            options.terms,
-            links=self._site.links,
-            log=self._log,
-            every_s=options.update_every_s,
-        )
-        self.attached.set()
-
-    async def _radioed(self, radio: Link) -> int:
-        """Put the radio between this device and its gateway; return the port of this end."""
-        options = self._options
-        host = (
-            options.host if _is_address(options.host) else await asyncio.to_thread(socket.gethostbyname, options.host)
-        )
-        self._relay = Relay(
-            radio,
-            loss=options.loss,
-            seed=options.seed,
-            upstream=(host, options.port),
-            sleep_after_s=options.sleep_after_s,
-            conditions=self._conditions,
-        )
-        return await self._relay.open()
-
-    async def _detach(self) -> None:
-        if self._registration is not None:
-            await self._registration.leave()
-        if self._context is not None:
-            await self._context.shutdown()
-        if self._relay is not None:
-            self._relay.close()
+        way = (self._uplink.context, self._uplink.gateway)
+        await pull(*way, uri, slots=self.slots, instance=slot, exponent=exponent, log=self._log)
 
     def _tree(self) -> ObjectTree:
         options = self._options
         binding = "UQ" if options.terms.is_sleepy else "U"
-        hooks = Hooks(
-            lifetime_s=lambda: self._registered().lifetime_s,
-            change_lifetime=lambda lifetime_s: self._registered().change_lifetime(lifetime_s),
-            update=lambda: self._registered().trigger(),
-            reboot=self._reboot,
-            battery_percent=lambda: self._shell.agent.state.battery_percent,
-        )
+        hooks = self._uplink.hooks(reboot=self._reboot, battery_percent=lambda: self._shell.agent.state.battery_percent)
         has, serial = self._has, options.terms.endpoint
         parts = (
             ServerObject(hooks, binding=binding),
@@ -220,7 +143,7 @@ class Lwm2mDevice:
             RuntimeObject(self.slots, has),
             ModelObject(self.slots),
         )
-        return ObjectTree(parts, formats=options.formats or _FORMATS[options.terms.version], definitions=STANDARD)
+        return ObjectTree(parts, formats=options.formats or FORMATS[options.terms.version], definitions=STANDARD)
 
     async def _reboot(self) -> None:
         self._log("reboot")
@@ -228,12 +151,7 @@ class Lwm2mDevice:
         self.slots.forget()
         await self._shell.restart()
         await self._shell.submit(Connected())
-        self._registered().trigger()
-
-    def _registered(self) -> Registration:
-        if self._registration is None:
-            raise RuntimeError("the device is not attached yet")
-        return self._registration
+        self._uplink.update()
 
     def _publish(self, said: Publish) -> None:
         self.slots.take(said)
@@ -247,25 +165,5 @@ class Lwm2mDevice:
         self._site.changed()
 
 
-async def _refuse(instance: int, start: int, content: bytes) -> None:
+async def _refuse(instance: int, start: int, content: bytes, is_last: bool) -> None:  # noqa: FBT001, ARG001 - a feed's shape
     raise Refusal(NOT_ALLOWED, f"instance {instance} takes a URI, not {len(content)} bytes from {start}")
-
-
-def _is_address(host: str) -> bool:
-    with suppress(OSError):
-        return bool(socket.inet_aton(host))
-    return False
-
-
-@contextmanager
-def held_port() -> Iterator[int]:
-    """Hold a free UDP port of 127.0.0.1 until aiocoap has bound it, too.
-
-    aiocoap binds with SO_REUSEPORT, so it never fails on a taken port: two boards that were told the same free one would get
-    each other's messages. The kernel gives a port that nobody has only to a socket without that option, and lets aiocoap in
-    beside it once it has the option.
-    """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
-        held.bind(("127.0.0.1", 0))
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        yield int(held.getsockname()[1])

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from gatewayd.core.device import Capabilities, PushPhase, SlotState
+from gatewayd.core.names import Digest
 from gatewayd.sim.model_slots import RUNNABLE, ModelSlots
 from gatewayd.sim.objects import BAD_REQUEST, NOT_ALLOWED, Refusal, Values, values_of
 from gatewayd.wire.lwm2m.reports import runtime_records
@@ -30,6 +31,7 @@ _UPDATE: Mapping[PushPhase | None, tuple[int, int]] = {
     PushPhase.ACCEPTED: (_INSTALLED, _RESULT_INSTALLED),
 }
 _ARGUMENTS = re.compile(r"\s*(?:0='(\d{1,3})')?,?(?:1='(\d{1,10})')?\s*", re.ASCII)
+_DROP_ARGUMENTS = re.compile(r"0='([0-9a-f]{64})'(,1)?", re.ASCII)
 
 
 class SoftwareObject:
@@ -113,7 +115,7 @@ class ModelObject:
 
     def actions(self) -> tuple[frozenset[int], frozenset[int]]:
         """See `ObjectPart`."""
-        return frozenset({4, 13, 18}), frozenset({5, 16, 17})
+        return frozenset({4, 13, 18}), frozenset({5, 16, 17, 21})
 
     async def write(self, instance: int, resource: int, value: Value) -> None:
         """See `ObjectPart`."""
@@ -135,8 +137,16 @@ class ModelObject:
                 await self._slots.run(instance, sensor, tag or 0)
             case 16:
                 await self._slots.accept(instance)
+            case 21:
+                await self._drop(instance, arguments)
             case _:
                 await self._slots.cancel(instance, "by the server")
+
+    async def _drop(self, instance: int, arguments: str) -> None:
+        found = _DROP_ARGUMENTS.fullmatch(arguments)
+        if found is None:
+            raise Refusal(BAD_REQUEST, "the arguments are 0='<digest>', and 1 when it may be the last")
+        await self._slots.drop(instance, Digest(found[1]), is_last=found[2] is not None)
 
     def _held(self, instance: int) -> Values:
         slot = self._slots.slots[instance]

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gatewayd.core.device import Born, PushPhase, PushReport, Report, Slot, SlotState
-from gatewayd.core.names import DeviceId, PushId
+from gatewayd.core.names import DeviceId, Digest, PushId
 from gatewayd.sim.objects import BAD_REQUEST, BUSY, INCOMPLETE, NOT_ALLOWED, TOO_BIG, Refusal
 from gatewayd.wire.agent_terms import MessageReceived, Publish
 from gatewayd.wire.mqttdevice import (
     MAX_DATA_BYTES,
+    DropFrame,
+    DropMessage,
     FrameStatus,
     ResultFrame,
     SampleFrame,
@@ -23,6 +25,7 @@ from gatewayd.wire.mqttdevice import (
     encode_activate,
     encode_cancel,
     encode_chunk,
+    encode_drop,
     encode_offer,
     encode_run,
     encode_sample,
@@ -102,6 +105,7 @@ class ModelSlots:
         self._runs: dict[int, _Waiting] = {}
         self._reads: dict[int, _Waiting] = {}
         self._requests = 0
+        self._why_kept = ""
 
     def forget(self) -> None:
         """The power went: what was in RAM is gone; the agent says the rest."""
@@ -125,6 +129,8 @@ class ModelSlots:
                 self._ran(frame)
             case SampleFrame() as frame:
                 self._sampled(frame)
+            case DropFrame(reason=reason):
+                self._why_kept = reason
         self._on_change()
 
     def staging_instance(self) -> int | None:
@@ -214,6 +220,19 @@ class ModelSlots:
     async def cancel(self, instance: int, reason: str) -> None:
         """Drop the push (17)."""
         await self._about_push(instance, "cancel", encode_cancel(self.attempt.push, reason))
+
+    async def drop(self, instance: int, digest: Digest, *, is_last: bool) -> None:
+        """Let the slot's model go. Raises: Refusal (4.05) saying why it stays."""
+        slot = self.slots[instance]
+        if slot.state is SlotState.EMPTY:
+            return
+        if slot.state is not SlotState.ACTIVE or slot.model is None or slot.version is None or slot.digest != digest:
+            raise Refusal(NOT_ALLOWED, f"slot {instance} holds another model")
+        self._why_kept = "it drops no models"
+        order = DropMessage(0, slot.model, slot.version, digest, is_last)
+        await self._commands.submit(MessageReceived("drop", encode_drop(order)))
+        if self._why_kept:
+            raise Refusal(NOT_ALLOWED, self._why_kept)
 
     async def run(self, instance: int, sensor: int | None, tag: int = 0) -> None:
         """Run the slot's model on the input written before, or on a sensor's sample; return when it is done.

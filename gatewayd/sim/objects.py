@@ -89,9 +89,21 @@ class Rendered:
 
 
 class ObjectTree:
-    """All objects of one device. `formats` is what it speaks, the preferred one of several values first."""
+    """All objects of one device. `formats` is what it speaks, the preferred one of several values first.
 
-    def __init__(self, parts: Iterable[ObjectPart], *, formats: Sequence[Format], definitions: Definitions) -> None:
+    `names_root`: it registers with the root and its formats. `needs_accept`: a read that names no format is answered with 5.00.
+    """
+
+    def __init__(
+        self,
+        parts: Iterable[ObjectPart],
+        *,
+        formats: Sequence[Format],
+        definitions: Definitions,
+        names_root: bool = True,
+        needs_accept: bool = False,
+    ) -> None:
+        self._names_root, self._needs_accept = names_root, needs_accept
         self._parts = {part.id: part for part in parts}
         self._formats = tuple(formats)
         self._definitions = definitions
@@ -100,7 +112,12 @@ class ObjectTree:
         """Return what it registers with: the root with its formats, then objects and instances (RFC 6690)."""
         formats = " ".join(str(int(each)) for each in self._formats if each not in SINGLE)
         root = f'</>;rt="oma.lwm2m";ct="{formats}"' if " " in formats else f'</>;rt="oma.lwm2m";ct={formats}'
-        return ",".join([root, *(link for part in self._parts.values() for link in _part_links(part))])
+        return ",".join(
+            [
+                *([root] if self._names_root else []),
+                *(link for part in self._parts.values() for link in _part_links(part)),
+            ]
+        )
 
     def read(self, path: Path, accept: int | None) -> Rendered:
         """Return what lies at or below `path` in the format asked for, or in the first that has a place for it.
@@ -115,6 +132,8 @@ class ObjectTree:
             if wanted not in self._formats:
                 raise Refusal(NOT_ACCEPTABLE, f"content format {accept} is not spoken here")
             return self._rendered(wanted, path, records)
+        if self._needs_accept:
+            raise Refusal(INTERNAL)
         for each in self._formats:
             try:
                 return self._rendered(each, path, records)

@@ -5,13 +5,13 @@ An own loop, because a managed transfer of aiocoap begins at block 0 only. Sourc
 
 import asyncio
 from collections.abc import Sequence
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from aiocoap import Context, Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
 
 from gatewayd.sim.log import Log
-from gatewayd.sim.model_slots import ModelSlots
 from gatewayd.sim.objects import Refusal
 from gatewayd.sim.registration import asked
 
@@ -28,17 +28,32 @@ def path_of_uri(uri: str) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     return tuple(parts.path.removeprefix("/").split("/")), query
 
 
+class Pulling(Protocol):
+    """What takes a package that is pulled."""
+
+    def is_wanting(self, instance: int) -> bool:
+        """Return whether bytes of it are wanted."""
+
+    def held_bytes(self, instance: int) -> int:
+        """Return how much of it is here."""
+
+    async def feed(self, instance: int, start: int, content: bytes) -> None:
+        """Take a block of it. Raises: Refusal."""
+
+
 async def pull(
-    context: Context, gateway: str, uri: str, *, slots: ModelSlots, instance: int, exponent: int, log: Log
-) -> None:
-    """Pull until nothing more is wanted. The board reaches its gateway only, so only the URI's path and query count.
+    context: Context, gateway: str, uri: str, *, slots: Pulling, instance: int, exponent: int, log: Log
+) -> bool:
+    """Pull until nothing more is wanted, or all is here; return whether all is.
+
+    The board reaches its gateway only, so only the URI's path and query count.
 
     `gateway` is `coap://host:port`; blocks are asked for with 2**(exponent + 4) bytes.
     """
     found = path_of_uri(uri)
     if found is None:
         log("pull-failed", reason="no CoAP URI")
-        return
+        return False
     etag: bytes | None = None
     failures = 0
     while slots.is_wanting(instance) and failures < len(_PAUSES_S):
@@ -53,15 +68,18 @@ async def pull(
         failures = 0
         if answer.code != Code.CONTENT or (etag is not None and answer.opt.etag != etag):
             log("pull-failed", code=answer.code, reason="another package" if answer.code == Code.CONTENT else "refused")
-            return
+            return False
         etag = answer.opt.etag
         block = answer.opt.block2
         exponent = min(exponent, block.size_exponent) if block is not None else exponent
         if not await _fed(slots, instance, block.start if block is not None else 0, answer.payload, log):
-            return
+            return False
+        if block is None or not block.more:
+            return True
+    return False
 
 
-async def _fed(slots: ModelSlots, instance: int, start: int, content: bytes, log: Log) -> bool:
+async def _fed(slots: Pulling, instance: int, start: int, content: bytes, log: Log) -> bool:
     try:
         await slots.feed(instance, start, content)
     except Refusal as refusal:

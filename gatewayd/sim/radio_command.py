@@ -3,6 +3,7 @@
 import argparse
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.sim.board import SPREAD
 from gatewayd.sim.radio import LINKS, LinkFigures
 
 _MOST_RTT_S, _MOST_BYTES_PER_S = 60.0, 1e9
@@ -14,6 +15,12 @@ def add_radio_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--link", choices=sorted(LINKS), default="wifi", help="its radio: delay and rate are simulated")
     group.add_argument("--rtt", type=float, metavar="SECONDS", help="another round trip than the link's")
     group.add_argument("--rate", type=float, metavar="BYTES_PER_S", help="another rate than the link's")
+    group.add_argument(
+        "--spread",
+        type=float,
+        default=SPREAD,
+        help="how far board and radio may differ from that (0: not at all; %(default)s)",
+    )
     group.add_argument(
         "--steer",
         action="store_true",

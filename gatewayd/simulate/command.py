@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--robustness",
         type=float,
-        default=0.05,
+        default=0.01,
         help="0..1: 1 ignores predicted rates, less pushes earlier (%(default)s)",
     )
 

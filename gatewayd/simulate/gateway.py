@@ -5,7 +5,7 @@ from dataclasses import replace
 from gatewayd.core.calibration import Calibration
 from gatewayd.core.cost import Weights
 from gatewayd.core.estimate import LinkEstimate
-from gatewayd.core.ledger import WATCHED_S, Ledger, LedgerRules, Missed, Order, Pair, PushPrice, Room
+from gatewayd.core.ledger import WATCHED_S, Ledger, LedgerRules, Missed, Order, Room
 from gatewayd.core.names import ModelName
 from gatewayd.core.placement import (
     RADIO_UJ_PER_BYTE,
@@ -16,7 +16,7 @@ from gatewayd.core.placement import (
     node_costs,
     place,
 )
-from gatewayd.core.renting import hoped, push_cost, push_failure, push_s
+from gatewayd.core.renting import Pair, PushPrice, hoped, push_cost, push_failure, push_s
 from gatewayd.core.request import NODE, Privacy
 from gatewayd.simulate.beliefs import Beliefs
 from gatewayd.simulate.boards import Model
@@ -92,7 +92,8 @@ class GatewayPolicy:
         if on_device or not station.can_run(model):
             return None
         price, room = self._price(station, model, believed[0].link), self._room(station, situation)
-        missed = Missed(pair, node_total, device_total, hoped_total, price, room, self._since_s(now_s))
+        since_s = self._since_s(now_s)
+        missed = Missed(pair, node_total, device_total, hoped_total, price, room, since_s, born_s=0.0)
         verdict = self._ledger.missed(missed, now_s=now_s)
         if not verdict.is_push or situation.pushing is not None or situation.holds(model):
             return None

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from gatewayd.core.device import PushPhase, SlotState
 from gatewayd.core.errors import BadRequest
+from gatewayd.wire.agent_drop import on_drop
 from gatewayd.wire.agent_flash import read_journal, slot_now, write_journal
 from gatewayd.wire.agent_push import (
     end,
@@ -59,6 +60,7 @@ from gatewayd.wire.mqttdevice import (
     Cancel,
     ChunkFrame,
     DownMessage,
+    DropMessage,
     FrameStatus,
     OfferMessage,
     Ping,
@@ -174,7 +176,7 @@ def _count_restart(state: AgentState) -> None:
 
 def _void_trial(state: AgentState, reason: str) -> None:
     digest = slot_now(state).digest
-    state.slots[state.staging] = EMPTY_SLOT
+    state.slots[state.staging], state.leaving = EMPTY_SLOT, 0
     end(state, state.push, digest, PushPhase.FAILED, reason)
 
 
@@ -260,6 +262,8 @@ def _obey(board: Board, state: AgentState, message: DownMessage) -> None:  # one
             on_accept(board, state, message)
         case Cancel():
             on_cancel(board, state, message)
+        case DropMessage():
+            on_drop(board, state, message)
         case RunFrame():
             _run(board, state, message)
         case SampleRequest():

@@ -26,6 +26,7 @@ def read_journal(board: Board, state: AgentState, event: Booted) -> None:
     state.offset, state.attempts = journal.offset, journal.attempts
     state.slots, state.floors = list(journal.slots), list(journal.floors)
     state.encoded_bytes, state.encoded_mark = journal.encoded_bytes, journal.encoded_mark
+    state.leaving = journal.leaving
 
 
 def write_journal(board: Board, state: AgentState) -> None:
@@ -92,7 +93,9 @@ def _journal(board: Board, state: AgentState) -> Journal:
     slots, floors = tuple(state.slots), tuple(state.floors)
     offset = durable_offset(board, state)
     encoded = state.encoded_bytes, state.encoded_mark
-    return Journal(state.journal_sequence + 1, state.push, offset, state.attempts, slots, floors, *encoded)
+    return Journal(
+        state.journal_sequence + 1, state.push, offset, state.attempts, slots, floors, *encoded, state.leaving
+    )
 
 
 def _write(board: Board, state: AgentState, record: bytes) -> None:

@@ -5,7 +5,8 @@ anything that depends on it is done; a copy is erased only while the other one h
 or an erase, of either) leaves the newest record or the one before, and a copy that rots costs nothing once both are written.
 
 All little-endian; every record is padded with 0xFF to whole `WORD_BYTES`, because some flash takes each such word once.
-State record: magic "GWJ3", u32 sequence, u32 push, u32 offset, u8 slot count, u8 attempts, u16 0; per slot: u8 state,
+State record: magic "GWJ3", u32 sequence, u32 push, u32 offset, u8 slot count, u8 attempts, u8 1 + the slot
+that gives way when the push is accepted (0: none), u8 0; per slot: u8 state,
 63 bytes name (0-padded), u32 version, 32 bytes digest, u32 size; per slot: u32 CRC-32 of a model's name, u32 the newest version
 ever accepted of it (both 0: free); u32 size and u32 first digest bytes of the DEFLATE stream that is being received (both 0: the
 artifact comes as it is); u32 CRC-32 of all before.
@@ -26,7 +27,7 @@ WORD_BYTES = 16
 _STATES_PER_COPY = 4
 """A copy is erased once in so many state records at most: wear."""
 
-_HEAD = struct.Struct("<4sIIIBBH")
+_HEAD = struct.Struct("<4sIIIBBBx")
 _SLOT = struct.Struct("<B63sI32sI")
 _FLOOR = struct.Struct("<II")
 _ENCODED = struct.Struct("<II")
@@ -44,6 +45,7 @@ PROGRESS_BYTES = _PROGRESS.size + _CRC.size
 class Journal:
     """One state. `push`, `offset` and `attempts` belong to the one slot that is STAGING or TRIAL, if any.
 
+    `leaving` is one more than the slot that gives way when that one is accepted (0: none does).
     `encoded_bytes` and `encoded_mark` (the first bytes of its digest) name the DEFLATE stream that a STAGING slot receives.
     """
 
@@ -55,6 +57,7 @@ class Journal:
     floors: tuple[Floor, ...]
     encoded_bytes: int = 0
     encoded_mark: int = 0
+    leaving: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ def journal_bytes(slot_count: int, page_bytes: int) -> int:
 
 def encode_state(journal: Journal) -> bytes:
     """Return a state record."""
-    head = _HEAD.pack(_MAGIC, journal.sequence, journal.push, journal.offset, len(journal.slots), journal.attempts, 0)
+    count, leaving = len(journal.slots), journal.leaving
+    head = _HEAD.pack(_MAGIC, journal.sequence, journal.push, journal.offset, count, journal.attempts, leaving)
     floors = (_FLOOR.pack(floor.name_crc, floor.version) for floor in journal.floors)
     encoded = _ENCODED.pack(journal.encoded_bytes, journal.encoded_mark)
     body = head + b"".join(_packed(slot) for slot in journal.slots) + b"".join(floors) + encoded
@@ -140,15 +144,15 @@ def _progress(record: bytes, before: Journal) -> Journal | None:
 
 def _state(record: bytes, slot_count: int, slot_bytes: int) -> Journal | None:
     body = record[: _HEAD.size + slot_count * (_SLOT.size + _FLOOR.size) + _ENCODED.size + _CRC.size]
-    _, sequence, push, offset, count, attempts, _ = _HEAD.unpack_from(body)
+    _, sequence, push, offset, count, attempts, leaving = _HEAD.unpack_from(body)
     if not _is_whole(body) or count != slot_count or push > _MAX_31:
         return None
     slots = [_unpacked(body, index) for index in range(slot_count)]
     held = tuple(slot for slot in slots if slot is not None)
     at = _HEAD.size + slot_count * _SLOT.size
     floors = tuple(Floor(*_FLOOR.unpack_from(body, at + index * _FLOOR.size)) for index in range(slot_count))
-    encoded = _ENCODED.unpack_from(body, at + slot_count * _FLOOR.size)
-    journal = Journal(sequence, PushId(push), offset, attempts, held, floors, *encoded)
+    encoded: tuple[int, int] = _ENCODED.unpack_from(body, at + slot_count * _FLOOR.size)
+    journal = Journal(sequence, PushId(push), offset, attempts, held, floors, *encoded, leaving=leaving)
     return journal if len(held) == slot_count and _makes_sense(journal, slot_bytes) else None
 
 
@@ -178,7 +182,9 @@ def _unpacked(body: bytes, index: int) -> SlotRecord | None:
 def _makes_sense(journal: Journal, slot_bytes: int) -> bool:
     held = [slot for slot in journal.slots if slot.state is not SlotState.EMPTY]
     unfinished = [slot for slot in held if slot.state in _UNFINISHED]
-    if len(unfinished) > 1 or journal.encoded_bytes > slot_bytes:
+    if len(unfinished) > 1 or journal.encoded_bytes > slot_bytes or journal.leaving > len(journal.slots):
+        return False
+    if journal.leaving and journal.slots[journal.leaving - 1].state in _UNFINISHED:
         return False
     if any(journal.offset > (journal.encoded_bytes or slot.size_bytes) for slot in unfinished):
         return False

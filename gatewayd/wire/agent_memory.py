@@ -22,7 +22,7 @@ PER_SLOT: dict[str, int] = {"slots": SLOT_RAM_BYTES, "floors": FLOOR_RAM_BYTES, 
 FIXED: dict[str, int] = {
     "journal_ends": 2 * _U32, "journal_newest": _U8, "journal_sequence": _U32, "is_journal_stale": _U8, "step": _U8,
     "now_ms": _U32, "is_connected": _U8, "battery_percent": _U8, "checked_slots": _U8, "push": _U32, "staging": _U8,
-    "offset": _U32, "attempts": _U8, "encoded_bytes": _U32, "encoded_mark": _U32, "encoded_digest": _DIGEST,
+    "offset": _U32, "attempts": _U8, "leaving": _U8, "encoded_bytes": _U32, "encoded_mark": _U32, "encoded_digest": _DIGEST,
     "window_bits": _U8, "self_test": 2 * _U32 + 2 + MAX_EXPECTED_BYTES, "want_due_ms": _U32,
     "wants_left": _U8, "trial_due_ms": _U32, "ended_push": _U32, "ended_digest": _DIGEST, "ended_phase": _U8,
     "ended_reason": MAX_REASON_BYTES, "is_end_unsent": _U8,

@@ -19,7 +19,7 @@ from gatewayd.wire.agent_flash import (
     transfer_bytes,
     write_journal,
 )
-from gatewayd.wire.agent_rules import active_of, held_slot, raise_floor, refusal_of
+from gatewayd.wire.agent_rules import active_of, held_slot, leaving_of, raise_floor, refusal_of
 from gatewayd.wire.agent_terms import (
     EMPTY_SLOT,
     MAX_ATTEMPTS,
@@ -177,22 +177,25 @@ def on_activate(board: Board, state: AgentState, message: Activate) -> None:
 
 
 def on_accept(board: Board, state: AgentState, message: Accept) -> None:
-    """End the trial: the new model stays, the old one's slot becomes free. The journal is the point of no return."""
+    """End the trial: the new model stays; the slots of the old one, and of one that gives way, become free.
+
+    The journal is the point of no return.
+    """
     if state.step is not Step.TRIAL or message.push != state.push:
         _answer_late(board, state, message.push)
         return
     new = slot_now(state)
-    old = active_of(state, new)
+    gone = _leaving_with(state, new)
     set_state(state, state.staging, SlotState.ACTIVE)
-    if old is not None:
-        state.slots[old] = EMPTY_SLOT
+    for slot in gone:
+        state.slots[slot] = EMPTY_SLOT
     raise_floor(state, new)
     _rest(state)
     write_journal(board, state)
     publish_status(board, state)
     end(state, state.push, new.digest, PushPhase.ACCEPTED, "")
-    if old is not None:
-        erase_slot(board, state, old)
+    for slot in gone:
+        erase_slot(board, state, slot)
 
 
 def on_cancel(board: Board, state: AgentState, message: Cancel) -> None:
@@ -286,6 +289,7 @@ def _begin(board: Board, state: AgentState, offer: OfferMessage) -> None:
     state.slots[state.staging] = record
     state.push, state.offset, state.attempts = offer.push, 0, 0
     state.encoded_bytes, state.encoded_mark = _encoded(offer)
+    state.leaving = leaving_of(state, offer)
     _receive(state, offer)
     write_journal(board, state)
     if not state.is_erased[state.staging]:
@@ -296,8 +300,10 @@ def _begin(board: Board, state: AgentState, offer: OfferMessage) -> None:
 
 def _continue(board: Board, state: AgentState, offer: OfferMessage) -> None:
     """Take up what is in flash for the same content: after a restart, or under the number of a newer push."""
-    if offer.push != state.push:
-        state.push, state.attempts = offer.push, 0
+    leaving = leaving_of(state, offer)
+    if offer.push != state.push or leaving != state.leaving:
+        state.attempts = 0 if offer.push != state.push else state.attempts
+        state.push, state.leaving = offer.push, leaving
         write_journal(board, state)
     if state.step is not Step.WAITING:
         report_position(board, state)
@@ -332,7 +338,13 @@ def _encoded(offer: OfferMessage) -> tuple[int, int]:
 
 
 def _rest(state: AgentState) -> None:
-    state.step, state.self_test = Step.IDLE, None
+    state.step, state.self_test, state.leaving = Step.IDLE, None, 0
+
+
+def _leaving_with(state: AgentState, new: SlotRecord) -> tuple[int, ...]:
+    """Return the slots that become free when `new` is accepted: of its older version, and of the model that gives way."""
+    places = {active_of(state, new), state.leaving - 1}
+    return tuple(index for index, slot in enumerate(state.slots) if index in places and slot.state is SlotState.ACTIVE)
 
 
 def _want_or_check(board: Board, state: AgentState) -> None:

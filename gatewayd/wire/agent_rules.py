@@ -23,9 +23,18 @@ def refusal_of(board: Board, state: AgentState, offer: OfferMessage) -> str:
         (bool(missing), f"operators not supported: {', '.join(missing)}"),
         _encoding(board, offer),
         _age(state, offer),
+        _leaving(board, state, offer),
         (not _has_room(board, state, offer), "no free slot"),
     )
     return next((reason for is_wrong, reason in checks if is_wrong), "")
+
+
+def leaving_of(state: AgentState, offer: OfferMessage) -> int:
+    """Return one more than the slot of the model that gives way to what is offered, 0 when none does."""
+    if offer.instead_of is None:
+        return 0
+    slots = enumerate(state.slots, start=1)
+    return next((place for place, slot in slots if _is_active(slot, offer.instead_of.model)), 0)
 
 
 def held_slot(state: AgentState, offer: OfferMessage) -> int | None:
@@ -60,6 +69,17 @@ def _age(state: AgentState, offer: OfferMessage) -> tuple[bool, str]:
     return is_older or is_other, f"version {offer.version}: {newest} is installed"
 
 
+def _leaving(board: Board, state: AgentState, offer: OfferMessage) -> tuple[bool, str]:
+    """A model gives way only in the version that was named; one that is not there has nothing to give."""
+    place = leaving_of(state, offer)
+    if offer.instead_of is None or place == 0:
+        return False, ""
+    if not board.capabilities.drops_models:
+        return True, "this device lets no model give way"
+    held = state.slots[place - 1].version
+    return held != offer.instead_of.version, f"instead of {offer.instead_of}: version {held} is there"
+
+
 def _encoding(board: Board, offer: OfferMessage) -> tuple[bool, str]:
     """A stream is taken within the declared window, and when the slot holds it beside what it decodes to, each in whole pages."""
     bits = board.capabilities.deflate_bits
@@ -77,7 +97,9 @@ def _has_room(board: Board, state: AgentState, offer: OfferMessage) -> bool:
     """With one slot the model that runs may give way to a newer version of itself."""
     if board.slot_count == 1:
         return state.slots[0].state is not SlotState.ACTIVE or state.slots[0].model == offer.model
-    others = sum(slot.state is SlotState.ACTIVE and slot.model != offer.model for slot in state.slots)
+    leaving = leaving_of(state, offer) - 1
+    staying = [slot for index, slot in enumerate(state.slots) if slot.state is SlotState.ACTIVE and index != leaving]
+    others = sum(slot.model != offer.model for slot in staying)
     has_staging = any(slot.state is not SlotState.ACTIVE for slot in state.slots)
     return has_staging and others < board.slot_count - 1
 

@@ -292,7 +292,8 @@ class AgentState:
     offer again; `is_end_unsent` that nobody was connected to hear it. `is_erased` per slot: known to be erased, so that no erase
     is spent twice. `encoded_bytes` is the size of what is sent when that is a DEFLATE stream (0: the artifact itself),
     `encoded_mark` the first four bytes of its digest (kept in the journal), `encoded_digest` and `window_bits` came with the
-    offer and die with the RAM. `journal_ends` is where each copy's next record goes (-1: erase it first),
+    offer and die with the RAM. `leaving` is one more than the slot that gives way when the push is accepted (0: none).
+    `journal_ends` is where each copy's next record goes (-1: erase it first),
     `journal_newest` the copy written last.
     """
 
@@ -312,6 +313,7 @@ class AgentState:
     staging: int = 0
     offset: int = 0
     attempts: int = 0
+    leaving: int = 0
     encoded_bytes: int = 0
     encoded_mark: int = 0
     encoded_digest: Digest = _NO_DIGEST

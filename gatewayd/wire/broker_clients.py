@@ -1,16 +1,21 @@
-"""The file of the broker's users that are no devices: one line `NAME ROLE HASH` each. Mosquitto's own files are made from it."""
+"""The file of the broker's users that are no devices: one line `NAME ROLE HASH` each. Mosquitto's own files are made from it.
+
+Its first line names the roles there are. In a file without that line an operator may give every command: there was no role above
+it when that was written, and whoever has it keeps what they could do.
+"""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatewayd.core.errors import BadRequest
-from gatewayd.wire.mosquitto import ROLES, client_access, is_hash, password_line
+from gatewayd.wire.mosquitto import ROLES, Granted, client_access, is_hash, password_line
 from gatewayd.wire.topics import Topics
 
 MAX_CLIENTS = 1000  # protects the broker's reload
 MAX_FILE_BYTES = 2**18  # protects memory
 _LINE = re.compile(r"(?P<name>\S+)[ \t]+(?P<role>\S+)[ \t]+(?P<hash>\S+)")
+HEADER = "# roles: viewer client operator admin"
 _WILD = re.compile(r"[+#/]")  # a name stands in a topic of the access list
 
 
@@ -27,8 +32,11 @@ def parse_clients(text: str) -> tuple[BrokerClient, ...]:
     """Read the file; empty lines and what follows a # are skipped. Raises: BadRequest naming the line."""
     if len(text) > MAX_FILE_BYTES:
         raise BadRequest(f"more than {MAX_FILE_BYTES} bytes of users")
-    lines = ((number, line.partition("#")[0].strip()) for number, line in enumerate(text.splitlines(), start=1))
+    all_lines = text.splitlines()
+    lines = ((number, line.partition("#")[0].strip()) for number, line in enumerate(all_lines, start=1))
     clients = tuple(_client(line, number) for number, line in lines if line)
+    if HEADER not in all_lines:
+        clients = tuple(replace(each, role="admin") if each.role == "operator" else each for each in clients)
     if len({each.name for each in clients}) < len(clients) or len(clients) > MAX_CLIENTS:
         raise BadRequest(f"a name stands twice, or there are more than {MAX_CLIENTS}")
     return clients
@@ -44,7 +52,7 @@ def checked_client(client: BrokerClient) -> BrokerClient:
 
 def clients_text(clients: Sequence[BrokerClient]) -> str:
     """Return the file."""
-    return "".join(f"{each.name} {each.role} {each.password}\n" for each in clients)
+    return f"{HEADER}\n" + "".join(f"{each.name} {each.role} {each.password}\n" for each in clients)
 
 
 def clients_passwords(clients: Sequence[BrokerClient]) -> str:
@@ -52,9 +60,11 @@ def clients_passwords(clients: Sequence[BrokerClient]) -> str:
     return "".join(f"{password_line(each.name, each.password)}\n" for each in clients)
 
 
-def clients_access(clients: Sequence[BrokerClient], topics: Topics, reply_prefixes: Sequence[str]) -> str:
-    """Return mosquitto's access list of the clients' listeners."""
-    return client_access(topics, reply_prefixes, [(each.name, each.role) for each in clients])
+def clients_access(
+    clients: Sequence[BrokerClient], topics: Topics, reply_prefixes: Sequence[str], granted: Granted
+) -> str:
+    """Return mosquitto's access list of the clients' listeners; `granted` as `mosquitto.client_access`."""
+    return client_access(topics, reply_prefixes, [(each.name, each.role) for each in clients], granted=granted)
 
 
 def _client(line: str, number: int) -> BrokerClient:

@@ -27,11 +27,13 @@ class Plan:
     devices_port: int = 8883
     clients_port: int = 8884
     coap_port: int = 5683
+    prefix: str = "gatewayd"
+    reply_prefixes: tuple[str, ...] = ("gatewayd-reply/", "reply/")
 
     @property
     def topics(self) -> Topics:
         """The node's topics, and so the access lists."""
-        return Topics("gatewayd", self.node)
+        return Topics(self.prefix, self.node)
 
     @property
     def broker(self) -> Path:

@@ -9,7 +9,7 @@ from math import isfinite
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.model import SelfTest
-from gatewayd.core.module import Deflate, Delta, Encoding, Manifest, Raw
+from gatewayd.core.module import Deflate, Delta, Encoding, Held, Manifest, Raw
 from gatewayd.core.names import Digest, parse_model_name
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 
@@ -25,7 +25,8 @@ _WINDOW_BITS = range(9, 16)
 _RAW, _DEFLATE, _DELTA = range(3)
 _DTYPES = (DType.FP32, DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.INT64, DType.BOOL)
 _KEYS = range(1, 13)
-_SELF_TEST, _REPLACES = 13, 14
+_SELF_TEST, _REPLACES, _INSTEAD = 13, 14, 15
+_OPTIONAL = {_SELF_TEST, _REPLACES, _INSTEAD}
 
 
 def manifest_members(manifest: Manifest) -> dict[int, object]:
@@ -40,13 +41,15 @@ def manifest_members(manifest: Manifest) -> dict[int, object]:
         members[_SELF_TEST] = [test.seed, test.expected, test.tolerance]
     if manifest.replaces:
         members[_REPLACES] = manifest.replaces
+    if manifest.instead_of is not None:
+        members[_INSTEAD] = [manifest.instead_of.model, manifest.instead_of.version]
     return members
 
 
 def read_members(value: object) -> Manifest:
     """Raises: BadRequest naming the first member that is wrong."""
-    if not isinstance(value, dict) or set(value) - {_SELF_TEST, _REPLACES} != set(_KEYS):
-        raise BadRequest(f"manifest: must be a map of the keys 1..12, and perhaps {_SELF_TEST} and {_REPLACES}")
+    if not isinstance(value, dict) or set(value) - _OPTIONAL != set(_KEYS):
+        raise BadRequest(f"manifest: must be a map of the keys 1..12, and perhaps {sorted(_OPTIONAL)}")
     if _whole(value[1], "format", 1, _U31) != FORMAT:
         raise BadRequest(f"manifest.format: {value[1]}, this program reads {FORMAT}")
     operators = tuple(_text(each, "operators") for each in _items(value[9], "operators", MAX_OPERATORS))
@@ -66,6 +69,7 @@ def read_members(value: object) -> Manifest:
         outputs=tuple(_tensor(each, "outputs") for each in _items(value[12], "outputs", MAX_TENSORS)),
         self_test=_self_test(value[_SELF_TEST]) if _SELF_TEST in value else None,
         replaces=_whole(value[_REPLACES], "replaces", 1, _U31) if _REPLACES in value else 0,
+        instead_of=_held(value[_INSTEAD], of=value[2]) if _INSTEAD in value else None,
     )
 
 
@@ -129,6 +133,13 @@ def _self_test(value: object) -> SelfTest:
         raise BadRequest("manifest.self-test: must be [seed, expected bytes, tolerance]")
     seed = _whole(items[0], "self-test.seed", 1, _U32)
     return SelfTest(seed, items[1], _whole(items[2], "self-test.tolerance", 0, _MAX_TOLERANCE))
+
+
+def _held(value: object, *, of: object) -> Held:
+    items = _items(value, "instead", 2)
+    if len(items) != 2 or items[0] == of:  # noqa: PLR2004 - its two
+        raise BadRequest("manifest.instead: must be [name, version] of another model")
+    return Held(parse_model_name(_text(items[0], "instead[0]")), _whole(items[1], "instead[1]", 1, _U31))
 
 
 def _whole(value: object, where: str, low: int, high: int) -> int:

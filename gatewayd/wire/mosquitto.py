@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from gatewayd.core.credentials import BrokerUser
 from gatewayd.core.errors import BadRequest
@@ -20,7 +20,10 @@ ITERATIONS = 101
 _HASH = re.compile(r"\$7\$([1-9][0-9]{0,8})\$([A-Za-z0-9+/]{16})\$([A-Za-z0-9+/]{86}==)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,126}")
 
-ROLES = ("gateway", "operator", "client")
+ROLES = ("gateway", "admin", "operator", "client", "viewer")
+
+Granted = Mapping[str, Sequence[str]]
+"""The verbs that each of the roles viewer and operator may use."""
 
 
 def hash_password(password: str, salt: bytes) -> str:
@@ -76,27 +79,46 @@ def device_access(topics: Topics, users: Iterable[BrokerUser]) -> str:
     )
 
 
-def client_access(topics: Topics, reply_prefixes: Iterable[str], users: Iterable[tuple[str, str]]) -> str:
-    """Return the access list of the clients' listener for (name, role) pairs.
+def client_access(
+    topics: Topics, reply_prefixes: Iterable[str], users: Iterable[tuple[str, str]], *, granted: Granted
+) -> str:
+    """Return the access list of the clients' listener for (name, role) pairs; `granted` has the verbs of a role.
 
-    `gateway` is gatewayd itself. An `operator` may give every command and hears every answer and event. A `client` may ask for
-    inferences, and hears the answers to what it asked: under `<reply prefix><its name>/`.
+    `gateway` is gatewayd itself. A `viewer` asks what changes nothing and hears events. A `client` asks for inferences. An
+    `operator` may do both and gives the commands of that role. An `admin` may give every command and hears everything. But
+    for admins, who see every answer, each hears what it asked itself, under `<reply prefix><its name>/`, and the
+    answers without a reply topic to the verbs that it may use: none of those holds a secret.
+
+    Raises: BadRequest (no such role).
     """
     prefixes = tuple(reply_prefixes)
-    return "".join(f"user {name}\n{_rights(topics, prefixes, name=name, role=role)}\n" for name, role in users)
+    return "".join(
+        f"user {name}\n"
+        + "".join(f"topic {right}\n" for right in _rights(topics, prefixes, name, role, granted))
+        + "\n"
+        for name, role in users
+    )
 
 
-def _rights(topics: Topics, prefixes: tuple[str, ...], *, name: str, role: str) -> str:
+def _rights(topics: Topics, prefixes: tuple[str, ...], name: str, role: str, granted: Granted) -> list[str]:
     base = topics.base
-    match role:
-        case "gateway":
-            rights = [f"readwrite {base}/#", *(f"readwrite {prefix}#" for prefix in prefixes)]
-        case "operator":
-            told = (f"read {base}/{part}" for part in ("status", "event/#", "reply/#", "stream/#", "device/#"))
-            asks = (f"write {base}/{part}" for part in ("cmd/#", "infer/#"))
-            rights = [*told, *asks, *(f"readwrite {prefix}#" for prefix in prefixes)]
-        case "client":
-            rights = [f"read {base}/status", f"write {base}/infer/#", *(f"read {each}{name}/#" for each in prefixes)]
-        case _:
-            raise BadRequest(f"{role!r} is no role at the broker: {', '.join(ROLES)}")
-    return "".join(f"topic {right}\n" for right in rights)
+    if role == "gateway":
+        return [f"readwrite {base}/#", *(f"readwrite {prefix}#" for prefix in prefixes)]
+    if role == "admin":
+        told = (f"read {base}/{part}" for part in ("status", "event/#", "reply/#", "stream/#", "device/#"))
+        asks = (f"write {base}/{part}" for part in ("cmd/#", "infer/#"))
+        return [*told, *asks, *(f"readwrite {prefix}#" for prefix in prefixes)]
+    if role not in ROLES:
+        raise BadRequest(f"{role!r} is no role at the broker: {', '.join(ROLES)}")
+    rights = [f"read {base}/status", *(f"read {prefix}{name}/#" for prefix in prefixes)]
+    if role in {"viewer", "operator"}:
+        rights += [f"read {base}/{part}" for part in ("event/#", "stream/#")]
+        rights += [f"{may} {base}/{where}/{verb}" for verb in granted[role] for may, where in _OF_A_VERB]
+    if role in {"client", "operator"}:
+        rights.append(f"write {base}/infer/#")
+    if role == "operator":
+        rights += [f"read {base}/{part}" for part in ("reply/infer/#", "device/#")]
+    return rights
+
+
+_OF_A_VERB = (("write", "cmd"), ("read", "reply"))

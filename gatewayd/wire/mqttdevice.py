@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gatewayd.core.device import Born, LinkKind, Lost, PushPhase, PushReport
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.model import SelfTest
-from gatewayd.core.module import Encoding, Raw
+from gatewayd.core.module import Encoding, Held, Raw
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 from gatewayd.wire.manifest import MAX_SIGNED_BYTES, read_manifest
 from gatewayd.wire.mqttdevice_data import (
@@ -42,6 +42,14 @@ from gatewayd.wire.mqttdevice_data import (
     encode_sample,
     encode_sample_result,
 )
+from gatewayd.wire.mqttdevice_drop import (
+    DropFrame,
+    DropMessage,
+    decode_drop,
+    decode_drop_answer,
+    encode_drop,
+    encode_drop_answer,
+)
 from gatewayd.wire.mqttdevice_json import (
     MAX_CONTROL_BYTES,
     MAX_REASON_CHARS,
@@ -56,11 +64,12 @@ from gatewayd.wire.mqttdevice_status import MAX_OPERATORS, MAX_SLOTS, decode_sta
 
 __all__ = [
     "MAX_CHUNK_BYTES", "MAX_CONTROL_BYTES", "MAX_DATA_BYTES", "MAX_OFFER_BYTES", "MAX_OPERATORS", "MAX_SLOTS",
-    "MAX_STATUS_BYTES", "Accept", "Activate", "Cancel", "ChunkFrame", "DownMessage", "FrameStatus", "OfferMessage", "Ping",
-    "PongFrame", "ResultFrame", "RunFrame", "SampleFrame", "SampleRequest", "UpMessage", "decode_down", "decode_status",
-    "decode_up", "encode_accept", "encode_activate", "encode_cancel", "encode_chunk", "encode_offer", "encode_offline",
-    "encode_ping", "encode_pong", "encode_push_report", "encode_result", "encode_run", "encode_sample",
-    "encode_sample_result", "encode_status", "offered_push",
+    "MAX_STATUS_BYTES", "Accept", "Activate", "Cancel", "ChunkFrame", "DownMessage", "DropFrame", "DropMessage",
+    "FrameStatus", "OfferMessage", "Ping", "PongFrame", "ResultFrame", "RunFrame", "SampleFrame", "SampleRequest",
+    "UpMessage", "decode_down", "decode_status", "decode_up", "encode_accept", "encode_activate", "encode_cancel",
+    "encode_chunk", "encode_drop", "encode_drop_answer", "encode_offer", "encode_offline", "encode_ping", "encode_pong",
+    "encode_push_report", "encode_result", "encode_run", "encode_sample", "encode_sample_result", "encode_status",
+    "offered_push",
 ]  # fmt: skip
 
 _RAW = Raw()
@@ -74,7 +83,8 @@ class OfferMessage:
     """What a device is told about a model before a byte of it is sent: the manifest, its signature checked.
 
     `size_bytes` and `digest` are of the artifact; what is sent is `transfer_bytes` long and encoded as `encoding` says.
-    `self_test` None: loading and running once is enough. `replaces` is the one newer version it may take over from (0: none).
+    `self_test` None: loading and running once is enough. `replaces` is the one newer version it may take over from (0: none),
+    `instead_of` the other model that gives way when it is accepted.
     """
 
     push: PushId
@@ -88,6 +98,7 @@ class OfferMessage:
     self_test: SelfTest | None
     encoding: Encoding = _RAW
     replaces: int = 0
+    instead_of: Held | None = None
 
     @property
     def transfer_bytes(self) -> int:
@@ -117,8 +128,8 @@ class Cancel:
     reason: str
 
 
-DownMessage = OfferMessage | ChunkFrame | Activate | Accept | Cancel | RunFrame | SampleRequest | Ping
-UpMessage = Born | Lost | PushReport | ResultFrame | SampleFrame | PongFrame
+DownMessage = OfferMessage | ChunkFrame | Activate | Accept | Cancel | DropMessage | RunFrame | SampleRequest | Ping
+UpMessage = Born | Lost | PushReport | ResultFrame | SampleFrame | PongFrame | DropFrame
 
 
 def encode_offer(push: PushId, signed: bytes) -> bytes:
@@ -213,6 +224,7 @@ def _offer(payload: bytes, keys: Mapping[bytes, bytes]) -> OfferMessage:
         self_test=manifest.self_test,
         encoding=manifest.encoding,
         replaces=manifest.replaces,
+        instead_of=manifest.instead_of,
     )
 
 
@@ -230,16 +242,18 @@ def _cancel(payload: bytes) -> Cancel:
 
 _activate_push, _accept_push = _push_only("activate"), _push_only("accept")
 
-_UP_FRAMES: dict[str, Callable[[bytes], ResultFrame | SampleFrame | PongFrame]] = {
+_UP_FRAMES: dict[str, Callable[[bytes], ResultFrame | SampleFrame | PongFrame | DropFrame]] = {
     "result": decode_result,
     "sample": decode_sample_result,
     "pong": decode_pong,
+    "drop": decode_drop_answer,
 }
 _DOWN: dict[str, Callable[[bytes], DownMessage]] = {
     "chunk": decode_chunk,
     "activate": lambda payload: Activate(_activate_push(payload)),
     "accept": lambda payload: Accept(_accept_push(payload)),
     "cancel": _cancel,
+    "drop": decode_drop,
     "run": decode_run,
     "sample": decode_sample,
     "ping": decode_ping,

@@ -47,6 +47,13 @@ class Fields:
             self.refuse(key, f"must be a number of {low:g}..{high:g}")
         return float(value)
 
+    def flag(self, key: str) -> bool:
+        """Return a truth value; a member that is missing is false."""
+        value = self._members[key] if self.has(key) else False
+        if not isinstance(value, bool):
+            self.refuse(key, "must be true or false")
+        return value
+
     def text(self, key: str, most: int = MAX_TEXT_CHARS) -> str:
         """Return at most `most` printable characters."""
         return self._text(key, self._required(key), most)

@@ -41,6 +41,8 @@ def encode_status(report: Report) -> bytes:
         members["deflate"] = has.deflate_bits
     if has.page_bytes is not None:
         members["page"] = has.page_bytes
+    if has.drops_models:
+        members["drop"] = True
     if has.operators is not None:
         members["operators"] = sorted(has.operators)
     if has.accelerator:
@@ -95,6 +97,7 @@ def _capabilities(fields: Fields) -> Capabilities:
         deflate_bits=fields.whole("deflate", *DEFLATE_BITS) if fields.has("deflate") else None,
         accelerator=fields.optional_text("accelerator"),
         page_bytes=fields.whole("page", 1, U31) if fields.has("page") else None,
+        drops_models=fields.flag("drop"),
     )
 
 

@@ -24,7 +24,7 @@ async def test_what_is_remembered_has_a_bound() -> None:
         async with scripted_device(("127.0.0.1", port)) as device:
             for _ in range(120):
                 assert (await device.ask(codes.GET, ("none",))).code == codes.NOT_FOUND
-        assert messages.remembered == 50
+        assert 25 <= messages.remembered <= 50
 
 
 async def test_a_repeated_message_is_answered_again_and_not_obeyed_again() -> None:

@@ -25,7 +25,8 @@ async def call(world: World, verb: str, **arguments: object) -> dict[str, object
 
 def test_the_table() -> None:
     assert sorted(VERBS) == [
-        "devices.approve", "devices.credentials.list", "devices.credentials.new", "devices.forget", "devices.joining",
+        "devices.approve", "devices.credentials.list", "devices.credentials.new", "devices.drop", "devices.drops",
+        "devices.forget", "devices.joining",
         "devices.list", "devices.one-slot", "devices.permit-join", "devices.release", "devices.revoke", "infer",
         "keys.export", "keys.list",
         "keys.new", "keys.revoke", "keys.rotate", "models.add", "models.alias", "models.back", "models.build",
@@ -37,7 +38,7 @@ def test_the_table() -> None:
     ]  # fmt: skip
     assert all(VERBS[name].name == name and VERBS[name].summary for name in VERBS)
     assert {name for name, verb in VERBS.items() if verb.is_read} == {
-        "devices.credentials.list", "devices.joining", "devices.list", "keys.export", "keys.list",
+        "devices.credentials.list", "devices.drops", "devices.joining", "devices.list", "keys.export", "keys.list",
         "models.fit", "models.history", "models.list", "models.show",
         "models.when", "opinions.list", "pushes.history", "pushes.list", "pushes.watch", "status", "stream.list", "why",
     }  # fmt: skip

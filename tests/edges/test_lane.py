@@ -50,3 +50,39 @@ async def test_bytes_are_bounded_but_one_item_always_passes() -> None:
         await asyncio.wait_for(lane.drain(), 5)
         lane.put("b", size=1)
         task.cancel()
+
+
+async def test_senders_take_turns_and_keep_their_own_order() -> None:
+    gate = Gate()
+    gate.open.set()
+    lane = Lane[str]("test", gate.serve, in_flight=1, waiting=9, max_bytes=100)
+    for item in ("a1", "a2", "a3", "b1", "c1", "b2"):
+        lane.put(item, size=1, sender=item[0])
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(lane.run())
+        await asyncio.wait_for(lane.drain(), 5)
+        task.cancel()
+    assert gate.begun == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+async def test_a_flood_of_one_sender_takes_no_place_from_another() -> None:
+    gate, dropped = Gate(), list[str]()
+    lane = Lane[str](
+        "test", gate.serve, in_flight=1, waiting=4, max_bytes=100, on_dropped=lambda item, _: dropped.append(item)
+    )
+    for number in range(4):
+        lane.put(f"a{number}", size=1, sender="a")
+    with pytest.raises(Overloaded):
+        lane.put("a4", size=1, sender="a")
+    lane.put("b0", size=1, sender="b")
+    lane.put("b1", size=1, sender="b")
+    for full in "ab":  # now they have the same
+        with pytest.raises(Overloaded):
+            lane.put(f"{full}9", size=1, sender=full)
+    assert dropped == ["a3", "a2"]
+    gate.open.set()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(lane.run())
+        await asyncio.wait_for(lane.drain(), 5)
+        task.cancel()
+    assert gate.begun == ["a0", "b0", "a1", "b1"]

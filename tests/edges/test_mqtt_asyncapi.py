@@ -79,4 +79,4 @@ def test_the_schemas_know_what_the_wire_knows() -> None:
     assert properties["phase"]["enum"] == [phase.value for phase in PushPhase]
     status: Any = DEVICE_UP["status"].schema["oneOf"]
     assert status[0]["properties"]["sensors"]["items"]["properties"]["dtype"]["enum"] == [each.value for each in DType]
-    assert set(DEVICE_DOWN) == {"offer", "chunk", "activate", "accept", "cancel", "run", "sample", "ping"}
+    assert set(DEVICE_DOWN) == {"offer", "chunk", "activate", "accept", "cancel", "run", "sample", "ping", "drop"}

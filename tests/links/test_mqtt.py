@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushPhase, PushReport, Report, Slot, SlotState
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import DeviceRefused, DeviceTimeout, DeviceUnreachable
-from gatewayd.core.names import DeviceId, PushId
+from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import Offer
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.services.ports import DeviceLink
@@ -121,6 +122,23 @@ async def test_a_sample_and_a_ping(broker: Broker) -> None:
         taken = await here.link.read_sensor(CAM, sensor=1, timeout_s=LONG_S)
         assert (taken.content, taken.sample, taken.energy_uj) == (b"raw", 4, 0.5)
         assert await here.link.ping(CAM, timeout_s=LONG_S) == pytest.approx(0.01)
+
+
+def _dropped(payload: bytes, reason: str = "") -> tuple[str, bytes]:
+    asked = protocol.decode_down("drop", payload, {})
+    assert isinstance(asked, protocol.DropMessage)
+    assert (asked.model, asked.version, asked.digest, asked.is_last) == (ModelName("kws"), 2, "a" * 64, True)
+    return "drop", protocol.encode_drop_answer(protocol.DropFrame(asked.request, reason))
+
+
+async def test_a_drop_is_answered_or_refused(broker: Broker) -> None:
+    drop = Drop(CAM, 0, ModelName("kws"), 2, Digest("a" * 64), is_last=True, who="ann", why="", asked_at=0.0)
+    async with site(broker) as here:
+        here.answers["drop"] = _dropped
+        await here.link.drop_model(drop, timeout_s=LONG_S)
+        here.answers["drop"] = lambda payload: _dropped(payload, "a push needs it")
+        with pytest.raises(DeviceRefused, match="cam-7 keeps kws@2: a push needs it"):
+            await here.link.drop_model(drop, timeout_s=LONG_S)
 
 
 @pytest.mark.parametrize("status", [FrameStatus.REFUSED, FrameStatus.FAILED])

@@ -96,6 +96,7 @@ class Agent:
             "run": self._run,
             "sample": self._sample,
             "ping": lambda token, _: self._say("pong", token),
+            "drop": self._told_to_drop,
         }
         if leaf in handlers:
             if len(payload) >= 4:
@@ -122,6 +123,7 @@ class Agent:
             "slot_bytes": SLOT_BYTES,
             "chunk": self._chunk,
             "energy": "mains",
+            "drop": True,
             "sensors": [sensor],
             "slots": slots,
         }
@@ -156,11 +158,12 @@ class Agent:
         if push is not None:
             staged = self.flash.slots[push.slot].manifest
             if staged is not None and staged.is_same_content(manifest):
+                self.flash.slots[push.slot].manifest = manifest
                 return self._go_on(push, number, now)
             self._drop(f"superseded by push {number}")
         slot = next(index for index, each in enumerate(self.flash.slots) if each.state == "empty")
         self.flash.slots[slot] = Slot("staging", manifest=manifest)
-        self.flash.push = Push(number, slot)
+        self.flash.push = Push(number, slot, leaving=manifest.instead[0] if manifest.instead else "")
         self._birth()
         return self._want(now, asked=1)
 
@@ -172,7 +175,8 @@ class Agent:
         if manifest.abi != 3:
             raise Refused(f"ABI {manifest.abi}")
         active = self._active(manifest.model)
-        others = [each for each in self.flash.slots if each.state == "active" and each is not active]
+        leaving = self._leaving(manifest)
+        others = [each for each in self.flash.slots if each.state == "active" and each not in (active, leaving)]
         if len(others) >= len(self.flash.slots) - 1:
             raise Refused("no free slot")
         runs = active.manifest if active else None
@@ -181,6 +185,43 @@ class Agent:
         if manifest.version < self.flash.accepted.get(manifest.model, 0) or (runs and manifest.version <= runs.version):
             raise Refused(f"version {manifest.version} is not newer")
 
+    def _leaving(self, manifest: Manifest) -> Slot | None:
+        """Find what gives way to it; another version of that is a reason to refuse."""
+        name, version = manifest.instead or ("", 0)
+        slot = self._active(name)
+        if slot is not None and slot.manifest is not None and slot.manifest.version != version:
+            raise Refused(f"instead of {name}@{version}: version {slot.manifest.version} is there")
+        return slot
+
+    def _told_to_drop(self, payload: bytes, _: float) -> None:
+        order = json.loads(payload)
+        why = self._keeps(order)
+        slot = None if why else self._active(order["model"])
+        if slot is not None:
+            self.flash.slots[self.flash.slots.index(slot)] = Slot()
+            self._birth()
+        answer = {"status": "refused", "reason": why} if why else {"status": "dropped"}
+        self._say_json("drop", {"request": order["request"], **answer})
+
+    def _keeps(self, order: dict[str, object]) -> str:
+        """Say why the model stays; nothing when it may go, or is gone."""
+        push, model = self.flash.push, order["model"]
+        slots = [each for each in self.flash.slots if each.manifest is not None and each.manifest.model == model]
+        if not slots:
+            return ""
+        named = (order["version"], order["digest"])
+        found = [
+            each for each in slots if each.manifest and (each.manifest.version, each.manifest.digest.hex()) == named
+        ]
+        if not found:
+            return f"another version of {model} is here"
+        if found[0].state != "active":
+            return f"{model} is being pushed"
+        if push is not None and (len(slots) > 1 or push.leaving == model):
+            return "a push needs it"
+        others = [each for each in self.flash.slots if each.state == "active" and each is not found[0]]
+        return "" if others or order.get("last") else "it is the only model"
+
     def _active(self, model: str) -> Slot | None:
         for slot in self.flash.slots:
             if slot.state == "active" and slot.manifest is not None and slot.manifest.model == model:
@@ -188,6 +229,8 @@ class Agent:
         return None
 
     def _go_on(self, push: Push, number: int, now: float) -> None:
+        staged = self.flash.slots[push.slot].manifest
+        push.leaving = staged.instead[0] if staged is not None and staged.instead else ""
         is_new = push.number != number
         if is_new:
             push.number, push.tries = number, 0
@@ -260,8 +303,9 @@ class Agent:
         new = self.flash.slots[push.slot]
         assert new.manifest is not None
         old = self._active(new.manifest.model)
-        if old is not None:
-            self.flash.slots[self.flash.slots.index(old)] = Slot()
+        for gone in (old, self._active(self.flash.push.leaving) if self.flash.push else None):
+            if gone is not None:
+                self.flash.slots[self.flash.slots.index(gone)] = Slot()
         new.state, self._due, self.flash.push = "active", float("inf"), None
         self.flash.accepted[new.manifest.model] = new.manifest.version
         self._birth()

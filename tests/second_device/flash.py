@@ -19,13 +19,14 @@ class Slot:
 
 @dataclass
 class Push:
-    """A push under way; `noted` bytes are in flash for sure."""
+    """A push under way; `noted` bytes are in flash for sure, the model `leaving` goes when it is accepted."""
 
     number: int
     slot: int
     phase: str = "want"
     noted: int = 0
     tries: int = 0
+    leaving: str = ""
 
 
 @dataclass

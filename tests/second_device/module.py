@@ -58,6 +58,7 @@ class Manifest:
     outputs: tuple[Tensor, ...]
     test: tuple[int, bytes, int] | None
     replaces: int
+    instead: tuple[str, int] | None = None
 
     def is_same_content(self, other: "Manifest") -> bool:
         mine, others = ((each.model, each.version, each.digest, each.size, each.encoding) for each in (self, other))
@@ -112,6 +113,7 @@ def _manifest(members: dict[int, Any]) -> Manifest:
         outputs=tuple(map(_tensor, members[12])),
         test=None if test is None else (test[0], test[1], test[2]),
         replaces=members.get(14, 0),
+        instead=None if 15 not in members else (members[15][0], members[15][1]),
     )
 
 

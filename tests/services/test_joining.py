@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.core.credentials import CredentialKind
+from gatewayd.core.credentials import CredentialKind, Credentials
 from gatewayd.core.device import PushPhase
 from gatewayd.core.errors import BadRequest, Conflict, Overloaded, UnknownDevice
 from gatewayd.core.names import DeviceId, parse_model_ref
@@ -135,6 +135,18 @@ async def test_a_device_that_never_came_can_be_revoked_by_its_credentials(tmp_pa
         await s.joining.issue(OTHER, kinds=BOTH, who="ann")
         assert (await s.joining.revoke(OTHER, who="ann")).had_credentials
         assert s.files.known().users == ()
+
+
+async def test_a_device_that_never_came_can_be_forgotten_by_its_credentials(tmp_path: Path) -> None:
+    async with stage(tmp_path) as s:
+        s.w.device.id = OTHER
+        await s.joining.issue(OTHER, kinds=BOTH, who="ann")
+        with pytest.raises(UnknownDevice):
+            await s.joining.forget(OTHER, force=False, keep_credentials=True, who="ann")
+        assert (await s.joining.forget(OTHER, force=False, keep_credentials=False, who="ann")).had_credentials
+        assert s.files.known() == Credentials()
+        with pytest.raises(UnknownDevice):
+            await s.joining.forget(OTHER, force=True, keep_credentials=False, who="ann")
 
 
 async def test_one_device_of_a_concentrator_is_taken_out_and_the_others_stay(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ The fakes keep their ports' contracts; `FakeDevice` answers as docs/device-proto
 """
 
 import asyncio
-import hashlib
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,26 +15,15 @@ from gatewayd.adapters.store import Store, open_store
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.device import (
     Born,
-    Capabilities,
-    EnergySource,
-    LinkKind,
     Lost,
     Profile,
-    PushPhase,
     PushReport,
-    Report,
-    RunResult,
-    SampleResult,
-    Sensor,
-    Slot,
-    SlotState,
 )
-from gatewayd.core.errors import DeviceTimeout, ModelRefused
+from gatewayd.core.errors import ModelRefused
 from gatewayd.core.events import GatewayEvent
 from gatewayd.core.model import NodeRun, Operator, Place, SelfTest, Structure, Trial, Variant, Verdict, Version
-from gatewayd.core.module import Deflate
-from gatewayd.core.names import DeviceId, Digest, ModelName, PushId, RequestId, parse_model_ref
-from gatewayd.core.push import Limits, Offer, Push
+from gatewayd.core.names import Digest, ModelName, RequestId, parse_model_ref
+from gatewayd.core.push import Limits, Push
 from gatewayd.core.request import InferenceRequest, Privacy, SensorRef, Target
 from gatewayd.core.retry import Retry
 from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
@@ -49,24 +37,18 @@ from gatewayd.services.push_ports import PushOptions, PushPorts
 from gatewayd.services.pushes import Pushes
 from gatewayd.services.running import Runner
 from gatewayd.services.tracking import Tracking, TrackingOptions
+from tests.services.fake_device import CAPABILITIES, DEVICE, EMPTY, EXPECTED, MIC, FakeDevice
 from tests.services.finding import finder_of
 from tests.signing import FakeSigner
 
-MODEL, DEVICE = ModelName("kws"), DeviceId("dev-1")
+MODEL = ModelName("kws")
+__all__ = ["CAPABILITIES", "DEVICE", "EMPTY", "EXPECTED", "MIC", "FakeDevice", "World", "world"]
 INPUT = TensorSpec("x", DType.INT8, (1, 4), Quantization(0.5, 0))
 OUTPUT = TensorSpec("y", DType.INT8, (1, 3), Quantization(0.25, -1))
 STRUCTURE = Structure((Operator("FULLY_CONNECTED", 1, 1),), (INPUT,), (OUTPUT,), macs=12_000, weights_bytes=64)
-EXPECTED = bytes([1, 2, 3])
 NODE_RUNS = Verdict(Place.NODE, "litert", runs=True, reason="", latency_s=0.001)
 DEVICE_RUNS = Verdict(Place.DEVICE, "tflm", runs=True, reason="")
-MIC = Sensor("mic", TensorSpec("mic", DType.INT16, (4,), Quantization(0.25, 0)))
-CAPABILITIES = Capabilities(
-    board="board-a", cpu="m4", clock_mhz=120, ram_bytes=2**18, flash_bytes=2**20, runtime="tflm", runtime_version="1",
-    runtime_abi=3, arena_bytes=8192, slot_bytes=65536, chunk_bytes=1024, energy_source=EnergySource.BATTERY, operators=None,
-    sensors=(MIC,),
-)  # fmt: skip
 PROFILE = Profile("board-a", "m4", 120, 2**18, 2**20, "tflm", 60e6, 0.5, 1e-4, "test")
-EMPTY = (Slot(0, SlotState.EMPTY), Slot(1, SlotState.EMPTY))
 AIR = AirRules(burst_s=60)
 RETRY = Retry(tries=3, first_s=100, most_s=1000, quarantine_after=4)
 LIMITS = Limits(offer_s=5, stall_s=5, verify_s=5, self_test_s=5, trial_s=5, absence_s=20)
@@ -135,121 +117,6 @@ class FakeTrial:
             await self.meanwhile()
         assert structure.inputs
         return Trial(self.verdicts, 4096, SelfTest(7, self.expected, 0))
-
-
-@dataclass(slots=True)
-class FakeDevice:
-    """One device that follows the protocol; `silent_at` is the phase from which on it says nothing."""
-
-    id: DeviceId = DEVICE
-    emit: Callable[[Born | Lost | PushReport], None] = lambda _: None
-    capabilities: Capabilities = CAPABILITIES
-    slots: tuple[Slot, ...] = EMPTY
-    silent_at: PushPhase | None = None
-    rejects: str = ""
-    is_silent: bool = False
-    answers: bool = True
-    output: bytes = EXPECTED
-    received: bytearray = field(default_factory=bytearray)
-    offered: Offer | None = None
-    send_fails: Exception | None = None
-    sent: list[str] = field(default_factory=list)
-    samples: int = 0
-    asked: int = 0
-
-    def birth(self) -> None:
-        self.emit(Born(self.id, LinkKind.MQTT, Report(self.capabilities, self.slots, 0.9)))
-
-    def leave(self) -> None:
-        self.emit(Lost(self.id, "will"))
-
-    async def run_model(
-        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
-    ) -> RunResult:
-        assert (device, sensor) == (self.id, 0)
-        self.asked += 1
-        if not self.answers:
-            raise DeviceTimeout(f"{device} did not answer within {timeout_s} s")
-        assert self.slots[slot].version == version
-        self.samples += content is None
-        return RunResult(self.output, 0.004, 60.0, self.samples, 0.02)
-
-    async def read_sensor(self, device: DeviceId, *, sensor: int, timeout_s: float) -> SampleResult:
-        assert (device, sensor) == (self.id, 0)
-        if not self.answers:
-            raise DeviceTimeout(f"{device} did not answer within {timeout_s} s")
-        self.samples += 1
-        return SampleResult(struct.pack("<4h", 2, 4, 6, 8), self.samples, 700.0, 0.05)
-
-    async def ping(self, device: DeviceId, *, timeout_s: float) -> float:
-        assert timeout_s > 0
-        if not self.answers:
-            raise DeviceTimeout(f"{device} did not answer")
-        return 0.02
-
-    def send_offer(self, device: DeviceId, offer: Offer) -> None:
-        assert device == self.id
-        if self.offered is None or self.offered.push != offer.push:
-            self.received.clear()
-        self.sent.append("offer")
-        self.offered = offer
-        if self.rejects:
-            self._report(PushPhase.REJECTED, reason=self.rejects)
-        elif len(self.received) < offer.manifest.transfer_bytes:
-            self._want(offer)
-
-    def send_chunk(self, device: DeviceId, push: PushId, *, offset: int, content: bytes) -> None:
-        assert self.offered is not None
-        assert (device, push, offset) == (self.id, self.offered.push, len(self.received))
-        self.sent.append("chunk")
-        self.received += content
-        if len(self.received) < self.offered.manifest.transfer_bytes:
-            self._want(self.offered)
-            return
-        self._report(PushPhase.WRITTEN)
-        encoding = self.offered.manifest.encoding
-        named = encoding.digest if isinstance(encoding, Deflate) else self.offered.manifest.digest
-        assert hashlib.sha256(self.received).hexdigest() == named
-        self._report(PushPhase.VERIFIED)
-        self._report(PushPhase.TESTED)
-
-    def send_activate(self, device: DeviceId, push: PushId) -> None:
-        self._hold(SlotState.TRIAL)
-        self.sent.append("activate")
-        assert self.offered is not None and (device, push) == (self.id, self.offered.push)  # noqa: PT018 - one fact
-        self._report(PushPhase.TRIAL)
-
-    def send_accept(self, device: DeviceId, push: PushId) -> None:
-        assert (device, push > 0) == (self.id, True)
-        self.sent.append("accept")
-        self._hold(SlotState.ACTIVE)
-        self._report(PushPhase.ACCEPTED)
-
-    def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
-        assert device == self.id
-        assert push
-        if self.send_fails is not None:
-            raise self.send_fails
-        self.sent.append(f"cancel: {reason}")
-
-    def forget(self, device: DeviceId) -> None:
-        self.send_cancel(device, PushId(1), "forgotten")
-
-    def _hold(self, state: SlotState) -> None:
-        if self.silent_at is PushPhase.TRIAL or self.offered is None:
-            return
-        held = Slot(0, state, self.offered.manifest.model, self.offered.manifest.version, self.offered.manifest.digest)
-        self.slots = (held, *self.slots[1:])
-        self.birth()
-
-    def _want(self, offer: Offer) -> None:
-        length = min(1024, offer.manifest.transfer_bytes - len(self.received))
-        self._report(PushPhase.WANT, offset=len(self.received), length=length)
-
-    def _report(self, phase: PushPhase, *, offset: int = 0, length: int = 0, reason: str = "") -> None:
-        self.is_silent |= phase is self.silent_at
-        if not self.is_silent and self.offered is not None:
-            self.emit(PushReport(self.id, self.offered.push, phase, offset, length, reason))
 
 
 @dataclass(slots=True)

@@ -1,7 +1,6 @@
 """A simulated LwM2M device in this process, on the agent's bench, and a hand-made server that plays the gateway."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -10,10 +9,12 @@ from typing import Any
 from aiocoap import Context, Message, resource  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
 
-from gatewayd.sim.lwm2m_device import Lwm2mDevice, Lwm2mOptions
+from gatewayd.sim.lwm2m_device import Lwm2mDevice
+from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.machine import Done, Task
 from gatewayd.sim.registration import Terms
 from gatewayd.sim.relay import Link
+from gatewayd.sim.uplink import held_port
 from gatewayd.wire.lwm2m.formats import Format, decode
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.paths import parse_path
@@ -168,15 +169,13 @@ class Player:
 
 @asynccontextmanager
 async def playing() -> AsyncIterator[Player]:
-    """A server on a port of its own."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    """A server on a port of its own: nobody else's board may speak to it."""
     site, directory, package = resource.Site(), _Directory(), _Package()
     site.add_resource(["rd"], directory)
     site.add_resource(["rd", "x"], directory)
     site.add_resource(["package"], package)
-    context = await Context.create_server_context(site, bind=("127.0.0.1", port), transports=["udp6"])
+    with held_port() as port:
+        context = await Context.create_server_context(site, bind=("127.0.0.1", port), transports=["udp6"])
     try:
         yield Player(context, port, directory, package)
     finally:

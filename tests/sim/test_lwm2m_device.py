@@ -10,8 +10,8 @@ from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no 
 from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
 from aiocoap.resource import Site  # type: ignore[import-untyped]  # as above
 
-from gatewayd.sim.lwm2m_device import held_port
 from gatewayd.sim.registration import Terms
+from gatewayd.sim.uplink import held_port
 from gatewayd.wire.lwm2m.formats import Format
 from gatewayd.wire.lwm2m.readings import Readings
 from gatewayd.wire.lwm2m.registration import Version, parse_registration

@@ -42,5 +42,5 @@ def test_every_field_of_the_state_is_counted() -> None:
 
 
 def test_the_memory_is_as_the_document_says() -> None:
-    assert [agent_ram_bytes(count) for count in (2, 3, 8)] == [1582, 1696, 2266]
+    assert [agent_ram_bytes(count) for count in (2, 3, 8)] == [1583, 1697, 2267]
     assert buffer_bytes(make_capabilities(), 2) == 1028 + 8192 + 256

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.core.errors import BadRequest, GatewayError
-from gatewayd.wire.broker_clients import clients_text, parse_clients
+from gatewayd.wire.broker_clients import HEADER, clients_text, parse_clients
 from gatewayd.wire.device_credentials import MAX_BYTES, decode_device_credentials
 from gatewayd.wire.mosquitto import hash_password
 
@@ -39,9 +39,15 @@ def test_members_that_are_not_known_are_passed_over() -> None:
 
 
 def test_users_of_the_broker_are_read_as_they_were_written() -> None:
-    users = parse_clients(f"# ours\n{LINE}\n\n")
+    users = parse_clients(f"{HEADER}\n# ours\n{LINE}\n\n")
     assert [(each.name, each.role) for each in users] == [("ann", "operator")]
     assert parse_clients(clients_text(users)) == users
+
+
+def test_an_operator_from_before_there_were_admins_is_one() -> None:
+    (user,) = before = parse_clients(f"# ours\n{LINE}\n")
+    assert (user.name, user.role) == ("ann", "admin")
+    assert parse_clients(clients_text(before)) == before
 
 
 @pytest.mark.parametrize(

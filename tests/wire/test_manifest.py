@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gatewayd.core.errors import BadRequest, TooLarge
 from gatewayd.core.model import SelfTest
-from gatewayd.core.module import Deflate, Delta, Manifest, Raw
+from gatewayd.core.module import Deflate, Delta, Held, Manifest, Raw
 from gatewayd.core.names import Digest, ModelName
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 from gatewayd.wire.manifest import (
@@ -72,6 +72,7 @@ manifests = st.builds(
     self_test=st.none()
     | st.builds(SelfTest, st.integers(1, 2**32 - 1), st.binary(min_size=1, max_size=64), st.integers(0, 65_535)),
     replaces=st.integers(0, 2**31 - 1),
+    instead_of=st.none() | st.builds(Held, st.just(ModelName("another-model-of-all")), whole),
 )
 
 
@@ -132,7 +133,12 @@ def members(**changes: object) -> bytes:
     [
         (members(k1=2), "manifest.format: 2, this program reads 1"),
         (members(k1=None), "a map of the keys"),
-        (members(k15=1), "a map of the keys"),
+        (members(k16=1), "a map of the keys"),
+        (members(k15=1), "manifest.instead"),
+        (members(k15=["speaker", 1]), "another model"),
+        (members(k15=["other", 0]), "manifest.instead[1]"),
+        (members(k15=["other"]), "manifest.instead"),
+        (members(k15=["../etc", 1]), "model name"),
         (members(k14=0), "manifest.replaces"),
         (members(k2="../etc"), "model name"),
         (members(k3=0), "manifest.version"),

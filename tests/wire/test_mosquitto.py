@@ -11,6 +11,7 @@ from gatewayd.wire.mosquitto import client_access, device_access, hash_password,
 from gatewayd.wire.topics import Topics
 
 TOPICS = Topics("gatewayd", "gw")
+GRANTED = {"viewer": ["status"], "operator": ["push", "status"]}
 SALT = bytes(range(12))
 
 
@@ -58,18 +59,36 @@ def test_a_device_speaks_as_itself_only() -> None:
 
 
 def test_a_client_asks_and_hears_its_own_answers() -> None:
-    text = client_access(TOPICS, ["reply/"], [("app", "client")])
+    text = client_access(TOPICS, ["reply/"], [("app", "client")], granted=GRANTED)
     assert text == (
-        "user app\ntopic read gatewayd/gw/status\ntopic write gatewayd/gw/infer/#\ntopic read reply/app/#\n\n"
+        "user app\ntopic read gatewayd/gw/status\ntopic read reply/app/#\ntopic write gatewayd/gw/infer/#\n\n"
     )
 
 
-def test_an_operator_commands_and_cannot_speak_as_a_device() -> None:
-    text = client_access(TOPICS, ["reply/"], [("ann", "operator")])
+def test_a_viewer_asks_what_changes_nothing_and_hears_the_answers_to_that() -> None:
+    text = client_access(TOPICS, ["reply/"], [("eve", "viewer")], granted=GRANTED)
+    assert text == (
+        "user eve\ntopic read gatewayd/gw/status\ntopic read reply/eve/#\n"
+        "topic read gatewayd/gw/event/#\ntopic read gatewayd/gw/stream/#\n"
+        "topic write gatewayd/gw/cmd/status\ntopic read gatewayd/gw/reply/status\n\n"
+    )
+
+
+def test_an_operator_gives_the_commands_of_that_role_and_cannot_speak_as_a_device() -> None:
+    lines = client_access(TOPICS, ["reply/"], [("ann", "operator")], granted=GRANTED).splitlines()
+    assert [line for line in lines if "write" in line] == [
+        "topic write gatewayd/gw/cmd/push", "topic write gatewayd/gw/cmd/status", "topic write gatewayd/gw/infer/#",
+    ]  # fmt: skip
+    assert "topic read reply/ann/#" in lines
+    assert not [line for line in lines if line.endswith(("reply/#", "cmd/#"))]
+
+
+def test_an_admin_gives_every_command() -> None:
+    text = client_access(TOPICS, ["reply/"], [("root", "admin")], granted=GRANTED)
     assert "topic write gatewayd/gw/cmd/#" in text
     assert not [line for line in text.splitlines() if "device" in line and "write" in line]
 
 
 def test_an_unknown_role_is_refused() -> None:
-    with pytest.raises(BadRequest, match="gateway, operator, client"):
-        client_access(TOPICS, [], [("ann", "boss")])
+    with pytest.raises(BadRequest, match="gateway, admin, operator, client, viewer"):
+        client_access(TOPICS, [], [("ann", "boss")], granted=GRANTED)

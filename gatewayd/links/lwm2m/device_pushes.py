@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from gatewayd.core.device import PushReport
 from gatewayd.core.errors import GatewayError
-from gatewayd.core.names import DeviceId, PushId
+from gatewayd.core.names import DeviceId, Digest, PushId
 from gatewayd.core.push import Offer
 from gatewayd.core.registration import StoredPackage
 from gatewayd.links.lwm2m import slot_terms as terms
@@ -18,9 +18,9 @@ from gatewayd.links.lwm2m.attachment import Attachment
 from gatewayd.links.lwm2m.births import model_slots, read_instances
 from gatewayd.links.lwm2m.choosing import Chooser
 from gatewayd.links.lwm2m.packages import Packages
+from gatewayd.links.lwm2m.patience import Patience
 from gatewayd.links.lwm2m.places import Place
 from gatewayd.links.lwm2m.pushing import Driver
-from gatewayd.links.lwm2m.slot_terms import Patience
 from gatewayd.links.lwm2m.slots import Kind
 from gatewayd.wire.lwm2m.objects import MODEL
 
@@ -55,7 +55,7 @@ class DevicePushes:
             self.chooser.choose,
             self.packages,
             self.report,
-            lambda done: self._given(attachment, offer, done),
+            lambda course, digest: self._given(attachment, offer, course, digest),
             self.patience,
         )
         self._drivers[attachment.device] = driver
@@ -91,13 +91,14 @@ class DevicePushes:
             if self._drivers.get(driver.attachment.device) is driver:
                 del self._drivers[driver.attachment.device]
 
-    async def _given(self, attachment: Attachment, offer: Offer, course: terms.Course) -> None:
-        """Remember what a device got that will not tell it itself."""
-        if attachment.is_ours:
-            return
+    async def _given(self, attachment: Attachment, offer: Offer, course: terms.Course, digest: Digest) -> None:
+        """Remember what a device gets that will not tell it itself."""
         manifest, instance = offer.manifest, course.goal.instance
-        package = StoredPackage(attachment.device, instance, manifest.model, manifest.version, manifest.digest)
-        self.given.setdefault(attachment.device, {})[instance] = package
+        package = StoredPackage(attachment.device, instance, manifest.model, manifest.version, digest)
+        given = self.given.setdefault(attachment.device, {})
+        if attachment.is_ours or given.get(instance) == package:
+            return
+        given[instance] = package
         try:
             await self.save(package)
         except GatewayError as error:

@@ -220,6 +220,8 @@ class Line:
         return self.clock() - self.heard_s
 
     def _silence(self) -> str:
+        if self.peer is None:
+            return "its session ended with the gateway's restart, and it made no new handshake"
         return "no answer" if self.listens else "it sleeps, and did not wake"
 
 

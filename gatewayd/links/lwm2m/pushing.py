@@ -15,14 +15,16 @@ from gatewayd.core.errors import DeviceError, DeviceRefused, GatewayError, NodeE
 from gatewayd.core.module import Raw
 from gatewayd.core.names import Digest, PushId
 from gatewayd.core.push import Offer
+from gatewayd.core.registration import NOT_WHOLE
 from gatewayd.links.lwm2m import slot_terms as terms
 from gatewayd.links.lwm2m.attachment import Attachment
 from gatewayd.links.lwm2m.coap import Observation, Peer, Refusal
 from gatewayd.links.lwm2m.feed import Feed
 from gatewayd.links.lwm2m.packages import Fetched, Packages
+from gatewayd.links.lwm2m.patience import Patience
 from gatewayd.links.lwm2m.places import Place
-from gatewayd.links.lwm2m.slot_terms import Action, Answered, Course, Heard, Now, Patience, Said, Stage, TimePassed
-from gatewayd.links.lwm2m.slots import step
+from gatewayd.links.lwm2m.slot_terms import Action, Answered, Course, Heard, Now, Said, Stage, TimePassed
+from gatewayd.links.lwm2m.slots import Kind, step
 from gatewayd.links.lwm2m.transfer import Writing, write_package
 from gatewayd.wire.lwm2m.values import Record
 
@@ -45,14 +47,14 @@ _ENGINE_STAGES = frozenset(
 
 @dataclass(slots=True)
 class Driver:
-    """One push. `report` hands reports to the engine; `given` remembers that the device has the whole package."""
+    """One push. `report` hands reports to the engine; `remember` that the device gets the package, then that it has it whole."""
 
     attachment: Attachment
     offer: Offer
     choose: Choose
     packages: Packages
     report: Callable[[PushReport], None]
-    given: Callable[[Course], Awaitable[None]]
+    remember: Callable[[Course, Digest], Awaitable[None]]
     patience: Patience = field(default_factory=Patience)
     feed: Feed = field(init=False)
     place: Place = field(init=False)
@@ -145,11 +147,16 @@ class Driver:
 
     async def _say(self, said: Said) -> None:
         """Tell the engine; before a trial it is told what the slots hold, because there it looks for the new model."""
-        if said.phase is PushPhase.WRITTEN:
-            await self.given(self.course)
+        if said.phase is (PushPhase.ACCEPTED if self.place.kind is Kind.FIRMWARE else PushPhase.WRITTEN):
+            await self.remember(self.course, self.offer.manifest.digest)
         if said.phase is PushPhase.TRIAL:
             await self._tell_slots()
         self.report(PushReport(self.attachment.device, self.push, said.phase, reason=said.reason))
+
+    async def _claim(self) -> None:
+        """Remember before the first byte that what the instance will hold is ours; /5 holds nothing but what runs."""
+        if self.place.kind is Kind.SOFTWARE:
+            await self.remember(self.course, NOT_WHOLE)
 
     async def _tell_slots(self) -> None:
         try:
@@ -163,8 +170,10 @@ class Driver:
         """Do what the table says; what a device answers to it is heard in its turn."""
         match action:
             case terms.WritePackage(offset=offset, after_s=after_s):
+                await self._claim()
                 self._begin(self._write(offset, after_s))
             case terms.WriteUri(after_s=after_s):
+                await self._claim()
                 self._begin(self._have_fetched(action, after_s))
             case terms.AskAgain():
                 self.feed.again()

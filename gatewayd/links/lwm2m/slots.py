@@ -9,7 +9,7 @@ device is asked next. It knows no sockets, no clock and no bytes. While a course
 - tells `TimePassed` when `deadline_s` is over.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from math import inf
@@ -75,29 +75,48 @@ def step(kind: Kind, course: Course, heard: Heard, now: Now) -> Turn:
 
 
 def choose_software(
-    instances: Sequence[Software], allowed: Sequence[int] | None, *, holds: int | None = None
+    instances: Sequence[Software],
+    allowed: Sequence[int] | None,
+    *,
+    ours: Collection[int] = (),
+    holds: int | None = None,
 ) -> int | None:
     """Return the /9 instance that a push goes to, None when there is none: never one that is active.
 
-    `allowed` None: all. `holds` is the instance that was given this very package already. Empty ones first, then those with
-    leftovers.
+    `allowed` are those that are for models; None: nobody said, so that only empty ones may be taken, and those that hold what the
+    gateway wrote there (`ours`): standby software of somebody else is not to be had back. `holds` is the instance that was given
+    this very package already. Empty ones first, then those with leftovers.
     """
-    free = [each for each in instances if not each.is_active and (allowed is None or each.instance in allowed)]
-    if holds is not None and any(
-        each.instance == holds and (allowed is None or holds in allowed) for each in instances
-    ):
+    known = [each for each in instances if may_clear(each, allowed, ours) or (allowed is None and is_vacant(each))]
+    if holds is not None and any(each.instance == holds for each in known):
         return holds
+    free = [each for each in known if not each.is_active]
     free.sort(key=lambda each: (each.state is not SoftwareState.INITIAL, each.state, each.instance))
     return free[0].instance if free else None
 
 
-def choose_model(slots: Sequence[ModelSlot], digest: Digest) -> int | None:
+def may_clear(software: Software, allowed: Sequence[int] | None, ours: Collection[int]) -> bool:
+    """Return whether what an instance holds is the gateway's to take away (once it is not active)."""
+    return software.instance in (ours if allowed is None else allowed)
+
+
+def is_vacant(software: Software) -> bool:
+    """Return whether nothing would be lost with an instance: it is empty, or in state 1 from boot on, as some clients are."""
+    if software.is_active:
+        return False
+    is_fresh = software.state is SoftwareState.DOWNLOAD_STARTED and not (software.name or software.version)
+    return software.state is SoftwareState.INITIAL or is_fresh
+
+
+def choose_model(slots: Sequence[ModelSlot], digest: Digest, model: str = "") -> int | None:
     """Return the /26242 instance that a push goes to: one that holds it, else the one that is staging, else the first empty one.
 
-    That is where the agent stages. A device with a single slot decides itself whether it gives that up. None: all run a model.
+    That is where the agent stages. The same bytes under another name than `model` are another model. A device with a single
+    slot decides itself whether it gives that up. None: all run a model.
     """
     order = {SlotState.STAGING: 0, SlotState.EMPTY: 1}
     held = [each for each in slots if each.digest == digest and each.state is not SlotState.EMPTY]
+    held = [each for each in held if model in {"", each.model}]
     free = sorted((each for each in slots if each.state in order), key=lambda each: (order[each.state], each.instance))
     chosen = next(iter([*held, *free]), None) or (slots[0] if len(slots) == 1 else None)
     return None if chosen is None else chosen.instance

@@ -159,11 +159,13 @@ def _start(course: Course, values: Software, now: Now) -> Turn:
 
 
 def _empty_it(course: Course, values: Software, now: Now) -> Turn:
-    """Transfer into an empty instance, else try to empty it. Only what was seen inactive just now is uninstalled."""
+    """Transfer into an empty instance, else try to empty it. Only what was seen inactive just now is uninstalled, and is ours."""
     if values.is_active:
         return _in_use(course, values, now)
     sight = _BY_STATE[values.state]
-    rungs = _CLEARING.get(sight, ())
+    if not course.goal.may_clear and sight not in {Sight.EMPTY, Sight.STARTED}:
+        return failed(course, not_ours(values))
+    rungs = _CLEARING.get(sight, ()) if course.goal.may_clear else (_RESET, _NONETHELESS)
     if sight is not Sight.EMPTY and course.rung >= len(rungs):
         return failed(course, f"it could not be emptied, it stays in {_state_text(course)}")
     step = _NONETHELESS if sight is Sight.EMPTY else rungs[course.rung]
@@ -171,6 +173,15 @@ def _empty_it(course: Course, values: Software, now: Now) -> Turn:
         return transfer.begin(course, now, after_s=transfer.pause_s(course, now))
     action = Uninstall(course.goal.instance) if step == _UNINSTALL else Reset(course.goal.instance)
     return Turn(entered(course, Stage.CLEARING, now), actions=(action,))
+
+
+def not_ours(values: Software) -> str:
+    """Return why an instance is left alone, and what to do about it."""
+    what = f"{values.name[:60]!r} {values.version[:60]!r}" if values.name or values.version else "something"
+    return (
+        f"/9/{values.instance} holds {what}, which gatewayd did not put there: uninstall it, or name the instance under "
+        "`instances` of the board's profile if it is for models"
+    )
 
 
 def _next_rung(course: Course, now: Now) -> Turn:

@@ -41,7 +41,9 @@ def begin(course: Course, now: Now, *, offset: int = 0, after_s: float = 0.0) ->
         return failed(course, "no way is left to bring the package there")
     way = ways[course.way]
     kind = WritePackage if way is Way.PUSH else WriteUri
-    started = entered(replace(course, peak=0), Stage.TRANSFERRING, now)
+    # From here on what it holds is what this push wrote.
+    goal = replace(course.goal, may_clear=True)
+    started = entered(replace(course, goal=goal, peak=0), Stage.TRANSFERRING, now)
     if way is Way.PULL and course.way + 1 < len(ways):
         started = replace(started, deadline_s=now.s + now.patience.fetch_s)
     started = replace(started, deadline_s=started.deadline_s + after_s)

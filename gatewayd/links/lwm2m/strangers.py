@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 from gatewayd.core.device import Capabilities, EnergySource, Lwm2mTraits, Packaging, Profile, Report, Slot, SlotState
 from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.push import Offer
-from gatewayd.core.registration import StoredPackage
+from gatewayd.core.registration import NOT_WHOLE, StoredPackage
+from gatewayd.wire.lwm2m.objects import SOFTWARE
 from gatewayd.wire.lwm2m.reports import DeviceInfo, software_slot_state
 from gatewayd.wire.lwm2m.states import Firmware, Software, SoftwareState
 
@@ -52,6 +53,8 @@ def stranger_report(info: DeviceInfo, profile: Profile | None, slots: Sequence[S
         operators=None,
         sensors=(),
         runs_on_request=False,
+        # A package with a manifest before it would show what gives way to a reader that knows nothing of it.
+        drops_models=traits.carrier == SOFTWARE and traits.packaging is Packaging.ARTIFACT and profile is not None,
     )
     return Report(capabilities, tuple(slots), info.battery if energy is EnergySource.BATTERY else None)
 
@@ -65,8 +68,8 @@ def software_slots(
         if each.instance > _MAX_SLOT or (traits.instances is not None and each.instance not in traits.instances):
             continue
         state, package = software_slot_state(each), given.get(each.instance)
-        is_given = package is not None and each.state is not SoftwareState.INITIAL and _is_what_was_given(each, package)
-        if package is not None and is_given:
+        is_whole = package is not None and package.digest != NOT_WHOLE and each.state is not SoftwareState.INITIAL
+        if package is not None and is_whole and is_what_was_given(each, package):
             slots.append(slot_with(each.instance, state, package))
         elif state is not SlotState.ACTIVE:
             slots.append(Slot(each.instance, state))
@@ -93,7 +96,16 @@ def package_prefix(offer: Offer, packaging: Packaging) -> bytes:
     return len(offer.signed).to_bytes(_LENGTH_BYTES, "big") + offer.signed
 
 
-def _is_what_was_given(software: Software, package: StoredPackage) -> bool:
+def given_instances(found: Iterable[Software], given: Mapping[int, StoredPackage]) -> frozenset[int]:
+    """Return the instances of /9 that hold what the gateway wrote there, whole or not, as far as they tell."""
+    return frozenset(each.instance for each in found if _is_of(each, given.get(each.instance)))
+
+
+def _is_of(software: Software, package: StoredPackage | None) -> bool:
+    return package is not None and is_what_was_given(software, package)
+
+
+def is_what_was_given(software: Software, package: StoredPackage) -> bool:
     """An instance that tells no name or version is believed to hold what it was given; another name or version says otherwise."""
     name, version = software.name or package.model, software.version or str(package.version)
     return (name, version) == (package.model, str(package.version))

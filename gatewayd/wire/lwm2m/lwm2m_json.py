@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.wire.json_text import parse_device_json, render_device_json
 from gatewayd.wire.lwm2m.definitions import NONE, Definitions
-from gatewayd.wire.lwm2m.json_text import name_of, number, read_json, resolved, write_json
+from gatewayd.wire.lwm2m.json_values import name_of, number, resolved
 from gatewayd.wire.lwm2m.limits import MAX_RECORDS
 from gatewayd.wire.lwm2m.paths import RESOURCE, Path
 from gatewayd.wire.lwm2m.values import (
@@ -28,7 +29,7 @@ _VALUES = ("v", "sv", "bv", "ov")
 
 def decode_lwm2m_json(base: Path, payload: bytes, definitions: Definitions = NONE) -> tuple[Record, ...]:
     """Read an answer about `base`. Raises: BadRequest."""
-    whole = _mapping(read_json(payload))
+    whole = _mapping(parse_device_json(payload))
     base_name, elements = whole.get("bn"), whole.get("e")
     if base_name is not None and not isinstance(base_name, str):
         raise BadRequest("LwM2M JSON: bn must be a text")
@@ -44,7 +45,7 @@ def encode_lwm2m_json(base: Path, records: Sequence[Record], definitions: Defini
         raise BadRequest("LwM2M JSON has no place for several objects")
     has_names = any(record.path != base for record in records)
     elements = [_element(base, record, definitions) for record in records]
-    return write_json({"bn": f"{base}/" if has_names else str(base), "e": elements})
+    return render_device_json({"bn": f"{base}/" if has_names else str(base), "e": elements})
 
 
 def _record(

@@ -111,7 +111,7 @@ _RUNTIME = ObjectDefinition(
         (9, "Slot Size", _I, R), (10, "Chunk Size", _I, R), (11, "Operators", _S, R, _MULTIPLE), (12, "Accelerator", _S, R),
         (13, "Sensor Name", _S, R, _MULTIPLE), (14, "Sensor Spec", _O, R, _MULTIPLE), (15, "Energy Source", _I, R),
         (16, "Deflate Window", _I, R), (17, "Sensor Sample", _O, R, _MULTIPLE), (18, "Sample Sequence", _I, R),
-        (19, "Sample Energy", _F, R), (20, "Read Sensor", None, E),
+        (19, "Sample Energy", _F, R), (20, "Read Sensor", None, E), (21, "Drops Models", _B, R),
         mandatory=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15), units={2: "MHz", 3: "B", 4: "B", 8: "B", 9: "B", 10: "B", 19: "uJ"},
     ),
 )  # fmt: skip
@@ -122,7 +122,7 @@ _MODEL = ObjectDefinition(
         (5, "Run", None, E), (6, "Output", _O, R), (7, "Inference Time", _I, R), (8, "Energy", _F, R), (9, "Run Result", _I, R),
         (10, "Reason", _S, R), (11, "Run Sequence", _I, R), (12, "Sample Sequence", _I, R), (13, "Push", _I, RW),
         (14, "Push Phase", _I, R), (15, "Push Offset", _I, R), (16, "Accept", None, E), (17, "Cancel", None, E),
-        (18, "Manifest", _O, W), (19, "Run Tag", _I, R), (20, "Run Sensor", _I, R),
+        (18, "Manifest", _O, W), (19, "Run Tag", _I, R), (20, "Run Sensor", _I, R), (21, "Drop", None, E),
         mandatory=(0, 1, 2, 3, 13, 14, 15, 16, 17, 18), units={7: "us", 8: "uJ", 15: "B"},
     ),
     is_multiple=True,

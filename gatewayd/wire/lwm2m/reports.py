@@ -166,6 +166,8 @@ def runtime_records(capabilities: Capabilities) -> tuple[Record, ...]:
     records.append(Record(_AT / 15, _ENERGY.index(has.energy_source)))
     if has.deflate_bits is not None:
         records.append(Record(_AT / 16, has.deflate_bits))
+    if has.drops_models:
+        records.append(Record(_AT / 21, has.drops_models))
     return tuple(records)
 
 
@@ -195,6 +197,7 @@ def _capabilities(readings: Readings) -> Capabilities:
         sensors=_sensors(readings),
         deflate_bits=deflate,
         accelerator=readings.text_or(_AT / 12),
+        drops_models=readings.flag_or(_AT / 21, default=False) is True,
     )
 
 

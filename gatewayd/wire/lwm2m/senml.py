@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import cbor2
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.wire.json_text import parse_device_json, render_device_json
 from gatewayd.wire.lwm2m.cbor import read_cbor
 from gatewayd.wire.lwm2m.definitions import NONE, Definitions
-from gatewayd.wire.lwm2m.json_text import name_of, number, read_json, resolved, write_json
+from gatewayd.wire.lwm2m.json_values import name_of, number, resolved
 from gatewayd.wire.lwm2m.limits import MAX_RECORDS
 from gatewayd.wire.lwm2m.paths import RESOURCE, Path
 from gatewayd.wire.lwm2m.values import (
@@ -48,7 +49,7 @@ class _Bases:
 
 def decode_senml_json(base: Path, payload: bytes, definitions: Definitions = NONE) -> tuple[Record, ...]:
     """Read an answer about `base` (the root for a Send). Raises: BadRequest."""
-    return _records(base, read_json(payload), definitions)
+    return _records(base, parse_device_json(payload), definitions)
 
 
 def decode_senml_cbor(base: Path, payload: bytes, definitions: Definitions = NONE) -> tuple[Record, ...]:
@@ -65,7 +66,7 @@ def encode_senml_json(base: Path, records: Sequence[Record], definitions: Defini
     for members in pack:
         if isinstance(content := members.get("vd"), bytes):
             members["vd"] = to_base64url(content)
-    return write_json(pack)
+    return render_device_json(pack)
 
 
 def encode_senml_cbor(base: Path, records: Sequence[Record], definitions: Definitions = NONE) -> bytes:
@@ -76,7 +77,7 @@ def encode_senml_cbor(base: Path, records: Sequence[Record], definitions: Defini
 
 def encode_names_json(paths: Sequence[Path]) -> bytes:
     """Write the paths that a composite read or observation asks for."""
-    return write_json([{"n": str(each)} for each in paths])
+    return render_device_json([{"n": str(each)} for each in paths])
 
 
 def encode_names_cbor(paths: Sequence[Path]) -> bytes:
@@ -95,7 +96,7 @@ def decode_names(pack: object) -> tuple[Path, ...]:
 
 def decode_names_json(payload: bytes) -> tuple[Path, ...]:
     """Read what a composite read asks for. Raises: BadRequest."""
-    return decode_names(read_json(payload))
+    return decode_names(parse_device_json(payload))
 
 
 def decode_names_cbor(payload: bytes) -> tuple[Path, ...]:

@@ -5,10 +5,10 @@ import hashlib
 import random
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path as FilePath
 
 import pytest
 
@@ -16,12 +16,19 @@ from gatewayd.adapters.coap_context import open_context
 from gatewayd.core.names import DeviceId, Digest, PushId
 from gatewayd.edges.coap import serve_resources
 from gatewayd.links.lwm2m.blocks import fetched, sent
-from gatewayd.links.lwm2m.coap import Answer, Ask, Code, Method, Peer, Serve, Timing
+from gatewayd.links.lwm2m.coap import Answer, Ask, Code, Method, Peer, Refusal, Serve, Timing
 from gatewayd.links.lwm2m.endpoint import CoapEndpoint, Served
 from gatewayd.links.lwm2m.feed import Feed
+from gatewayd.links.lwm2m.line import Line, LineLimits
 from gatewayd.links.lwm2m.link import LinkOptions
+from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.packages import Fetched, Packages
 from gatewayd.links.lwm2m.registrations import Access
+from gatewayd.wire.lwm2m.negotiation import negotiation_of
+from gatewayd.wire.lwm2m.objects import STANDARD
+from gatewayd.wire.lwm2m.paths import Path
+from gatewayd.wire.lwm2m.registration import parse_registration
+from gatewayd.wire.lwm2m.values import Record
 from tests.broker import Broker
 from tests.gateway import Gateway, add_speaker
 from tests.lwm2m_processes import free_udp_port
@@ -115,20 +122,24 @@ def _clock() -> float:
     return asyncio.get_running_loop().time()
 
 
+async def _as_it_is(work: Coroutine[object, object, None]) -> None:
+    await work
+
+
 @pytest.mark.parametrize("size", [64, 1024])
-async def test_it_fetches_a_package_by_block2(tmp_path: Path, size: int) -> None:
+async def test_it_fetches_a_package_by_block2(tmp_path: FilePath, size: int) -> None:
     async with package_server() as uri:
         await coap_client("-b", str(size), "-o", str(tmp_path / "got"), uri)
     assert (tmp_path / "got").read_bytes() == PACKAGE
 
 
-async def test_it_fetches_a_package_although_some_datagrams_are_lost(tmp_path: Path) -> None:
+async def test_it_fetches_a_package_although_some_datagrams_are_lost(tmp_path: FilePath) -> None:
     async with package_server() as uri:
         await coap_client("-b", "1024", "-l", "3", "-o", str(tmp_path / "got"), uri)
     assert (tmp_path / "got").read_bytes() == PACKAGE
 
 
-async def test_it_fetches_any_one_block_of_a_package(tmp_path: Path) -> None:
+async def test_it_fetches_any_one_block_of_a_package(tmp_path: FilePath) -> None:
     async with package_server() as uri:
         await coap_client("-b", "10,1024", "-o", str(tmp_path / "got"), uri)
     assert (tmp_path / "got").read_bytes() == PACKAGE[10 * 1024 : 11 * 1024]
@@ -166,6 +177,37 @@ async def test_we_observe_it_until_we_do_not() -> None:
         observation.forget()
 
 
+@pytest.mark.parametrize("more", [(), ("-l", "5")], ids=["", "loss"])
+async def test_our_operations_write_observe_and_delete_on_it(more: tuple[str, ...]) -> None:
+    at, told = Path(26242, 0) / 6, list[bytes]()
+    async with libcoap_server(*more) as server, asyncio.TaskGroup() as tasks:
+        line = Line(
+            DeviceId("libcoap-1"), server.endpoint, _clock, LineLimits(ack_first_s=0.2),
+            lambda work, name: tasks.create_task(_as_it_is(work), name=name),
+        )  # fmt: skip
+        line.heard(server.peer)
+        asked = Operations(line, STANDARD, negotiation_of(parse_registration(["ep=x"], b"")))
+        await asked.write_value(at, b"first", timeout_s=PATIENCE_S)
+        heard = asyncio.Event()
+
+        def take(records: tuple[Record, ...] | None) -> None:
+            told.extend(each.value for each in records or () if isinstance(each.value, bytes))
+            heard.set()
+
+        observation = await asked.observe(at, take, timeout_s=PATIENCE_S)
+        assert observation is not None
+        await asked.write_value(at, b"second", timeout_s=PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            while told[-1] != b"second":
+                heard.clear()
+                await heard.wait()
+        assert told == [b"first", b"second"]
+        observation.forget()
+        await asked.delete(at, timeout_s=PATIENCE_S)
+        with pytest.raises(Refusal, match=r"4\.04"):
+            await asked.read(at, timeout_s=PATIENCE_S)
+
+
 @pytest.mark.parametrize("library", ["openssl", "gnutls"])
 async def test_it_registers_over_dtls_and_is_asked_over_the_same_session(library: str) -> None:
     pytest.importorskip("mbedtls", reason="python-mbedtls is not installed: no DTLS here")
@@ -182,8 +224,26 @@ async def test_it_registers_over_dtls_and_is_asked_over_the_same_session(library
         client.cancel()
 
 
+@pytest.mark.parametrize("library", ["openssl", "gnutls"])
+async def test_it_notices_at_once_that_the_gateway_ends(library: str) -> None:
+    pytest.importorskip("mbedtls", reason="python-mbedtls is not installed: no DTLS here")
+    tool = shutil.which(f"coap-client-{library}")
+    if tool is None:
+        pytest.skip(f"coap-client-{library} is not installed (Debian: apt install libcoap3-bin)")
+    options = LinkOptions(access=Access({"id-1": DeviceId("libcoap-1")}, plain=False))
+    async with asyncio.TaskGroup() as tasks:
+        async with running_server(options, keys={"id-1": b"secret-1"}) as server:
+            uri = f"coaps://127.0.0.1:{server.secured_address[1]}/rd?ep=libcoap-1&lt=60&lwm2m=1.1&b=U"
+            register = ("-u", "id-1", "-k", "secret-1", "-G", "60", "-m", "post", "-t", "40", "-e", "</3/0>", uri)
+            client = tasks.create_task(coap_client("-v", "6", *register, tool=tool), name="coap-client")
+            await server.born()
+            assert not client.done()
+        told = await client  # it would ask once a second for a minute
+    assert b"Connection refused" not in told, "it is the gateway that said so, not its absence"
+
+
 @pytest.fixture
-def daemon(tmp_path: Path, broker: Broker) -> Callable[[], tuple[Gateway, int]]:
+def daemon(tmp_path: FilePath, broker: Broker) -> Callable[[], tuple[Gateway, int]]:
     def start() -> tuple[Gateway, int]:
         running = Gateway(tmp_path, broker_port=broker.port)
         ready = next(line for line in running.lines if "ready node=" in line)
@@ -193,7 +253,7 @@ def daemon(tmp_path: Path, broker: Broker) -> Callable[[], tuple[Gateway, int]]:
 
 
 def test_it_infers_by_block1_and_registers_with_a_running_daemon(
-    tmp_path: Path, daemon: Callable[[], tuple[Gateway, int]]
+    tmp_path: FilePath, daemon: Callable[[], tuple[Gateway, int]]
 ) -> None:
     running, port = daemon()
     try:

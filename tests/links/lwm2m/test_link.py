@@ -1,12 +1,14 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 from aiocoap import Message  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers import codes  # type: ignore[import-untyped]  # as above
 
 from gatewayd.core.device import Born, Lost, SlotState
+from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import DeviceRefused, DeviceTimeout, DeviceUnreachable
-from gatewayd.core.names import DeviceId
+from gatewayd.core.names import DeviceId, Digest, ModelName
 from tests.lwm2m_boards import OUR_LINKS, active_slot, our_board
 from tests.lwm2m_client import Path, ScriptedDevice, scripted_device
 from tests.lwm2m_server import FakeRows, Server, running_server
@@ -113,6 +115,35 @@ async def test_a_sample() -> None:
         device.on_execute = execute
         sample = await server.link.read_sensor(DEVICE, sensor=0, timeout_s=5)
     assert (sample.content, sample.sample, sample.energy_uj) == (b"abcd", 7, 1.5)
+
+
+DROP = Drop(DEVICE, 1, ModelName("kws"), 1, Digest("ab" * 32), is_last=False, who="ann", why="", asked_at=0.0)
+
+
+async def test_a_drop_names_the_model_by_its_digest_and_the_slots_are_read_again() -> None:
+    def execute(path: Path, _: str) -> Message | None:
+        assert path == (26242, 1, 21)
+        device.tree.values |= {(26242, 1, 0): 0}
+        return None
+
+    async with running_server() as server, scripted_device(server.address) as device:
+        await attached(device, server)
+        births = len(server.events)
+        device.on_execute = execute
+        await server.link.drop_model(DROP, timeout_s=5)
+        await server.link.drop_model(replace(DROP, is_last=True), timeout_s=5)
+        await server.until(lambda: len(server.events) > births)
+    named = "0='" + "ab" * 32 + "'"
+    assert device.executed == [((26242, 1, 21), named), ((26242, 1, 21), f"{named},1")]
+    assert [each.report.slots[1].state for each in server.events if isinstance(each, Born)][-1] is SlotState.EMPTY
+
+
+async def test_a_drop_that_the_device_refuses() -> None:
+    async with running_server() as server, scripted_device(server.address) as device:
+        await attached(device, server)
+        device.on_execute = lambda *_: Message(code=codes.METHOD_NOT_ALLOWED, payload=b"a push needs it")
+        with pytest.raises(DeviceRefused, match="a push needs it"):
+            await server.link.drop_model(DROP, timeout_s=5)
 
 
 async def test_a_device_that_nobody_knows() -> None:

@@ -165,9 +165,11 @@ async def test_a_client_that_notifies_its_state() -> None:
 
 async def test_the_next_push_after_a_failed_installation_uninstalls_first() -> None:
     async with stranger() as (server, _, client):
-        client.show(0, state=3, result=58)
         client.show(1, state=4, result=2, active=True, name="other", version="1")
-        assert await Engine(server, DEVICE, offer()).push() is A
+        client.result = 58
+        assert await Engine(server, DEVICE, offer()).push() is F
+        client.result = 2
+        assert await Engine(server, DEVICE, offer(push=2)).push() is A
         assert client.uninstalled == [0]
         assert client.packages == {0: CONTENT}
 
@@ -178,7 +180,7 @@ async def test_the_active_instance_is_never_uninstalled() -> None:
             client.show(instance, state=4, result=2, active=True, name="other", version="1")
         engine = Engine(server, DEVICE, offer())
         assert await engine.push() is F
-        assert "no instance of /9 that is not active" in engine.reason
+        assert "no instance of /9 is inactive" in engine.reason
         assert client.uninstalled == []
 
 

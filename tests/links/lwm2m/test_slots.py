@@ -344,10 +344,13 @@ def test_choosing_an_instance() -> None:
     active = Software(0, S.INSTALLED, 2, is_active=True)
     left, empty = Software(1, S.DELIVERED, 58), Software(2, S.INITIAL)
     assert choose_software([active, left, empty], None) == 2
-    assert choose_software([active, left], None) == 1
+    assert choose_software([active, left], None) is None, "who put it there?"
+    assert choose_software([active, left], None, ours=[1]) == 1
+    assert choose_software([active, left], None, ours=[0]) is None
     assert choose_software([active], None) is None
     assert choose_software([active, left, empty], [0, 1]) == 1
-    assert choose_software([active, left, empty], None, holds=0) == 0
+    assert choose_software([active, left, empty], None, ours=[0], holds=0) == 0
+    assert choose_software([active, left, empty], None, holds=0) == 2, "it holds something else by now"
     assert choose_software([active, left, empty], [1], holds=0) == 1
     # Updating in place: active, though its state says that something was delivered.
     assert choose_software([Software(0, S.DELIVERED, is_active=True)], None) is None
@@ -370,3 +373,6 @@ def test_choosing_a_model_slot() -> None:
     assert choose_model([active, slot(1, SlotState.TRIAL)], DIGEST) is None
     assert choose_model([active], DIGEST) == 0  # its only one: the device decides
     assert choose_model([], DIGEST) is None
+    twin = replace(slot(4, SlotState.ACTIVE, DIGEST), model="twin")
+    assert choose_model([twin, empty], DIGEST, "kws") == empty.instance
+    assert choose_model([twin, empty], DIGEST, "twin") == 4

@@ -7,6 +7,7 @@ import pytest
 from gatewayd.core.update import Limits, PushState
 from gatewayd.links.lwm2m import slot_terms as terms
 from gatewayd.links.lwm2m import slots_transfer
+from gatewayd.links.lwm2m.patience import Patience
 from gatewayd.links.lwm2m.slots import Kind, step
 from gatewayd.wire.lwm2m.states import Software, SoftwareState
 from tests.lwm2m_clients import BAD_REQUEST, BUSY, ERROR, GOAL, INCOMPLETE, NOT_ALLOWED, NOT_FOUND, Bench, Client
@@ -81,7 +82,7 @@ def test_a_transfer_that_lost_the_thread_starts_again_within_its_budget(code: te
 
 
 def test_a_fast_link_has_the_patience_that_is_set_and_a_slow_one_more() -> None:
-    patience = terms.Patience()
+    patience = Patience()
     assert patience.on(0.05) == patience
     slow = patience.on(4.0)
     longer = (

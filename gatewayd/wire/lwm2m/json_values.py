@@ -1,40 +1,10 @@
-"""JSON as devices send it, bounded, and the names inside it as paths. What SenML JSON and LwM2M JSON have in common."""
-
-import json
-from math import isfinite
-from typing import NoReturn
+"""Numbers and names inside JSON of devices: what SenML JSON and LwM2M JSON have in common. The text is `wire/json_text.py`'s."""
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.wire.lwm2m.paths import ROOT, Path, parse_path
 from gatewayd.wire.lwm2m.values import I64_LOW, U64_HIGH
 
-_MAX_DIGITS = 24  # of a whole number; protects time, 64 bits have 20
 _MAX_NAME_CHARS = 64
-
-
-def read_json(payload: bytes) -> object:
-    """Parse JSON. Raises: BadRequest: no UTF-8, no JSON, nested too deep, a member twice, NaN, a number that never ends."""
-    try:
-        parsed: object = json.loads(
-            payload.decode(),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_int=_whole,
-            parse_float=_finite,
-        )
-    except RecursionError:
-        raise BadRequest("JSON: nested too deep") from None
-    except ValueError as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise BadRequest(f"no JSON: {str(error)[:100]}") from None
-    return parsed
-
-
-def write_json(value: object) -> bytes:
-    """Render compact JSON. Raises: BadRequest for NaN and infinities, which JSON has no number for."""
-    try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except ValueError:
-        raise BadRequest("JSON has no number for NaN and infinities") from None
 
 
 def number(value: object, where: str) -> int | float:
@@ -78,27 +48,3 @@ def _path(text: str) -> Path | None:
         return parse_path(text.replace("//", "/"))
     except BadRequest:
         return None
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
-    return members
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        raise ValueError("a whole number of more than 64 bits")
-    return int(digits)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not isfinite(number):
-        raise ValueError("a number that is no float")
-    return number
