@@ -154,6 +154,10 @@ bench-decision: $(DEV) ## how long a decision takes at 1,000 devices x 20 models
 bench-replay: $(DEV) ## 100,000 logged decisions replayed, and how often the interval of another policy's estimate holds
 	$(BIN)/python -m bench.replay $(BENCH_ARGS)
 
+.PHONY: bench-agreement
+bench-agreement: $(DEV) ## does the simulator agree with the real daemon and boards? ten scenarios, 5 minutes (BENCH_ARGS='--seed N --only N')
+	$(BIN)/python -m bench.agreement $(BENCH_ARGS)
+
 .PHONY: bench-node
 bench-node: $(DEV) $(BENCH_PEERS) ## the node over HTTP beside bare aiohttp, MLServer and KServe (models: GATEWAYD_BENCH_MODELS=FOLDER)
 	$(BIN)/python -m bench.node $(BENCH_ARGS)

@@ -58,16 +58,16 @@ class Room:
     returns_bytes: int = 4096
 
 
-def true_board(profile: Profile, link: LinkFigures, *, seed: int, device: str) -> Truth:
-    """Return this device's truth: the same for the same seed and device, everywhere."""
+def true_board(profile: Profile, link: LinkFigures, *, seed: int, device: str, spread: float = SPREAD) -> Truth:
+    """Return this device's truth, within 1 ± `spread` of what is believed: the same for the same seed and device, everywhere."""
     key = f"{seed}/{device}"
     return Truth(
-        macs_per_s=profile.macs_per_s * _factor(key, "speed"),
-        energy_nj_per_mac=profile.energy_nj_per_mac * _factor(key, "energy"),
+        macs_per_s=profile.macs_per_s * _factor(key, "speed", spread),
+        energy_nj_per_mac=profile.energy_nj_per_mac * _factor(key, "energy", spread),
         invoke_s=profile.invoke_s,
         link=LinkFigures(
-            rtt_s=link.rtt_s * _factor(key, "rtt"),
-            goodput_bytes_per_s=link.goodput_bytes_per_s * _factor(key, "goodput"),
+            rtt_s=link.rtt_s * _factor(key, "rtt", spread),
+            goodput_bytes_per_s=link.goodput_bytes_per_s * _factor(key, "goodput", spread),
         ),
     )
 
@@ -98,7 +98,7 @@ def capabilities_of(
     )
 
 
-def _factor(key: str, what: str) -> float:
-    """A number of 1 ± SPREAD from a hash, which unlike a generator's stream no other draw can shift."""
+def _factor(key: str, what: str, spread: float) -> float:
+    """A number of 1 ± `spread` from a hash, which unlike a generator's stream no other draw can shift."""
     drawn = int.from_bytes(hashlib.sha256(f"{key}/{what}".encode()).digest()[:8], "big") / 2**64
-    return 1.0 - SPREAD + 2 * SPREAD * drawn
+    return 1.0 - spread + 2 * spread * drawn

@@ -4,13 +4,14 @@ import asyncio
 import os
 import signal
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
 
 from gatewayd.core.errors import CallerError, GatewayError
 from gatewayd.core.tensor import DType, Tensor, TensorSpec, converted
 from gatewayd.sim.board import RADIO_NJ_PER_BYTE, Truth
+from gatewayd.sim.conditions import Conditions
 from gatewayd.sim.flash import Flash, PowerCut
 from gatewayd.sim.runtime import BoardModel, BoardRuntime
 from gatewayd.sim.sensor import ReplaySensor
@@ -53,6 +54,7 @@ class Machine:
     truth: Truth
     returns_bytes: int = 0
     spent_nj: int = 0
+    conditions: Conditions = field(default_factory=Conditions)
 
     async def journals(self) -> tuple[bytes, bytes]:
         """Return both copies of the journal as they are in flash."""
@@ -110,8 +112,8 @@ class Machine:
             output, dtype = await self.runtime.self_test(model, task.seed)
         except GatewayError as error:
             return SelfTestDone(task.slot, b"", DType.INT8, _short(error))
-        await asyncio.sleep(self.truth.compute_s(model.macs))
-        self.spent_nj += self.truth.energy_nj(model.macs, radio_bytes=0)
+        await asyncio.sleep(self._compute_s(model))
+        self.spent_nj += self._energy_nj(model, radio_bytes=0)
         return SelfTestDone(task.slot, output, dtype)
 
     async def _run(self, task: RunModel) -> ResultFrame:
@@ -125,7 +127,7 @@ class Machine:
             return ResultFrame(task.request, FrameStatus.FAILED, 0, 0, 0, reason=_short(error))
         is_unsure = task.below is not None and _is_below(output, model.loaded.outputs[0].dtype, task.below)
         sent = output + raw if is_unsure and len(raw) <= self.returns_bytes else output
-        energy_nj = self.truth.energy_nj(model.macs, radio_bytes=len(task.content or b"") + len(sent))
+        energy_nj = self._energy_nj(model, radio_bytes=len(task.content or b"") + len(sent))
         self.spent_nj += energy_nj
         compute_us, has_sample = round(compute_s * 1e6), len(sent) > len(output)
         return ResultFrame(task.request, FrameStatus.OK, compute_us, energy_nj, sample, sent, has_sample=has_sample)
@@ -133,10 +135,18 @@ class Machine:
     async def _timed(self, model: BoardModel, content: bytes) -> tuple[bytes, float]:
         """Run; wait until this board would have been done; return the output and the board's seconds."""
         loop = asyncio.get_running_loop()
-        start_s, compute_s = loop.time(), self.truth.compute_s(model.macs)
+        start_s, compute_s = loop.time(), self._compute_s(model)
         output = await self.runtime.run([content])
         await asyncio.sleep(max(0.0, start_s + compute_s - loop.time()))
         return output, compute_s
+
+    def _compute_s(self, model: BoardModel) -> float:
+        return self.truth.compute_s(model.macs) * self.conditions.compute
+
+    def _energy_nj(self, model: BoardModel, *, radio_bytes: int) -> int:
+        """Who computes for longer takes more from the battery; the radio takes what it takes."""
+        computing = self.truth.energy_nj(model.macs, radio_bytes=0) * self.conditions.compute
+        return round(computing) + radio_bytes * RADIO_NJ_PER_BYTE
 
     def _input(self, task: RunModel, model: BoardModel) -> tuple[int, bytes, bytes]:
         """Return the sample's number and bytes (0 and none when the input came with the request), and the input as stored."""
