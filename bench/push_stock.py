@@ -6,12 +6,12 @@ CoAP stack with the simulated board, not its agent.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-from aiocoap import Context, Message, error
-from aiocoap.numbers.codes import Code
-from aiocoap.transports.udp6 import UDP6EndpointAddress
+from aiocoap import Context, Message, error  # type: ignore[import-untyped]  # no stubs
+from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
+from aiocoap.transports.udp6 import UDP6EndpointAddress  # type: ignore[import-untyped]  # as above
 
 from bench.push_gateway import push_gateway
 from gatewayd.core.device import Lwm2mTraits, Profile
@@ -38,7 +38,7 @@ class StockSoftware:
     def __init__(self) -> None:
         self.states, self.results, self.active = [0, 0], [0, 0], [False, False]
         self.parts = [bytearray(), bytearray()]
-        self.fetch = lambda instance, uri: None
+        self.fetch: Callable[[int, str], None] = _nothing
 
     def instances(self) -> Sequence[int]:
         """See `ObjectPart`."""
@@ -171,3 +171,7 @@ async def one_stock(link: Link, loss: float, content: bytes, *, way: str, seed: 
 
 def _ignore(event: str, **fields: object) -> None:
     """Nobody reads it."""
+
+
+def _nothing(_instance: int, _uri: str) -> None:
+    """Fetch nothing: not connected yet."""
