@@ -170,7 +170,24 @@ def _fill(report: Report, runs: list[Course], small: Answers, big: Answers, trut
     for name, (latency, energy) in saved.items():
         report.add(f"latency_saved_{name}", latency)
         report.add(f"energy_saved_{name}", energy)
+    _fill_beyond(report, asked)
     report.add("boards_with_60_percent_of_both", sum(min(each) >= 0.6 for each in saved.values()))
+
+
+def _fill_beyond(report: Report, asked: float) -> None:
+    """Tell what a big model must take on a board for 60 % to be saved, at the share of MACs and of questions seen here.
+
+    small + asked·trip <= 0.4·big, with small in the ratio of the MACs. Then count the boards on which a measured model does.
+    """
+    left = 0.4 - SMALL_MACS / BIG_MACS
+    from_s = asked * (LINK.rtt_s + INPUT_BYTES / LINK.bytes_per_s + MODELS["speaker"].node_s) / left
+    from_uj = asked * INPUT_BYTES / left
+    report.add("pays_from_big_model_ms", 1000 * from_s)
+    report.add("pays_from_big_model_uj", from_uj)
+    for model in ("kws", "vww", "ic"):
+        found = [board for board in BOARDS.values() if model in board.seconds]
+        pays = [board for board in found if board.seconds[model] >= from_s and board.energy_uj[model] >= from_uj]
+        report.add(f"boards_where_one_like_{model}_would_pay", float(len(pays)))
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ def fuzz(folder: Path, *, count: int, seed: int) -> tuple[Found, int, int]:
     port, config = free_port(), folder / "gatewayd.yaml"
     config.write_text(
         f"node: {{name: fuzz, data_dir: {folder / 'data'}}}\nmqtt: {{port: {broker.port}}}\n"
-        f"http: {{port: {port}}}\ncoap: {{enabled: false}}\nlog: {{level: error}}\n"
+        f"http: {{port: {port}}}\ncoap: {{enabled: false}}\nlwm2m: {{enabled: false}}\nlog: {{level: error}}\n"
     )
     command: list[str | Path] = [sys.executable, "-m", "gatewayd", "run", "--config", config]
     try:

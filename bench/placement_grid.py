@@ -18,6 +18,8 @@ DAY_S = 86_400.0
 LEAST, MOST = 8.0, 300.0
 MOST_REQUESTS = 8_000
 DEVICES = 2
+# Deviations of the logarithm: of a device's rate around its load's, and of a scenario's length around a day.
+SPREAD, UNSURE_LENGTH = 0.2, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,14 @@ def cases(count: int, *, seed: int) -> Iterator[Case]:
 
 def _case(index: int, pairing: _Pairing, *, ratio: float, arrival: str, drift: str, chance: random.Random) -> Case:
     # The policies take a day for the time that a model is of use; how long it truly is, they are not told.
-    duration_s = DAY_S * chance.lognormvariate(0.0, 0.25)
+    duration_s = DAY_S * chance.lognormvariate(0.0, UNSURE_LENGTH)
     load = Load(
         "board",
         pairing.model.name,
         pairing.break_even * ratio / duration_s,
         arrival,
         burst=chance.choice((3, 10, 30)),
-        spread=0.0 if arrival == "periodic" else 0.2,
+        spread=0.0 if arrival == "periodic" else SPREAD,
     )
     scenario = Scenario(
         name=f"{index}: {pairing.board.name}, {pairing.model.name}, {pairing.link.name}, {pairing.request_class}, {arrival}",
@@ -95,6 +97,12 @@ def _changes(drift: str, at_s: float, chance: random.Random) -> tuple[Change, ..
             return (Change("rate", at_s, "board", 1.0 / factor),)
         case _:
             return ()
+
+
+def break_even_of(scenario: Scenario) -> float:
+    """Return after how many requests a push has paid for itself in a scenario of this grid, by the true figures."""
+    group, load = scenario.devices[0], scenario.load[0]
+    return _break_even(BOARDS[group.board], MODELS[load.model], LINKS[group.link], scenario.weights)
 
 
 def _pairings() -> Iterator[_Pairing]:

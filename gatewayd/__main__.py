@@ -105,9 +105,12 @@ _PROGRAMS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
 
 
 def _check_config(path: Path) -> int:
-    if _loaded(path) is None:
+    config = _loaded(path)
+    if config is None:
         return 1
-    sys.stdout.write(f"{path}: ok\n")
+    from gatewayd.listeners import listeners  # noqa: PLC0415 - clients start without pydantic
+
+    sys.stdout.write(f"{path}: ok\n" + "".join(f"listens on {each}\n" for each in listeners(config)))
     return 0
 
 
@@ -140,6 +143,7 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
 
     from gatewayd.adapters.doctor import examine, render  # noqa: PLC0415 - as above
     from gatewayd.config import Config, ConfigError, load_config  # noqa: PLC0415 - as above
+    from gatewayd.listeners import listeners  # noqa: PLC0415 - as above
     from gatewayd.parts import engine_specs  # noqa: PLC0415 - as above
 
     is_default = arguments.config == DEFAULT_CONFIG and not arguments.config.exists()
@@ -149,7 +153,8 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     engines, found = asyncio.run(examine(engine_specs(config), config.accelerators.root or Path("/")))
-    sys.stdout.write("\n".join(render(engines, found)) + "\n")
+    ports = [f"listens on {each}" for each in listeners(config)]
+    sys.stdout.write("\n".join([*render(engines, found), *ports]) + "\n")
     return 0 if engines and not any(each.problem for each in engines) else 1
 
 

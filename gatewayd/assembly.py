@@ -33,7 +33,7 @@ from gatewayd.daemon_registry import RegistryParts, registry_parts
 from gatewayd.parts import broker_address, engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.candidates import Candidates
 from gatewayd.services.catalog import Catalog, CatalogPorts
-from gatewayd.services.checkpoints import Checkpoints
+from gatewayd.services.checkpoints import Book, Checkpoints
 from gatewayd.services.decisions import Decisions
 from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.drop_ports import DropPorts
@@ -175,7 +175,9 @@ def assemble(config: Config, means: Means) -> Core:
         drops,
         broker,
     )
-    checkpoints = Checkpoints(estimates=estimates, store=CheckpointFile(config.node.data_dir / "estimates.checkpoint"))
+    store = CheckpointFile(config.node.data_dir / "estimates.checkpoint")
+    book = Book(renting, tracking, time.monotonic, time.time)
+    checkpoints = Checkpoints(estimates=estimates, store=store, book=book)
     asked = (catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
     return Core(*asked, checkpoints, credentials, classes, opinions, drops)
 
@@ -206,7 +208,6 @@ def _finder(
     means: Means, classes: dict[str, RequestClass], *, tracking: Tracking, estimates: Estimates, preflight: Preflight
 ) -> OptionFinder:
     return OptionFinder(
-        tracking=tracking,
         estimates=estimates,
         runtime=means.workers,
         classes=classes,
@@ -231,6 +232,7 @@ def _renting(
         pushes=pushes,
         estimates=estimates,
         clock=time.monotonic,
+        wall_clock=time.time,
         fitter=preflight.fit,
         rules=config.placement.rules,
         ordered=ordered,

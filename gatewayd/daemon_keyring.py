@@ -1,11 +1,11 @@
-"""Who may come in over DTLS: the keys of the configured file, and those that `devices.credentials.new` made, as they are now."""
+"""Who may come in over DTLS or with OSCORE: the configured file's keys, and what `devices.credentials.new` made, as it is now."""
 
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from gatewayd.adapters.credentials import CredentialFiles
 from gatewayd.core.names import DeviceId
-from gatewayd.wire.lwm2m.credentials import Credential
+from gatewayd.wire.lwm2m.credentials import OSCORE_IDENTITY, Credential
 
 
 class Keyring(Mapping[str, bytes]):
@@ -30,23 +30,29 @@ class Keyring(Mapping[str, bytes]):
 
     def owners(self) -> "Owners":
         """Return the same as devices by identity."""
-        return Owners(self, {identity: each.device for identity, each in self._fixed.items()})
+        return Owners(self, {identity: each.device for identity, each in self._fixed.items()}, self._issued)
 
 
 class Owners(Mapping[str, DeviceId]):
-    """Whose an identity is; one that was made bears the name of its device."""
+    """Whose an identity is; one that was made bears the name of its device, an OSCORE context's with a word before it."""
 
-    def __init__(self, keys: Keyring, fixed: Mapping[str, DeviceId]) -> None:
+    def __init__(self, keys: Keyring, fixed: Mapping[str, DeviceId], issued: CredentialFiles) -> None:
         self._keys = keys
         self._fixed = fixed
+        self._issued = issued
 
     def __getitem__(self, identity: str) -> DeviceId:
+        if identity.startswith(OSCORE_IDENTITY):
+            device = DeviceId(identity.removeprefix(OSCORE_IDENTITY))
+            if self._issued.oscore_of(device) is None:
+                raise KeyError(identity)
+            return device
         if identity not in self._keys:
             raise KeyError(identity)
         return self._fixed.get(identity) or DeviceId(identity)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
+        return chain(self._keys, (f"{OSCORE_IDENTITY}{each.device}" for each in self._issued.oscore()))
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._keys) + len(self._issued.oscore())

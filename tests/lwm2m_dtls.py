@@ -19,6 +19,7 @@ class SecuredDevice(ScriptedDevice):
         self._buffer: Any = None
         self._secured = asyncio.Event()
         self.alert = ""
+        self.was_told = False
 
     async def handshake(self) -> None:
         """Begin an association, or begin anew. Raises: ConnectionError when the gateway refuses."""
@@ -47,6 +48,8 @@ class SecuredDevice(ScriptedDevice):
         try:
             content = bytes(self._buffer.read(4096))
         except exceptions.TLSError:
+            self.was_told = True
+            self._changed.set()
             return
         super().datagram_received(content, addr)
 

@@ -5,15 +5,18 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from gatewayd.adapters.coap_context import open_context
 from gatewayd.adapters.coap_dtls import DtlsOptions, dtls_on
+from gatewayd.adapters.coap_oscore import OscoreAddress, OscoreSite
+from gatewayd.adapters.oscore_contexts import OscoreContexts
 from gatewayd.core.device import Born, DeviceEvent
 from gatewayd.core.names import DeviceId
 from gatewayd.core.registration import StoredPackage, StoredRegistration
 from gatewayd.edges.coap import serve_resources
 from gatewayd.links.lwm2m.endpoint import CoapEndpoint, Served
-from gatewayd.links.lwm2m.link import LinkOptions, Lwm2mDeviceLink
+from gatewayd.links.lwm2m.link import Guard, LinkOptions, Lwm2mDeviceLink
 
 PATIENCE_S = 10.0
 
@@ -49,6 +52,7 @@ class Server:
     link: Lwm2mDeviceLink
     port: int
     rows: FakeRows
+    endpoint: CoapEndpoint
     dtls_port: int = 0
     events: list[DeviceEvent] = field(default_factory=list)
     refused: list[tuple[str, str, str]] = field(default_factory=list)
@@ -89,7 +93,7 @@ class Server:
         return [code for _, code, _ in self.refused]
 
 
-async def unguarded(work: Coroutine[object, object, None]) -> None:
+async def unguarded(work: Coroutine[object, object, None], _: Callable[[Exception], None]) -> None:
     """Let a mistake in a device's task fail the test."""
     await work
 
@@ -100,9 +104,17 @@ async def running_server(
     *,
     rows: FakeRows | None = None,
     keys: Mapping[str, bytes] | None = None,
+    contexts: OscoreContexts | None = None,
+    guard: Guard = unguarded,
+    sessions: int = 100,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Server]:
-    endpoint = CoapEndpoint()
+    def secured(remote: Any, identity: str) -> Any:  # noqa: ANN401 - aiocoap ships no types
+        if not identity:
+            return remote
+        return None if contexts is None else OscoreAddress(remote, identity, contexts)
+
+    endpoint = CoapEndpoint(secured)
     kept = FakeRows() if rows is None else rows
     servers: list[Server] = []
     dtls_ports: list[int] = []
@@ -113,11 +125,13 @@ async def running_server(
         on_event=lambda event: servers[0].told(event),  # noqa: PLW0108 - it is made below
         on_refused=lambda *what: servers[0].refused.append(what),
         clock=clock,
-        guard=unguarded,
+        guard=guard,
     )
 
     @asynccontextmanager
     async def opener(site: object, host: str, port: int) -> AsyncIterator[object]:
+        if contexts is not None:
+            site = OscoreSite(site, contexts, on_refused=lambda *what: servers[0].refused.append(what))
         async with open_context(
             site, host=host, port=port, on_refused=lambda *what: servers[0].refused.append(what)
         ) as context:
@@ -125,14 +139,14 @@ async def running_server(
             if keys is None:
                 yield context
                 return
-            secured = DtlsOptions("127.0.0.1", 0, keys, 100)
+            secured = DtlsOptions("127.0.0.1", 0, keys, sessions)
             async with dtls_on(context, secured, on_refused=lambda *what: servers[0].refused.append(what)) as secure:
                 dtls_ports.append(secure)
                 yield context
 
     resources = {segment: Served(serve) for segment, serve in link.resources().items()}
     async with serve_resources(resources, host="127.0.0.1", port=0, opener=opener) as port:
-        servers.append(Server(link, port, kept, dtls_ports[0] if dtls_ports else 0))
+        servers.append(Server(link, port, kept, endpoint, dtls_ports[0] if dtls_ports else 0))
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(link.run(), name="link")
             await asyncio.sleep(0)

@@ -263,9 +263,7 @@ async def open_context(
 
     Raises: OSError when the address cannot be bound.
     """
-    context = LeanContext(loop=asyncio.get_running_loop(), serversite=site, loggername="coap-server")
-    # aiocoap says a line or more about every datagram, and warns of each strange one: strangers must not fill the disk.
-    context.log.setLevel(logging.ERROR)
+    context = _context(site)
     tokens = RandomTokens(context)
     messages = BoundedMessages(tokens, recent=Recent(max_answers=max_recent))
     transport = await CountingUdp.create_server_transport_endpoint(
@@ -279,3 +277,21 @@ async def open_context(
         yield context
     finally:
         await asyncio.shield(context.shutdown())
+
+
+@asynccontextmanager
+async def open_without_port(site: Any) -> AsyncIterator[Context]:  # noqa: ANN401 - aiocoap ships no types
+    """Serve `site` while the context lasts to whoever another transport lets in, for instance DTLS."""
+    context = _context(site)
+    try:
+        yield context
+    finally:
+        if context.request_interfaces:  # aiocoap cannot end what has none
+            await asyncio.shield(context.shutdown())
+
+
+def _context(site: Any) -> LeanContext:  # noqa: ANN401 - as above
+    context = LeanContext(loop=asyncio.get_running_loop(), serversite=site, loggername="coap-server")
+    # aiocoap says a line or more about every datagram, and warns of each strange one: strangers must not fill the disk.
+    context.log.setLevel(logging.ERROR)
+    return context

@@ -105,6 +105,8 @@ class DtlsInterface(asyncio.DatagramProtocol, interfaces.MessageInterface):  # t
         heard = self.sessions.receive(data, addr)
         for reply in heard.replies:
             self._transport.sendto(reply, addr)
+        for other, farewell in heard.farewells:
+            self._transport.sendto(farewell, other)
         for content in heard.messages:
             remote = DtlsAddress(addr, heard.identity, self)
             message = decoded(content, remote)
@@ -117,6 +119,11 @@ class DtlsInterface(asyncio.DatagramProtocol, interfaces.MessageInterface):  # t
             self._messages.dispatch_error(
                 ConnectionResetError("its DTLS session ended"), DtlsAddress(addr, heard.identity, self)
             )
+
+    def say_farewell(self) -> None:
+        """End every association, and tell the peers: a device that hears it makes a new handshake with its next message."""
+        for address, farewell in self.sessions.farewells():
+            self._transport.sendto(farewell, address)
 
     def error_received(self, exc: Exception) -> None:
         """See asyncio.DatagramProtocol. Whom it was about is not told here; retransmissions find out."""
@@ -148,7 +155,7 @@ class DtlsInterface(asyncio.DatagramProtocol, interfaces.MessageInterface):  # t
 
 @asynccontextmanager
 async def dtls_on(context: Context, options: DtlsOptions, *, on_refused: Refused) -> AsyncIterator[int]:
-    """Add DTLS to a context for as long as that lasts; gives the port.
+    """Add DTLS to a context for as long as that lasts; gives the port. At its end every peer is told.
 
     Raises: OSError when the address cannot be bound; ImportError when python-mbedtls is not installed.
     """
@@ -163,4 +170,7 @@ async def dtls_on(context: Context, options: DtlsOptions, *, on_refused: Refused
     )
     messages.message_interface, tokens.token_interface = interface, messages
     context.request_interfaces.append(tokens)
-    yield int(interface.local[1])
+    try:
+        yield int(interface.local[1])
+    finally:
+        interface.say_farewell()

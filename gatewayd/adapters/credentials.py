@@ -1,6 +1,6 @@
 """The devices' credentials on disk: one file that is the truth, and beside it what the broker reads, made from it.
 
-    credentials.json    users with their passwords' hashes, and pre-shared keys as they are: DTLS needs them so
+    credentials.json    users with their passwords' hashes; pre-shared keys and OSCORE secrets as they are: they are needed so
     devices.passwd      mosquitto's password file of the devices' listener
     devices.acl         its access list
 
@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gatewayd.adapters.private_files import made_private_folder, replace_file, replace_if_changed
-from gatewayd.core.credentials import Credentials
+from gatewayd.core.credentials import Credentials, OscoreKey
 from gatewayd.core.errors import BadRequest, NodeError, NotStored, TooLarge
+from gatewayd.core.names import DeviceId
 from gatewayd.wire.credential_file import MAX_FILE_BYTES, decode_credentials, encode_credentials
 from gatewayd.wire.mosquitto import device_access, password_line
 from gatewayd.wire.topics import Topics
@@ -28,8 +29,7 @@ class CredentialFiles:
     def __init__(self, folder: Path, topics: Topics, known: Credentials) -> None:
         self._folder = folder
         self._topics = topics
-        self._known = known
-        self._keys = _by_identity(known)
+        self._keep(known)
         self._writing = asyncio.Lock()
 
     def known(self) -> Credentials:
@@ -42,6 +42,22 @@ class CredentialFiles:
         Always the newest: ask at each handshake and keep nothing, so that a revoked device is out at its next one.
         """
         return self._keys.get(identity)
+
+    def oscore_of_kid(self, kid: bytes) -> OscoreKey | None:
+        """Return what the OSCORE context of a device is derived from, by the id in its messages. As fresh as `key_of`."""
+        return self._of_kid.get(kid)
+
+    def oscore_of(self, device: DeviceId) -> OscoreKey | None:
+        """Return the same by the device's name."""
+        return self._oscore.get(device)
+
+    def oscore(self) -> tuple[OscoreKey, ...]:
+        """Return all of them."""
+        return self._known.oscore
+
+    async def oscore_used(self, device: DeviceId) -> None:
+        """Note that a device's context is in use from now on. Raises: NotStored."""
+        await self.change(lambda known: known.with_oscore_used(device))
 
     def identities(self) -> tuple[str, ...]:
         """Return every identity that has a key now."""
@@ -65,7 +81,9 @@ class CredentialFiles:
             self._keep(await asyncio.to_thread(_load, self._folder, self._topics))
 
     def _keep(self, known: Credentials) -> None:
-        self._known, self._keys = known, _by_identity(known)
+        self._known, self._keys = known, {str(each.device): each.key for each in known.keys}
+        self._of_kid = {each.kid: each for each in known.oscore}
+        self._oscore = {each.device: each for each in known.oscore}
 
 
 def open_credentials(folder: Path, topics: Topics) -> CredentialFiles:
@@ -74,10 +92,6 @@ def open_credentials(folder: Path, topics: Topics) -> CredentialFiles:
     Raises: NodeError naming the file and what to do.
     """
     return CredentialFiles(folder, topics, _load(folder, topics))
-
-
-def _by_identity(known: Credentials) -> dict[str, bytes]:
-    return {str(each.device): each.key for each in known.keys}
 
 
 def _load(folder: Path, topics: Topics) -> Credentials:

@@ -16,6 +16,7 @@ from typing import TypeVar
 from gatewayd.adapters import store_commands as commands
 from gatewayd.adapters import store_drops as drop_rows
 from gatewayd.adapters import store_lwm2m_rows as lwm2m_rows
+from gatewayd.adapters import store_oscore_rows as oscore_rows
 from gatewayd.adapters import store_registry_rows as registry_rows
 from gatewayd.adapters import store_rows as rows
 from gatewayd.adapters import store_standing as standing_rows
@@ -28,6 +29,7 @@ from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import NodeError
 from gatewayd.core.model import Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, PushId
+from gatewayd.core.oscore import StoredNumbers
 from gatewayd.core.registration import StoredPackage, StoredRegistration
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.retry import Desire, Terms
@@ -257,6 +259,18 @@ class Store:
     async def save_package(self, package: StoredPackage) -> None:
         """Insert or replace."""
         await self._transact(lambda connection: lwm2m_rows.save_package(connection, package))
+
+    async def load_oscore_numbers(self) -> Mapping[str, StoredNumbers]:
+        """Return how far each OSCORE context's numbers may have been used."""
+        return await self._transact(oscore_rows.load_oscore_numbers)
+
+    async def save_oscore_numbers(self, saved: Mapping[str, StoredNumbers]) -> None:
+        """Insert or replace some, in one transaction. Raises: NotStored."""
+        await self._transact(lambda connection: oscore_rows.save_oscore_numbers(connection, saved))
+
+    async def drop_oscore_numbers(self, contexts: Sequence[str]) -> None:
+        """Remove those of contexts that are gone. Raises: NotStored."""
+        await self._transact(lambda connection: oscore_rows.drop_oscore_numbers(connection, list(contexts)))
 
     async def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         loop = asyncio.get_running_loop()

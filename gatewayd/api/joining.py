@@ -14,11 +14,11 @@ from gatewayd.core.keys import KeyState
 from gatewayd.core.names import DeviceId, parse_device_id
 from gatewayd.services.join_window import MAX_WINDOW_S, WindowState
 from gatewayd.services.joining import Issued, Removed
-from gatewayd.wire.device_credentials import DeviceCredentials
+from gatewayd.wire.device_credentials import DeviceCredentials, OscoreCredentials
 from gatewayd.wire.snippets import snippet
 from gatewayd.wire.topics import Topics
 
-SnippetName = Literal["esp-idf", "zephyr", "arduino", "mosquitto"]
+SnippetName = Literal["esp-idf", "zephyr", "arduino", "mosquitto", "libcoap"]
 
 
 class JoiningRow(Result):
@@ -37,10 +37,19 @@ class SnippetRow(Result):
     text: str
 
 
+class OscoreRow(Result):
+    """An OSCORE context from the device's end, in hex; for AES-CCM-16-64-128 and HKDF with SHA-256."""
+
+    master_secret: str = Field(repr=False)
+    master_salt: str
+    sender_id: str
+    recipient_id: str
+
+
 class NewCredentials(Result):
     """What devices.credentials.new answers: secrets that are shown this once.
 
-    `password` and `psk_key` null: not asked for. `broker`: what is left to do before the broker takes them ("": nothing).
+    `password`, `psk_key` and `oscore` null: not asked for. `broker`: what is left to do at the broker ("": nothing).
     """
 
     device: str
@@ -54,6 +63,7 @@ class NewCredentials(Result):
     password: str | None = Field(repr=False)
     psk_identity: str | None
     psk_key: str | None = Field(repr=False)
+    oscore: OscoreRow | None = Field(repr=False)
     trusted_keys: list[str]
     snippets: list[SnippetRow] = Field(repr=False)
     broker: str
@@ -103,8 +113,11 @@ class MakeCredentials(Arguments):
 
     device: Annotated[Name, Positional()]
     kind: Annotated[
-        Literal["all", "mqtt", "psk"],
-        Field(description="mqtt: a user and password for the broker; psk: a key for CoAP over DTLS; all: both"),
+        Literal["all", "mqtt", "psk", "oscore"],
+        Field(
+            description="mqtt: a user and password for the broker; psk: a key for CoAP over DTLS; "
+            "oscore: a context for CoAP without DTLS; all: each of them"
+        ),
     ] = "all"
     speaks_for: list[Name] = Field(
         default_factory=list,
@@ -149,8 +162,8 @@ async def make_credentials(services: Services, args: MakeCredentials, caller: Ca
     """Make what a device proves itself with."""
     kinds = tuple(CredentialKind) if args.kind == "all" else (CredentialKind(args.kind),)
     speaks_for = [parse_device_id(each) for each in args.speaks_for]
-    if speaks_for and args.kind == "psk":
-        raise BadRequest("speaks_for: a key stands for one device; give each its own")
+    if speaks_for and args.kind in {"psk", "oscore"}:
+        raise BadRequest("speaks_for: a key or context stands for one device; give each its own")
     issued = await services.joining.issue(
         parse_device_id(args.device), kinds=kinds, speaks_for=speaks_for, may_replace=args.replace, who=caller.name
     )
@@ -162,7 +175,8 @@ async def list_credentials(services: Services, args: ListCredentials, caller: Ca
     known = services.joining.credentials()
     users = [_credential_row("mqtt", each.name, each.devices, each.made_at, each.who) for each in known.users]
     keys = [_credential_row("psk", each.device, (each.device,), each.made_at, each.who) for each in known.keys]
-    return CredentialList(credentials=[*users, *keys])
+    oscore = [_credential_row("oscore", each.device, (each.device,), each.made_at, each.who) for each in known.oscore]
+    return CredentialList(credentials=[*users, *keys, *oscore])
 
 
 async def revoke(services: Services, args: RevokeDevice, caller: Caller) -> RemovedRow:
@@ -193,7 +207,7 @@ def _joining_row(services: Services, state: WindowState) -> JoiningRow:
 
 
 def _new_credentials(services: Services, issued: Issued, names: list[SnippetName]) -> NewCredentials:
-    broker = services.broker
+    broker, made = services.broker, issued.oscore
     trusted = [key.public.hex() for key in services.keys.known() if key.state is not KeyState.REVOKED]
     of = DeviceCredentials(
         issued.device,
@@ -207,6 +221,9 @@ def _new_credentials(services: Services, issued: Issued, names: list[SnippetName
         psk_identity=issued.device if issued.key is not None else "",
         psk_key=issued.key or b"",
         trusted_keys=tuple(trusted),
+        oscore=None
+        if made is None
+        else OscoreCredentials(made.secret, made.salt, sender_id=made.kid, recipient_id=made.gateway_id),
     )
     texts = {name: snippet(name, of) for name in names}
     return NewCredentials(
@@ -221,9 +238,21 @@ def _new_credentials(services: Services, issued: Issued, names: list[SnippetName
         password=issued.password,
         psk_identity=of.psk_identity or None,
         psk_key=issued.key.hex() if issued.key is not None else None,
+        oscore=_oscore_row(of.oscore),
         trusted_keys=trusted,
         snippets=[SnippetRow(name=name, text=text) for name, text in texts.items() if text],
         broker=issued.broker,
+    )
+
+
+def _oscore_row(of: OscoreCredentials | None) -> OscoreRow | None:
+    if of is None:
+        return None
+    return OscoreRow(
+        master_secret=of.master_secret.hex(),
+        master_salt=of.master_salt.hex(),
+        sender_id=of.sender_id.hex(),
+        recipient_id=of.recipient_id.hex(),
     )
 
 
@@ -260,7 +289,7 @@ VERBS: tuple[AnyVerb, ...] = (
     ),
     Verb(
         "devices.credentials.new",
-        "Make a password for the broker and a key for DTLS; they are shown this once",
+        "Make a password for the broker, a key for DTLS and an OSCORE context; they are shown this once",
         MakeCredentials,
         NewCredentials,
         make_credentials,

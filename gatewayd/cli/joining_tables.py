@@ -16,6 +16,9 @@ def _new_credentials(result: NewCredentials) -> str:
     lines = [f"{result.device}: shown this once, and kept nowhere as it is but for the key"]
     lines += [f"user {result.username}, password {result.password}"] if result.password else []
     lines += [f"DTLS identity {result.psk_identity}, key {result.psk_key}"] if result.psk_key else []
+    if (oscore := result.oscore) is not None:
+        lines += [f"OSCORE sender id {oscore.sender_id}, recipient id {oscore.recipient_id} (the device's end)"]
+        lines += [f"OSCORE master secret {oscore.master_secret}, master salt {oscore.master_salt}"]
     lines += [f"speaks for {', '.join(result.devices)}"] if len(result.devices) > 1 else []
     lines += [f"\n--- {each.name} ---\n{each.text.rstrip()}" for each in result.snippets]
     return "\n".join([*lines, *([f"\nNOTE: {result.broker}"] if result.broker else [])])

@@ -40,12 +40,14 @@ _WAITS = ("push", "pushes.watch")
 # The verb whose result is better kept in a file than on a screen.
 _SAVES = "devices.credentials.new"
 
-_NOUNS: Mapping[str, str] = {
+NOUNS: Mapping[str, str] = {
     "models": "the model registry",
     "devices": "the devices",
     "devices.credentials": "what devices prove themselves with",
     "pushes": "pushes to devices",
     "keys": "the keys that sign what devices install",
+    "opinions": "second opinions: a bigger model for answers that are not sure",
+    "stream": "standing orders: a model on a sensor's data again and again",
     "upload": "model files in parts",
 }
 
@@ -69,7 +71,7 @@ def _group(nouns: dict[str, "Subparsers"], noun: str) -> "Subparsers":
     """Return the commands of a noun, made when it is met first: `devices.credentials` stands within `devices`."""
     if noun not in nouns:
         outer, _, name = noun.rpartition(".")
-        parser = _group(nouns, outer).add_parser(name, help=_NOUNS.get(noun, f"verbs about {name}"))
+        parser = _group(nouns, outer).add_parser(name, help=NOUNS[noun])
         nouns[noun] = parser.add_subparsers(metavar="verb", required=True)
     return nouns[noun]
 

@@ -7,10 +7,10 @@ from gatewayd.config.types import FilePath, Seconds, Section, within
 
 
 class Lwm2m(Section):
-    """The LwM2M server. `host` and `port` null: those of the CoAP edge, whose port it shares.
+    """The LwM2M server. `host` null: that of the CoAP edge. `port` null: that of the CoAP edge if it listens, else no UDP port.
 
-    `plain`: devices may register without DTLS; on loopback they always may. `credentials_file` null: no DTLS.
-    `transfer`: which way a package takes first to a device with our objects.
+    `plain`: devices may register without DTLS and OSCORE; on loopback they always may. `dtls` auto: when there is any key at
+    the start. `transfer`: which way a package takes first to a device with our objects.
     """
 
     enabled: bool = True
@@ -18,6 +18,7 @@ class Lwm2m(Section):
     port: AnyPort | None = None
     plain: bool = False
     credentials_file: FilePath | None = None
+    dtls: Literal["auto", "always", "never"] = "auto"
     dtls_port: AnyPort = 5684
     transfer: Literal["push", "pull"] = "push"
     max_registrations: Annotated[int, within(1, 10_000)] = 1000
@@ -26,5 +27,5 @@ class Lwm2m(Section):
     ack_timeout_s: Annotated[float, within(0.1, 60)] = 2.0
 
     def allows_plain(self, host: str) -> bool:
-        """Whether a device may register without DTLS at this address."""
+        """Whether a device may register without DTLS and OSCORE at this address."""
         return self.plain or is_loopback(host)

@@ -159,7 +159,7 @@ class LinkEstimate:
         rate = byte_count / max(left_s, floor_s)
         if left_s <= floor_s and rate <= self.goodput.mean:
             return self
-        return replace(self, goodput=self.goodput.observed(rate, at_s=at_s))
+        return replace(self, goodput=_after_pace(self.goodput, 1.0 / rate, at_s=at_s))
 
     def after_outcome(self, ok: bool) -> Self:  # noqa: FBT001 - the one thing this is about is a yes or no
         """Return the estimate after an exchange that was answered (or was not)."""
@@ -176,6 +176,19 @@ class LinkEstimate:
     def quality(self) -> LinkQuality:
         """Return the means, as a device's view shows them."""
         return LinkQuality(self.rtt.mean, self.goodput.mean, self.failures.mean)
+
+
+def _after_pace(goodput: Estimate, s_per_byte: float, *, at_s: float | None) -> Estimate:
+    """Return the goodput after a transfer at that pace.
+
+    Seconds per byte are averaged, not bytes per second: costs are sums of seconds. The mean of 50,000 and 500 B/s is 25,000, and
+    a link that takes two seconds for 1,000 bytes would be thought to take 40 ms until many transfers have said otherwise.
+    """
+    rate = max(goodput.mean, _SLOWEST_BYTES_PER_S)
+    pace = Estimate(1.0 / rate, goodput.variance / rate**4, goodput.count, goodput.fall, goodput.rise, goodput.at_s)
+    pace = pace.observed(s_per_byte, at_s=at_s)
+    rate = 1.0 / max(pace.mean, 1.0 / _LARGEST)
+    return Estimate(rate, pace.variance * rate**4, pace.count, pace.fall, pace.rise, pace.at_s)
 
 
 # Source: nominal usable rates, BLE 100-700 kb/s and 802.15.4 20-60 kb/s; their middles stand for the boards that speak

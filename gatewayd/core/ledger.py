@@ -11,10 +11,13 @@ from types import MappingProxyType
 
 from gatewayd.core.budget import Allowance, Budget, can_spend, spent, wait_s
 from gatewayd.core.eviction import Earning, Newcomer, Resident, admit
+from gatewayd.core.kept import Kept, KeptDevice, KeptPair
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.rates import NEVER_ASKED, Rate
 from gatewayd.core.renting import (
     Balance,
+    Pair,
+    PushPrice,
     RentTerms,
     after_node_request,
     break_even_s,
@@ -26,18 +29,10 @@ from gatewayd.core.renting import (
 MAX_PAIRS = 20_000
 # After a push that could not start or failed, its pair waits this long: a device that refuses is not asked at every request.
 RETRY_S = 60.0
+# From so long after its start on a gateway takes the silence before a pair's first request for what it is; before that the short
+# time since its start is no sign of a high rate.
+WATCHED_S = 3600.0
 _MEMORY = 20.0  # requests over which the saving of a model that is there is averaged
-
-Pair = tuple[DeviceId, ModelName, int]
-
-
-@dataclass(frozen=True, slots=True)
-class PushPrice:
-    """What one push would take: J (see `renting.push_cost`), seconds on the air, µJ of the device's battery (0: on mains)."""
-
-    cost: float
-    air_s: float
-    energy_uj: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +48,7 @@ class Room:
 class Missed:
     """A request that the node served although its device could have, with the model: totals in J, as `Weights.total` gives.
 
-    `since_s` is from when on the pair could be asked (None: from this request on).
+    `since_s` is from when on the pair could be asked, and `born_s` when the version came (None: from this request on).
     """
 
     pair: Pair
@@ -63,6 +58,7 @@ class Missed:
     price: PushPrice
     room: Room
     since_s: float | None = None
+    born_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +130,8 @@ class Ledger:
         if until_s is not None and now_s > until_s:
             self.order_ended(missed.pair)
         before = self._known(missed.pair, missed.since_s)
+        if before.born_s is None:
+            before = replace(before, born_s=now_s if missed.born_s is None else missed.born_s)
         balance = after_node_request(
             before,
             node_total=missed.node_total,
@@ -168,12 +166,16 @@ class Ledger:
         self._keep(pair, replace(self.balance(pair), rate=NEVER_ASKED, ordered_until_s=None))
 
     def served(self, pair: Pair, *, saving: float, now_s: float) -> None:
-        """Enter a request for a model that its device holds; `saving` is against the node (0: the node ran it)."""
+        """Enter a request for a model that its device holds; `saving` is against the node (0: the node ran it).
+
+        However the model came there, nothing is missed any more: rent that was saved up before must not pay for another push.
+        """
         balance = self._known(pair)
         requests = balance.requests + 1
         kept = balance.saving + (max(0.0, saving) - balance.saving) / min(requests, _MEMORY)
         self._pooled(pair, balance.rate, now_s)
-        balance = replace(balance, requests=requests, saving=kept, rate=balance.rate.asked(now_s))
+        rate = balance.rate.asked(now_s)
+        balance = replace(balance, saved_missed=0.0, requests=requests, hoped_missed=0.0, saving=kept, rate=rate)
         self._keep(pair, balance)
         known = self._devices.get(pair[0])
         if known is not None and (there := known.residents.get(pair[1])) is not None:
@@ -220,6 +222,26 @@ class Ledger:
         for pair in [each for each in self._balances if each[0] == device]:
             del self._balances[pair]
             self._not_before_s.pop(pair, None)
+
+    def kept(self) -> Kept:
+        """Return what a restart must not lose."""
+        pairs = tuple(KeptPair(pair, each, self._not_before_s.get(pair)) for pair, each in self._balances.items())
+        devices = (
+            KeptDevice(device, tuple(each.residents.values()), each.air, each.energy)
+            for device, each in self._devices.items()
+        )
+        return Kept(pairs, tuple(devices), tuple(self._pool.items()))
+
+    def restore(self, kept: Kept) -> None:
+        """Take over what was kept, as far as there is room; its times are of this clock (`Kept.moved`)."""
+        for each in kept.pairs[-MAX_PAIRS:]:
+            self._balances[each.pair] = each.balance
+            if each.not_before_s is not None:
+                self._not_before_s[each.pair] = each.not_before_s
+        for there in kept.devices[-MAX_PAIRS:]:
+            residents = {each.model: each for each in there.residents}
+            self._devices[there.device] = _Device(residents, there.air, there.energy)
+        self._pool.update(kept.pool[-MAX_PAIRS:])
 
     def _admitted(self, pair: Pair, price: PushPrice, room: Room, *, cost: float, now_s: float) -> Verdict:
         if now_s < self._not_before_s.get(pair, now_s):

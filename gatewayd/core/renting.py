@@ -14,6 +14,7 @@ from typing import Self
 
 from gatewayd.core.cost import Costs, Weights
 from gatewayd.core.estimate import Estimate, LinkEstimate
+from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.placement import DeviceFacts
 from gatewayd.core.rates import NEVER_ASKED, Rate
 
@@ -23,18 +24,32 @@ _MEMORY = 20.0
 _PUSHES_BELIEVED = 20.0
 # However often it failed, a further push is not priced above twenty tries: retries and quarantine are `core.retry`'s.
 _WORST_FAILURE = 0.95
+# A demand that has lasted as long as was forecast is expected to last this share of the forecast, at least.
+_LEAST_LEFT = 0.125
+
+Pair = tuple[DeviceId, ModelName, int]
+"""A device, and a version of a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushPrice:
+    """What one push would take: J (see `push_cost`), seconds on the air, µJ of the device's battery (0: on mains)."""
+
+    cost: float
+    air_s: float
+    energy_uj: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RentTerms:
     """How far predictions are trusted.
 
-    `robustness` is λ (0 < λ <= 1): 1 ignores predictions, less buys earlier. `horizon_s` is how long a model that was pushed is
-    expected to be of use. `patience` is how much longer, as a share of the price, it waits when little is predicted.
+    `robustness` is λ (0 < λ <= 1): 1 ignores predictions, less buys earlier. `horizon_s` is how long a version is expected to be
+    of use, from its first day on. `patience` is how much longer, as a share of the price, it waits when little is predicted.
     `confidence_z`: a prediction counts by its confidence bound, so many deviations on the unfavourable side.
     """
 
-    robustness: float = 0.05
+    robustness: float = 0.01
     horizon_s: float = 86_400.0
     patience: float = 0.2
     confidence_z: float = 0.6
@@ -47,7 +62,7 @@ class Balance:
     `hoped_missed` is the same by the optimistic bounds of what was never measured, so that a wrong prior cannot keep a device
     from being tried for ever. `saving` is the mean saving of recent requests, `rate` how often they come, `failures` the
     pushes of this pair that failed. `ordered_until_s` is when a standing order for the pair ends (inf: never; None: there is
-    none): its `rate` is not predicted but known.
+    none): its `rate` is not predicted but known. `born_s` is when the demand began (None: nobody said).
     """
 
     saved_missed: float = 0.0
@@ -57,6 +72,7 @@ class Balance:
     rate: Rate = NEVER_ASKED
     failures: int = 0
     ordered_until_s: float | None = None
+    born_s: float | None = None
 
     def after_failed_push(self) -> Self:
         """Return the balance after a push that failed: the rent stays paid, the next push is riskier and dearer."""
@@ -64,7 +80,7 @@ class Balance:
 
     def after_push(self) -> Self:
         """Return the balance after a push that worked: nothing is missed, the rate stays known."""
-        return type(self)(rate=self.rate, ordered_until_s=self.ordered_until_s)
+        return type(self)(rate=self.rate, ordered_until_s=self.ordered_until_s, born_s=self.born_s)
 
 
 def after_node_request(
@@ -92,6 +108,7 @@ def after_node_request(
         balance.rate if now_s is None else balance.rate.asked(now_s),
         balance.failures,
         balance.ordered_until_s,
+        balance.born_s,
     )
 
 
@@ -152,15 +169,29 @@ def should_push(balance: Balance, cost: float) -> bool:
 def threshold(balance: Balance, cost: float, terms: RentTerms, *, now_s: float) -> float:
     """Return the rent, in J, at which to buy for `cost`: from λ·cost to (1 + patience)·cost, never above cost/λ.
 
-    λ·cost when the saving predicted over the horizon is worth the price even at the rate's lower bound, else the most; `cost`
-    when nothing can be predicted yet, and whenever λ is 1.
+    λ·cost when the saving predicted for as long as the demand will last is worth the price even at the rate's lower bound, else
+    the most; `cost` when nothing can be predicted yet, and whenever λ is 1.
     """
     low, high = balance.rate.bounds(now_s, z=terms.confidence_z)
     if terms.robustness >= 1.0 or isinf(high):
         return cost
-    if low * balance.saving * terms.horizon_s >= cost:
+    if low * balance.saving * left_s(balance, terms, now_s=now_s) >= cost:
         return terms.robustness * cost
     return min(1.0 + terms.patience, 1.0 / terms.robustness) * cost
+
+
+def left_s(balance: Balance, terms: RentTerms, *, now_s: float) -> float:
+    """Return how much longer the demand is expected to last, in seconds: what is left of the horizon.
+
+    What has outlived the forecast is expected to go on for as long as it has outlived it, up to a whole horizon: the longer
+    something has lasted, the longer it will. Source: Gott 1993, "Implications of the Copernican principle for our future
+    prospects" (the median of what is left is the age). The end of a standing order is known.
+    """
+    if balance.ordered_until_s is not None:
+        return min(terms.horizon_s, max(0.0, balance.ordered_until_s - now_s))
+    age_s = 0.0 if balance.born_s is None else max(0.0, now_s - balance.born_s)
+    horizon_s = terms.horizon_s
+    return min(horizon_s, max(horizon_s - age_s, age_s - horizon_s, _LEAST_LEFT * horizon_s))
 
 
 def is_due(balance: Balance, cost: float, terms: RentTerms, *, now_s: float) -> bool:
@@ -180,8 +211,7 @@ def _is_order_worth(balance: Balance, cost: float, terms: RentTerms, *, now_s: f
     """Return whether what is still ordered, at most over the horizon, saves the price: its rate is known, not predicted."""
     if balance.ordered_until_s is None:
         return False
-    left_s = min(terms.horizon_s, balance.ordered_until_s - now_s)
-    return balance.rate.per_s(now_s) * left_s * balance.saving >= cost
+    return balance.rate.per_s(now_s) * left_s(balance, terms, now_s=now_s) * balance.saving >= cost
 
 
 def break_even_s(cost: float, *, saving_per_s: float, most_s: float) -> float:

@@ -13,13 +13,13 @@ from gatewayd.core.cost import Weights
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import DeviceFacts
 
-MAX_CANDIDATES = 16
+MAX_CANDIDATES = 8
 """Candidates per decision: `place` stays within microseconds, and a decision kept for `why` within kilobytes.
 
 The first of them is the first of all; the others are for when it fails, and to show what it was chosen over.
 """
 
-_FASTEST = 4  # of them stand there for their speed
+_FASTEST = 2  # of them stand there for their speed
 _CHEAPEST = MAX_CANDIDATES - _FASTEST
 _SPEED = Weights(1.0, 0.0, 0.0, 0.0)
 _REFUSED = float("inf")
@@ -35,6 +35,7 @@ class Shortlist:
         self._facts: dict[DeviceId, DeviceFacts] = {}
         self._orders: OrderedDict[Weights, _Order] = OrderedDict()
         self._best: dict[Weights, tuple[DeviceFacts, ...]] = {}
+        self._stale: set[Weights] = set()
 
     def __len__(self) -> int:
         return len(self._facts)
@@ -47,13 +48,18 @@ class Shortlist:
         for weights, order in self._orders.items():
             is_seen |= order.put(None if before is None else self._key(before, weights), self._key(facts, weights))
         if is_seen:
-            self._best.clear()
+            self._outdate()
+
+    def refresh(self) -> None:
+        """Pick anew what was asked for before and has changed since; at rest, so that no request waits for it."""
+        while self._stale:
+            self.best(self._stale.pop())
 
     def drop(self, device: DeviceId) -> None:
         """Forget a device; one that is not there is no error."""
         before = self._facts.pop(device, None)
         if before is not None:
-            self._best.clear()
+            self._outdate()
             for weights, order in self._orders.items():
                 order.drop(self._key(before, weights))
 
@@ -65,18 +71,26 @@ class Shortlist:
         """Return at most `MAX_CANDIDATES`: all, or the cheapest for `weights` with the fastest among them."""
         known = self._best.get(weights)
         if known is None:
+            self._stale.discard(weights)
             known = self._best[weights] = self._picked(weights)
         return known
+
+    def _outdate(self) -> None:
+        self._stale.update(self._best)
+        self._best.clear()
 
     def _picked(self, weights: Weights) -> tuple[DeviceFacts, ...]:
         facts = self._facts
         if len(facts) <= MAX_CANDIDATES:
             return tuple(facts.values())
         found = self._order(weights).first(_CHEAPEST)
-        names = set(found)
         # As many more as it takes, in order of speed: some of the fastest are among the cheapest already.
-        found += [each for each in self._order(_SPEED).first(MAX_CANDIDATES) if each not in names][:_FASTEST]
-        return tuple(facts[device] for device in found)
+        for device in self._order(_SPEED).first(MAX_CANDIDATES):
+            if device not in found:
+                found.append(device)
+                if len(found) == MAX_CANDIDATES:
+                    break
+        return tuple([facts[device] for device in found])
 
     def _order(self, weights: Weights) -> "_Order":
         order = self._orders.get(weights)
@@ -87,6 +101,7 @@ class Shortlist:
                 oldest = next(each for each in self._orders if each not in {_SPEED, weights})
                 del self._orders[oldest]
                 self._best.pop(oldest, None)
+                self._stale.discard(oldest)
         elif len(self._orders) > _MAX_ORDERS:
             self._orders.move_to_end(weights)
         return order

@@ -250,14 +250,20 @@ async def serve_resources(
 
     Raises: OSError when the address cannot be bound.
     """
-    site = _Site(whole)
+    site = resource_site(whole)
     if infer is not None:
         site.add_resource(["infer"], infer)
-    site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, impl_info=None))
     async with AsyncExitStack() as stack:
         with _held_port(host, port) as bound:
             await stack.enter_async_context(opener(site, host, bound))
         yield bound
+
+
+def resource_site(whole: Mapping[str, Any]) -> resource.Site:
+    """Return a site without a port: `whole` as in `serve_resources`."""
+    site = _Site(whole)
+    site.add_resource([".well-known", "core"], resource.WKCResource(site.get_resources_as_linkheader, impl_info=None))
+    return site
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class Candidates:
         self._listed: dict[DeviceId, set[_Key]] = {}
         self._single: dict[DeviceId, dict[tuple[int, int], tuple[Version, Candidate]]] = {}
         self._dirty: set[DeviceId] = set()
+        self._views: dict[DeviceId, DeviceView] = {}
         self._sizes: dict[Digest, tuple[int, int]] = {}
         tracking.watch(self.changed)
         estimates.watch(self.changed)
@@ -86,8 +87,11 @@ class Candidates:
 
     def settle(self) -> None:
         """Look anew at every device that changed."""
+        touched: dict[_Key, Holders] = {}
         while self._dirty:
-            self._look(self._dirty.pop())
+            self._look(self._dirty.pop(), touched)
+        for holders in touched.values():
+            holders.shortlist.refresh()
 
     def holders(self, version: Version) -> Holders:
         """Return who holds the version now."""
@@ -100,6 +104,11 @@ class Candidates:
         for device in self._dirty:  # the other versions on these can wait until the end of the loop's turn
             self._look_at(device, self._tracking.find(device), key, found)
         return found
+
+    def view(self, device: DeviceId) -> DeviceView:
+        """Return the device as it is now, but for what is desired of it. Raises: UnknownDevice."""
+        known = None if device in self._dirty else self._views.get(device)
+        return self._tracking.device(device) if known is None else known
 
     def single(self, device: DeviceId, version: Version, source: Source | None) -> Candidate | None:
         """Return one device as a candidate, whether or not it holds the version; None when it never reported.
@@ -118,7 +127,7 @@ class Candidates:
             return known[1]
         if len(kept) >= _MAX_SINGLE:
             kept.clear()
-        made = self._candidate(source.view, version, source)
+        made = self._held(source, version) or self._candidate(source.view, version, source)
         if made is not None:
             kept[key] = (version, made)
         return made
@@ -133,13 +142,18 @@ class Candidates:
                 self._listed[device].discard(gone)
         return found
 
-    def _look(self, device: DeviceId) -> None:
+    def _look(self, device: DeviceId, touched: dict[_Key, Holders]) -> None:
         self._single.pop(device, None)
         view = self._tracking.find(device)
+        if view is None:
+            self._views.pop(device, None)
+        else:
+            self._views[device] = view
         runs = _runs(view.report.slots) if view is not None and view.report is not None else ()
         for key in {*self._listed.get(device, ()), *runs}:
             if key in self._lists:
                 self._look_at(device, view, key, self._lists[key])
+                touched[key] = self._lists[key]
 
     def _look_at(self, device: DeviceId, view: DeviceView | None, key: _Key, holders: Holders) -> None:
         """Bring one device up to date in one list; `_listed` is what takes it out of lists it is gone from."""
@@ -156,6 +170,18 @@ class Candidates:
             self._listed[device].discard(key)
             if not self._listed[device]:
                 del self._listed[device]
+
+    def _held(self, source: Source, version: Version) -> Candidate | None:
+        """Return the source as a candidate by the facts that the list of holders has already; None when they will not do."""
+        device, found = source.view.id, self._lists.get((version.model, version.number))
+        if found is None or found.version is not version or device in self._dirty:
+            return None
+        facts = found.shortlist.facts(device)
+        if facts is None or facts.refusal or mismatch(version, source.sensor):
+            return None
+        sample_bytes = source.sensor.spec.byte_count
+        energy = self._estimates.sample_energy(device, sensor=source.index, sample_bytes=sample_bytes)
+        return Candidate(facts.with_sample(sample_bytes, energy), found.holdings[device])
 
     def _candidate(self, view: DeviceView, version: Version, source: Source | None) -> Candidate | None:
         report = view.report
@@ -245,8 +271,10 @@ class Candidates:
 
 def holding(report: Report, version: Version) -> Slot | None:
     """Return the slot in which the device runs `version`."""
+    model, number = version.model, version.number
     for slot in report.slots:
-        if slot.state in RUNNING and slot.model == version.model and slot.version == version.number:
+        # The state last: an enum's hash is a call, and most slots hold something else.
+        if slot.model == model and slot.version == number and slot.state in RUNNING:
             return slot
     return None
 

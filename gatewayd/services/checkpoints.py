@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+from dataclasses import dataclass, replace
 
 from gatewayd.core.errors import NodeError
-from gatewayd.core.learned import Learned
+from gatewayd.core.learned import Learned, kept_now
 from gatewayd.services.estimates import Estimates
-from gatewayd.services.ports import CheckpointStore
+from gatewayd.services.ports import CheckpointStore, Clock
+from gatewayd.services.renting import Renting
+from gatewayd.services.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
@@ -19,12 +22,23 @@ _DAY_BYTES, _DAY_BYTES_PER_DEVICE = 2_500_000, 20_000
 _DAY_S = 86_400.0
 
 
-class Checkpoints:
-    """Keeps what the estimators learn."""
+@dataclass(frozen=True, slots=True)
+class Book:
+    """Who keeps the book of rent and buy and of the devices that come and go, and the clocks that its times are told by."""
 
-    def __init__(self, *, estimates: Estimates, store: CheckpointStore) -> None:
+    renting: Renting
+    tracking: Tracking
+    clock: Clock
+    wall_clock: Clock
+
+
+class Checkpoints:
+    """Keeps what the estimators learn, and the book of rent and buy (`book` None: not)."""
+
+    def __init__(self, *, estimates: Estimates, store: CheckpointStore, book: Book | None = None) -> None:
         self._estimates = estimates
         self._store = store
+        self._book = book
         self._kept = Learned()
 
     async def load(self) -> None:
@@ -32,8 +46,9 @@ class Checkpoints:
         found = await self._store.load_learned()
         if found is not None:
             self._estimates.recall(found)
-            self._kept = self._estimates.learned()
-            pairs = {"pairs": len(found.pairs), "links": len(found.links)}
+            self._restore(found)
+            self._kept = self._learned()
+            pairs = {"pairs": len(found.pairs), "links": len(found.links), "balances": len(found.kept.pairs)}
             logger.info("estimates taken over", extra={"fields": pairs})
 
     async def run(self) -> None:
@@ -45,7 +60,7 @@ class Checkpoints:
 
     async def save(self) -> int:
         """Keep what is new; return how many bytes it took. A disk that refuses is said, and tried again next time."""
-        learned = self._estimates.learned()
+        learned = self._learned()
         if learned == self._kept:
             return 0
         try:
@@ -55,6 +70,19 @@ class Checkpoints:
             return 0
         self._kept = learned
         return size_bytes
+
+    def _learned(self) -> Learned:
+        learned, book = self._estimates.learned(), self._book
+        if book is None:
+            return learned
+        kept = replace(book.renting.kept(), dampings=book.tracking.dampings())
+        return replace(learned, kept=kept, at_s=book.clock(), at=book.wall_clock())
+
+    def _restore(self, found: Learned) -> None:
+        if self._book is not None:
+            kept = kept_now(found, now_s=self._book.clock(), now=self._book.wall_clock())
+            self._book.renting.restore(kept)
+            self._book.tracking.restore(kept.dampings)
 
 
 def pause_of(size_bytes: int, *, devices: int) -> float:

@@ -25,6 +25,7 @@ SMALL_BYTES = 64
 
 # What an untried variant costs on the node when admission could not measure it.
 _NODE_PRIOR_S = 0.002
+_MAX_NODE_PRIORS = 1000  # kept because a decision asks for one: more than any registry has that was never run
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class Estimates:
     clock: Clock | None = None
     _pairs: OrderedDict[tuple[DeviceId, Digest], DevicePair] = field(default_factory=OrderedDict)
     _node: dict[Digest, Estimate] = field(default_factory=dict)
+    _node_priors: dict[Digest, Estimate] = field(default_factory=dict)
     _links: dict[DeviceId, LinkEstimate] = field(default_factory=dict)
     _reached: dict[DeviceId, tuple[LinkKind, Bearer | None]] = field(default_factory=dict)
     _samples: dict[tuple[DeviceId, int], Estimate] = field(default_factory=dict)
@@ -84,9 +86,14 @@ class Estimates:
         known = self._node.get(variant.digest)
         if known is not None:
             return self._aged(known)
-        verdict = variant.verdict(Place.NODE)
-        measured = verdict.latency_s if verdict is not None else None
-        return Estimate.prior(measured or _NODE_PRIOR_S)
+        prior = self._node_priors.get(variant.digest)
+        if prior is None:
+            if len(self._node_priors) >= _MAX_NODE_PRIORS:
+                self._node_priors.clear()
+            verdict = variant.verdict(Place.NODE)
+            measured = verdict.latency_s if verdict is not None else None
+            prior = self._node_priors[variant.digest] = Estimate.prior(measured or _NODE_PRIOR_S)
+        return prior
 
     def on_device(
         self, device: DeviceId, variant: Variant, *, capabilities: Capabilities, profile: Profile | None

@@ -11,7 +11,18 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gatewayd.core.command import Note
-from gatewayd.core.credentials import KEY_BYTES, PASSWORD_BYTES, BrokerUser, CredentialKind, Credentials, PreSharedKey
+from gatewayd.core.credentials import (
+    GATEWAY_ID_BYTES,
+    KEY_BYTES,
+    KID_BYTES,
+    PASSWORD_BYTES,
+    SALT_BYTES,
+    BrokerUser,
+    CredentialKind,
+    Credentials,
+    OscoreKey,
+    PreSharedKey,
+)
 from gatewayd.core.device import Departure
 from gatewayd.core.errors import Conflict, NotStored, Overloaded, UnknownDevice
 from gatewayd.core.events import DeviceChanged
@@ -24,6 +35,8 @@ from gatewayd.services.pushes import Pushes
 from gatewayd.services.tracking import Tracking, WriteDeparture
 
 logger = logging.getLogger(__name__)
+
+_DRAWS = 4  # of 2**24 ids, at most 10,000 of which are taken: all of them taken comes once in 10**12 times
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +68,7 @@ class Issued:
     password: str | None = field(repr=False)
     key: bytes | None = field(repr=False)
     broker: str
+    oscore: OscoreKey | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +140,7 @@ class Joining:
             password = base64.urlsafe_b64encode(self._ports.random(PASSWORD_BYTES)).decode()
         if CredentialKind.PSK in kinds:
             key = self._ports.random(KEY_BYTES)
+        oscore = self._oscore(device, who) if CredentialKind.OSCORE in kinds else None
         hashed = self._ports.hash_password(device, password) if password is not None else None
         at = self._ports.wall_clock()
 
@@ -134,11 +149,20 @@ class Joining:
                 known = known.with_user(BrokerUser(device, devices, hashed, at, who), may_replace=may_replace)
             if key is not None:
                 known = known.with_key(PreSharedKey(device, key, at, who), may_replace=may_replace)
+            if oscore is not None:
+                known = known.with_oscore(oscore, may_replace=may_replace)
             return known
 
         await self._ports.credentials.change(change)
         self._announce(device, f"credentials made by {who}")
-        return Issued(device, devices, password, key, self._ports.tell_broker() if hashed is not None else "")
+        broker = self._ports.tell_broker() if hashed is not None else ""
+        return Issued(device, devices, password, key, broker, oscore)
+
+    def _oscore(self, device: DeviceId, who: str) -> OscoreKey:
+        random, known, at = self._ports.random, self.credentials(), self._ports.wall_clock()
+        drawn = [random(KID_BYTES) for _ in range(_DRAWS)]
+        kid = next((each for each in drawn if not known.has_kid(each)), drawn[0])
+        return OscoreKey(device, random(KEY_BYTES), random(SALT_BYTES), kid, random(GATEWAY_ID_BYTES), at, who)
 
     async def revoke(self, device: DeviceId, *, who: str, note_of: Note[Removed] | None = None) -> Removed:
         """Take a device out: its credentials, its approval, what is wanted and pushed there. May be repeated.
@@ -148,10 +172,11 @@ class Joining:
         if not self._had_credentials(device):
             self._tracking.device(device)
         leaving = await self._without_credentials(device, who)
-        with suppress(UnknownDevice):  # it never came, and there is nothing to say about it but that
-            await self._tracking.revoke(device, who=who, write=self._writer(leaving, f"revoked by {who}", note_of))
+        write = self._writer(leaving, f"revoked by {who}", note_of)
+        with suppress(UnknownDevice):  # it never came
+            await self._tracking.revoke(device, who=who, write=write)
         if not leaving.written:
-            await self._writer(leaving, f"revoked by {who}", note_of)(Departure(device))
+            await write(Departure(device))
         # Its last will is not heard: by now the broker takes nothing of it any more.
         return await self._gone(leaving)
 
@@ -166,13 +191,20 @@ class Joining:
     ) -> Removed:
         """Remove every row about a device but the journal of its pushes, and its credentials unless they are to be kept.
 
-        Raises: UnknownDevice, Conflict (it is online and approved, and this is not forced), NotStored.
+        Raises: UnknownDevice (neither seen nor given credentials), Conflict (it is online and approved, and this is not
+            forced), NotStored.
         """
-        view = self._tracking.device(device)
-        if view.online and view.approved and not force:
+        view = self._tracking.find(device)
+        if view is None and (keep_credentials or not self._had_credentials(device)):
+            self._tracking.device(device)
+        if view is not None and view.online and view.approved and not force:
             raise Conflict(f"{device} is online and approved: revoke it first, or force it")
         leaving = _Leaving(device) if keep_credentials else await self._without_credentials(device, who)
-        await self._tracking.forget(device, who=who, write=self._writer(leaving, f"forgotten by {who}", note_of))
+        write = self._writer(leaving, f"forgotten by {who}", note_of)
+        with suppress(UnknownDevice):  # it never came
+            await self._tracking.forget(device, who=who, write=write)
+        if not leaving.written:
+            await write(Departure(device))
         self._desires.forget(device)
         self._collecting.forget(device)
         return await self._gone(leaving)

@@ -17,7 +17,6 @@ from gatewayd.core.wording import duration
 from gatewayd.services.candidates import Candidate, Candidates, Holding, Source, mismatch
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.ports import NodeRuntime
-from gatewayd.services.tracking import Tracking
 
 _MAX_REMEMBERED = 4096  # protects memory: versions whose node variant is remembered
 _NOWHERE = Estimate.prior(0.0)
@@ -54,13 +53,11 @@ class OptionFinder:
     def __init__(
         self,
         *,
-        tracking: Tracking,
         estimates: Estimates,
         runtime: NodeRuntime,
         classes: Mapping[str, RequestClass],
         candidates: Candidates,
     ) -> None:
-        self._tracking = tracking
         self._estimates = estimates
         self._runtime = runtime
         self._classes = classes
@@ -99,7 +96,7 @@ class OptionFinder:
     def _source(self, request: InferenceRequest) -> Source | None:
         if request.source is None:
             return None
-        view = self._tracking.device(request.source.device)
+        view = self._candidates.view(request.source.device)
         if not view.approved:
             raise Forbidden(f"device {view.id} waits for approval: approve it first (devices.approve)")
         if view.report is None or not view.online:

@@ -13,11 +13,12 @@ from gatewayd.core.decision import Rent
 from gatewayd.core.device import RUNNING, Report
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.fit import Fitter, fit, room_for
-from gatewayd.core.ledger import MAX_PAIRS, Ledger, LedgerRules, Missed, Pair, PushPrice, Room, Verdict
+from gatewayd.core.kept import Kept
+from gatewayd.core.ledger import MAX_PAIRS, WATCHED_S, Ledger, LedgerRules, Missed, Room, Verdict
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, ModelName, ModelRef
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
-from gatewayd.core.renting import Balance, hoped, push_cost, push_failure, push_s
+from gatewayd.core.renting import Balance, Pair, PushPrice, hoped, push_cost, push_failure, push_s
 from gatewayd.core.request import NODE
 from gatewayd.core.retry import PLACEMENT
 from gatewayd.services.candidates import Source
@@ -30,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 # Cost of wear per push, in the units of J: a sector endures about 10,000 erases, so one push is worth little but not nothing.
 FLASH_WEAR = 5.0
-# From so long after its start on the daemon takes the silence before a pair's first request for what it is.
-_WATCHED_S = 3600.0
 # A standing order that has not asked for so many periods, when somebody else does, was stopped.
 _MISSING = 3.0
 
@@ -52,6 +51,7 @@ class Renting:
         pushes: Pushes,
         estimates: Estimates,
         clock: Clock,
+        wall_clock: Clock | None = None,
         fitter: Fitter = fit,
         rules: LedgerRules | None = None,
         ordered: Callable[[DeviceId], frozenset[ModelName]] = lambda _: frozenset(),
@@ -60,6 +60,7 @@ class Renting:
         self._pushes = pushes
         self._estimates = estimates
         self._clock = clock
+        self._wall_clock = wall_clock
         self._fit = fitter
         self._ordered = ordered
         self._horizon_s = (rules or LedgerRules()).terms.horizon_s
@@ -68,6 +69,8 @@ class Renting:
         # Pushes that were asked for, and of which it is not known yet how they ended.
         self._pending: OrderedDict[Pair, PushPrice] = OrderedDict()
         self._waiting: set[Pair] = set()
+        # When a pair's push was seen to have worked: what was placed before that, and is answered after it, missed nothing.
+        self._there_s: OrderedDict[Pair, float] = OrderedDict()
         # When a pair's standing order asked last, and how often it does; there are at most `core.standing.MAX_ORDERS`.
         self._orders: dict[Pair, tuple[float, float]] = {}
         self._wanted: asyncio.Queue[tuple[DeviceId, Version, ModelName | None]] = asyncio.Queue(maxsize=256)
@@ -75,6 +78,17 @@ class Renting:
     def balance(self, device: DeviceId, version: Version) -> Balance:
         """Return what is saved up for a pair."""
         return self._ledger.balance((device, version.model, version.number))
+
+    def kept(self) -> Kept:
+        """Return what a restart must not lose: balances, budgets, and the pushes that were bought and not yet heard of."""
+        orders = tuple((pair, last_s, per_s) for pair, (last_s, per_s) in self._orders.items())
+        return replace(self._ledger.kept(), pending=tuple(self._pending.items()), orders=orders)
+
+    def restore(self, kept: Kept) -> None:
+        """Take over what was kept before a restart; once, before anything is served."""
+        self._ledger.restore(kept)
+        self._pending.update(kept.pending[-MAX_PAIRS:])
+        self._orders.update({pair: (last_s, per_s) for pair, last_s, per_s in kept.orders[-MAX_PAIRS:]})
 
     def served(self, served: Served) -> Rent | None:
         """Learn from one answer: only by-reference data that the node served can be served cheaper by its device.
@@ -91,7 +105,10 @@ class Renting:
             saving = totals.node - totals.device if served.result.ran_on != NODE else 0.0
             self._ledger.served(pair, saving=saving, now_s=self._clock())
             return None
-        return self._missed(served, pair, source.view.report, totals) if served.result.ran_on == NODE else None
+        placed_s = self._clock() - served.result.measured.total_s
+        if served.result.ran_on != NODE or placed_s < self._there_s.get(pair, placed_s):
+            return None
+        return self._missed(served, pair, source.view.report, totals)
 
     async def run(self) -> None:
         """Start the pushes that pay until cancelled."""
@@ -128,10 +145,15 @@ class Renting:
         self._follow_order(served, pair, now_s, saving=max(0.0, totals.node - totals.device))
         # The daemon may run for months: silence longer than the horizon says no more than the horizon itself. Or it may have
         # just started: then the short time until now is no sign of a high rate.
-        has_watched = now_s - self._started_s >= _WATCHED_S
+        has_watched = now_s - self._started_s >= WATCHED_S
         since_s = max(self._started_s, now_s - self._horizon_s) if has_watched else None
-        missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s)
+        born_s = self._born_s(served.version, now_s)
+        missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s, born_s)
         return self._ledger.missed(missed, now_s=now_s)
+
+    def _born_s(self, version: Version, now_s: float) -> float | None:
+        """Return when the version was admitted, by the steady clock; a wall clock that was set back makes that now."""
+        return None if self._wall_clock is None else now_s - max(0.0, self._wall_clock() - version.created_at)
 
     def _follow_order(self, served: Served, pair: Pair, now_s: float, *, saving: float) -> None:
         """Tell the ledger of a standing order at its first answer, and when its requests have stopped coming."""
@@ -168,8 +190,10 @@ class Renting:
             return f"the device lets no model give way, and {verdict.evict} would have to go: {full}"
         if full and verdict.evict is None:
             return f"there is no room: {full}"
-        if pair in self._pending:
+        if pair in self._pending or self._is_under_way(pair):
             return "one is on its way"
+        if any(push.device == pair[0] for push in self._pushes.live()):
+            return "the device is being pushed to: another push would end that one"
         return "too many wait already" if self._wanted.full() else ""
 
     def _settle(self, pair: Pair, *, is_there: bool) -> None:
@@ -181,6 +205,10 @@ class Renting:
     def _end(self, pair: Pair, *, is_there: bool) -> None:
         price = self._pending.pop(pair, None)
         if price is not None:
+            if is_there:
+                self._there_s[pair] = self._clock()
+                if len(self._there_s) > MAX_PAIRS:
+                    self._there_s.popitem(last=False)
             self._ledger.ended(pair, price, is_there=is_there, now_s=self._clock())
 
     def _is_under_way(self, pair: Pair) -> bool:

@@ -11,15 +11,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gatewayd.core.command import Note
-from gatewayd.core.damping import USUAL, DampingRules
-from gatewayd.core.device import RUNNING, Born, Departure, DeviceView, LinkKind, Lost, Profile, Slot
+from gatewayd.core.damping import STEADY, USUAL, Damping, DampingRules
+from gatewayd.core.device import Born, Departure, DeviceView, LinkKind, Lost, Profile, Slot
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.join_window import JoinWindow
 from gatewayd.services.ports import Clock, DeviceStore, Notify, Pinger
-from gatewayd.services.tracked import Tracked
+from gatewayd.services.tracked import Tracked, running
 
 # Pings in flight at once: a thousand silent devices must not fill the outgoing queue of a link.
 MAX_PINGS = 32
@@ -86,7 +86,17 @@ class Tracking:
     async def load(self) -> None:
         """Read who was seen before; call once before links start."""
         for known in await self._store.load_devices():
-            self._devices[known.device] = Tracked(known.device, known.approved, known.first_seen_at, known.revoked)
+            self._devices[known.device] = Tracked.returning(known)
+
+    def dampings(self) -> tuple[tuple[DeviceId, Damping], ...]:
+        """Return what is remembered of the devices that came and went, for the time after a restart."""
+        return tuple((each.id, each.damping) for each in self._devices.values() if each.damping != STEADY)
+
+    def restore(self, dampings: Sequence[tuple[DeviceId, Damping]]) -> None:
+        """Take over what was remembered before a restart; once, after `load`. Whoever was held off still is."""
+        for device, damping in (each for each in dampings if each[0] in self._devices):
+            if self._devices[device].recall(damping, self._options.damping, now_s=self._clock()):
+                heapq.heappush(self._held_off, (damping.until_s, device))
 
     def devices(self) -> tuple[DeviceView, ...]:
         """Return a snapshot of every device ever seen, by id."""
@@ -102,8 +112,7 @@ class Tracking:
 
     def find(self, device: DeviceId) -> DeviceView | None:
         """Return one snapshot; None when nobody knows the device (any more)."""
-        tracked = self._devices.get(device)
-        return None if tracked is None else self._view(tracked)
+        return None if (tracked := self._devices.get(device)) is None else self._view(tracked)
 
     def running(self, device: DeviceId) -> int:
         """Return how many requests are on the device now. Raises: UnknownDevice."""
@@ -111,8 +120,7 @@ class Tracking:
 
     def link_kind(self, device: DeviceId) -> LinkKind:
         """Return how the device was reached last; MQTT for one that was never seen."""
-        tracked = self._devices.get(device)
-        return LinkKind.MQTT if tracked is None else tracked.link
+        return LinkKind.MQTT if (tracked := self._devices.get(device)) is None else tracked.link
 
     def holding(self, model: ModelName, version: int) -> tuple[DeviceView, ...]:
         """Return a snapshot of the devices that run that version, by id."""
@@ -217,7 +225,7 @@ class Tracking:
         if event.device not in self._pinged:
             self._pinged.add(event.device)
             heapq.heappush(self._ping_due, (self._clock(), event.device))
-        if came:
+        if came and not tracked.has_returned():
             self._dampen(tracked)
         self._changed(event.device)
         if came or changed:
@@ -265,8 +273,7 @@ class Tracking:
             self._holders[held].discard(tracked.id)
             if not self._holders[held]:
                 del self._holders[held]
-        runs = {(slot.model, slot.version) for slot in slots if slot.state in RUNNING}
-        tracked.runs = tuple((model, version) for model, version in runs if model is not None and version is not None)
+        tracked.runs = running(slots)
         for held in tracked.runs:
             self._holders.setdefault(held, set()).add(tracked.id)
 
@@ -371,8 +378,7 @@ class Tracking:
             self._announce(tracked, f"offline: no answer for {quiet_s:.0f} s")
 
     def _tracked(self, device: DeviceId) -> Tracked:
-        found = self._devices.get(device)
-        if found is None:
+        if (found := self._devices.get(device)) is None:
             raise UnknownDevice(f"no device {device!r} was ever seen here")
         return found
 

@@ -13,7 +13,7 @@ from itertools import count, islice
 from gatewayd.core.cost import Costs
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
-from gatewayd.simulate.boards import BOARDS, LINKS, MODELS, Board, Link, Model
+from gatewayd.simulate.boards import Board, Link, Model
 from gatewayd.simulate.scenario import MAX_ASKS, Group, Load, Scenario
 
 # Assumed noise (deviation of the logarithm): links vary by a sixth, a microcontroller hardly, a shared node by a fifth.
@@ -86,8 +86,10 @@ class World:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
+        known = scenario.known
+        self.models = known.models
         self.stations = tuple(
-            Station(DeviceId(f"{group.name}-{number}"), group, BOARDS[group.board], LINKS[group.link])
+            Station(DeviceId(f"{group.name}-{number}"), group, known.boards[group.board], known.links[group.link])
             for group in scenario.devices
             for number in range(1, group.count + 1)
         )
@@ -103,14 +105,14 @@ class World:
         at_s, group = ask.at_s if now_s is None else now_s, ask.station.group
         sent = ask.model.input_bytes
         link_s = self._link_s(ask, sent, at_s)
-        compute_s = ask.model.node_s * ask.node_luck * self._at("node", group, at_s)
+        compute_s = ask.model.node_s * ask.node_luck * self.factor("node", group, at_s)
         energy_uj = sent * RADIO_UJ_PER_BYTE if group.battery_j is not None else 0.0
         return Run(link_s, compute_s, energy_uj, sent, ask.is_lost)
 
     def device_run(self, ask: Ask, now_s: float | None = None) -> Run:
         """Return what it takes to run it where the sample is; only the answer crosses the link."""
         at_s, station, name = ask.at_s if now_s is None else now_s, ask.station, ask.model.name
-        factor = ask.device_luck * self._at("compute", station.group, at_s)
+        factor = ask.device_luck * self.factor("compute", station.group, at_s)
         link_s = self._link_s(ask, ask.model.output_bytes, at_s)
         energy_uj = station.board.energy_uj[name] * factor if station.group.battery_j is not None else 0.0
         return Run(link_s, station.board.seconds[name] * factor, energy_uj, ask.model.output_bytes, ask.is_lost)
@@ -118,10 +120,22 @@ class World:
     def push_run(self, station: Station, model: Model, now_s: float) -> Run:
         """Return what a push that starts now truly takes."""
         link = station.link
-        chunks = max(1, math.ceil(model.size_bytes / link.chunk_bytes))
-        rate = link.bytes_per_s * self._at("link", station.group, now_s)
-        energy_uj = model.size_bytes * RADIO_UJ_PER_BYTE if station.group.battery_j is not None else 0.0
-        return Run(model.size_bytes / rate + chunks * link.rtt_s, 0.0, energy_uj, model.size_bytes, is_lost=False)
+        sent = model.travels_bytes
+        chunks = max(1, math.ceil(sent / link.chunk_bytes))
+        energy_uj = sent * RADIO_UJ_PER_BYTE if station.group.battery_j is not None else 0.0
+        return Run(sent / self.rate(station, now_s) + chunks * link.rtt_s, 0.0, energy_uj, sent, is_lost=False)
+
+    def node_s(self, station: Station, model: Model, now_s: float) -> float:
+        """Return the seconds of one run on the node at a moment, luck aside."""
+        return model.node_s * self.factor("node", station.group, now_s)
+
+    def rate(self, station: Station, now_s: float) -> float:
+        """Return the bytes per second of a device's link at a moment."""
+        return station.link.bytes_per_s * self.factor("link", station.group, now_s)
+
+    def loss(self, station: Station, now_s: float) -> float:
+        """Return the share of messages that a device's link loses at a moment."""
+        return min(0.9, station.link.loss * self.factor("loss", station.group, now_s))
 
     def changes_s(self, station: Station) -> tuple[float, ...]:
         """Return when the rate of the device's link changes."""
@@ -139,38 +153,45 @@ class World:
     def _link_s(self, ask: Ask, byte_count: int, at_s: float) -> float:
         link = ask.station.link
         rtt_s = link.rtt_s * ask.rtt_luck
-        rate = link.bytes_per_s * ask.rate_luck * self._at("link", ask.station.group, at_s)
+        rate = link.bytes_per_s * ask.rate_luck * self.factor("link", ask.station.group, at_s)
         return rtt_s + byte_count / rate + (_RESEND_ROUND_TRIPS * link.rtt_s if ask.is_lost else 0.0)
 
-    def _at(self, what: str, group: Group, now_s: float) -> float:
+    def factor(self, what: str, group: Group, now_s: float) -> float:
+        """Return by what the changes multiply `what` now."""
         return self._factors[what, group.name].at(now_s)
 
     def _drawn(self) -> Iterator[Ask]:
         for index, load in enumerate(self.scenario.load):
             for station in self.stations:
                 if station.group.name == load.devices:
-                    chance = random.Random(f"{self.scenario.seed}/{index}/{station.id}")  # noqa: S311 - repeatable luck
-                    yield from self._of_station(load, station, chance)
+                    yield from self._of_station(load, station, self._chance(index, station))
+
+    def _chance(self, index: int, station: Station) -> random.Random:
+        return random.Random(f"{self.scenario.seed}/{index}/{station.id}")  # noqa: S311 - repeatable luck
+
+    def rate_of(self, load: Load, station: Station) -> float:
+        """Return a device's own mean rate, requests per second: what no policy is told."""
+        return _own_rate(load, self._chance(self.scenario.load.index(load), station))
 
     def _of_station(self, load: Load, station: Station, chance: random.Random) -> Iterator[Ask]:
-        group, model = station.group, MODELS[load.model]
+        group, model = station.group, self.models[load.model]
         until_s = min(self.scenario.duration_s, load.until_s if load.until_s is not None else math.inf)
-        per_s = load.per_s * math.exp(load.spread * chance.gauss(0.0, 1.0))
-        times = _times(load, per_s, chance, lambda now_s: self._at("rate", group, now_s))
+        noise = self.scenario.noise
+        per_s = _own_rate(load, chance)
+        times = _times(load, per_s, chance, lambda now_s: self.factor("rate", group, now_s))
         for at_s in islice(times, load.at_most if load.at_most is not None else MAX_ASKS):
             if at_s >= until_s:
                 return
-            loss = min(0.9, station.link.loss * self._at("loss", group, at_s))
             yield Ask(
                 at_s,
                 station,
                 model,
                 load.deadline_s,
-                chance.random() < loss,
-                chance.lognormvariate(0.0, _LINK_NOISE),
-                chance.lognormvariate(0.0, _LINK_NOISE),
-                chance.lognormvariate(0.0, _DEVICE_NOISE),
-                chance.lognormvariate(0.0, _NODE_NOISE),
+                chance.random() < self.loss(station, at_s),
+                chance.lognormvariate(0.0, _LINK_NOISE * noise),
+                chance.lognormvariate(0.0, _LINK_NOISE * noise),
+                chance.lognormvariate(0.0, _DEVICE_NOISE * noise),
+                chance.lognormvariate(0.0, _NODE_NOISE * noise),
             )
 
 
@@ -185,6 +206,10 @@ def _factor(scenario: Scenario, what: str, group: str) -> _Factor:
     return _Factor(times, values)
 
 
+def _own_rate(load: Load, chance: random.Random) -> float:
+    return load.per_s * math.exp(load.spread * chance.gauss(0.0, 1.0))
+
+
 def _times(load: Load, per_s: float, chance: random.Random, factor: Callable[[float], float]) -> Iterator[float]:
     """Yield when one device is asked, without an end."""
     now_s = load.from_s
@@ -197,7 +222,7 @@ def _times(load: Load, per_s: float, chance: random.Random, factor: Callable[[fl
                 now_s += 1.0 / rate
             case "bursts" | "adversarial":
                 now_s += (
-                    chance.expovariate(rate / _pause(load, turn))
+                    chance.expovariate(rate / pause_of(load, turn))
                     if turn % load.burst == 0
                     else 0.05 / rate * chance.random()
                 )
@@ -209,7 +234,7 @@ def _times(load: Load, per_s: float, chance: random.Random, factor: Callable[[fl
         yield now_s
 
 
-def _pause(load: Load, turn: int) -> float:
+def pause_of(load: Load, turn: int) -> float:
     """Return the mean pause before a burst, in gaps of the mean rate."""
     if load.arrival == "bursts":
         return float(load.burst)

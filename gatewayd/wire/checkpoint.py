@@ -13,6 +13,7 @@ from gatewayd.core.errors import BadRequest
 from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.learned import Learned
 from gatewayd.core.names import DeviceId, Digest, parse_device_id, parse_digest
+from gatewayd.wire.checkpoint_rent import read_rent, rent_members
 
 VERSION = 1
 MAX_BYTES = 2**23
@@ -20,6 +21,7 @@ MAX_BYTES = 2**23
 MAX_TEXT_BYTES = 2**25
 """Of the text in it: protects from a file that says little and means much."""
 MAX_ROWS = 50_000
+_LAST_YEAR = 1e11  # s: the year 5138; keeps sums of times exact to a millisecond
 
 
 class BrokenCheckpoint(ValueError):
@@ -42,6 +44,8 @@ def encode_learned(learned: Learned) -> bytes:
         ],
         "samples": [[device, sensor, _numbers(energy)] for device, sensor, energy in learned.samples],
         "digests": list(digests),
+        "at": learned.at,
+        **rent_members(learned.kept.moved(-learned.at_s)),
     }
     return zlib.compress(json.dumps(document, separators=(",", ":")).encode())
 
@@ -81,7 +85,15 @@ def _learned(document: Mapping[str, object]) -> Learned:
         tuple((digests[_whole(row[0])], _estimate(row[1])) for row in node),
         tuple((_device(row[0]), LinkEstimate(*(_estimate(each) for each in row[1:4]))) for row in links),
         tuple((_device(row[0]), _whole(row[1]), _estimate(row[2])) for row in samples),
+        read_rent(document),
+        at=_wall(document.get("at", 0.0)),
     )
+
+
+def _wall(given: object) -> float:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0.0 <= given < _LAST_YEAR:
+        raise BrokenCheckpoint("a wall time is due")
+    return float(given)
 
 
 def _numbers(estimate: Estimate) -> list[float]:

@@ -1,5 +1,6 @@
-"""The file of credentials, as JSON: `{"users": [...], "keys": [...]}`. Passwords are hashes, pre-shared keys are the keys.
+"""The file of credentials, as JSON: `{"users": [...], "keys": [...], "oscore": [...]}`.
 
+Passwords are hashes; pre-shared keys and the master secrets of OSCORE contexts are what they are.
 `"leaving": [...]` stands there only between the two steps in which a device is taken out.
 """
 
@@ -7,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from gatewayd.core.credentials import MAX_LEAVING, MAX_USERS, BrokerUser, Credentials, PreSharedKey
+from gatewayd.core.credentials import MAX_LEAVING, MAX_USERS, BrokerUser, Credentials, OscoreKey, PreSharedKey
 from gatewayd.core.errors import BadRequest, TooLarge
 from gatewayd.core.names import DeviceId, parse_device_id
 from gatewayd.wire.mosquitto import is_hash, password_line
@@ -16,6 +17,7 @@ T = TypeVar("T")
 
 MAX_FILE_BYTES = 16 * 2**20  # protects memory: 10,000 users with their keys take 4 MB
 _MIN_KEY_BYTES, _MAX_KEY_BYTES = 16, 64  # below, a key could be guessed. Source for 64: RFC 4279 section 5.3
+_MAX_OSCORE_ID_BYTES = 7  # Source: RFC 8613, section 3.3
 _MAX_WHO_CHARS = 200
 
 
@@ -35,8 +37,21 @@ def encode_credentials(credentials: Credentials) -> bytes:
         {"device": each.device, "key": each.key.hex(), "made_at": each.made_at, "who": each.who}
         for each in credentials.keys
     ]
+    oscore = [
+        {
+            "device": each.device,
+            "secret": each.secret.hex(),
+            "salt": each.salt.hex(),
+            "kid": each.kid.hex(),
+            "gateway_id": each.gateway_id.hex(),
+            "made_at": each.made_at,
+            "who": each.who,
+            "is_used": each.is_used,
+        }
+        for each in credentials.oscore
+    ]
     leaving = {"leaving": credentials.leaving} if credentials.leaving else {}
-    return json.dumps({"users": users, "keys": keys} | leaving, indent=1).encode()
+    return json.dumps({"users": users, "keys": keys, "oscore": oscore} | leaving, indent=1).encode()
 
 
 def decode_credentials(content: bytes) -> Credentials:
@@ -54,12 +69,16 @@ def decode_credentials(content: bytes) -> Credentials:
         raise BadRequest("is no object with users and keys")
     users = [_read(_user, row, f"users[{number}]") for number, row in enumerate(_rows(document, "users"))]
     keys = [_read(_key, row, f"keys[{number}]") for number, row in enumerate(_rows(document, "keys"))]
-    if len({each.name for each in users}) < len(users) or len({each.device for each in keys}) < len(keys):
+    oscore = [_read(_oscore, row, f"oscore[{number}]") for number, row in enumerate(_rows(document, "oscore"))]
+    named = ([each.name for each in users], [each.device for each in keys], [each.device for each in oscore])
+    if any(len(set(names)) < len(names) for names in named):
         raise BadRequest("a name stands twice")
+    if len({each.kid for each in oscore}) < len(oscore):
+        raise BadRequest("oscore: a kid stands twice")
     leaving = [
         _read(_device, {"device": row}, f"leaving[{number}]") for number, row in enumerate(_rows(document, "leaving"))
     ]
-    return Credentials(tuple(users), tuple(keys), tuple(leaving[-MAX_LEAVING:]))
+    return Credentials(tuple(users), tuple(keys), tuple(leaving[-MAX_LEAVING:]), tuple(oscore))
 
 
 def _rows(document: Mapping[str, object], name: str) -> list[object]:
@@ -94,6 +113,20 @@ def _key(row: Mapping[str, object]) -> PreSharedKey:
     if not _MIN_KEY_BYTES <= len(key) <= _MAX_KEY_BYTES:
         raise ValueError("key")
     return PreSharedKey(parse_device_id(_text(row["device"])), key, *_record(row))
+
+
+def _oscore(row: Mapping[str, object]) -> OscoreKey:
+    secret, salt, kid, gateway_id = (
+        bytes.fromhex(_text(row[name])) for name in ("secret", "salt", "kid", "gateway_id")
+    )
+    if not _MIN_KEY_BYTES <= len(secret) <= _MAX_KEY_BYTES or len(salt) > _MAX_KEY_BYTES:
+        raise ValueError("secret")
+    if max(len(kid), len(gateway_id)) > _MAX_OSCORE_ID_BYTES or kid == gateway_id:
+        raise ValueError("kid")
+    is_used = row.get("is_used", True)  # who is not told has to expect it
+    if not isinstance(is_used, bool):
+        raise TypeError("is_used")
+    return OscoreKey(parse_device_id(_text(row["device"])), secret, salt, kid, gateway_id, *_record(row), is_used)
 
 
 def _device(row: Mapping[str, object]) -> DeviceId:

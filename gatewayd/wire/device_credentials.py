@@ -1,14 +1,16 @@
 """What a device needs to come in, as one JSON document: made by `devices.credentials.new`, read by a simulated board.
 
     {"device", "devices", "prefix", "node", "host", "port", "ca", "username", "password", "psk_identity", "psk_key",
-     "trusted_keys", …}
+     "oscore", "trusted_keys", …}
 
-`ca` is the authority's certificate in PEM ("": the broker is reached without TLS), `psk_key` in hex, `trusted_keys` are the
-public keys, in hex, of which one signs each model. A member that a reader does not know is passed over.
+`ca` is the authority's certificate in PEM ("": the broker is reached without TLS), `psk_key` in hex,
+`oscore` is {"master_secret", "master_salt", "sender_id", "recipient_id"} in hex, from the device's end, and `trusted_keys` are
+the public keys, in hex, of which one signs each model. A member that a reader does not know is passed over.
 """
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gatewayd.core.errors import BadRequest
@@ -22,8 +24,18 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
+class OscoreCredentials:
+    """An OSCORE context from the device's end: `sender_id` is in its questions, `recipient_id` in the gateway's."""
+
+    master_secret: bytes = field(repr=False)
+    master_salt: bytes
+    sender_id: bytes
+    recipient_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceCredentials:
-    """See the module's docstring; `username` and `psk_identity` "": that kind was not asked for."""
+    """See the module's docstring; `username` and `psk_identity` "", `oscore` None: that kind was not asked for."""
 
     device: DeviceId
     devices: tuple[DeviceId, ...]
@@ -36,6 +48,7 @@ class DeviceCredentials:
     psk_identity: str = ""
     psk_key: bytes = field(default=b"", repr=False)
     trusted_keys: tuple[str, ...] = ()
+    oscore: OscoreCredentials | None = None
 
     @property
     def base(self) -> str:
@@ -73,8 +86,9 @@ def decode_device_credentials(content: bytes) -> DeviceCredentials:
         text("username"),
         text("password"),
         text("psk_identity"),
-        _hex(text("psk_key")),
+        _hex(text("psk_key"), "psk_key"),
         _trusted(document),
+        _oscore(document.get("oscore")),
     )
 
 
@@ -92,8 +106,16 @@ def _trusted(document: dict[str, object]) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def _hex(text: str) -> bytes:
+def _oscore(row: object) -> OscoreCredentials | None:
+    if row is None:
+        return None
+    members: Mapping[str, object] = row if isinstance(row, dict) else {}
+    names = ("master_secret", "master_salt", "sender_id", "recipient_id")
+    return OscoreCredentials(*(_hex(members.get(name), f"oscore.{name}") for name in names))
+
+
+def _hex(text: object, name: str) -> bytes:
     try:
-        return bytes.fromhex(text)
+        return bytes.fromhex(text if isinstance(text, str) else "?")
     except ValueError:
-        raise BadRequest("psk_key: is no hex") from None
+        raise BadRequest(f"{name}: is no hex") from None

@@ -1,13 +1,14 @@
-"""Credentials as source code to paste: ESP-IDF, Zephyr, Arduino, and a test line for mosquitto's own client.
+"""Credentials as source code to paste: ESP-IDF, Zephyr, Arduino; test lines for mosquitto's and libcoap's own clients.
 
 Names, passwords and keys hold no character that a C string would take for its own; the topics' prefix and the host may, and are
-escaped. Sources: ESP-IDF programming guide (esp-mqtt 5.x), Zephyr documentation (MQTT, TLS credentials), Arduino PubSubClient.
+escaped. Sources: ESP-IDF programming guide (esp-mqtt 5.x), Zephyr documentation (MQTT, TLS credentials, LwM2M), Arduino's
+PubSubClient, coap-oscore-conf(5) of libcoap 4.3.4; OMA LwM2M Core 1.2 for the objects 0 and 21.
 """
 
 import shlex
 from collections.abc import Callable, Mapping
 
-from gatewayd.wire.device_credentials import DeviceCredentials
+from gatewayd.wire.device_credentials import DeviceCredentials, OscoreCredentials
 
 OFFLINE = r"{\"state\":\"offline\"}"
 
@@ -54,7 +55,7 @@ def _zephyr(of: DeviceCredentials) -> str:
             f"/* client.client_id = gatewayd_user; client.user_name = &gatewayd_user; client.password = &gatewayd_password; */\n"
             f"{_topics(of)}"
         )
-    return f"{broker}{_zephyr_psk(of)}{_trusted(of)}"
+    return f"{broker}{_zephyr_psk(of)}{_zephyr_oscore(of.oscore)}{_trusted(of)}"
 
 
 def _zephyr_psk(of: DeviceCredentials) -> str:
@@ -67,6 +68,40 @@ def _zephyr_psk(of: DeviceCredentials) -> str:
         "/* once, for CoAP over DTLS: tls_credential_add(GATEWAYD_PSK_TAG, TLS_CREDENTIAL_PSK_ID, gatewayd_psk_id,\n"
         "   sizeof(gatewayd_psk_id) - 1); tls_credential_add(GATEWAYD_PSK_TAG, TLS_CREDENTIAL_PSK, gatewayd_psk,\n"
         "   sizeof(gatewayd_psk)); */\n"
+    )
+
+
+def _zephyr_oscore(of: OscoreCredentials | None) -> str:
+    if of is None:
+        return ""
+    names = ("secret", "sender", "recipient", "aead", "hmac", "salt")
+    values = (of.master_secret, of.sender_id, of.recipient_id, None, None, of.master_salt)
+    arrays = "".join(
+        f"static unsigned char gatewayd_oscore_{name}[] = {{{_bytes(value)}}};\n"
+        for name, value in zip(names, values, strict=True)
+        if value is not None
+    )
+    sets = "".join(
+        f"   lwm2m_set_opaque(&LWM2M_OBJ(21, 0, {number}), (char *)gatewayd_oscore_{name}, sizeof(gatewayd_oscore_{name}));\n"
+        for number, (name, value) in enumerate(zip(names, values, strict=True))
+        if value is not None
+    )
+    return (
+        f"{arrays}/* once, for CoAP with OSCORE (object 21; security mode 3, NoSec, in object 0: OSCORE needs no DTLS):\n"
+        f"{sets}   lwm2m_set_u8(&LWM2M_OBJ(0, 0, 2), 3); object 0's resource 17 links to 21:0 */\n"
+    )
+
+
+def _libcoap(of: DeviceCredentials) -> str:
+    """Return the file that libcoap's client takes with -E (libcoap 4.3.2 or newer, built with OSCORE)."""
+    if of.oscore is None:
+        return ""
+    return (
+        f'master_secret,hex,"{of.oscore.master_secret.hex()}"\n'
+        f'master_salt,hex,"{of.oscore.master_salt.hex()}"\n'
+        f'sender_id,hex,"{of.oscore.sender_id.hex()}"\n'
+        f'recipient_id,hex,"{of.oscore.recipient_id.hex()}"\n'
+        "aead_alg,integer,10\nhkdf_alg,integer,-10\nreplay_window,integer,32\n"
     )
 
 
@@ -112,6 +147,7 @@ SNIPPETS: Mapping[str, Callable[[DeviceCredentials], str]] = {
     "zephyr": _zephyr,
     "arduino": _arduino,
     "mosquitto": _mosquitto,
+    "libcoap": _libcoap,
 }
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.api.table import VERBS
 from gatewayd.cli.command import add_commands
-from gatewayd.cli.verbs import FAILED, OK, UNREACHABLE, USAGE, run
+from gatewayd.cli.verbs import FAILED, NOUNS, OK, UNREACHABLE, USAGE, run
 from gatewayd.core.errors import ModelRefused
 from gatewayd.core.names import DeviceId, ModelName, ModelRef
 from gatewayd.core.request import NODE, Privacy, SensorRef
@@ -75,6 +76,10 @@ def daemon() -> Iterator[Daemon]:
     loop.call_soon_threadsafe(stop.set)
     thread.join(10)
     loop.close()
+
+
+def test_every_noun_is_explained() -> None:
+    assert {name.rpartition(".")[0] for name in VERBS} - {""} == set(NOUNS)
 
 
 def test_models_add(daemon: Daemon, tmp_path: Path) -> None:

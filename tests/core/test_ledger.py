@@ -2,11 +2,13 @@ import tracemalloc
 from math import inf
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gatewayd.core.budget import Allowance
-from gatewayd.core.ledger import MAX_PAIRS, RETRY_S, Ledger, LedgerRules, Missed, Order, PushPrice, Room
+from gatewayd.core.ledger import MAX_PAIRS, RETRY_S, Ledger, LedgerRules, Missed, Order, Room
 from gatewayd.core.names import DeviceId, ModelName
-from gatewayd.core.renting import RentTerms
+from gatewayd.core.renting import PushPrice, RentTerms
 
 DEVICE = DeviceId("d")
 A, B, C = ModelName("a"), ModelName("b"), ModelName("c")
@@ -187,3 +189,45 @@ def test_a_pair_takes_less_than_a_kilobyte() -> None:
     finally:
         tracemalloc.stop()
     assert taken / count < 1024
+
+
+rooms = st.builds(
+    lambda slots, held, kept: Room(slots, tuple(held), frozenset(kept)),
+    st.integers(0, 3), st.lists(st.sampled_from([B, C]), max_size=2, unique=True), st.sets(st.sampled_from([B, C])),
+)  # fmt: skip
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(rooms, st.floats(0, 200), st.floats(0, 1e5)), max_size=30))
+def test_a_push_is_only_asked_for_where_there_is_room_or_somebody_may_leave(
+    asked: list[tuple[Room, float, float]],
+) -> None:
+    """Whatever was asked before, and whatever the device says it holds now."""
+    ledger, now_s = Ledger(), 0.0
+    for room, saving, gap_s in asked:
+        now_s += gap_s
+        verdict = ledger.missed(missed(saving=saving, room=room), now_s=now_s)
+        if verdict.is_push and verdict.evict is None:
+            assert len(room.held) < room.slots
+        if verdict.evict is not None:
+            assert verdict.is_push
+            assert verdict.evict in room.held
+            assert verdict.evict not in room.kept
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 200), st.floats(0, 1e5)), max_size=60), st.floats(0.01, 1.0), st.floats(0, 1e5))
+def test_never_more_than_a_price_and_a_fifth_is_missed_before_a_push(
+    asked: list[tuple[float, float]], robustness: float, born_s: float
+) -> None:
+    """Whatever rates and ends are predicted: they may bring a push forward, and put it off by a fifth of its price at most."""
+    ledger, rent, now_s = Ledger(LedgerRules(RentTerms(robustness=robustness))), 0.0, born_s
+    for saving, gap_s in asked:
+        now_s += gap_s
+        one = Missed((DEVICE, A, 1), saving, 0.0, 0.0, PRICE, EMPTY, born_s=born_s)
+        verdict = ledger.missed(one, now_s=now_s)
+        rent += saving
+        assert verdict.is_push or rent < 1.2 * PRICE.cost * (1 + 1e-9)
+        if verdict.is_push:
+            assert rent >= robustness * PRICE.cost * (1 - 1e-9)
+            return

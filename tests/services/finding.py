@@ -15,7 +15,6 @@ def finder_of(
 ) -> OptionFinder:
     """Wire a finder and the candidate index behind it."""
     return OptionFinder(
-        tracking=tracking,
         estimates=estimates,
         runtime=runtime,
         classes=classes or {"default": RequestClass()},

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.core.credentials import CredentialKind
+from gatewayd.core.credentials import CredentialKind, Credentials
 from gatewayd.core.device import PushPhase
 from gatewayd.core.errors import BadRequest, Conflict, Overloaded, UnknownDevice
 from gatewayd.core.names import DeviceId, parse_model_ref
@@ -137,6 +137,18 @@ async def test_a_device_that_never_came_can_be_revoked_by_its_credentials(tmp_pa
         assert s.files.known().users == ()
 
 
+async def test_a_device_that_never_came_can_be_forgotten_by_its_credentials(tmp_path: Path) -> None:
+    async with stage(tmp_path) as s:
+        s.w.device.id = OTHER
+        await s.joining.issue(OTHER, kinds=BOTH, who="ann")
+        with pytest.raises(UnknownDevice):
+            await s.joining.forget(OTHER, force=False, keep_credentials=True, who="ann")
+        assert (await s.joining.forget(OTHER, force=False, keep_credentials=False, who="ann")).had_credentials
+        assert s.files.known() == Credentials()
+        with pytest.raises(UnknownDevice):
+            await s.joining.forget(OTHER, force=True, keep_credentials=False, who="ann")
+
+
 async def test_one_device_of_a_concentrator_is_taken_out_and_the_others_stay(tmp_path: Path) -> None:
     async with stage(tmp_path) as s:
         await s.joining.issue(OTHER, kinds=[CredentialKind.MQTT], speaks_for=[DEVICE], who="ann")
@@ -194,3 +206,16 @@ async def test_a_request_that_outlives_its_device_is_counted_nowhere(tmp_path: P
         await s.joining.forget(DEVICE, force=True, keep_credentials=False, who="ann")
         s.w.tracking.ended(DEVICE)
         assert s.w.tracking.devices() == ()
+
+
+async def test_an_oscore_context_has_an_id_that_no_other_device_has(tmp_path: Path) -> None:
+    async with stage(tmp_path) as s:
+        one = await s.joining.issue(DEVICE, kinds=(CredentialKind.OSCORE,), who="ann")
+        other = await s.joining.issue(OTHER, kinds=(CredentialKind.OSCORE,), who="ann")
+        assert (one.password, one.key) == (None, None)
+        assert one.oscore is not None
+        assert other.oscore is not None
+        assert one.oscore.kid != other.oscore.kid
+        assert one.oscore.secret != other.oscore.secret
+        assert not one.oscore.is_used
+        assert s.joining.credentials().oscore == tuple(sorted((one.oscore, other.oscore), key=lambda each: each.device))

@@ -152,3 +152,31 @@ async def test_nobody_knows_a_device_never_seen(tmp_path: Path) -> None:
             w.tracking.device(DeviceId("ghost"))
         with pytest.raises(UnknownDevice):
             await w.tracking.approve(DeviceId("ghost"), who="ann")
+
+
+async def test_who_was_held_off_still_is_after_a_restart(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.join()
+        for _ in range(5):
+            w.device.leave()
+            w.device.birth()
+        kept = w.tracking.dampings()
+        assert [device for device, _ in kept] == [w.device.id]
+    async with world(tmp_path) as w:
+        w.tracking.restore([*kept, (DeviceId("gone"), kept[0][1])])
+        assert w.tracking.device(w.device.id).held_off
+        w.clock.now_s += 61.0
+        w.tracking.release()
+        assert not w.tracking.device(w.device.id).held_off
+
+
+async def test_our_own_restarts_are_not_a_devices_flapping(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.join()
+        kept = w.tracking.dampings()
+    for _ in range(10):
+        async with world(tmp_path) as w:
+            w.tracking.restore(kept)
+            w.device.birth()
+            assert not w.tracking.device(w.device.id).held_off
+            kept = w.tracking.dampings()

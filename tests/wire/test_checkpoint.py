@@ -1,13 +1,19 @@
 import json
 import zlib
+from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewayd.core.budget import Allowance
+from gatewayd.core.damping import USUAL, Damping
 from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.learned import Learned
-from gatewayd.core.names import DeviceId, Digest
+from gatewayd.core.ledger import Ledger, LedgerRules, Missed, Room
+from gatewayd.core.names import DeviceId, Digest, ModelName
+from gatewayd.core.renting import PushPrice
 from gatewayd.wire.checkpoint import MAX_TEXT_BYTES, BrokenCheckpoint, decode_learned, encode_learned
 
 numbers = st.floats(0, 1e12).map(lambda number: float(f"{number:.6g}"))
@@ -34,6 +40,41 @@ def test_any_bytes_are_a_checkpoint_or_the_one_error(content: bytes) -> None:
         decode_learned(content)
 
 
+PRICE = PushPrice(100.0, 2.5, 7.0)
+
+
+@given(st.lists(st.tuples(devices, st.integers(0, 2000), st.integers(0, 500)), max_size=12), st.booleans())
+def test_the_book_of_rent_comes_back(asked: list[tuple[DeviceId, int, int]], is_limited: bool) -> None:  # noqa: FBT001 - a fact of the case
+    ledger = Ledger(LedgerRules(air=Allowance(0.5, 30.0) if is_limited else Allowance()))
+    now_s, model = 0.0, ModelName("a")
+    for turn, (device, gap_s, saving) in enumerate(asked):
+        now_s += gap_s
+        pair = (device, model, turn % 3 + 1)
+        missed = Missed(pair, float(saving), 0.0, -1.0, PRICE, Room(2, ()))
+        if ledger.missed(missed, now_s=now_s).is_push:
+            ledger.started(pair, PRICE, now_s=now_s)
+            ledger.ended(pair, PRICE, is_there=turn % 2 == 0, now_s=now_s)
+        if turn % 4 == 0:
+            ledger.expect(pair, per_s=0.25, until_s=inf, saving=3.0)
+    pending = tuple((each.pair, PRICE) for each in ledger.kept().pairs[:2])
+    orders = tuple((each.pair, 5.0, 0.25) for each in ledger.kept().pairs[1:])
+    dampings = tuple((device, Damping().came(at_s, USUAL)) for device, at_s, _ in asked)
+    kept = replace(ledger.kept(), pending=pending, orders=orders, dampings=dampings)
+    found = decode_learned(encode_learned(Learned(kept=kept, at_s=now_s, at=1.5e9)))
+    assert found.at == 1.5e9
+    again = decode_learned(encode_learned(replace(found, at_s=0.0)))
+    assert again == found  # what was rounded once stays
+    moved = kept.moved(-now_s)
+    assert [each.pair for each in found.kept.pairs] == [each.pair for each in moved.pairs]
+    for mine, theirs in zip(found.kept.pairs, moved.pairs, strict=True):
+        assert mine.balance.requests == theirs.balance.requests
+        assert mine.balance.saved_missed == pytest.approx(theirs.balance.saved_missed, abs=1e-3)
+        assert mine.balance.ordered_until_s == theirs.balance.ordered_until_s
+        assert mine.not_before_s == theirs.not_before_s
+    assert [each.device for each in found.kept.devices] == [each.device for each in moved.devices]
+    assert (found.kept.pending, found.kept.orders, found.kept.dampings) == (moved.pending, moved.orders, moved.dampings)
+
+
 EMPTY = {"checkpoint": 1, "pairs": [], "node": [], "links": [], "samples": [], "digests": []}
 
 
@@ -43,7 +84,11 @@ EMPTY = {"checkpoint": 1, "pairs": [], "node": [], "links": [], "samples": [], "
         {"checkpoint": 2}, {"pairs": None}, {"digests": ["x"]}, {"node": [[0, [1, 1, 1]]]}, {"samples": [["d", -1, [1, 1, 1]]]},
         {"samples": [["../d", 0, [1, 1, 1]]]}, {"samples": [["d", 0, [1, 1]]]}, {"samples": [["d", 0, [1, -1, 1]]]},
         {"samples": [["d", 0, [1, float("nan"), 1]]]}, {"links": [["d", [1, 1, 1]]]}, {"samples": [0] * 50_001},
-        {"pairs": [["d", True, [1, 1, 1], [1, 1, 1]]]},
+        {"pairs": [["d", True, [1, 1, 1], [1, 1, 1]]]}, {"rent": [["d", "a", 1, [], None]]}, {"rent": [[0] * 5] * 50_001},
+        {"rent": [["d", "a", 1, [1, 1, 1, -1, 0, None, None, 0, 0, 0, None], None]]}, {"pool": [["a", "inf", 0, "inf", None]]},
+        {"held": [["d", [["a", 1, 2, 0, 0, 0, "inf", 0, "inf"]], None, None]]}, {"held": [["d", [], [1], None]]},
+        {"pending": [["d", "a", 1, 1, 1, -1]]}, {"orders": [["d", "a", 1, "inf", 1]]}, {"at": -1}, {"at": True},
+        {"dampings": [["d", [0] * 1001, 1, 1, 1]]}, {"dampings": [["d", [], 1, 1e31, 1]]}, {"held": [["d", [], None]]},
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_it_is_found(change: dict[str, object]) -> None:

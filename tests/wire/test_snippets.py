@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.core.names import DeviceId
-from gatewayd.wire.device_credentials import DeviceCredentials
+from gatewayd.wire.device_credentials import DeviceCredentials, OscoreCredentials
 from gatewayd.wire.snippets import SNIPPETS, snippet
 from gatewayd.wire.topics import Topics
 
@@ -16,6 +16,7 @@ DOOR = DeviceId("door-1")
 FULL = DeviceCredentials(
     DOOR, (DOOR,), Topics('pl"ant\\', "gw"), "gw.local", 8883, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     "door-1", "pass_word-1", "door-1", bytes(range(16)), ("ab" * 32, "cd" * 32),
+    OscoreCredentials(b"\xa5" * 16, b"saltsalt", b"\1\2\3", b"gw"),
 )  # fmt: skip
 PLAIN = dataclasses.replace(FULL, ca="")
 
@@ -62,13 +63,21 @@ def test_a_compiler_reads_it(tmp_path: Path, name: str, headers: str, language: 
 
 def test_each_says_who_the_device_is() -> None:
     for name in SNIPPETS:
-        assert "pass_word-1" in snippet(name, FULL)
+        assert ("a5" * 16 if name == "libcoap" else "pass_word-1") in snippet(name, FULL)
 
 
 def test_a_key_alone_has_a_part_in_zephyr_only() -> None:
-    key = dataclasses.replace(FULL, username="", password="")
+    key = dataclasses.replace(FULL, username="", password="", oscore=None)
     assert [name for name in SNIPPETS if snippet(name, key)] == ["zephyr"]
     assert "0x00, 0x01, 0x02" in snippet("zephyr", key)
+
+
+def test_an_oscore_context_alone_is_for_zephyr_and_libcoap() -> None:
+    only = dataclasses.replace(FULL, username="", password="", psk_identity="", psk_key=b"")
+    assert [name for name in SNIPPETS if snippet(name, only)] == ["zephyr", "libcoap"]
+    assert "gatewayd_oscore_sender[] = {0x01, 0x02, 0x03}" in snippet("zephyr", only)
+    assert "psk" not in snippet("zephyr", only)
+    assert 'sender_id,hex,"010203"' in snippet("libcoap", only)
 
 
 def test_the_shells_line_has_its_secret_in_no_argument(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ class Chooser:
             raise DeviceRefused(f"device {device}: {_none_free(found, traits)}")
         active = {each.instance for each in found if each.is_active and each.instance in ours}
         leaving = {manifest.model, manifest.instead_of.model if manifest.instead_of else manifest.model}
-        gone = [n for n in sorted(ours) if given[n].model in leaving and n in active and n != instance]
+        gone = [each for each in active if given[each].model in leaving and each != instance]
         if len(gone) > 1:
             raise DeviceRefused(f"device {device}: two models would have to go for {manifest.model}: drop one first")
         old = gone[0] if gone else None

@@ -114,7 +114,7 @@ class Peer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A question to a device. `observe` 0 registers an observation, 1 cancels it."""
+    """A question to a device. `observe` 0 registers an observation, 1 cancels it; `echo`: what it wants to hear again."""
 
     method: Method
     path: tuple[str, ...]
@@ -126,6 +126,7 @@ class Ask:
     block2: Block | None = None
     size1: int | None = None
     observe: int | None = None
+    echo: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,7 @@ class Answer:
     observe: int | None = None
     etag: bytes | None = None
     location: tuple[str, ...] = ()
+    echo: bytes | None = None
 
     @property
     def is_success(self) -> bool:
@@ -207,8 +209,11 @@ class Exchange(Protocol):
     ) -> tuple[Answer, Observation | None]:
         """Ask with `observe` 0; None when the device answered without observing. Raises: as `ask`."""
 
-    def peer(self, address: str) -> Peer | None:
-        """Return the peer of an address that was stored; None where one cannot be spoken to by its address alone."""
+    def peer(self, address: str, identity: str = "") -> Peer | None:
+        """Return the peer of an address and identity that were stored.
+
+        None where one cannot be spoken to before it has spoken: its DTLS session is gone, or its credential.
+        """
 
 
 class NoAnswer(DeviceTimeout):
@@ -224,10 +229,10 @@ class Reset(DeviceUnreachable):
 
 
 class Refusal(DeviceRefused):
-    """The device answered with an error. `response` is its code."""
+    """The device answered with an error. `response` is its code; 0: not said, when who tried several things sums up."""
 
     code = "device_refused"
 
-    def __init__(self, message: str, response: int) -> None:
+    def __init__(self, message: str, response: int = 0) -> None:
         super().__init__(message)
         self.response = response

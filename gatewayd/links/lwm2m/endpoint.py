@@ -7,12 +7,17 @@ import asyncio
 import functools
 import logging
 import socket
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from aiocoap import Message, error  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers.constants import TransportTuning  # type: ignore[import-untyped]  # as above
 from aiocoap.pipe import Pipe  # type: ignore[import-untyped]  # as above
-from aiocoap.transports.udp6 import UDP6EndpointAddress  # type: ignore[import-untyped]  # as above
+from aiocoap.transports.udp6 import (  # type: ignore[import-untyped]  # as above
+    MessageInterfaceUDP6,
+    UDP6EndpointAddress,
+)
 
 from gatewayd.core.errors import DeviceUnreachable
 from gatewayd.links.lwm2m.coap import (
@@ -20,6 +25,7 @@ from gatewayd.links.lwm2m.coap import (
     Answer,
     Ask,
     Block,
+    Code,
     Incoming,
     NoAnswer,
     Notified,
@@ -31,6 +37,9 @@ from gatewayd.links.lwm2m.coap import (
 )
 
 logger = logging.getLogger(__name__)
+
+Resolve = Callable[[Any, str], Any]
+"""Makes of a plain remote the one that a stored identity is spoken to through; None: by its address alone it cannot be."""
 
 
 class CoapPeer:
@@ -74,8 +83,9 @@ class CoapPeer:
 class CoapEndpoint:
     """Satisfies `coap.Exchange` over an aiocoap context that `adapters.coap_context` opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, secured: Resolve = lambda remote, identity: None if identity else remote) -> None:
         self._context: Any = None
+        self._secured = secured
 
     def opened(self, context: Any) -> None:  # noqa: ANN401 - aiocoap ships no types
         """Take the context; until then nothing can be asked."""
@@ -83,23 +93,42 @@ class CoapEndpoint:
 
     async def ask(self, peer: Peer, ask: Ask, *, timeout_s: float, timing: Timing = STANDARD) -> Answer:
         """See `coap.Exchange`."""
-        question = _Question(self._tokens(peer), _message(peer, ask, timing))
-        return await question.answer(timeout_s)
+        question = await self._question(peer, ask, timing)
+        answer = await question.answer(timeout_s)
+        if _wants_echo(answer):
+            again = await self._question(peer, replace(ask, echo=answer.echo), timing)
+            return await again.answer(timeout_s)
+        return answer
 
     async def observe(
         self, peer: Peer, ask: Ask, notified: Notified, *, timeout_s: float, timing: Timing = STANDARD
     ) -> tuple[Answer, Observation | None]:
         """See `coap.Exchange`."""
-        question = _Question(self._tokens(peer), _message(peer, ask, timing), notified)
+        question = await self._question(peer, ask, timing, notified)
         answer = await question.answer(timeout_s)
+        if _wants_echo(answer):
+            question = await self._question(peer, replace(ask, echo=answer.echo), timing, notified)
+            answer = await question.answer(timeout_s)
         return answer, None if question.has_ended else question
 
-    def peer(self, address: str) -> Peer | None:
+    def peer(self, address: str, identity: str = "") -> Peer | None:
         """See `coap.Exchange`."""
         host, _, port = address.rpartition("|")
-        transport = self._context.request_interfaces[0].token_interface.message_interface
+        transport = next(filter(None, map(_udp, self._context.request_interfaces)), None)
+        if transport is None:
+            return None
         mapped = host if ":" in host else f"::ffff:{host}"
-        return CoapPeer(UDP6EndpointAddress((mapped, int(port), 0, 0), transport))
+        remote = self._secured(UDP6EndpointAddress((mapped, int(port), 0, 0), transport), identity)
+        return None if remote is None else CoapPeer(remote)
+
+    async def _question(self, peer: Peer, ask: Ask, timing: Timing, notified: Notified | None = None) -> "_Question":
+        """Put a question, protected where the peer's identity was proved by OSCORE. Raises: DeviceUnreachable."""
+        tokens, message = self._tokens(peer), _message(peer, ask, timing)
+        seal = getattr(message.remote, "sealed", None)
+        opener = _as_it_is
+        if seal is not None:
+            message, opener = await seal(message)
+        return _Question(tokens, message, notified, opener)
 
     def _tokens(self, peer: Peer) -> Any:  # noqa: ANN401 - aiocoap ships no types
         """Return the layer that reaches the peer: each transport of the context has one."""
@@ -117,10 +146,17 @@ class CoapEndpoint:
 class _Question:
     """One question on its way, and its notifications when it observes."""
 
-    def __init__(self, tokens: Any, message: Message, notified: Notified | None = None) -> None:  # noqa: ANN401 - as above
+    def __init__(
+        self,
+        tokens: Any,  # noqa: ANN401 - as above
+        message: Message,
+        notified: Notified | None,
+        opener: Callable[[Message], Message],
+    ) -> None:
         self._tokens = tokens
         self._message = message
         self._notified = notified
+        self._open = opener
         self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.has_ended = False
         self._pipe = Pipe(message, logger)
@@ -150,16 +186,28 @@ class _Question:
         """Take an answer, a notification or a failure; return whether more is wanted."""
         self.has_ended = self.has_ended or event.is_last or event.exception is not None
         if not self._answer.done():
-            if event.exception is not None:
-                self._answer.set_exception(_failure(event.exception))
-            else:
-                self._answer.set_result(_answer(event.message))
+            self._answered(event)
         elif self._notified is not None:
-            if event.message is not None:
-                self._notified(_answer(event.message))
-            if self.has_ended:
-                self._notified(None)
+            self._notice(event, self._notified)
         return not self.has_ended
+
+    def _answered(self, event: Any) -> None:  # noqa: ANN401 - as above
+        if event.exception is not None:
+            self._answer.set_exception(_failure(event.exception))
+            return
+        try:
+            self._answer.set_result(_answer(self._open(event.message)))
+        except DeviceUnreachable as failure:
+            self._answer.set_exception(failure)
+
+    def _notice(self, event: Any, notified: Notified) -> None:  # noqa: ANN401 - as above
+        if event.message is not None:
+            try:
+                notified(_answer(self._open(event.message)))
+            except DeviceUnreachable as failure:
+                logger.debug("notification dropped reason=%r", str(failure))
+        if self.has_ended:
+            notified(None)
 
 
 class Served:
@@ -181,6 +229,21 @@ class Served:
         if reply.location:
             message.opt.location_path = reply.location
         pipe.add_response(message, is_last=True)
+
+
+def _as_it_is(message: Message) -> Message:
+    return message
+
+
+def _udp(tokens: Any) -> Any:  # noqa: ANN401 - aiocoap ships no types
+    """Return the plain transport of a layer; None: it is another one."""
+    transport = tokens.token_interface.message_interface
+    return transport if isinstance(transport, MessageInterfaceUDP6) else None
+
+
+def _wants_echo(answer: Answer) -> bool:
+    """Whether a device wants proof that a question is no old one. Source: RFC 9175, section 2.3; RFC 8613, appendix B.1.2."""
+    return answer.code == Code.UNAUTHORIZED and answer.echo is not None
 
 
 def _own_address(sockaddr: tuple[Any, ...]) -> str:
@@ -207,7 +270,7 @@ def _message(peer: Peer, ask: Ask, timing: Timing) -> Message:
         options.uri_query = ask.query
     for name, value in (
         ("content_format", ask.content_format), ("accept", ask.accept), ("size1", ask.size1), ("observe", ask.observe),
-        ("block1", _tuple(ask.block1)), ("block2", _tuple(ask.block2)),
+        ("block1", _tuple(ask.block1)), ("block2", _tuple(ask.block2)), ("echo", ask.echo),
     ):  # fmt: skip
         if value is not None:
             setattr(options, name, value)
@@ -226,6 +289,7 @@ def _answer(message: Message) -> Answer:
         options.observe,
         options.etag,
         tuple(options.location_path),
+        options.echo,
     )
 
 
@@ -261,4 +325,5 @@ def _failure(cause: Exception | type[Exception]) -> Exception:
         return Reset("the device rejected the message (reset)")
     if isinstance(cause, error.ConRetransmitsExceeded):
         return NoAnswer("no answer to any repetition")
-    return DeviceUnreachable(str(cause) or type(cause).__name__)
+    told = cause.__cause__ or cause  # aiocoap puts what was said into an error that says nothing
+    return DeviceUnreachable(str(told) or type(told).__name__)

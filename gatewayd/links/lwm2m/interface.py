@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gatewayd.core.errors import BadRequest, CallerError, Forbidden, NotFound, Overloaded, TooLarge
-from gatewayd.core.names import parse_device_id
+from gatewayd.core.names import DeviceId, parse_device_id
 from gatewayd.links.lwm2m.blocks import Part, Uploads
 from gatewayd.links.lwm2m.coap import Block, Code, Incoming, Method, Peer, Reply
 from gatewayd.links.lwm2m.registrations import Came, Registered, Registrations
@@ -25,6 +25,9 @@ _REGISTER, _NAMED = ("rd",), 2
 
 class Listener(Protocol):
     """Who is told. All of it returns at once."""
+
+    def admit(self, device: DeviceId) -> None:
+        """Raises: Overloaded while a device is to stay out."""
 
     def registered(self, device: Registered, came: Came) -> None:
         """A device registered."""
@@ -134,6 +137,7 @@ class Interface:
     def _register(self, request: Incoming) -> Reply:
         parsed = parse_registration(request.query, request.payload, request.content_format)
         device = parse_device_id(parsed.endpoint)
+        self._listener.admit(device)
         if self._registrations.of(device) is None and not self._newcomers.take():
             self._refuse(request, "too_many", f"{device}: too many new registrations at once")
             return Reply(Code.TOO_MANY, max_age_s=_COME_LATER_S)

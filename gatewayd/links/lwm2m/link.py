@@ -6,12 +6,13 @@ Registrations come in through `Interface`; here each becomes an attachment, its 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from gatewayd.core.device import DeviceEvent, Lost, Profile, RunResult, SampleResult
 from gatewayd.core.dropping import Drop
-from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, NotStored, Overloaded
+from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, Forbidden, Overloaded
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.push import Offer
 from gatewayd.core.registration import StoredPackage, StoredRegistration
@@ -21,12 +22,14 @@ from gatewayd.links.lwm2m.births import Prior
 from gatewayd.links.lwm2m.choosing import WAYS, Chooser
 from gatewayd.links.lwm2m.coap import Ask, Code, Exchange, Incoming, Method, Peer, Reply, Serve
 from gatewayd.links.lwm2m.device_pushes import DevicePushes
-from gatewayd.links.lwm2m.dropping import drop_ours, drop_software
+from gatewayd.links.lwm2m.dropping import dropped
 from gatewayd.links.lwm2m.interface import Bucket, Interface
-from gatewayd.links.lwm2m.line import Line, LineLimits
+from gatewayd.links.lwm2m.line import Line, LineLimits, Spawn
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.patience import Patience
+from gatewayd.links.lwm2m.quarantine import Quarantine
 from gatewayd.links.lwm2m.registrations import Access, Came, Registered, Registrations
+from gatewayd.links.lwm2m.saving import RegistrationRows, Saving
 from gatewayd.links.lwm2m.slot_terms import Way
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
 from gatewayd.wire.lwm2m.objects import STANDARD
@@ -37,19 +40,16 @@ logger = logging.getLogger(__name__)
 
 _MAX_BIRTHS = 32  # devices read at once; protects the loop while a fleet registers
 _TICK_S = 0.5
-_STORE_RETRY_S = 5.0
 _QUIET_S = 20.0  # a device heard of so lately is not pinged: its battery pays for every answer
 _COME_LATER_S = 5
+_UP_WITHIN_S = 2.0
 
 
-class Rows(Protocol):
+class Rows(RegistrationRows, Protocol):
     """What survives a restart."""
 
     async def load_registrations(self) -> Sequence[StoredRegistration]:
         """Return the registrations that had not ended."""
-
-    async def save_registrations(self, saved: Sequence[StoredRegistration], ended: Sequence[DeviceId]) -> None:
-        """Insert or replace some and drop those of others. Raises: NotStored."""
 
     async def load_packages(self) -> Sequence[StoredPackage]:
         """Return what was installed on devices that do not tell."""
@@ -76,8 +76,8 @@ class LinkOptions:
     patience: Patience = field(default_factory=Patience)
 
 
-Guard = Callable[[Coroutine[object, object, None]], Coroutine[object, object, None]]
-"""Wraps a task of one device: what it raises by mistake is logged, and ends nothing else."""
+Guard = Callable[[Coroutine[object, object, None], Callable[[Exception], None]], Coroutine[object, object, None]]
+"""Wraps a task of one device: what it raises by mistake is handed over, and ends nothing else."""
 
 
 class Lwm2mDeviceLink:
@@ -101,9 +101,11 @@ class Lwm2mDeviceLink:
         self._clock = clock
         self._guard = guard
         self._tasks: asyncio.TaskGroup | None = None
+        self._serving = asyncio.Event()
         self._given: dict[DeviceId, dict[int, StoredPackage]] = {}
+        self.quarantine = Quarantine(clock)
         self._around = Surroundings(
-            self._spawn,
+            self._spawn_for(DeviceId("")),
             clock,
             asyncio.Semaphore(_MAX_BIRTHS),
             Prior(options.profiles, lambda device: self._given.get(device, {})),
@@ -113,8 +115,7 @@ class Lwm2mDeviceLink:
         chooser = Chooser(self._given, options.ways)
         self._pushes = DevicePushes(chooser, self._given, rows.save_package, on_event, options.patience)
         self._attached: dict[DeviceId, Attachment] = {}
-        self._unsaved: dict[DeviceId, Registered | None] = {}
-        self._to_save = asyncio.Event()
+        self._saving = Saving(rows)
         self._registrations = Registrations(most=options.most, access=options.access)
         self._interface = Interface(
             self._registrations,
@@ -140,12 +141,18 @@ class Lwm2mDeviceLink:
             self._tasks = tasks
             try:
                 await self._restore()
-                tasks.create_task(self._save(), name="lwm2m: save")
+                self._serving.set()
+                tasks.create_task(self._saving.run(), name="lwm2m: save")
                 await self._expire()
             finally:
                 self._tasks = None  # what ends starts nothing new
+                self._serving.clear()
 
     # what devices did: `interface.Listener`
+
+    def admit(self, device: DeviceId) -> None:
+        """See `interface.Listener`."""
+        self.quarantine.check(device)
 
     def registered(self, device: Registered, came: Came) -> None:
         """See `interface.Listener`."""
@@ -158,7 +165,7 @@ class Lwm2mDeviceLink:
             attachment.operations.negotiation = renewed(attachment.operations.negotiation, device.registration)
         self._follow(attachment)
         if came is not Came.AGAIN:
-            self._store(device)
+            self._saving.save(device.device, device)
         level = logging.DEBUG if came is Came.AGAIN else logging.INFO  # who registers again and again fills no disk
         pairs = {"device": device.device, "how": came.value, "lwm2m": device.registration.version.value}
         logger.log(level, "device registered", extra={"fields": pairs})
@@ -170,7 +177,7 @@ class Lwm2mDeviceLink:
         attachment = self._attached[device.device]
         if changed:
             self._follow(attachment)
-            self._store(device)
+            self._saving.save(device.device, device)
         self._heard(attachment, device)
         if objects or attachment.birth is None:
             attachment.want_birth()
@@ -195,7 +202,15 @@ class Lwm2mDeviceLink:
     # what the services want: `services.ports.DeviceLink`
 
     async def run_model(
-        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+        self,
+        device: DeviceId,
+        *,
+        slot: int,
+        version: int,
+        content: bytes | None,
+        sensor: int,
+        timeout_s: float,
+        below: bytes | None = None,  # noqa: ARG002 - no device says over LwM2M that it sends samples with its answers
     ) -> RunResult:
         """See `services.ports.DeviceLink`."""
         attachment, until_s = self._of(device), self._clock() + timeout_s
@@ -228,17 +243,7 @@ class Lwm2mDeviceLink:
 
     async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
         """See `services.ports.DeviceLink`."""
-        attachment, until_s = self._of(drop.device), self._clock() + timeout_s
-        operations, given = attachment.operations, self._given.get(drop.device, {})
-
-        async def errand() -> None:
-            if attachment.is_ours:
-                await drop_ours(operations, drop, until_s=until_s)
-            else:
-                await drop_software(operations, drop, given, until_s=until_s)
-
-        await attachment.errands.do(errand, timeout_s=timeout_s)
-        attachment.want_birth()
+        await dropped(self._of(drop.device), self._given.get(drop.device, {}), drop, timeout_s=timeout_s)
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is.
@@ -277,6 +282,7 @@ class Lwm2mDeviceLink:
 
     def forget(self, device: DeviceId) -> None:
         """See `services.ports.DeviceLink`. Its registration ends; when it comes with its next update it has to register anew."""
+        self.quarantine.release(device)
         registered = self._registrations.of(device)
         if registered is not None:
             self._registrations.remove(registered)
@@ -289,11 +295,14 @@ class Lwm2mDeviceLink:
         return found
 
     def _attach(self, device: Registered) -> Attachment:
-        line = Line(device.device, self._exchange, self._clock, self._options.line, self._spawn)
+        spawn = self._spawn_for(device.device)
+        line = Line(device.device, self._exchange, self._clock, self._options.line, spawn)
         line.slept = lambda: self._slept(device.device)
         root = tuple(each for each in device.registration.root.split("/") if each)
         operations = Operations(line, STANDARD, negotiation_of(device.registration), root)
-        attachment = self._attached[device.device] = Attachment(device, line, operations, self._around)
+        attachment = self._attached[device.device] = Attachment(
+            device, line, operations, replace(self._around, spawn=spawn)
+        )
         return attachment
 
     def _slept(self, device: DeviceId) -> None:
@@ -318,29 +327,50 @@ class Lwm2mDeviceLink:
         attachment = self._attached.pop(device.device, None)
         if attachment is not None:
             attachment.leave()
-        self._unsaved[device.device] = None
-        self._to_save.set()
+        self._saving.save(device.device, None)
         self._on_event(Lost(device.device, reason))
 
-    def _store(self, device: Registered) -> None:
-        self._unsaved[device.device] = device
-        self._to_save.set()
+    def _spawn_for(self, device: DeviceId) -> Spawn:
+        """Return what starts a device's tasks."""
 
-    def _spawn(self, work: Coroutine[object, object, None], name: str) -> "asyncio.Task[None]":
-        if self._tasks is None:
-            work.close()
-            raise Overloaded("the LwM2M server is not running")
-        task = self._tasks.create_task(self._guard(work), name=name)
-        task.add_done_callback(lambda _: work.close())  # a task that is cancelled before it began never saw it
-        return task
+        def spawn(work: Coroutine[object, object, None], name: str) -> "asyncio.Task[None]":
+            if self._tasks is None:
+                work.close()
+                raise Overloaded("the LwM2M server is not running")
+            guarded = self._guard(work, lambda error: self._failed(device, name, error))
+            task = self._tasks.create_task(guarded, name=name)
+            task.add_done_callback(lambda _: work.close())  # a task that is cancelled before it began never saw it
+            return task
+
+        return spawn
+
+    def _failed(self, device: DeviceId, task: str, error: Exception) -> None:
+        why = self.quarantine.failed(device, task, error)
+        registered = self._registrations.of(device)
+        if why is not None and registered is not None:
+            self._registrations.remove(registered)
+            self._detach(registered, why)
 
     def _when_running(self, serve: Serve) -> Serve:
         async def served(request: Incoming) -> Reply:
-            if self._tasks is None:
+            if not await self._is_up():
                 return Reply(Code.UNAVAILABLE, max_age_s=_COME_LATER_S)
+            try:
+                self._options.access.check_protection(request.peer.identity)
+            except Forbidden as error:  # before anything is read: nothing of it may cost more than this
+                self._around.on_refused("lwm2m", error.code, str(error))
+                return Reply(Code.FORBIDDEN)
             return await serve(request)
 
         return served
+
+    async def _is_up(self) -> bool:
+        """Wait a moment for the registrations to be read: who is told 5.03, or that its own is gone, may be away for minutes."""
+        if not self._serving.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_UP_WITHIN_S):
+                    await self._serving.wait()
+        return self._serving.is_set()
 
     async def _restore(self) -> None:
         for package in await self._rows.load_packages():
@@ -353,7 +383,7 @@ class Lwm2mDeviceLink:
                 pairs = {"device": stored.device, "reason": str(error)}
                 logger.warning("registration dropped", extra={"fields": pairs})
                 continue
-            peer = self._exchange.peer(stored.address) if stored.address and not stored.identity else None
+            peer = self._exchange.peer(stored.address, stored.identity) if stored.address else None
             device = self._registrations.restore(stored, registration, peer, self._clock())
             attachment = self._attach(device)
             self._follow(attachment)
@@ -365,20 +395,3 @@ class Lwm2mDeviceLink:
             for device in self._registrations.expired(self._clock()):
                 self._detach(device, "its lifetime is over")
             await asyncio.sleep(_TICK_S)
-
-    async def _save(self) -> None:
-        """Write what changed, all that came together in one transaction; what the disk does not take now is kept for later."""
-        while True:
-            await self._to_save.wait()
-            self._to_save.clear()
-            unsaved, self._unsaved = self._unsaved, {}
-            saved = [each.stored() for each in unsaved.values() if each is not None]
-            ended = [device for device, each in unsaved.items() if each is None]
-            try:
-                await self._rows.save_registrations(saved, ended)
-            except NotStored as error:
-                pairs = {"count": len(unsaved), "reason": str(error)}
-                logger.error("registrations not stored", extra={"fields": pairs})  # noqa: TRY400 - says all
-                self._unsaved = {**unsaved, **self._unsaved}
-                self._to_save.set()
-                await asyncio.sleep(_STORE_RETRY_S)

@@ -58,13 +58,17 @@ class Access:
     endpoints: Mapping[str, DeviceId] = field(default_factory=dict)
     plain: bool = True
 
+    def check_protection(self, identity: str) -> None:
+        """Raises: Forbidden when nothing was proved, and something has to be."""
+        if not identity and not self.plain:
+            raise Forbidden("what comes with neither DTLS nor OSCORE is refused (lwm2m.plain)")
+
     def check(self, device: DeviceId, identity: str) -> None:
         """Raises: Forbidden saying why the name and the credential do not go together."""
+        self.check_protection(identity)
         if identity:
             if self.endpoints.get(identity) != device:
                 raise Forbidden(f"credential {identity[:40]!r} is not that of {device}")
-        elif not self.plain:
-            raise Forbidden(f"{device}: registrations without DTLS are not allowed (lwm2m.plain)")
         elif device in self.endpoints.values():
             raise Forbidden(f"{device} has a credential: it must come with it")
 

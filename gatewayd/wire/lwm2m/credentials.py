@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import DeviceId, parse_device_id
 
+OSCORE_IDENTITY = "oscore/"
+"""Before the name of a device whose messages were proved by its OSCORE context; no device's name has a slash."""
 _FIELDS = 3
 _KEY_BYTES = (4, 64)  # 32 bits are what a debugger can type in; RFC 4279 asks for 64 bytes to be taken
 _IDENTITY = re.compile(r"[!-~]{1,128}")  # RFC 4279, section 5.3: 128 bytes have to be taken
@@ -53,6 +55,10 @@ def _credential(fields: list[str], line: int) -> Credential:
     name, identity, key = fields
     if not _IDENTITY.fullmatch(identity):
         raise BadRequest(f"credentials, line {line}: an identity has 1 to 128 printable characters")
+    if identity.startswith(OSCORE_IDENTITY):
+        raise BadRequest(
+            f"credentials, line {line}: an identity that begins with {OSCORE_IDENTITY} is an OSCORE context's"
+        )
     try:
         content = bytes.fromhex(key)
         device = parse_device_id(name)

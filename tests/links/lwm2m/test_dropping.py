@@ -50,6 +50,9 @@ async def test_what_the_gateway_did_not_write_stays() -> None:
         executed = len(device.executed)
         with pytest.raises(DeviceRefused, match="not known to hold"):
             await server.link.drop_model(order("0" * 64), timeout_s=5)
+        client.show(0, state=4, result=2, active=True, name="theirs", version="9")
+        with pytest.raises(DeviceRefused, match="something else"):
+            await server.link.drop_model(order(), timeout_s=5)
         assert (len(device.executed), client.running()) == (executed, [0])
 
 

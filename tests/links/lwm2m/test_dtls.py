@@ -3,6 +3,7 @@ from contextlib import AsyncExitStack
 import pytest
 from aiocoap.numbers import codes  # type: ignore[import-untyped]  # aiocoap ships no types
 
+from gatewayd.core.errors import DeviceTimeout, DeviceUnreachable
 from gatewayd.core.names import DeviceId
 from gatewayd.links.lwm2m.link import LinkOptions
 from gatewayd.links.lwm2m.registrations import Access
@@ -96,6 +97,45 @@ async def test_a_restart_of_the_gateway() -> None:
             await device.handshake()
             assert (await device.update()).code == codes.CHANGED
             assert (await again.born()).device == ONE
+
+
+async def test_an_orderly_end_is_told_to_every_device() -> None:
+    async with secured_device(("127.0.0.1", 9)) as device:
+        async with running_server(OPTIONS, keys=KEYS) as server:
+            device.gateway = server.secured_address
+            await registered(device)
+            await server.born()
+            assert not device.was_told
+        await device.until(lambda: device.was_told)
+
+
+async def test_a_device_whose_session_gives_way_to_another_one_is_told() -> None:
+    async with (
+        running_server(OPTIONS, keys=KEYS, sessions=1) as server,
+        secured_device(server.secured_address) as device,
+        secured_device(server.secured_address, identity="id-2", key=b"secret-2") as other,
+    ):
+        await registered(device)
+        await other.handshake()
+        await device.until(lambda: device.was_told)
+        with pytest.raises(DeviceUnreachable, match="no DTLS session"):
+            await server.link.read_sensor(ONE, sensor=0, timeout_s=5)
+        await device.handshake()
+        assert (await device.update()).code == codes.CHANGED
+
+
+async def test_a_question_to_a_device_that_did_not_come_back_says_why() -> None:
+    rows = FakeRows()
+    async with (
+        running_server(OPTIONS, keys=KEYS, rows=rows) as server,
+        secured_device(server.secured_address) as device,
+    ):
+        await registered(device)
+        await server.until(lambda: rows.registrations)
+        async with running_server(OPTIONS, keys=KEYS, rows=rows) as again:
+            await again.until(again.link.registered_count)
+            with pytest.raises(DeviceTimeout, match="made no new handshake"):
+                await again.link.ping(ONE, timeout_s=0.1)
 
 
 async def test_more_sessions_than_64() -> None:

@@ -224,6 +224,24 @@ async def test_it_registers_over_dtls_and_is_asked_over_the_same_session(library
         client.cancel()
 
 
+@pytest.mark.parametrize("library", ["openssl", "gnutls"])
+async def test_it_notices_at_once_that_the_gateway_ends(library: str) -> None:
+    pytest.importorskip("mbedtls", reason="python-mbedtls is not installed: no DTLS here")
+    tool = shutil.which(f"coap-client-{library}")
+    if tool is None:
+        pytest.skip(f"coap-client-{library} is not installed (Debian: apt install libcoap3-bin)")
+    options = LinkOptions(access=Access({"id-1": DeviceId("libcoap-1")}, plain=False))
+    async with asyncio.TaskGroup() as tasks:
+        async with running_server(options, keys={"id-1": b"secret-1"}) as server:
+            uri = f"coaps://127.0.0.1:{server.secured_address[1]}/rd?ep=libcoap-1&lt=60&lwm2m=1.1&b=U"
+            register = ("-u", "id-1", "-k", "secret-1", "-G", "60", "-m", "post", "-t", "40", "-e", "</3/0>", uri)
+            client = tasks.create_task(coap_client("-v", "6", *register, tool=tool), name="coap-client")
+            await server.born()
+            assert not client.done()
+        told = await client  # it would ask once a second for a minute
+    assert b"Connection refused" not in told, "it is the gateway that said so, not its absence"
+
+
 @pytest.fixture
 def daemon(tmp_path: FilePath, broker: Broker) -> Callable[[], tuple[Gateway, int]]:
     def start() -> tuple[Gateway, int]:
