@@ -105,6 +105,11 @@ chaos-mqtt: $(DEV) ## 105,000 MQTT commands through a proxy that duplicates, dro
 	$(BIN)/python -m bench.chaos_mqtt $(CHAOS_ARGS)
 	$(BIN)/python -m bench.chaos_mqtt --forget --commands 1000
 
+.PHONY: chaos-leaving
+chaos-leaving: $(DEV) ## 200 devices revoked or forgotten over MQTT, the daemon SIGKILLed within milliseconds: once, whole, with the true answer
+	$(BIN)/python -m bench.chaos_leaving $(CHAOS_ARGS)
+	$(BIN)/python -m bench.chaos_leaving --forget --rounds 20
+
 .PHONY: prove-unbrickable
 prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about twelve minutes (PROVE_ARGS=--pairs=1000 for less)
 	$(BIN)/python -m prove.unbrickable $(PROVE_ARGS)
@@ -148,6 +153,10 @@ bench-decision: $(DEV) ## how long a decision takes at 1,000 devices x 20 models
 .PHONY: bench-replay
 bench-replay: $(DEV) ## 100,000 logged decisions replayed, and how often the interval of another policy's estimate holds
 	$(BIN)/python -m bench.replay $(BENCH_ARGS)
+
+.PHONY: bench-agreement
+bench-agreement: $(DEV) ## does the simulator agree with the real daemon and boards? ten scenarios, 5 minutes (BENCH_ARGS='--seed N --only N')
+	$(BIN)/python -m bench.agreement $(BENCH_ARGS)
 
 .PHONY: bench-node
 bench-node: $(DEV) $(BENCH_PEERS) ## the node over HTTP beside bare aiohttp, MLServer and KServe (models: GATEWAYD_BENCH_MODELS=FOLDER)

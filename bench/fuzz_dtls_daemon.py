@@ -61,6 +61,9 @@ class SecuredWire(Wire):
                 super().datagram_received(content, addr)
             return
         self._out(self.client.step(data))
+        self._look()
+
+    def _look(self) -> None:
         if self.client.is_over:
             self.is_secured.set()
 

@@ -62,7 +62,7 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 10.0
 
 # Objects made since the last collection of the youngest; of these until the middle ones, of those until the oldest ones.
-_COLLECT_AFTER = (10_000, 20, 50)
+COLLECT_AFTER = (10_000, 20, 50)
 
 
 def run(config: Config, path: Path | None = None) -> int:
@@ -343,7 +343,7 @@ def _settle() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
+    gc.set_threshold(*COLLECT_AFTER)
     gc.enable()
 
 

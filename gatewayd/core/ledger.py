@@ -29,6 +29,9 @@ from gatewayd.core.renting import (
 MAX_PAIRS = 20_000
 # After a push that could not start or failed, its pair waits this long: a device that refuses is not asked at every request.
 RETRY_S = 60.0
+# From so long after its start on a gateway takes the silence before a pair's first request for what it is; before that the short
+# time since its start is no sign of a high rate.
+WATCHED_S = 3600.0
 _MEMORY = 20.0  # requests over which the saving of a model that is there is averaged
 
 

@@ -65,18 +65,27 @@ class MqttDeviceLink:
         connection.on_lost(self._broker_lost)
 
     async def run_model(
-        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+        self,
+        device: DeviceId,
+        *,
+        slot: int,
+        version: int,
+        content: bytes | None,
+        sensor: int,
+        timeout_s: float,
+        below: bytes | None = None,
     ) -> RunResult:
         """See `services.ports.DeviceLink`."""
         if content is not None and len(content) > protocol.MAX_DATA_BYTES:
             raise DeviceRefused(f"{len(content)} bytes of input; the device protocol carries {protocol.MAX_DATA_BYTES}")
 
         def encode(number: int) -> bytes:
-            return protocol.encode_run(number, slot=slot, version=version, sensor=sensor, content=content)
+            return protocol.encode_run(number, slot=slot, version=version, sensor=sensor, content=content, below=below)
 
         frame, elapsed_s = await self._ask(device, "run", encode, expected=ResultFrame, timeout_s=timeout_s)
         _check_status(device, frame.status, frame.reason)
-        return RunResult(frame.content, frame.compute_s, frame.energy_uj, frame.sample, elapsed_s)
+        has_sample = below is not None and frame.has_sample
+        return RunResult(frame.content, frame.compute_s, frame.energy_uj, frame.sample, elapsed_s, has_sample)
 
     async def read_sensor(self, device: DeviceId, *, sensor: int, timeout_s: float) -> SampleResult:
         """See `services.ports.DeviceLink`."""

@@ -102,7 +102,7 @@ class Modules:
             if not await self._decodes(known, content):
                 raise NodeError(f"the encoded form of artifact {variant.digest} cannot be read back: check the disk")
         self._encoded[key] = known
-        if known.size_bytes > _WORTH_IT * len(content) or not decoder.has_room(known.size_bytes, len(content)):
+        if not worthwhile(known.size_bytes, len(content)) or not decoder.has_room(known.size_bytes, len(content)):
             return Raw()
         if len(self._encoded) > MAX_REMEMBERED:
             self._encoded.popitem(last=False)
@@ -133,6 +133,11 @@ class Modules:
                 if test is None or length == 0:
                     raise
                 manifest = replace(manifest, self_test=replace(test, expected=test.expected[:length]))
+
+
+def worthwhile(encoded_bytes: int, whole_bytes: int) -> bool:
+    """Return whether a stream of so many bytes travels instead of the artifact."""
+    return encoded_bytes <= _WORTH_IT * whole_bytes
 
 
 def manifest_of(version: Version, variant: Variant, encoding: Encoding) -> Manifest:

@@ -14,7 +14,7 @@ from gatewayd.core.device import RUNNING, Report
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.fit import Fitter, fit, room_for
 from gatewayd.core.kept import Kept
-from gatewayd.core.ledger import MAX_PAIRS, Ledger, LedgerRules, Missed, Room, Verdict
+from gatewayd.core.ledger import MAX_PAIRS, WATCHED_S, Ledger, LedgerRules, Missed, Room, Verdict
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, ModelName, ModelRef
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 # Cost of wear per push, in the units of J: a sector endures about 10,000 erases, so one push is worth little but not nothing.
 FLASH_WEAR = 5.0
-# From so long after its start on the daemon takes the silence before a pair's first request for what it is.
-_WATCHED_S = 3600.0
 # A standing order that has not asked for so many periods, when somebody else does, was stopped.
 _MISSING = 3.0
 
@@ -71,6 +69,8 @@ class Renting:
         # Pushes that were asked for, and of which it is not known yet how they ended.
         self._pending: OrderedDict[Pair, PushPrice] = OrderedDict()
         self._waiting: set[Pair] = set()
+        # When a pair's push was seen to have worked: what was placed before that, and is answered after it, missed nothing.
+        self._there_s: OrderedDict[Pair, float] = OrderedDict()
         # When a pair's standing order asked last, and how often it does; there are at most `core.standing.MAX_ORDERS`.
         self._orders: dict[Pair, tuple[float, float]] = {}
         self._wanted: asyncio.Queue[tuple[DeviceId, Version, ModelName | None]] = asyncio.Queue(maxsize=256)
@@ -105,7 +105,10 @@ class Renting:
             saving = totals.node - totals.device if served.result.ran_on != NODE else 0.0
             self._ledger.served(pair, saving=saving, now_s=self._clock())
             return None
-        return self._missed(served, pair, source.view.report, totals) if served.result.ran_on == NODE else None
+        placed_s = self._clock() - served.result.measured.total_s
+        if served.result.ran_on != NODE or placed_s < self._there_s.get(pair, placed_s):
+            return None
+        return self._missed(served, pair, source.view.report, totals)
 
     async def run(self) -> None:
         """Start the pushes that pay until cancelled."""
@@ -142,7 +145,7 @@ class Renting:
         self._follow_order(served, pair, now_s, saving=max(0.0, totals.node - totals.device))
         # The daemon may run for months: silence longer than the horizon says no more than the horizon itself. Or it may have
         # just started: then the short time until now is no sign of a high rate.
-        has_watched = now_s - self._started_s >= _WATCHED_S
+        has_watched = now_s - self._started_s >= WATCHED_S
         since_s = max(self._started_s, now_s - self._horizon_s) if has_watched else None
         born_s = self._born_s(served.version, now_s)
         missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s, born_s)
@@ -189,6 +192,8 @@ class Renting:
             return f"there is no room: {full}"
         if pair in self._pending or self._is_under_way(pair):
             return "one is on its way"
+        if any(push.device == pair[0] for push in self._pushes.live()):
+            return "the device is being pushed to: another push would end that one"
         return "too many wait already" if self._wanted.full() else ""
 
     def _settle(self, pair: Pair, *, is_there: bool) -> None:
@@ -200,6 +205,10 @@ class Renting:
     def _end(self, pair: Pair, *, is_there: bool) -> None:
         price = self._pending.pop(pair, None)
         if price is not None:
+            if is_there:
+                self._there_s[pair] = self._clock()
+                if len(self._there_s) > MAX_PAIRS:
+                    self._there_s.popitem(last=False)
             self._ledger.ended(pair, price, is_there=is_there, now_s=self._clock())
 
     def _is_under_way(self, pair: Pair) -> bool:

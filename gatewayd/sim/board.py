@@ -47,7 +47,7 @@ class Room:
     """What the board's firmware gives to models: bytes of the arena, of each slot, of the receive buffer.
 
     `deflate_bits`: it decodes DEFLATE within such a window (None: not at all). A flash page is as large as the receive buffer.
-    `drops_models`: it lets models go when it is told to.
+    `drops_models`: it lets models go when it is told to. `returns_bytes`: the largest sample it sends with an unsure answer.
     """
 
     arena_bytes: int
@@ -55,18 +55,19 @@ class Room:
     chunk_bytes: int
     deflate_bits: int | None = None
     drops_models: bool = True
+    returns_bytes: int = 4096
 
 
-def true_board(profile: Profile, link: LinkFigures, *, seed: int, device: str) -> Truth:
-    """Return this device's truth: the same for the same seed and device, everywhere."""
+def true_board(profile: Profile, link: LinkFigures, *, seed: int, device: str, spread: float = SPREAD) -> Truth:
+    """Return this device's truth, within 1 ± `spread` of what is believed: the same for the same seed and device, everywhere."""
     key = f"{seed}/{device}"
     return Truth(
-        macs_per_s=profile.macs_per_s * _factor(key, "speed"),
-        energy_nj_per_mac=profile.energy_nj_per_mac * _factor(key, "energy"),
+        macs_per_s=profile.macs_per_s * _factor(key, "speed", spread),
+        energy_nj_per_mac=profile.energy_nj_per_mac * _factor(key, "energy", spread),
         invoke_s=profile.invoke_s,
         link=LinkFigures(
-            rtt_s=link.rtt_s * _factor(key, "rtt"),
-            goodput_bytes_per_s=link.goodput_bytes_per_s * _factor(key, "goodput"),
+            rtt_s=link.rtt_s * _factor(key, "rtt", spread),
+            goodput_bytes_per_s=link.goodput_bytes_per_s * _factor(key, "goodput", spread),
         ),
     )
 
@@ -93,10 +94,11 @@ def capabilities_of(
         deflate_bits=room.deflate_bits,
         page_bytes=None if room.deflate_bits is None else room.chunk_bytes,
         drops_models=room.drops_models,
+        returns_bytes=room.returns_bytes,
     )
 
 
-def _factor(key: str, what: str) -> float:
-    """A number of 1 ± SPREAD from a hash, which unlike a generator's stream no other draw can shift."""
+def _factor(key: str, what: str, spread: float) -> float:
+    """A number of 1 ± `spread` from a hash, which unlike a generator's stream no other draw can shift."""
     drawn = int.from_bytes(hashlib.sha256(f"{key}/{what}".encode()).digest()[:8], "big") / 2**64
-    return 1.0 - SPREAD + 2 * SPREAD * drawn
+    return 1.0 - spread + 2 * spread * drawn

@@ -18,6 +18,7 @@ from gatewayd.places import profiles_folder
 from gatewayd.sim.attach import client_options, device_id, given_credentials, trusted_texts
 from gatewayd.sim.board import Room, Truth, capabilities_of, true_board
 from gatewayd.sim.client import ClientOptions
+from gatewayd.sim.conditions import Conditions, steered
 from gatewayd.sim.device import SimDevice
 from gatewayd.sim.flash import FileCells, Flash, FlashFault, Layout, Power, Tear
 from gatewayd.sim.log import EventLog
@@ -25,7 +26,8 @@ from gatewayd.sim.lwm2m_command import add_lwm2m_arguments, lwm2m_options
 from gatewayd.sim.lwm2m_device import Lwm2mDevice
 from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.machine import Machine
-from gatewayd.sim.radio import LINKS
+from gatewayd.sim.radio import LinkFigures
+from gatewayd.sim.radio_command import add_radio_arguments, radio_of
 from gatewayd.sim.relay import plain_link
 from gatewayd.sim.runtime import BoardRuntime
 from gatewayd.sim.sensor import ReplaySensor, open_sensor
@@ -34,7 +36,7 @@ from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_journal import journal_bytes
 from gatewayd.wire.agent_terms import Board
 from gatewayd.wire.manifest import key_ring
-from gatewayd.wire.mqttdevice import MAX_CHUNK_BYTES, MAX_SLOTS
+from gatewayd.wire.mqttdevice import MAX_CHUNK_BYTES, MAX_DATA_BYTES, MAX_SLOTS
 from gatewayd.wire.mqttdevice_status import DEFLATE_BITS
 from gatewayd.wire.profiles import parse_profile
 
@@ -49,6 +51,7 @@ class _Parts:
 
     device: DeviceId
     profile: Profile
+    radio: LinkFigures
     room: Room
     sensors: tuple[ReplaySensor, ...]
     client: ClientOptions | Lwm2mOptions
@@ -63,7 +66,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", required=True, help="a profile's name, e.g. nucleo-l4r5zi")
     parser.add_argument("--profiles", type=Path, default=profiles_folder(), help="directory of board profiles (*.yaml)")
     parser.add_argument("--protocol", choices=("mqtt", "lwm2m"), default="mqtt", help="how it attaches to its gateway")
-    parser.add_argument("--link", choices=sorted(LINKS), default="wifi", help="its radio: delay and rate are simulated")
     parser.add_argument(
         "--credentials",
         type=Path,
@@ -89,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--samples", type=Path, help="directory with samples.json and samples.bin, or such a .json")
     parser.add_argument("--sensor", default="sensor", help="name of the sensor that replays the samples")
-    parser.add_argument("--seed", type=int, default=1, help="of how this board differs from its profile (±30 %%)")
+    parser.add_argument("--seed", type=int, default=1, help="of how this board differs from its profile")
     parser.add_argument("--arena", type=int, default=65536, help="bytes of RAM for the tensor arena")
     parser.add_argument("--slots", type=int, default=2, help="model slots, one of which stays free for staging")
     parser.add_argument("--slot-bytes", type=int, default=131_072)
@@ -102,6 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with one slot: give up the model that runs to take a newer version",
     )
+    parser.add_argument("--returns", type=int, default=4096, help="largest sample sent with an unsure answer; 0: none")
     parser.add_argument("--no-drop", action="store_true", help="let no model go on request: an older agent")
     parser.add_argument("--battery", type=float, default=0.9, help="charge, 0..1")
     parser.add_argument(
@@ -111,6 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tear", choices=[tear.value for tear in Tear], default="n/2", help="what it does of that page"
     )
     parser.add_argument("--mains", action="store_true", help="runs on mains, not on a battery")
+    add_radio_arguments(parser)
     add_lwm2m_arguments(parser)
 
 
@@ -158,30 +162,42 @@ async def _live(parts: _Parts, args: argparse.Namespace, log: EventLog) -> None:
         return
     await asyncio.to_thread(parts.cells.prepare)
     runtime = await BoardRuntime.start(arena_bytes=parts.room.arena_bytes, log=log)
+    conditions = Conditions()
     try:
-        await _stay(_device(parts, args, runtime, log), log)
+        await _stay(_device(parts, args, runtime, log, conditions), log, conditions if args.steer else None)
     finally:
         await runtime.close()
 
 
-async def _stay(device: SimDevice | Lwm2mDevice | StockDevice, log: EventLog) -> None:
-    """Run a board until a signal ends it."""
+async def _stay(
+    device: SimDevice | Lwm2mDevice | StockDevice, log: EventLog, steering: Conditions | None = None
+) -> None:
+    """Run a board until a signal ends it; `steering` is what standard input changes."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, device.stop)
-    await device.run()
+    await (device.run() if steering is None else _steered(device, steering, log))
     log("stopped")
 
 
+async def _steered(device: SimDevice | Lwm2mDevice | StockDevice, conditions: Conditions, log: EventLog) -> None:
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(steered(conditions, log), name="steering")
+        await device.run()
+        listening.cancel()
+
+
 def _stock(parts: _Parts, options: Lwm2mOptions, args: argparse.Namespace, log: EventLog) -> StockDevice:
-    truth = true_board(parts.profile, LINKS[args.link], seed=args.seed, device=parts.device)
+    truth = true_board(parts.profile, parts.radio, seed=args.seed, device=parts.device, spread=args.spread)
     log("started", board=parts.profile.board, link=args.link, persona=args.persona)
     radio = plain_link(args.link, truth.link)
     return StockDevice(options, radio=radio, keys=parts.keys, slot_bytes=args.slot_bytes, folder=args.state, log=log)
 
 
-def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog) -> SimDevice | Lwm2mDevice:
-    truth = true_board(parts.profile, LINKS[args.link], seed=args.seed, device=parts.device)
+def _device(
+    parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log: EventLog, conditions: Conditions
+) -> SimDevice | Lwm2mDevice:
+    truth = true_board(parts.profile, parts.radio, seed=args.seed, device=parts.device, spread=args.spread)
     capabilities = capabilities_of(
         parts.profile,
         parts.room,
@@ -194,11 +210,12 @@ def _device(parts: _Parts, args: argparse.Namespace, runtime: BoardRuntime, log:
     )
     agent = Agent(board, battery_percent=None if args.mains else round(args.battery * 100))
     log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", **_true_figures(truth))
-    machine = Machine(parts.flash, args.state, runtime, parts.sensors, truth)
+    returns_bytes = parts.room.returns_bytes
+    machine = Machine(parts.flash, args.state, runtime, parts.sensors, truth, returns_bytes, conditions=conditions)
     if isinstance(parts.client, Lwm2mOptions):
         radio = plain_link(args.link, truth.link)
-        return Lwm2mDevice(agent, machine, radio=radio, options=parts.client, log=log)
-    return SimDevice(agent, machine, truth=truth, options=parts.client, log=log)
+        return Lwm2mDevice(agent, machine, radio=radio, options=parts.client, log=log, conditions=conditions)
+    return SimDevice(agent, machine, truth=truth, options=parts.client, log=log, conditions=conditions)
 
 
 def _true_figures(truth: Truth) -> dict[str, object]:
@@ -214,10 +231,14 @@ def _true_figures(truth: Truth) -> dict[str, object]:
 def _checked(args: argparse.Namespace) -> _Parts:
     profile = _profile(args.profiles, args.board)
     bits = args.deflate_bits or None
-    room = Room(args.arena, args.slot_bytes, args.chunk, bits, drops_models=not args.no_drop)
+    room = Room(
+        args.arena, args.slot_bytes, args.chunk, bits, drops_models=not args.no_drop, returns_bytes=args.returns
+    )
     _check_room(profile, room, slots=args.slots)
     if not 0 <= args.battery <= 1:
         raise BadRequest(f"--battery {args.battery}: must be 0..1")
+    if not 0 <= args.spread < 1:
+        raise BadRequest(f"--spread {args.spread}: must be 0 or more and under 1")
     sensors = (open_sensor(args.sensor, args.samples),) if args.samples is not None else ()
     layout = Layout(args.slots, args.slot_bytes, args.chunk, journal_bytes(args.slots, args.chunk))
     cells = FileCells(args.state, layout)
@@ -226,7 +247,7 @@ def _checked(args: argparse.Namespace) -> _Parts:
     device = device_id(args, given)
     client = lwm2m_options(args, device) if args.protocol == "lwm2m" else client_options(args, given)
     keys = key_ring(trusted_keys(list(trusted_texts(args, given))))
-    return _Parts(device, profile, room, sensors, client, flash, cells, keys)
+    return _Parts(device, profile, radio_of(args), room, sensors, client, flash, cells, keys)
 
 
 def _check_room(profile: Profile, room: Room, *, slots: int) -> None:
@@ -236,6 +257,8 @@ def _check_room(profile: Profile, room: Room, *, slots: int) -> None:
         raise BadRequest(f"--chunk {room.chunk_bytes}: must be 1..{MAX_CHUNK_BYTES} and fit --slot-bytes")
     if room.deflate_bits is not None and not DEFLATE_BITS[0] <= room.deflate_bits <= DEFLATE_BITS[1]:
         raise BadRequest(f"--deflate-bits {room.deflate_bits}: must be {DEFLATE_BITS[0]}..{DEFLATE_BITS[1]}, or 0")
+    if not 0 <= room.returns_bytes <= MAX_DATA_BYTES:
+        raise BadRequest(f"--returns {room.returns_bytes}: must be 0..{MAX_DATA_BYTES}")
     if not 1 <= room.arena_bytes <= profile.ram_bytes:
         raise BadRequest(f"--arena {room.arena_bytes}: {profile.board} has {profile.ram_bytes} bytes of RAM")
     if slots * room.slot_bytes > profile.flash_bytes:

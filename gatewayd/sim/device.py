@@ -4,6 +4,7 @@ import asyncio
 
 from gatewayd.sim.board import Truth
 from gatewayd.sim.client import ClientCallbacks, ClientOptions, DeviceClient
+from gatewayd.sim.conditions import Conditions
 from gatewayd.sim.log import EventLog
 from gatewayd.sim.machine import Machine
 from gatewayd.sim.radio import Radio, air_bytes
@@ -19,10 +20,19 @@ _GATEWAY_S = 3.0
 class SimDevice:
     """One device. `run` ends after `stop`."""
 
-    def __init__(self, agent: Agent, machine: Machine, *, truth: Truth, options: ClientOptions, log: EventLog) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        machine: Machine,
+        *,
+        truth: Truth,
+        options: ClientOptions,
+        log: EventLog,
+        conditions: Conditions | None = None,
+    ) -> None:
         self._log = log
-        self._down: Radio[MessageReceived] = Radio(truth.link, self._arrived)
-        self._up: Radio[Publish] = Radio(truth.link, self._leave)
+        self._down: Radio[MessageReceived] = Radio(truth.link, self._arrived, conditions)
+        self._up: Radio[Publish] = Radio(truth.link, self._leave, conditions)
         self._shell = AgentShell(agent, machine, log=log, publish=self._publish)
         callbacks = ClientCallbacks(self._connected, self._disconnected, self._received, self._gateway_heard)
         self._gateway = options.gateway

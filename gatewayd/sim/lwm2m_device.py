@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from gatewayd.sim.coap_site import DeviceSite
+from gatewayd.sim.conditions import Conditions
 from gatewayd.sim.log import Log
 from gatewayd.sim.lwm2m_options import FORMATS, Lwm2mOptions
 from gatewayd.sim.model_objects import PACKAGE, SOFTWARE, ModelObject, RuntimeObject, SoftwareObject
@@ -27,9 +28,18 @@ class Lwm2mDevice:
     (nothing is delayed, nothing lost, it cannot sleep).
     """
 
-    def __init__(self, agent: Agent, machine: Hardware, *, radio: Link | None, options: Lwm2mOptions, log: Log) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        machine: Hardware,
+        *,
+        radio: Link | None,
+        options: Lwm2mOptions,
+        log: Log,
+        conditions: Conditions | None = None,
+    ) -> None:
         self._log, self._options = log, options
-        self._uplink = Uplink(options, radio, log)
+        self._uplink = Uplink(options, radio, log, conditions)
         self._shell = AgentShell(agent, machine, log=log, publish=self._publish)
         self.slots = ModelSlots(agent.board.slot_count, self, self._changed)
         self._has = agent.board.capabilities

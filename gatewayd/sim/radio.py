@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from gatewayd.sim.conditions import Conditions
+
 Item = TypeVar("Item")
 
 HEADER_BYTES = 4
@@ -32,27 +34,32 @@ LINKS = {
 class Lane:
     """One direction's arithmetic, without a clock of its own: the channel carries one message at a time."""
 
-    def __init__(self, figures: LinkFigures) -> None:
+    def __init__(self, figures: LinkFigures, conditions: Conditions | None = None) -> None:
         self._figures = figures
+        self._now = conditions or Conditions()
         self._free_s = 0.0
 
     def arrival_s(self, now_s: float, byte_count: int) -> float:
         """Take a message of `byte_count` bytes onto the lane at `now_s`; return when it arrives."""
-        self._free_s = max(now_s, self._free_s) + byte_count / self._figures.goodput_bytes_per_s
+        rate = self._figures.goodput_bytes_per_s * self._now.link
+        self._free_s = max(now_s, self._free_s) + byte_count / rate
         return self._free_s + self._figures.rtt_s / 2
 
 
 class Radio(Generic[Item]):
     """One direction of a link: what is sent is delivered later, in order. Run `run` in a task."""
 
-    def __init__(self, figures: LinkFigures, deliver: Callable[[Item], None]) -> None:
-        self._lane = Lane(figures)
+    def __init__(
+        self, figures: LinkFigures, deliver: Callable[[Item], None], conditions: Conditions | None = None
+    ) -> None:
+        self._now = conditions or Conditions()
+        self._lane = Lane(figures, self._now)
         self._deliver = deliver
         self._waiting: asyncio.Queue[tuple[float, Item]] = asyncio.Queue(MAX_WAITING)
 
     def send(self, item: Item, byte_count: int) -> bool:
-        """Put a message on the link; False when it was lost because too many are on their way."""
-        if self._waiting.full():
+        """Put a message on the link; False when it was lost: the link is out, or too many are on their way."""
+        if self._now.is_out or self._waiting.full():
             return False
         arrival_s = self._lane.arrival_s(asyncio.get_running_loop().time(), byte_count)
         self._waiting.put_nowait((arrival_s, item))

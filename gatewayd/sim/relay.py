@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from gatewayd.sim.conditions import Conditions
 from gatewayd.sim.radio import LinkFigures
 
 Address = tuple[str, int]
@@ -66,6 +67,7 @@ class Lane:
     link: Link
     loss: float
     seed: str
+    conditions: Conditions = field(default_factory=Conditions)
     free_s: float = 0.0
     waiting: int = 0
     _dice: random.Random = field(init=False)
@@ -75,8 +77,8 @@ class Lane:
 
     def arrival_s(self, now_s: float, payload_bytes: int) -> float | None:
         """Return when a datagram arrives; None: it does not."""
-        self.free_s = max(now_s, self.free_s) + self.link.air_s(payload_bytes)
-        is_lost = self._dice.random() < self.loss
+        self.free_s = max(now_s, self.free_s) + self.link.air_s(payload_bytes) / self.conditions.link
+        is_lost = self._dice.random() < self.loss or self.conditions.is_out
         return None if is_lost or self.waiting >= MOST_WAITING else self.free_s + self.link.rtt_s / 2
 
 
@@ -124,8 +126,16 @@ class Relay(asyncio.DatagramProtocol):
     """
 
     def __init__(
-        self, link: Link, *, loss: float, seed: int, upstream: Address, sleep_after_s: float | None = None
+        self,
+        link: Link,
+        *,
+        loss: float,
+        seed: int,
+        upstream: Address,
+        sleep_after_s: float | None = None,
+        conditions: Conditions | None = None,
     ) -> None:
+        self._conditions = conditions or Conditions()
         self.tally = Tally()
         self._sleep_after_s = sleep_after_s
         self._awake_until_s = 0.0
@@ -165,7 +175,7 @@ class Relay(asyncio.DatagramProtocol):
             return None
         keys = [f"{self._seed}/{self._number}/{way}" for way in ("up", "down")]
         self._number += 1
-        up, down = (Lane(self._link, self._loss, key) for key in keys)
+        up, down = (Lane(self._link, self._loss, key, self._conditions) for key in keys)
         outside = _Outside(self._upstream, lambda data: self._from_gateway(down, data, device))
         flow = self._flows[device] = _Flow(up, down, outside)
         return flow

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no types
 
 from gatewayd.sim.coap_site import DeviceSite
+from gatewayd.sim.conditions import Conditions
 from gatewayd.sim.log import Log
 from gatewayd.sim.lwm2m_options import Lwm2mOptions
 from gatewayd.sim.registration import Registration
@@ -18,8 +19,10 @@ from gatewayd.sim.standard_objects import Hooks
 class Uplink:
     """One board's. `port` is its own socket's, on 127.0.0.1, once `attached` is set; `gateway` is what it asks."""
 
-    def __init__(self, options: Lwm2mOptions, radio: Link | None, log: Log) -> None:
-        self._options, self._radio, self._log = options, radio, log
+    def __init__(
+        self, options: Lwm2mOptions, radio: Link | None, log: Log, conditions: Conditions | None = None
+    ) -> None:
+        self._options, self._radio, self._log, self._conditions = options, radio, log, conditions
         self._registration: Registration | None = None
         self._relay: Relay | None = None
         self.context: Context | None = None
@@ -99,6 +102,7 @@ class Uplink:
             seed=options.seed,
             upstream=(host, options.port),
             sleep_after_s=options.sleep_after_s,
+            conditions=self._conditions,
         )
         return await self._relay.open()
 

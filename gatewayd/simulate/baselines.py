@@ -53,6 +53,21 @@ class Baseline:
         is_full = len(situation.held) >= ask.station.group.slots
         return Wish(ask.model, least_used(situation.held, used_s) if is_full else None)
 
+    def asked(self, ask: Ask, situation: Situation) -> None:
+        """What is believed when it is decided is no matter of theirs."""
+
+    def pinged(self, station: Station, rtt_s: float, *, now_s: float) -> None:
+        """Learn a round trip."""
+        self.beliefs.saw_ping(station, rtt_s, now_s=now_s)
+
+    def transfer_s(self, station: Station, byte_count: int, *, now_s: float) -> float:
+        """As the link was measured."""
+        return self.beliefs.link(station, now_s).transfer_s(byte_count)
+
+    def carried(self, station: Station, byte_count: int, elapsed_s: float, *, now_s: float) -> None:
+        """Learn what a chunk of a push took."""
+        self.beliefs.saw_chunk(station, byte_count, elapsed_s, now_s=now_s)
+
     def pushed(self, station: Station, model: Model, *, elapsed_s: float, is_there: bool, now_s: float) -> None:
         """Learn how a push ended."""
         if is_there:
@@ -162,7 +177,11 @@ def _price(policy: Baseline, ask: Ask, situation: Situation) -> float:
 def _fitted(board: Board, model: Model, figures: object) -> float:
     """Return what a straight line through the board's other models gives for this one's MACs, never below 0."""
     known = board.seconds if figures is board.seconds else board.energy_uj
-    points = [(MODELS[name].macs, value) for name, value in known.items() if name not in {model.name, "speaker"}]
+    points = [
+        (MODELS[name].macs, value)
+        for name, value in known.items()
+        if name in MODELS and name not in {model.name, "speaker"}
+    ]
     mean_x = sum(x for x, _ in points) / len(points)
     mean_y = sum(y for _, y in points) / len(points)
     spread = sum((x - mean_x) ** 2 for x, _ in points)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from gatewayd.core.device import LinkKind
+from gatewayd.core.device import Bearer, LinkKind
 from gatewayd.core.estimate import Estimate, LinkEstimate, default_link
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, DeviceFacts, NodeFacts
@@ -30,7 +30,7 @@ class Beliefs:
     def link(self, station: Station, now_s: float) -> LinkEstimate:
         """Return what is believed of the link."""
         known = self._links.get(station.id)
-        return known.aged(now_s) if known is not None else default_link(LinkKind.MQTT)
+        return known.aged(now_s) if known is not None else _guessed(station)
 
     def compute(self, station: Station, model: Model) -> Estimate:
         """Return the seconds of one inference on the device."""
@@ -75,7 +75,8 @@ class Beliefs:
         """Learn from a run."""
         station, model = ask.station, ask.model
         link = self.link(station, now_s)
-        if now_s - self._pinged_s.get(station.id, -_PING_S) >= _PING_S:
+        # With a protocol pings are the gateway's own, see `saw_ping`.
+        if not station.group.protocol and now_s - self._pinged_s.get(station.id, -_PING_S) >= _PING_S:
             self._pinged_s[station.id] = now_s
             link = link.after_ping(station.link.rtt_s * ask.rtt_luck, at_s=now_s)
         if run.link_bytes <= _SMALL_BYTES:
@@ -90,9 +91,32 @@ class Beliefs:
         else:
             self._node[model.name] = self.on_node(model).observed(run.compute_s, at_s=now_s)
 
+    def saw_ping(self, station: Station, rtt_s: float, *, now_s: float) -> None:
+        """Learn a round trip."""
+        self._links[station.id] = self.link(station, now_s).after_ping(rtt_s, at_s=now_s)
+
+    def saw_chunk(self, station: Station, byte_count: int, elapsed_s: float, *, now_s: float) -> None:
+        """Learn what a chunk of a push took, its answer included."""
+        link = self.link(station, now_s)
+        is_small = byte_count <= _SMALL_BYTES
+        self._links[station.id] = (
+            link.after_ping(elapsed_s, at_s=now_s)
+            if is_small
+            else link.after_transfer(byte_count, elapsed_s, at_s=now_s)
+        )
+
     def saw_push(self, station: Station, model: Model, *, elapsed_s: float, now_s: float) -> None:
-        """Learn the goodput that a push had: its chunks took a round trip each."""
+        """Learn the goodput that a push had: its chunks took a round trip each. With a protocol they were seen one by one."""
+        if station.group.protocol:
+            return
         link = self.link(station, now_s)
         chunks = max(1, -(-model.size_bytes // station.link.chunk_bytes))
         in_one_s = elapsed_s - (chunks - 1) * link.rtt.mean
         self._links[station.id] = link.after_transfer(model.size_bytes, in_one_s, at_s=now_s)
+
+
+def _guessed(station: Station) -> LinkEstimate:
+    """Return what is believed of a link before anything was measured: a device over LwM2M says what carries it."""
+    if station.group.protocol != "lwm2m":
+        return default_link(LinkKind.MQTT)
+    return default_link(LinkKind.LWM2M, Bearer(station.link.bearer) if station.link.bearer else None)

@@ -16,7 +16,10 @@ _CALIBRATED = "kws"
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model: its file, its input as a sensor sends it, its answer, its MACs, and seconds on the node (LiteRT, x86-64)."""
+    """A model: its file, its input as a sensor sends it, its answer, its MACs, and seconds on the node (LiteRT, x86-64).
+
+    `stream_bytes`: what of it travels to a device that unpacks (None: all of it).
+    """
 
     name: str
     size_bytes: int
@@ -24,21 +27,33 @@ class Model:
     output_bytes: int
     macs: int
     node_s: float
+    stream_bytes: int | None = None
+
+    @property
+    def travels_bytes(self) -> int:
+        """What a push carries."""
+        return self.size_bytes if self.stream_bytes is None else self.stream_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A board with its runtime: seconds and µJ per inference by model. A model that is missing does not run there."""
+    """A board with its runtime: seconds and µJ per inference by model. A model that is missing does not run there.
+
+    `believed` is what policies are told beforehand; None: the true speed and energy of KWS.
+    """
 
     name: str
     clock_mhz: int
     flash_bytes: int
     seconds: Mapping[str, float]
     energy_uj: Mapping[str, float]
+    believed: Profile | None = None
 
     @property
     def profile(self) -> Profile:
-        """What a policy is told beforehand: the speed and energy of one model (KWS), nothing of the others."""
+        """What a policy is told beforehand: unless told otherwise, speed and energy of one model (KWS), nothing of others."""
+        if self.believed is not None:
+            return self.believed
         macs = MODELS[_CALIBRATED].macs
         return Profile(
             board=self.name,
@@ -56,13 +71,17 @@ class Board:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A way to a device: seconds for a small message and its answer, bytes per second, share lost, bytes per chunk of a push."""
+    """A way to a device: seconds for a small message and its answer, bytes per second, share lost, bytes per chunk of a push.
+
+    `bearer` is what a device over LwM2M says that carries it ("": nothing): the gateway's first guess of the link.
+    """
 
     name: str
     rtt_s: float
     bytes_per_s: float
     loss: float
     chunk_bytes: int
+    bearer: str = ""
 
 
 # Sizes and MACs: MLPerf Tiny's reference models (Banbury et al. 2021), and the project's own `speaker` (models/speaker/card.md).

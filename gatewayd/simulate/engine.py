@@ -3,15 +3,39 @@
 import heapq
 import math
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 from gatewayd.core.cost import Costs
 from gatewayd.core.names import DeviceId
-from gatewayd.simulate.boards import MODELS, Model
+from gatewayd.simulate.boards import Model
+from gatewayd.simulate.carrier import Carrier, Process
 from gatewayd.simulate.gateway import FLASH_WEAR
 from gatewayd.simulate.policy import Policy, Situation, Standing, Wish
 from gatewayd.simulate.world import Ask, Run, Station, World
+
+_Running = Generator[float, None, Run]
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """One push: when it began and ended, and whether the model answers there now."""
+
+    device: DeviceId
+    model: str
+    start_s: float
+    end_s: float
+    is_there: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one request: where it ran, and its seconds (None: nobody served it)."""
+
+    ask: Ask
+    on_device: bool
+    latency_s: float | None
 
 
 @dataclass(slots=True)
@@ -32,6 +56,7 @@ class Tally:
     failed_pushes: int = 0
     evictions: int = 0
     course: list[tuple[float, float]] = field(default_factory=list)
+    pushed: list[Pushed] = field(default_factory=list)
 
     def pay(self, pair: tuple[DeviceId, str], amount: float) -> None:
         """Add to the bill of a pair."""
@@ -40,59 +65,56 @@ class Tally:
 
 
 @dataclass(slots=True)
-class _Push:
-    model: Model
-    start_s: float
-    end_s: float
-    will_work: bool
-
-
-@dataclass(slots=True)
 class _State:
-    """One device as it is: the models it holds, the push that runs, when it is free again, what its battery has given."""
+    """One device as it is: the models it holds, the one on its way, when it is free again, what its battery has given."""
 
     held: tuple[str, ...] = ()
-    push: _Push | None = None
+    pushing: str | None = None
     free_s: float = 0.0
     used_uj: float = 0.0
-
-
-@dataclass(order=True, slots=True)
-class _Event:
-    at_s: float
-    number: int
-    ask: Ask | None = field(compare=False, default=None)
-    run: Run | None = field(compare=False, default=None)
-    on_device: bool = field(compare=False, default=False)
-    station: Station | None = field(compare=False, default=None)
+    carrier: Carrier | None = None
 
 
 class Simulation:
-    """One policy in one world."""
+    """One policy in one world. `watch` is told of every request when it is over."""
 
-    def __init__(self, world: World, policy: Policy) -> None:
-        self._world, self._policy = world, policy
+    def __init__(self, world: World, policy: Policy, *, watch: Callable[[Outcome], None] | None = None) -> None:
+        self._world, self._policy, self._watch = world, policy, watch
         self._weights = world.scenario.weights
-        self._states = {station.id: _State() for station in world.stations}
+        self._now_s = 0.0
+        self._current: Process | None = None
+        self._states = {station.id: _State(carrier=self._carrier(station)) for station in world.stations}
         self._servers_s = [0.0] * world.scenario.node_servers
-        self._events: list[_Event] = []
+        # With a protocol the node is the daemon's: one process for each model, one run at a time.
+        self._seats_s: dict[str, float] = {}
+        self._waiting: Counter[str] = Counter()
+        self._events: list[tuple[float, int, Process]] = []
         self._number = 0
         self._chance = random.Random(f"{world.scenario.seed}/pushes")  # noqa: S311 - repeatable luck
         self.tally = Tally(policy.name)
 
     def run(self) -> Tally:
         """Play the scenario to its end."""
+        duration_s = self._world.scenario.duration_s
+        for station in self._world.stations:
+            if (carrier := self._states[station.id].carrier) is not None:
+                self._go_on(self._pinging(station, carrier))
         self._standing_orders()
-        step_s, next_s = self._world.scenario.duration_s / 200.0, 0.0
+        step_s, next_s = duration_s / 200.0, 0.0
         for ask in self._world.asks:
             self._until(ask.at_s)
-            self._serve(ask)
+            self._now_s = ask.at_s
+            self._go_on(self._request(ask))
             if ask.at_s >= next_s:
                 self.tally.course.append((ask.at_s, self.tally.total))
                 next_s = ask.at_s + step_s
-        self._until(self._world.scenario.duration_s)
-        self.tally.course.append((self._world.scenario.duration_s, self.tally.total))
+        self._until(duration_s)
+        self._until(math.inf)
+        self.tally.course.append((duration_s, self.tally.total))
         return self.tally
+
+    def _carrier(self, station: Station) -> Carrier | None:
+        return Carrier(self._world, station, self) if station.group.protocol else None
 
     def _standing_orders(self) -> None:
         for load in self._world.scenario.load:
@@ -100,95 +122,185 @@ class Simulation:
                 continue
             left_s = load.until_s - load.from_s if load.until_s is not None else math.inf
             for station in self._world.stations:
-                model = MODELS[load.model]
+                model = self._world.models[load.model]
                 if station.group.name == load.devices and station.can_run(model):
                     order = Standing(station, model, load.per_s, left_s)
-                    wish = self._policy.ordered(order, self._situation(station, 0.0))
-                    self._start(station, wish, 0.0)
+                    wish = self._policy.ordered(order, self._situation(station, model))
+                    self._start(station, wish)
 
     def _until(self, now_s: float) -> None:
-        while self._events and self._events[0].at_s <= now_s:
-            event = heapq.heappop(self._events)
-            if event.station is not None:
-                self._end_push(event.station, event.at_s)
-            elif event.ask is not None and event.run is not None:
-                situation = self._situation(event.ask.station, event.at_s)
-                wish = self._policy.saw(event.ask, event.run, situation, on_device=event.on_device)
-                self._start(event.ask.station, wish, event.at_s)
+        while self._events and self._events[0][0] <= now_s:
+            self._now_s, _, process = heapq.heappop(self._events)
+            self._go_on(process)
 
-    def _serve(self, ask: Ask) -> None:
-        tally, state, now_s = self.tally, self._states[ask.station.id], ask.at_s
-        pair = (ask.station.id, ask.model.name)
+    @property
+    def now_s(self) -> float:
+        """See `carrier.Scheduler`."""
+        return self._now_s
+
+    @property
+    def current(self) -> Process:
+        """See `carrier.Scheduler`."""
+        if self._current is None:
+            raise RuntimeError("no process runs")
+        return self._current
+
+    def resume(self, process: Process) -> None:
+        """See `carrier.Scheduler`."""
+        self._at(self._now_s, process)
+
+    def _go_on(self, process: Process) -> None:
+        before, self._current = self._current, process  # one may begin another
+        at_s = next(process, None)
+        self._current = before
+        if at_s is not None and at_s < math.inf:
+            self._at(at_s, process)
+
+    def _at(self, at_s: float, process: Process) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (at_s, self._number, process))
+
+    def _request(self, ask: Ask) -> Process:
+        tally, state = self.tally, self._states[ask.station.id]
         tally.requests += 1
-        if not self._world.is_reachable(ask.station, now_s) or self._battery(ask.station) == 0.0:
-            tally.unserved += 1
-            tally.pay(pair, unserved_cost(self._world, ask))
+        if not self._world.is_reachable(ask.station, self._now_s) or self._battery(ask.station) == 0.0:
+            self._unserved(ask)
             return
-        situation = self._situation(ask.station, now_s)
+        situation = self._situation(ask.station, ask.model)
+        self._policy.asked(ask, situation)
         on_device = situation.holds(ask.model) and self._policy.prefers_device(ask, situation)
-        run = self._world.device_run(ask) if on_device else self._world.node_run(ask)
-        waited_s = self._waited_s(run, state, now_s, on_device=on_device)
-        costs = run.costs(waited_s=waited_s)
-        tally.on_device += on_device
-        tally.late += costs.latency_s > ask.deadline_s
-        tally.latencies_s.append(costs.latency_s)
-        self._spend(ask.station, costs)
-        tally.pay(pair, self._weights.total(costs))
-        self._add(_Event(now_s + costs.latency_s, self._next(), ask, run, on_device))
-
-    def _waited_s(self, run: Run, state: _State, now_s: float, *, on_device: bool) -> float:
-        """Queue the run where it goes; the device starts at once, the node when the sample is there."""
-        if on_device:
-            start_s = max(now_s, state.free_s)
-            state.free_s = start_s + run.compute_s
-            return start_s - now_s
-        there_s = now_s + run.link_s
-        start_s = max(there_s, heapq.heappop(self._servers_s))
-        heapq.heappush(self._servers_s, start_s + run.compute_s)
-        return start_s - there_s
-
-    def _start(self, station: Station, wish: Wish | None, now_s: float) -> None:
-        state = self._states[station.id]
-        if wish is None:
+        if state.carrier is not None:
+            run = yield from self._carried(ask, state.carrier, on_device=on_device)
+        else:
+            run = yield from self._alone(ask, state, on_device=on_device)
+        latency_s = self._now_s - ask.at_s
+        if state.carrier is not None and latency_s > ask.deadline_s:
+            self._unserved(ask)
             return
-        if state.push is not None or wish.model.name in state.held or not self._world.is_reachable(station, now_s):
+        self._count(ask, run, latency_s, on_device=on_device)
+        wish = self._policy.saw(ask, run, self._situation(ask.station, ask.model), on_device=on_device)
+        self._start(ask.station, wish)
+
+    def _count(self, ask: Ask, run: Run, latency_s: float, *, on_device: bool) -> None:
+        tally, costs = self.tally, Costs(latency_s, run.energy_uj, run.link_bytes, float(run.is_lost))
+        tally.on_device += on_device
+        tally.late += latency_s > ask.deadline_s
+        tally.latencies_s.append(latency_s)
+        self._spend(ask.station, costs)
+        tally.pay((ask.station.id, ask.model.name), self._weights.total(costs))
+        if self._watch is not None:
+            self._watch(Outcome(ask, on_device, latency_s))
+
+    def _unserved(self, ask: Ask) -> None:
+        self.tally.unserved += 1
+        self.tally.pay((ask.station.id, ask.model.name), unserved_cost(self._world, ask))
+        if self._watch is not None:
+            self._watch(Outcome(ask, on_device=False, latency_s=None))
+
+    def _alone(self, ask: Ask, state: _State, *, on_device: bool) -> _Running:
+        """Run it over the link alone; the device starts at once, the node when the sample is there."""
+        run = self._world.device_run(ask) if on_device else self._world.node_run(ask)
+        if on_device:
+            state.free_s = max(self._now_s, state.free_s) + run.compute_s
+            yield state.free_s + run.link_s
+            return run
+        yield self._now_s + run.link_s
+        start_s = max(self._now_s, heapq.heappop(self._servers_s))
+        heapq.heappush(self._servers_s, start_s + run.compute_s)
+        yield start_s + run.compute_s
+        return run
+
+    def _carried(self, ask: Ask, carrier: Carrier, *, on_device: bool) -> _Running:
+        """Run it as the protocol has it; what is learned is what the gateway can measure."""
+        half_s = self._world.scenario.overheads.request_ms / 2000.0
+        begun_s, truth = self._now_s, self._world.device_run(ask) if on_device else self._world.node_run(ask)
+        yield begun_s + half_s
+        begun_s, carrier.running = self._now_s, carrier.running + 1
+        if on_device:
+            yield from carrier.run(ask, truth.compute_s)
+        else:
+            yield from carrier.sampled(ask)
+        carrier.running, carrier.used_s = carrier.running - 1, self._now_s
+        elapsed_s = self._now_s - begun_s
+        if on_device:
+            elapsed_s -= truth.compute_s
+        else:
+            yield from self._computed(ask.model.name, truth.compute_s)
+        yield self._now_s + half_s
+        return Run(max(0.0, elapsed_s), truth.compute_s, truth.energy_uj, truth.link_bytes, is_lost=False)
+
+    def _computed(self, model: str, compute_s: float) -> Process:
+        self._waiting[model] += 1
+        start_s = max(self._now_s, self._seats_s.get(model, 0.0), heapq.heappop(self._servers_s))
+        self._seats_s[model] = start_s + compute_s
+        heapq.heappush(self._servers_s, start_s + compute_s)
+        yield start_s + compute_s
+        self._waiting[model] -= 1
+
+    def _pinging(self, station: Station, carrier: Carrier) -> Process:
+        while self._now_s < self._world.scenario.duration_s:
+            if carrier.is_reachable:
+                rtt_s = yield from carrier.pinged()
+                self._policy.pinged(station, rtt_s, now_s=self._now_s)
+            yield self._now_s + self._world.scenario.ping_every_s
+
+    def _start(self, station: Station, wish: Wish | None) -> None:
+        state, now_s = self._states[station.id], self._now_s
+        if wish is None or now_s >= self._world.scenario.duration_s:
+            return
+        if state.pushing is not None or wish.model.name in state.held or not self._world.is_reachable(station, now_s):
             self._policy.pushed(station, wish.model, elapsed_s=0.0, is_there=False, now_s=now_s)
             return
         if wish.evict is not None and wish.evict in state.held:
             state.held = tuple(name for name in state.held if name != wish.evict)
             self.tally.evictions += 1
-        run = self._world.push_run(station, wish.model, now_s)
-        costs = run.costs()
+        costs = self._world.push_run(station, wish.model, now_s).costs()
         self._spend(station, costs)
         self.tally.pushes += 1
-        self.tally.pay((station.id, wish.model.name), self._weights.total(costs) + FLASH_WEAR)
         will_work = self._chance.random() >= self._world.scenario.push_failure
-        state.push = _Push(wish.model, now_s, now_s + run.link_s, will_work)
-        self._add(_Event(state.push.end_s, self._next(), station=station))
+        state.pushing = wish.model.name
+        self._go_on(self._push(station, wish.model, will_work=will_work))
 
-    def _end_push(self, station: Station, now_s: float) -> None:
-        state = self._states[station.id]
-        push, state.push = state.push, None
-        if push is None:
-            return
+    def _push(self, station: Station, model: Model, *, will_work: bool) -> Process:
+        state, start_s, policy = self._states[station.id], self._now_s, self._policy
+        costs = self._world.push_run(station, model, start_s).costs()
+        if state.carrier is None:
+            self.tally.pay((station.id, model.name), self._weights.total(costs) + FLASH_WEAR)
+            yield start_s + costs.latency_s
+        else:
+            yield from state.carrier.pushed(
+                model,
+                lambda count: policy.transfer_s(station, count, now_s=self._now_s),
+                lambda count, elapsed_s: policy.carried(station, count, elapsed_s, now_s=self._now_s),
+            )
+            took = Costs(self._now_s - start_s, costs.energy_uj, costs.link_bytes, 0.0)
+            self.tally.pay((station.id, model.name), self._weights.total(took) + FLASH_WEAR)
+        is_there = self._end_push(station, model, start_s, will_work=will_work)
+        if state.carrier is not None and is_there:
+            yield from state.carrier.proved(model, self._world.scenario.trials)
+        state.pushing = None
+
+    def _end_push(self, station: Station, model: Model, start_s: float, *, will_work: bool) -> bool:
+        state, now_s = self._states[station.id], self._now_s
         room = station.group.slots - len(state.held)
-        is_there = push.will_work and room > 0 and self._world.is_reachable(station, now_s)
+        is_there = will_work and room > 0 and self._world.is_reachable(station, now_s)
         if is_there:
-            state.held = (*state.held, push.model.name)
+            state.held = (*state.held, model.name)
         else:
             self.tally.failed_pushes += 1
-        elapsed_s = now_s - push.start_s
-        self._policy.pushed(station, push.model, elapsed_s=elapsed_s, is_there=is_there, now_s=now_s)
+        self.tally.pushed.append(Pushed(station.id, model.name, start_s, now_s, is_there))
+        self._policy.pushed(station, model, elapsed_s=now_s - start_s, is_there=is_there, now_s=now_s)
+        return is_there
 
-    def _situation(self, station: Station, now_s: float) -> Situation:
-        state = self._states[station.id]
-        return Situation(
-            now_s,
-            state.held,
-            max(0.0, self._servers_s[0] - now_s),
-            max(0.0, state.free_s - now_s),
-            self._battery(station),
-        )
+    def _situation(self, station: Station, model: Model) -> Situation:
+        state, now_s = self._states[station.id], self._now_s
+        if state.carrier is None:
+            node_s, device_s = max(0.0, self._servers_s[0] - now_s), max(0.0, state.free_s - now_s)
+        else:
+            # As the gateway believes it: so many before this one, times what one takes.
+            node_s = self._waiting[model.name] * self._world.node_s(station, model, now_s)
+            device_s = state.carrier.running * station.board.seconds.get(model.name, 0.0)
+        return Situation(now_s, state.held, node_s, device_s, self._battery(station), state.pushing)
 
     def _battery(self, station: Station) -> float | None:
         capacity_j = station.group.battery_j
@@ -200,13 +312,6 @@ class Simulation:
         self._states[station.id].used_uj += costs.energy_uj
         self.tally.energy_uj += costs.energy_uj
         self.tally.link_bytes += costs.link_bytes
-
-    def _add(self, event: _Event) -> None:
-        heapq.heappush(self._events, event)
-
-    def _next(self) -> int:
-        self._number += 1
-        return self._number
 
 
 def unserved_cost(world: World, ask: Ask) -> float:

@@ -4,26 +4,43 @@ from dataclasses import replace
 
 from gatewayd.core.calibration import Calibration
 from gatewayd.core.cost import Weights
-from gatewayd.core.ledger import Ledger, LedgerRules, Missed, Order, Room
+from gatewayd.core.estimate import LinkEstimate
+from gatewayd.core.ledger import WATCHED_S, Ledger, LedgerRules, Missed, Order, Room
 from gatewayd.core.names import ModelName
-from gatewayd.core.placement import RADIO_UJ_PER_BYTE, Question, device_costs, node_costs, place
+from gatewayd.core.placement import (
+    RADIO_UJ_PER_BYTE,
+    DeviceFacts,
+    NodeFacts,
+    Question,
+    device_costs,
+    node_costs,
+    place,
+)
 from gatewayd.core.renting import Pair, PushPrice, hoped, push_cost, push_failure, push_s
 from gatewayd.core.request import NODE, Privacy
 from gatewayd.simulate.beliefs import Beliefs
-from gatewayd.simulate.boards import MODELS, Model
+from gatewayd.simulate.boards import Model
 from gatewayd.simulate.policy import Situation, Standing, Wish
 from gatewayd.simulate.world import Ask, Run, Station
 
 FLASH_WEAR = 5.0  # J per push, as in the daemon
 
+_Believed = tuple[DeviceFacts, NodeFacts]
+
 
 class GatewayPolicy:
-    """Places with `core.placement.place`, pushes when `core.ledger.Ledger` says so."""
+    """Places with `core.placement.place`, pushes when `core.ledger.Ledger` says so.
+
+    `watched_s` is how long the gateway has run already when the scenario begins.
+    """
 
     name = "gatewayd"
 
-    def __init__(self, weights: Weights, rules: LedgerRules) -> None:
+    def __init__(self, weights: Weights, rules: LedgerRules, *, watched_s: float = WATCHED_S) -> None:
         self._weights = weights
+        self._watched_s, self._horizon_s = watched_s, rules.terms.horizon_s
+        # What was believed when a request was placed, until it ends: its answer is entered with that.
+        self._believed: dict[int, _Believed] = {}
         self._beliefs = Beliefs()
         self._ledger = Ledger(rules)
         self._standing: set[Pair] = set()
@@ -32,7 +49,8 @@ class GatewayPolicy:
     def ordered(self, order: Standing, situation: Situation) -> Wish | None:
         """Decide at once: the rate is known."""
         ask = Ask(situation.now_s, order.station, order.model, 60.0, False, 1.0, 1.0, 1.0, 1.0)  # noqa: FBT003 - no luck yet
-        node_total, device_total, _ = self._totals(ask, situation)
+        believed = self._believe(ask, situation)
+        node_total, device_total, _ = self._totals(ask, situation, believed)
         pair = _pair(order.station, order.model)
         self._standing.add(pair)
         verdict = self._ledger.ordered(
@@ -41,7 +59,7 @@ class GatewayPolicy:
                 order.per_s,
                 situation.now_s + order.left_s,
                 max(0.0, node_total - device_total),
-                self._price(order.station, order.model, situation.now_s),
+                self._price(order.station, order.model, believed[0].link),
                 self._room(order.station, situation),
                 is_measured=self._beliefs.link(order.station, situation.now_s).goodput.count > 0.0,
             ),
@@ -49,35 +67,64 @@ class GatewayPolicy:
         )
         return self._started(pair, order.station, order.model, verdict.evict, situation) if verdict.is_push else None
 
+    def asked(self, ask: Ask, situation: Situation) -> None:
+        """Take what is believed now for what this request is placed and entered with, as the daemon does."""
+        self._believed[id(ask)] = self._believe(ask, situation)
+
     def prefers_device(self, ask: Ask, situation: Situation) -> bool:
         """Let `place` choose."""
-        facts, node = self._beliefs.device_facts(ask, situation), self._beliefs.node_facts(ask, situation)
+        facts, node = self._believed.get(id(ask)) or self._believe(ask, situation)
         feasible = place(self._question(ask, situation), node, [facts]).feasible
         return bool(feasible) and feasible[0].target != NODE
 
     def saw(self, ask: Ask, run: Run, situation: Situation, *, on_device: bool) -> Wish | None:
         """Learn, and enter it into the ledger."""
         now_s, station, model = situation.now_s, ask.station, ask.model
+        believed = self._believed.pop(id(ask), None) or self._believe(ask, situation)
         self._compare(ask, run, now_s, on_device=on_device)
         self._beliefs.saw(ask, run, on_device=on_device, now_s=now_s)
-        node_total, device_total, hoped_total = self._totals(ask, situation)
+        node_total, device_total, hoped_total = self._totals(ask, situation, believed)
         pair = _pair(station, model)
-        if situation.holds(model):
+        held_then = not believed[0].refusal
+        if held_then:
             self._ledger.served(pair, saving=node_total - device_total if on_device else 0.0, now_s=now_s)
             return None
-        if not station.can_run(model):
+        if on_device or not station.can_run(model):
             return None
-        price, room = self._price(station, model, now_s), self._room(station, situation)
-        missed = Missed(pair, node_total, device_total, hoped_total, price, room, since_s=0.0, born_s=0.0)
+        price, room = self._price(station, model, believed[0].link), self._room(station, situation)
+        since_s = self._since_s(now_s)
+        missed = Missed(pair, node_total, device_total, hoped_total, price, room, since_s, born_s=0.0)
         verdict = self._ledger.missed(missed, now_s=now_s)
-        return self._started(pair, station, model, verdict.evict, situation) if verdict.is_push else None
+        if not verdict.is_push or situation.pushing is not None or situation.holds(model):
+            return None
+        return self._started(pair, station, model, verdict.evict, situation)
 
     def pushed(self, station: Station, model: Model, *, elapsed_s: float, is_there: bool, now_s: float) -> None:
         """Enter how it ended."""
         if is_there:
             self._beliefs.saw_push(station, model, elapsed_s=elapsed_s, now_s=now_s)
-        price = self._price(station, model, now_s)
+        price = self._price(station, model, self._beliefs.link(station, now_s))
         self._ledger.ended(_pair(station, model), price, is_there=is_there, now_s=now_s)
+
+    def pinged(self, station: Station, rtt_s: float, *, now_s: float) -> None:
+        """Learn a round trip."""
+        self._beliefs.saw_ping(station, rtt_s, now_s=now_s)
+
+    def transfer_s(self, station: Station, byte_count: int, *, now_s: float) -> float:
+        """As the link was measured."""
+        return self._beliefs.link(station, now_s).transfer_s(byte_count)
+
+    def carried(self, station: Station, byte_count: int, elapsed_s: float, *, now_s: float) -> None:
+        """Learn what a chunk of a push took."""
+        self._beliefs.saw_chunk(station, byte_count, elapsed_s, now_s=now_s)
+
+    def _since_s(self, now_s: float) -> float | None:
+        """Return from when on silence before the first request counts; devices are there from 0 on."""
+        has_watched = now_s + self._watched_s >= WATCHED_S
+        return max(0.0, now_s - self._horizon_s) if has_watched else None
+
+    def _believe(self, ask: Ask, situation: Situation) -> _Believed:
+        return self._beliefs.device_facts(ask, situation), self._beliefs.node_facts(ask, situation)
 
     def _compare(self, ask: Ask, run: Run, now_s: float, *, on_device: bool) -> None:
         """Hold what was predicted, queues aside, against what was seen; two standard errors of the mean are the bounds."""
@@ -92,15 +139,15 @@ class GatewayPolicy:
     def _started(
         self, pair: Pair, station: Station, model: Model, evict: ModelName | None, situation: Situation
     ) -> Wish:
-        self._ledger.started(pair, self._price(station, model, situation.now_s), now_s=situation.now_s)
+        price = self._price(station, model, self._beliefs.link(station, situation.now_s))
+        self._ledger.started(pair, price, now_s=situation.now_s)
         if evict is not None:
             self._ledger.left(station.id, evict)
         return Wish(model, str(evict) if evict is not None else None)
 
-    def _totals(self, ask: Ask, situation: Situation) -> tuple[float, float, float]:
+    def _totals(self, ask: Ask, situation: Situation, believed: _Believed) -> tuple[float, float, float]:
         """Return what node, device, and the device at its best are expected to cost; queues pass and are left out."""
-        facts = replace(self._beliefs.device_facts(ask, situation), queue_s=0.0)
-        node = replace(self._beliefs.node_facts(ask, situation), queue_s=0.0)
+        facts, node = replace(believed[0], queue_s=0.0), replace(believed[1], queue_s=0.0)
         question, total = self._question(ask, situation), self._weights.total
         return (
             total(node_costs(node, facts)),
@@ -112,8 +159,7 @@ class GatewayPolicy:
         left_s = ask.at_s + ask.deadline_s - situation.now_s
         return Question(True, ask.station.id, Privacy.ANY, left_s, None, self._weights)  # noqa: FBT003 - by reference
 
-    def _price(self, station: Station, model: Model, now_s: float) -> PushPrice:
-        link = self._beliefs.link(station, now_s)
+    def _price(self, station: Station, model: Model, link: LinkEstimate) -> PushPrice:
         chunk_bytes, on_battery = station.link.chunk_bytes, station.group.battery_j is not None
         per_byte_uj = RADIO_UJ_PER_BYTE if on_battery else 0.0
         cost = push_cost(
@@ -130,7 +176,7 @@ class GatewayPolicy:
 
     def _room(self, station: Station, situation: Situation) -> Room:
         held = tuple(ModelName(name) for name in situation.held)
-        kept = frozenset(name for name in held if _pair(station, MODELS[name]) in self._standing)
+        kept = frozenset(name for name in held if (station.id, name, 1) in self._standing)
         return Room(station.group.slots, held, kept)
 
 

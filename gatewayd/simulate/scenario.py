@@ -10,7 +10,9 @@ from gatewayd.core.budget import Allowance
 from gatewayd.core.cost import Weights
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.presets import PRESETS
-from gatewayd.simulate.boards import BOARDS, LINKS, MODELS
+from gatewayd.simulate.boards import Link, Model
+from gatewayd.simulate.carriage import PROTOCOLS, Overheads
+from gatewayd.simulate.own import Known, OwnBoard, known_of
 
 # Protect memory and patience: a scenario is a study, not a load test.
 MAX_DEVICES = 10_000
@@ -26,7 +28,10 @@ CLASSES: Mapping[str, Weights] = {name: preset.weights for name, preset in PRESE
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """`count` devices alike. `slots` models fit at once; `battery_j` None: on mains; `name` is what asks and changes name."""
+    """`count` devices alike. `slots` models fit at once; `battery_j` None: on mains; `name` is what asks and changes name.
+
+    `protocol`: mqtt or lwm2m, with its heads, round trips and queues on the link; "": the link alone.
+    """
 
     name: str
     board: str
@@ -34,6 +39,7 @@ class Group:
     count: int = 1
     slots: int = 1
     battery_j: float | None = 5000.0
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,9 @@ class Scenario:
     """One study. `horizon_s` is what the policies take for the time that a pushed model is of use.
 
     Per device, pushes may take `air_s_per_hour` and `push_j_per_day` (None: not limited); a share `push_failure` of them fails.
+    `noise`: how much luck there is, as a multiple of what is assumed (0: none). `watched_s`: how long the gateway has run when
+    the scenario begins; in its first hour it takes no silence for a sign. `ping_every_s`, `overheads` and `trials` (runs that
+    prove a push) count where a protocol is named.
     """
 
     name: str
@@ -92,6 +101,19 @@ class Scenario:
     push_j_per_day: float | None = None
     about: str = ""
     weights: Weights = field(default=CLASSES["default"])
+    noise: float = 1.0
+    watched_s: float = 3600.0
+    ping_every_s: float = 30.0
+    overheads: Overheads = Overheads()  # noqa: RUF009 - a frozen value
+    trials: int = 1
+    boards: tuple[OwnBoard, ...] = ()
+    models: tuple[Model, ...] = ()
+    links: tuple[Link, ...] = ()
+
+    @property
+    def known(self) -> Known:
+        """What it can name: the built-in boards, models and links, and its own."""
+        return known_of(self.boards, self.models, self.links, source=self.name)
 
     @property
     def air(self) -> Allowance:
@@ -106,7 +128,8 @@ class Scenario:
         return Allowance() if per_day is None else Allowance(1e6 * per_day / 86_400.0, 1e6 * per_day)
 
 
-_Part = TypeVar("_Part", Group, Load, Change)
+_Part = TypeVar("_Part", Group, Load, Change, OwnBoard, Model, Link, Overheads)
+_LISTS = ("devices", "load", "changes", "boards", "models", "links")
 
 
 def parse_scenario(text: str, *, source: str) -> Scenario:
@@ -119,7 +142,7 @@ def parse_scenario(text: str, *, source: str) -> Scenario:
         raise BadRequest(f"{source}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise BadRequest(f"{source}: a scenario is a mapping")
-    plain = {key: value for key, value in document.items() if key not in {"devices", "load", "changes"}}
+    plain = {key: value for key, value in document.items() if key not in _LISTS}
     known = {each.name for each in fields(Scenario)} - {"weights"}
     if unknown := sorted(set(map(str, plain)) - known):
         raise BadRequest(f"{source}: {unknown[0]}: no such field; there are {', '.join(sorted(known))}")
@@ -139,6 +162,14 @@ def parse_scenario(text: str, *, source: str) -> Scenario:
         devices=_parts(Group, document, "devices", source),
         load=_parts(Load, document, "load", source),
         changes=_parts(Change, document, "changes", source),
+        noise=_number(plain, "noise", source, default=1.0),
+        watched_s=_number(plain, "watched_s", source, default=3600.0),
+        ping_every_s=_number(plain, "ping_every_s", source, default=30.0),
+        trials=int(_number(plain, "trials", source, default=1.0)),
+        overheads=_part(Overheads, plain.get("overheads", {}), f"{source}: overheads"),
+        boards=_parts(OwnBoard, document, "boards", source),
+        models=_parts(Model, document, "models", source),
+        links=_parts(Link, document, "links", source),
     )
     check(scenario, source=source)
     return scenario
@@ -153,12 +184,14 @@ def check(scenario: Scenario, *, source: str) -> None:
         raise BadRequest(f"{source}: devices: two groups have one name")
     if sum(group.count for group in scenario.devices) > MAX_DEVICES:
         raise BadRequest(f"{source}: devices: more than {MAX_DEVICES:,}")
+    known = known_of(scenario.boards, scenario.models, scenario.links, source=source)
     for group in scenario.devices:
-        _one_of(group.board, BOARDS, f"{source}: devices: {group.name}: board")
-        _one_of(group.link, LINKS, f"{source}: devices: {group.name}: link")
+        _one_of(group.board, known.boards, f"{source}: devices: {group.name}: board")
+        _one_of(group.link, known.links, f"{source}: devices: {group.name}: link")
+        _one_of(group.protocol, ("", *PROTOCOLS), f"{source}: devices: {group.name}: protocol")
     for load in scenario.load:
         _one_of(load.devices, names, f"{source}: load: devices")
-        _one_of(load.model, MODELS, f"{source}: load: model")
+        _one_of(load.model, known.models, f"{source}: load: model")
         _one_of(load.arrival, ARRIVALS, f"{source}: load: arrival")
     for change in scenario.changes:
         _one_of(change.what, CHANGES, f"{source}: changes: what")

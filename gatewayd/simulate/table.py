@@ -34,10 +34,15 @@ def table(tallies: Sequence[Tally], optimum: float) -> str:
     )
 
 
+def percentile_s(ordered: Sequence[float], share: float) -> float:
+    """Return what a share of the values is not above; 0 without any."""
+    return ordered[int(share * (len(ordered) - 1))] if ordered else 0.0
+
+
 def _row(tally: Tally, optimum: float) -> tuple[str, ...]:
     latencies = sorted(tally.latencies_s)
     mean_s = sum(latencies) / len(latencies) if latencies else 0.0
-    p99_s = latencies[int(0.99 * (len(latencies) - 1))] if latencies else 0.0
+    p99_s = percentile_s(latencies, 0.99)
     return (
         tally.policy,
         f"{tally.total:,.0f}",

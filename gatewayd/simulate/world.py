@@ -13,7 +13,7 @@ from itertools import count, islice
 from gatewayd.core.cost import Costs
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
-from gatewayd.simulate.boards import BOARDS, LINKS, MODELS, Board, Link, Model
+from gatewayd.simulate.boards import Board, Link, Model
 from gatewayd.simulate.scenario import MAX_ASKS, Group, Load, Scenario
 
 # Assumed noise (deviation of the logarithm): links vary by a sixth, a microcontroller hardly, a shared node by a fifth.
@@ -86,8 +86,10 @@ class World:
 
     def __init__(self, scenario: Scenario) -> None:
         self.scenario = scenario
+        known = scenario.known
+        self.models = known.models
         self.stations = tuple(
-            Station(DeviceId(f"{group.name}-{number}"), group, BOARDS[group.board], LINKS[group.link])
+            Station(DeviceId(f"{group.name}-{number}"), group, known.boards[group.board], known.links[group.link])
             for group in scenario.devices
             for number in range(1, group.count + 1)
         )
@@ -118,10 +120,22 @@ class World:
     def push_run(self, station: Station, model: Model, now_s: float) -> Run:
         """Return what a push that starts now truly takes."""
         link = station.link
-        chunks = max(1, math.ceil(model.size_bytes / link.chunk_bytes))
-        rate = link.bytes_per_s * self.factor("link", station.group, now_s)
-        energy_uj = model.size_bytes * RADIO_UJ_PER_BYTE if station.group.battery_j is not None else 0.0
-        return Run(model.size_bytes / rate + chunks * link.rtt_s, 0.0, energy_uj, model.size_bytes, is_lost=False)
+        sent = model.travels_bytes
+        chunks = max(1, math.ceil(sent / link.chunk_bytes))
+        energy_uj = sent * RADIO_UJ_PER_BYTE if station.group.battery_j is not None else 0.0
+        return Run(sent / self.rate(station, now_s) + chunks * link.rtt_s, 0.0, energy_uj, sent, is_lost=False)
+
+    def node_s(self, station: Station, model: Model, now_s: float) -> float:
+        """Return the seconds of one run on the node at a moment, luck aside."""
+        return model.node_s * self.factor("node", station.group, now_s)
+
+    def rate(self, station: Station, now_s: float) -> float:
+        """Return the bytes per second of a device's link at a moment."""
+        return station.link.bytes_per_s * self.factor("link", station.group, now_s)
+
+    def loss(self, station: Station, now_s: float) -> float:
+        """Return the share of messages that a device's link loses at a moment."""
+        return min(0.9, station.link.loss * self.factor("loss", station.group, now_s))
 
     def changes_s(self, station: Station) -> tuple[float, ...]:
         """Return when the rate of the device's link changes."""
@@ -160,24 +174,24 @@ class World:
         return _own_rate(load, self._chance(self.scenario.load.index(load), station))
 
     def _of_station(self, load: Load, station: Station, chance: random.Random) -> Iterator[Ask]:
-        group, model = station.group, MODELS[load.model]
+        group, model = station.group, self.models[load.model]
         until_s = min(self.scenario.duration_s, load.until_s if load.until_s is not None else math.inf)
+        noise = self.scenario.noise
         per_s = _own_rate(load, chance)
         times = _times(load, per_s, chance, lambda now_s: self.factor("rate", group, now_s))
         for at_s in islice(times, load.at_most if load.at_most is not None else MAX_ASKS):
             if at_s >= until_s:
                 return
-            loss = min(0.9, station.link.loss * self.factor("loss", group, at_s))
             yield Ask(
                 at_s,
                 station,
                 model,
                 load.deadline_s,
-                chance.random() < loss,
-                chance.lognormvariate(0.0, _LINK_NOISE),
-                chance.lognormvariate(0.0, _LINK_NOISE),
-                chance.lognormvariate(0.0, _DEVICE_NOISE),
-                chance.lognormvariate(0.0, _NODE_NOISE),
+                chance.random() < self.loss(station, at_s),
+                chance.lognormvariate(0.0, _LINK_NOISE * noise),
+                chance.lognormvariate(0.0, _LINK_NOISE * noise),
+                chance.lognormvariate(0.0, _DEVICE_NOISE * noise),
+                chance.lognormvariate(0.0, _NODE_NOISE * noise),
             )
 
 

@@ -4,7 +4,7 @@ from math import inf
 from pathlib import Path
 
 from gatewayd.core.device import Slot, SlotState
-from gatewayd.core.names import Digest, ModelName
+from gatewayd.core.names import Digest, ModelName, ModelRef
 from gatewayd.core.push import PushState
 from gatewayd.core.request import NODE, Repeats
 from gatewayd.services.renting import Renting
@@ -132,6 +132,48 @@ async def test_a_device_that_is_full_is_told_of(tmp_path: Path) -> None:
             state.startswith("a push would pay, but the device lets no model give way, and other") for state in states
         )
         assert not await w.pushes.recent(10)
+
+
+async def test_a_request_placed_before_the_model_came_does_not_ask_for_it_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        async with running(w.pushes), asyncio.TaskGroup() as tasks:
+            loop = tasks.create_task(renting.run(), name="renting")
+            await w.inference.infer(w.request(source=True))
+            slow = w.served[0]
+            await _serve(w, renting, times=500)
+            (push,) = await w.pushes.recent(10)
+            await w.ended(push)
+            w.served.clear()
+            await w.inference.infer(w.request(source=True))
+            renting.served(w.served[0])  # on the device: the push was seen to have worked
+            before = renting.balance(w.device.id, version).requests
+            result = replace(slow.result, measured=slow.result.measured.in_all(5.0))
+            assert renting.served(replace(slow, result=result)) is None
+            assert renting.balance(w.device.id, version).requests == before
+            loop.cancel()
+
+
+async def test_a_device_that_is_being_pushed_to_keeps_that_push(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        first = ModelName("first")
+        await w.catalog.add(model=first, files=[b"another"], labels=(), preprocessing="", note="", who="test")
+        await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        push = await w.pushes.start(w.device.id, ModelRef(first), who="somebody")
+        states = []
+        for _ in range(300):
+            w.served.clear()
+            await w.inference.infer(w.request(source=True))
+            rent = renting.served(w.served[0])
+            assert rent is not None
+            states.append(rent.state)
+        assert "a push would pay, but the device is being pushed to: another push would end that one" in states
+        assert "a push pays: it is asked for" not in states
+        assert [each.id for each in w.pushes.live()] == [push.id]
 
 
 async def test_a_flapping_device_is_not_pushed_to(tmp_path: Path) -> None:

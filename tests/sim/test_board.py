@@ -8,6 +8,7 @@ import pytest
 from gatewayd.core.device import Profile
 from gatewayd.core.errors import BadRequest
 from gatewayd.sim.board import SPREAD, true_board
+from gatewayd.sim.conditions import Conditions
 from gatewayd.sim.radio import LINKS, MAX_WAITING, Lane, LinkFigures, Radio
 from gatewayd.sim.sensor import open_sensor
 
@@ -35,6 +36,39 @@ def test_lane_serialises_bytes_but_not_the_way() -> None:
     assert lane.arrival_s(10.0, 500) == pytest.approx(10.6)
     assert lane.arrival_s(10.1, 500) == pytest.approx(11.1)
     assert lane.arrival_s(20.0, 0) == pytest.approx(20.1)
+
+
+def test_a_board_without_spread_is_as_its_profile_says() -> None:
+    truth = true_board(PROFILE, LINKS["ble"], seed=3, device="cam-7", spread=0.0)
+    assert (truth.macs_per_s, truth.link) == (PROFILE.macs_per_s, LINKS["ble"])
+
+
+def test_a_lane_follows_its_conditions() -> None:
+    conditions = Conditions()
+    lane = Lane(LinkFigures(rtt_s=0.2, goodput_bytes_per_s=1000), conditions)
+    conditions.change("link 0.5")
+    assert lane.arrival_s(10.0, 500) == pytest.approx(11.1)
+    conditions.change("link 1\n")
+    assert lane.arrival_s(20.0, 500) == pytest.approx(20.6)
+
+
+async def test_what_is_sent_in_an_outage_is_lost() -> None:
+    conditions = Conditions()
+    radio: Radio[int] = Radio(LINKS["wifi"], lambda _: None, conditions)
+    conditions.change("outage on")
+    assert not radio.send(1, 10)
+    conditions.change("outage off")
+    assert radio.send(2, 10)
+
+
+@pytest.mark.parametrize(
+    "line", ["", "link", "link 0", "compute -1", "link nan", "link 1e9", "outage", "outage maybe", "x" * 999]
+)
+def test_a_line_that_makes_no_sense_changes_nothing(line: str) -> None:
+    conditions = Conditions()
+    with pytest.raises(BadRequest, match=r"write link FACTOR, compute FACTOR, or outage on\|off"):
+        conditions.change(line)
+    assert conditions == Conditions()
 
 
 async def test_radio_keeps_the_order_and_loses_what_is_too_much() -> None:

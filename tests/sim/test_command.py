@@ -34,6 +34,10 @@ def parsed(tmp_path: Path, *more: str) -> argparse.Namespace:
         (("--trust", "/nowhere"), "--trust /nowhere: neither 64 hex digits nor a file"),
         (("--trust", __file__), "must hold public keys, 64 hex digits a line"),
         (("--password-file", "/nowhere"), "--password-file /nowhere"),
+        (("--rtt", "-1"), "--rtt -1.0: must be 0..60 seconds"),
+        (("--rtt", "nan"), "--rtt nan: must be 0..60 seconds"),
+        (("--rate", "0"), "--rate 0.0: must be 1 byte per second or more"),
+        (("--spread", "1"), "--spread 1.0: must be 0 or more and under 1"),
     ],
 )
 def test_wrong_arguments_are_one_clear_line(

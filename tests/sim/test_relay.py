@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gatewayd.sim.conditions import Conditions
 from gatewayd.sim.relay import MOST_WAITING, Lane, Link, Relay
 
 PATIENCE_S = 5.0
@@ -69,6 +70,14 @@ def test_the_same_traffic_loses_the_same() -> None:
 
     assert lost("1") == lost("1") != lost("2")
     assert 30 <= sum(lost("1")) <= 90
+
+
+def test_a_lane_in_an_outage_loses_all_and_a_disturbed_one_is_slow() -> None:
+    conditions = Conditions(link=0.5)
+    lane = Lane(SLOW, 0.0, "1", conditions)
+    assert lane.arrival_s(0.0, 90) == pytest.approx(0.2 + 0.1)
+    conditions.is_out = True
+    assert lane.arrival_s(9.0, 90) is None
 
 
 def test_a_lane_that_is_flooded_loses() -> None:

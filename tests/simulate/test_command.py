@@ -1,4 +1,5 @@
 import argparse
+import json
 from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -59,6 +60,28 @@ def test_the_plots_are_svg(scenario: str, tmp_path: Path) -> None:
         assert all(curve.get("points") for curve in curves)
 
 
+def test_json_has_every_figure_and_every_push(scenario: str) -> None:
+    code, out, err = simulate(scenario, "--json", "--policy", "gatewayd", "--policy", "node-only")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    ours, node_only = told["policies"]
+    assert (told["scenario"], told["devices"], ours["policy"]) == ("small one", 1, "gatewayd")
+    assert ours["cost"] >= told["clairvoyant"] > 0
+    assert [(each["device"], each["model"], each["worked"]) for each in ours["pushes"]] == [("cam-1", "vww", True)]
+    assert 0 < ours["pushes"][0]["start_s"] < ours["pushes"][0]["end_s"]
+    assert (node_only["on_device"], node_only["pushes"]) == (0, [])
+
+
+def test_every_request_is_written_down(scenario: str, tmp_path: Path) -> None:
+    code, out, _ = simulate(scenario, "--requests", str(tmp_path / "lines"), "--json", "--policy", "gatewayd")
+    lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+    assert code == 0
+    (ours,) = json.loads(out)["policies"]
+    assert len(lines) == ours["requests"]
+    assert sum(line["ran_on"] == "device:cam-1" for line in lines) == ours["on_device"] > 0
+    assert all(line["latency_ms"] > 0 for line in lines)
+
+
 def test_what_is_wrong_is_told(tmp_path: Path, scenario: str) -> None:
     assert simulate(str(tmp_path / "none.yaml"))[0] == 1
     (tmp_path / "bad.yaml").write_text("x: 1")
@@ -66,3 +89,17 @@ def test_what_is_wrong_is_told(tmp_path: Path, scenario: str) -> None:
     assert (code, out) == (1, "")
     assert "no such field" in err
     assert simulate(scenario, "--robustness", "0")[0] == 2
+
+
+@pytest.mark.parametrize("option", ["--plots", "--requests"])
+def test_a_place_that_cannot_be_written_is_named(option: str, scenario: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    where = str(tmp_path / "file" / "below")
+    code, out, err = simulate(scenario, option, where, "--policy", "node-only")
+    assert (code, out) == (1, "")
+    assert err == f"gatewayd: {where}: Not a directory\n"
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    assert simulate(str(tmp_path / "binary"))[2] == f"gatewayd: {tmp_path / 'binary'}: no text in UTF-8\n"

@@ -56,6 +56,21 @@ def test_what_is_left_out_has_a_default() -> None:
         (SMALL + "request_class: urgent", "s: request_class: 'urgent' is none of default, fast"),
         (SMALL + "changes: [{what: magic, at_s: 1, devices: cam}]", "s: changes: what: 'magic' is none of link"),
         ("duration_s: 1", "s: needs devices and load"),
+        (SMALL.replace("count: 2", "protocol: udp"), "s: devices: cam: protocol: 'udp' is none of"),
+        (SMALL + "overheads: {request_s: 1}", "s: overheads: request_s: no such field; there are request_ms"),
+        (SMALL + "noise: -1", "s: noise: -1 is no number"),
+        (SMALL + "boards: [{name: ek-ra8d1, macs_per_s: 1}]", "s: boards: 'ek-ra8d1' is there already"),
+        (SMALL + "boards: [{name: mine, macs_per_s: 0}]", "s: boards: mine: macs_per_s is above 0"),
+        (SMALL + "boards: [{name: mine}]", r"s: boards\[0\]: macs_per_s is missing"),
+        (SMALL + "models: [{name: kws}]", r"s: models\[0\]: size_bytes is missing"),
+        (
+            SMALL + "links: [{name: air, rtt_s: 1, bytes_per_s: 0, loss: 0, chunk_bytes: 1}]",
+            "s: links: air: bytes_per_s",
+        ),
+        (
+            SMALL + "links: [{name: air, rtt_s: 1, bytes_per_s: 1, loss: 0, chunk_bytes: 1, bearer: smoke}]",
+            "s: links: air: bearer: 'smoke' is none of cellular, lte",
+        ),
         ("# " + "x" * 1_000_001, "s: larger than 1,000,000 bytes"),
     ],
 )
@@ -68,6 +83,27 @@ def test_two_groups_with_one_name_are_refused() -> None:
     twice = SMALL.replace("devices: [", "devices: [{name: cam, board: ek-ra8d1, link: ble}, ")
     with pytest.raises(BadRequest, match="two groups have one name"):
         parse_scenario(twice, source="s")
+
+
+OWN = """
+duration_s: 3600
+boards: [{name: mine, macs_per_s: 1.0e+8, energy_nj_per_mac: 0.5, invoke_s: 0.001, believed_macs_per_s: 2.0e+8}]
+models: [{name: own, size_bytes: 9000, input_bytes: 2000, output_bytes: 2, macs: 1000000, node_s: 0.001, stream_bytes: 8000}]
+links: [{name: air, rtt_s: 0.1, bytes_per_s: 1000, loss: 0, chunk_bytes: 256, bearer: lte}]
+devices: [{name: cam, board: mine, link: air, protocol: lwm2m}]
+load: [{devices: cam, model: own, per_s: 0.01}]
+"""
+
+
+def test_boards_models_and_links_of_ones_own() -> None:
+    known = parse_scenario(OWN, source="s").known
+    board, model = known.boards["mine"], known.models["own"]
+    assert board.seconds["own"] == pytest.approx(0.011)
+    assert board.energy_uj["own"] == pytest.approx(500.0)
+    assert (board.profile.macs_per_s, board.profile.energy_nj_per_mac) == (2e8, 0.5)
+    assert (model.travels_bytes, MODELS["kws"].travels_bytes) == (8000, MODELS["kws"].size_bytes)
+    per_mac_s = BOARDS["ek-ra8d1"].seconds["kws"] / MODELS["kws"].macs
+    assert known.boards["ek-ra8d1"].seconds["own"] == pytest.approx(1e6 * per_mac_s)
 
 
 def test_there_are_twelve_boards_five_models_and_five_links() -> None:
