@@ -73,9 +73,12 @@ fuzz-models: $(DEV) ## 10,000 broken and insane model files through admission (B
 	$(BIN)/python -m bench.fuzz_models $(BENCH_ARGS)
 
 .PHONY: fuzz-lwm2m
-fuzz-lwm2m: $(DEV) ## 20,000 malformed LwM2M messages through every reader, and 20,000 datagrams at a daemon (BENCH_ARGS='--count N --seed N')
+fuzz-lwm2m: $(DEV) ## 20,000 malformed LwM2M messages through every reader, as many datagrams at a daemon, at DTLS and at OSCORE (BENCH_ARGS='--count N --seed N')
 	$(BIN)/python -m bench.fuzz_lwm2m $(BENCH_ARGS)
 	$(BIN)/python -m bench.fuzz_lwm2m_daemon $(BENCH_ARGS)
+	$(BIN)/python -m bench.fuzz_dtls $(BENCH_ARGS)
+	$(BIN)/python -m bench.fuzz_dtls_daemon $(BENCH_ARGS)
+	$(BIN)/python -m bench.fuzz_oscore $(BENCH_ARGS)
 
 .PHONY: bench-worker
 bench-worker: $(DEV) ## what a worker process costs beside a bare ping-pong and a call without one
@@ -101,6 +104,11 @@ bench-restart: $(DEV) ## a gateway killed beside 1,000 pushes in every state: ho
 chaos-mqtt: $(DEV) ## 105,000 MQTT commands through a proxy that duplicates, drops and resets, restarts and SIGKILLs: each obeyed once
 	$(BIN)/python -m bench.chaos_mqtt $(CHAOS_ARGS)
 	$(BIN)/python -m bench.chaos_mqtt --forget --commands 1000
+
+.PHONY: chaos-leaving
+chaos-leaving: $(DEV) ## 200 devices revoked or forgotten over MQTT, the daemon SIGKILLed within milliseconds: once, whole, with the true answer
+	$(BIN)/python -m bench.chaos_leaving $(CHAOS_ARGS)
+	$(BIN)/python -m bench.chaos_leaving --forget --rounds 20
 
 .PHONY: prove-unbrickable
 prove-unbrickable: $(DEV) ## cut a push everywhere, on both sides, then 100,000 times twice; about twelve minutes (PROVE_ARGS=--pairs=1000 for less)

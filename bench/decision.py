@@ -46,6 +46,7 @@ from gatewayd.core.presets import PRESETS
 from gatewayd.core.reasons import reason_of
 from gatewayd.core.request import InferenceRequest, SensorRef
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
+from gatewayd.daemon import COLLECT_AFTER
 from gatewayd.services.candidates import Candidates
 from gatewayd.services.estimates import DevicePair, Estimates
 from gatewayd.services.options import OptionFinder
@@ -305,7 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         world = World(versions, [_report(versions, index, held) for index in range(DEVICES)])
         world.index()
         gc.collect()
-        gc.freeze()  # as the daemon does once it has started
+        gc.freeze()  # this and the next as the daemon does once it has started
+        gc.set_threshold(*COLLECT_AFTER)
         decisions, upkeep, reasons, references = measure(world, count, is_late=False)
         _quantiles(report, f"decision_{held}_per_device", decisions, ("<=", 50))
         _quantiles(report, f"upkeep_{held}_per_device", upkeep, None)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from bench.memory_board import KEY, manifest_of
 from gatewayd.adapters.coap_context import open_context
-from gatewayd.core.device import Born, DeviceEvent, PushPhase, PushReport
+from gatewayd.core.device import Born, DeviceEvent, Profile, PushPhase, PushReport
 from gatewayd.core.names import DeviceId, Digest, PushId
 from gatewayd.core.push import Offer
 from gatewayd.core.registration import StoredPackage, StoredRegistration
@@ -112,13 +112,15 @@ class PushGateway:
 
 
 @asynccontextmanager
-async def push_gateway(line: LineLimits | None = None) -> AsyncIterator[PushGateway]:
+async def push_gateway(
+    line: LineLimits | None = None, *, profiles: tuple[Profile, ...] = ()
+) -> AsyncIterator[PushGateway]:
     """Serve on a free port of 127.0.0.1."""
     gateway, endpoint = PushGateway(), CoapEndpoint()
     gateway.link = Lwm2mDeviceLink(
         endpoint,
         _NoRows(),
-        options=LinkOptions(line=line or LineLimits()),
+        options=LinkOptions(line=line or LineLimits(), profiles=profiles),
         on_event=gateway.heard,
         on_refused=_ignore,
         clock=asyncio.get_running_loop().time,

@@ -42,6 +42,7 @@ from gatewayd.daemon_mqtt import MqttEdges, Wires, mqtt_edges, mqtt_wires
 from gatewayd.edges.http_events import EventStreams
 from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
+from gatewayd.edges.rates import TOLD_PER_S, Rates
 from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.parts import (
     announced,
@@ -61,7 +62,7 @@ logger = logging.getLogger(__name__)
 DRAIN_S = 10.0
 
 # Objects made since the last collection of the youngest; of these until the middle ones, of those until the oldest ones.
-_COLLECT_AFTER = (10_000, 20, 50)
+COLLECT_AFTER = (10_000, 20, 50)
 
 
 def run(config: Config, path: Path | None = None) -> int:
@@ -123,6 +124,7 @@ class _Events:
     streams: EventStreams = field(default_factory=EventStreams)
     edge: MqttEdge | None = None
     is_draining: bool = False
+    told: Rates = field(default_factory=lambda: Rates(TOLD_PER_S, time.monotonic))
 
     def is_serving(self) -> bool:
         """Tell whether requests are taken: from the end of start-up to the begin of the end."""
@@ -143,8 +145,9 @@ class _Events:
             self.edge.publish_event(event)
 
     def refused(self, where: str, code: str, message: str) -> None:
-        """Count something malformed from outside."""
-        self(InputRefused(where, code, message))
+        """Count something malformed from outside; tell it a few times a second for each place: a flood must not fill a disk."""
+        tell = self if self.told.take(where) else self.metrics.observe
+        tell(InputRefused(where, code, message))
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,7 +343,7 @@ def _settle() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
+    gc.set_threshold(*COLLECT_AFTER)
     gc.enable()
 
 

@@ -230,7 +230,15 @@ class _Link:
         raise DeviceTimeout(f"{drop.device}: no answer within {timeout_s} s")
 
     async def run_model(
-        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+        self,
+        device: DeviceId,
+        *,
+        slot: int,
+        version: int,
+        content: bytes | None,
+        sensor: int,
+        timeout_s: float,
+        below: bytes | None = None,  # noqa: ARG002 - a trial brings its input
     ) -> RunResult:
         """See `DeviceLink`."""
         self._request += 1

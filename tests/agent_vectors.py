@@ -13,8 +13,8 @@ from pathlib import Path
 
 from gatewayd.core.compression import deflated
 from gatewayd.core.device import Capabilities
-from gatewayd.core.module import Deflate
-from gatewayd.core.names import PushId
+from gatewayd.core.module import Deflate, Held
+from gatewayd.core.names import ModelName, PushId
 from gatewayd.sim.flash import PowerCut, Tear
 from gatewayd.wire import agent_terms as terms
 from gatewayd.wire import mqttdevice as wire
@@ -25,6 +25,7 @@ from tests.signing import PUBLIC
 
 FOLDER = Path(__file__).parent / "vectors" / "agent"
 Json = dict[str, object]
+SPEAKER = content_of("speaker", 1)
 
 
 class Recorder(Bench):
@@ -48,6 +49,7 @@ class Recorder(Bench):
         """Return the whole file's content."""
         board = {
             "slots": self.slot_count, "slot_bytes": self.capabilities.slot_bytes, "takes_one_slot": self.board.takes_one_slot,
+            "drops_models": self.capabilities.drops_models, "returns_bytes": self.capabilities.returns_bytes,
             "deflate_bits": self.capabilities.deflate_bits, "page_bytes": self.page_bytes,
             "chunk_bytes": self.capabilities.chunk_bytes, "arena_bytes": self.capabilities.arena_bytes,
             "runtime_abi": self.capabilities.runtime_abi, "operators": sorted(self.capabilities.operators or ()),
@@ -248,6 +250,58 @@ def has_one_slot() -> Recorder:
     return bench
 
 
+def _holds_two() -> Recorder:
+    bench = Recorder(capabilities=replace(make_capabilities(), drops_models=True), slot_count=3)
+    bench.start()
+    bench.push(FIRST, V1)
+    bench.push(offer_of(5, SPEAKER, model="speaker"), SPEAKER)
+    return bench
+
+
+def _drop(bench: Recorder, *, version: int = 1, model: str = "kws", content: bytes = V1, last: bool = False) -> None:
+    message = wire.DropMessage(9, ModelName(model), version, digest_of(content), last)
+    bench.send("drop", wire.encode_drop(message))
+
+
+def drops() -> Recorder:
+    """Another version, the model itself, the same again, the only one that is left, and that one when the last is meant."""
+    bench = _holds_two()
+    _drop(bench, version=2)
+    _drop(bench)
+    _drop(bench)
+    _drop(bench, model="speaker", content=SPEAKER)
+    _drop(bench, model="speaker", content=SPEAKER, last=True)
+    return bench
+
+
+def loses_power_while_it_drops(operation: int) -> Recorder:
+    """The journal is torn in a drop: the model is there or not; the same drop again ends it."""
+    bench = _holds_two()
+    bench.cut_after(operation, Tear.ALMOST)
+    _drop(bench)
+    bench.start()
+    _drop(bench)
+    return bench
+
+
+def gives_way() -> Recorder:
+    """A full device: the offer is refused, then taken instead of the model that is there, which leaves with the accept."""
+    bench = Recorder(capabilities=replace(make_capabilities(), drops_models=True))
+    bench.start()
+    bench.push(FIRST, V1)
+    bench.offer(offer_of(5, SPEAKER, model="speaker"))
+    bench.offer(replace(offer_of(6, SPEAKER, model="speaker"), instead_of=Held(ModelName("kws"), 2)))
+    instead = replace(offer_of(7, SPEAKER, model="speaker"), instead_of=Held(ModelName("kws"), 1))
+    bench.offer(instead)
+    bench.chunk(7, SPEAKER)
+    bench.start()
+    bench.transfer(instead, SPEAKER)
+    bench.send("activate", wire.encode_activate(PushId(7)))
+    bench.start()
+    bench.send("accept", wire.encode_accept(PushId(7)))
+    return bench
+
+
 VECTORS: dict[str, Callable[[], Recorder]] = {
     "install": installs,
     "update": updates,
@@ -266,6 +320,10 @@ VECTORS: dict[str, Callable[[], Recorder]] = {
     "deflate-power-cut": loses_power_while_it_decodes,
     "deflate-refusals": refuses_streams,
     "one-slot": has_one_slot,
+    "drop": drops,
+    "drop-power-cut-in-the-first-journal-copy": lambda: loses_power_while_it_drops(0),
+    "drop-power-cut-in-the-second-journal-copy": lambda: loses_power_while_it_drops(12),
+    "gives-way": gives_way,
 }
 
 

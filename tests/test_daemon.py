@@ -106,6 +106,7 @@ def test_a_config_with_four_mistakes_tells_all_four(tmp_path: Path) -> None:
 def test_the_shipped_config_is_valid() -> None:
     ended = gatewayd("--check-config", str(REPOSITORY / "config" / "gatewayd.yaml"))
     assert (ended.returncode, ended.stderr) == (0, "")
+    assert "listens on 127.0.0.1:5683/udp  coap: clients, unprotected; lwm2m: devices" in ended.stdout
 
 
 def test_systemd_is_told_ready_and_stopping_and_is_fed(

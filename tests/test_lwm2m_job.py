@@ -18,7 +18,7 @@ ON_DEVICE = {**BY_REFERENCE, "parameters": {"placement": "device:door-1"}}
 CHUNK = 1024
 _MID_PUSH = f"'phase':'want','offset':{5 * CHUNK}"
 
-StartGateway = Callable[[], Gateway]
+StartGateway = Callable[..., Gateway]
 StartBoard = Callable[..., Process]
 
 
@@ -32,8 +32,8 @@ def gateway(tmp_path: Path, broker: Broker, coap_port: int) -> Iterator[StartGat
     """Start the daemon; again: the same daemon after its end."""
     started: list[Gateway] = []
 
-    def start() -> Gateway:
-        extra = f"devices: {{join: open}}\nlwm2m: {{port: {coap_port}}}"
+    def start(more: str = "") -> Gateway:
+        extra = f"devices: {{join: open}}\nlwm2m: {{port: {coap_port}}}\n{more}"
         started.append(Gateway(tmp_path, broker_port=broker.port, extra=extra))
         return started[-1]
 
@@ -130,3 +130,26 @@ def test_a_daemon_that_is_killed_while_a_package_is_pulled_goes_on_within_a_chun
     wanted = _wanted(attached)
     assert wanted == sorted(wanted), "the board never went back"
     assert sorted(set(wanted)) == list(range(0, wanted[-1] + 1, CHUNK))
+
+
+def test_a_board_that_dies_with_the_manifest_in_its_hands_keeps_its_model_and_is_pushed_to_again(
+    gateway: StartGateway, broker: Broker, board: StartBoard
+) -> None:
+    """It is silent, so the push fails; when it is back it runs the old model until the next try is through."""
+    running = gateway("pushes: {automatic: false, offer_s: 2, stall_s: 2, retry_s: 1}")
+    add_speaker(running)
+    with client(broker.port) as (mqtt, events):
+        dies = board("--link", "ble")
+        events.until("event/device", _is_online)
+        assert _end(events, _push(mqtt, "speaker@1")) == "accepted"
+        add_speaker(running, version=2)
+        push = _push(mqtt, "speaker@2")
+        dies.until(f"'push':{push},'phase':'want','offset':0")
+        dies.end(signal.SIGKILL)
+        assert _end(events, push).startswith("failed timed out")
+        back = board("--link", "ble")
+        back.until("event=registered")
+        (listed,) = mqtt.command("devices.list", {})["devices"]
+        again = events.until("event/push", lambda event: event["push"] > push and event["state"] in ENDS)
+    assert next((each["state"], each["version"]) for each in listed["slots"]) == ("active", 1)
+    assert (again["version"], again["state"]) == (2, "accepted")

@@ -18,7 +18,7 @@ from gatewayd.wire import mqttdevice
 from tests.broker import Broker
 from tests.gateway import BASE, REPOSITORY, SPEAKER, Events, Gateway, client
 from tests.second_device.agent import CHUNK, PAGE, Agent, Runner
-from tests.second_device.bench import ARTIFACT, SECRET, Bench, conversation, push_of, requests
+from tests.second_device.bench import ARTIFACT, SECRET, Bench, conversation, push_of, requests, unsure
 from tests.second_device.client import Client, Power
 from tests.second_device.flash import Flash, Sensor
 from tests.second_device.module import Tensor, made, trusted
@@ -28,6 +28,7 @@ SAMPLE_BYTES = 29 * 12 * 2
 MODEL = (SPEAKER / "v1" / "speaker-int8.tflite").read_bytes()
 BY_REFERENCE = {"device": "second", "input": "mic"}
 Keys = dict[bytes, bytes]
+LABELS = [f"speaker-{n}" for n in range(1, 10)]
 ENDS = {"accepted", "rejected", "failed", "rolled-back", "cancelled"}
 
 
@@ -93,7 +94,7 @@ def _started(device: Client) -> Iterator[Client]:
 def gateway(tmp_path: Path, broker: Broker) -> Iterator[Gateway]:
     running = Gateway(tmp_path, broker_port=broker.port)
     file = base64.b64encode(MODEL).decode()
-    body = {"model": "speaker", "files": [file], "labels": [f"speaker-{n}" for n in range(1, 10)]}
+    body = {"model": "speaker", "files": [file], "labels": LABELS}
     status, answer = running.post("/api/models/add", json.dumps({**body, "preprocessing": "lpc12@1"}).encode())
     try:
         assert status == 200, answer
@@ -125,12 +126,12 @@ def _infer(gateway: Gateway, body: Answer) -> Answer:
     return dict(answer)
 
 
-def _node_answers(gateway: Gateway, sample: int) -> object:
+def _node_answers(gateway: Gateway, sample: int) -> list[Answer]:
     values = [each / 4096 for each in struct.unpack(f"<{SAMPLE_BYTES // 2}h", _read(sample))]
     data = {"name": "lpc", "shape": [1, 29, 1, 12], "datatype": "FP32", "data": values}
     answer = _infer(gateway, {"inputs": [data], "parameters": {"placement": "node"}})
     assert answer["parameters"]["ran_on"] == "node"
-    return answer["outputs"]
+    return list(answer["outputs"])
 
 
 def test_it_takes_a_model_and_answers_like_the_node(gateway: Gateway, broker: Broker, keys: Keys) -> None:
@@ -201,10 +202,16 @@ def test_the_page_shows_every_request_to_the_byte() -> None:
     assert f"```text\n{conversation(bench, requests())}```" in PAGE_TEXT
 
 
+def test_the_page_shows_an_answer_with_its_sample_to_the_byte() -> None:
+    bench = Bench()
+    conversation(bench, [*push_of(7), *requests()])
+    assert f"```text\n{conversation(bench, unsure())}```" in PAGE_TEXT
+
+
 def test_the_gateway_reads_what_the_page_shows() -> None:
     keys = trusted(SECRET.public_key().public_bytes_raw().hex())
     bench = Bench()
-    for leaf, payload in [*push_of(7), *requests()]:
+    for leaf, payload in [*push_of(7), *requests(), *unsure()]:
         assert mqttdevice.decode_down(leaf, payload, keys) is not None
         for kind, answer in bench.hear(leaf, payload):
             assert mqttdevice.decode_up(kind, answer, parse_device_id("second")) is not None
@@ -314,7 +321,7 @@ def test_a_model_gives_way_to_another_one_and_is_dropped_when_told_to(
     gateway: Gateway, broker: Broker, keys: Keys
 ) -> None:
     file = base64.b64encode(MODEL).decode()
-    body = {"model": "voices", "files": [file], "labels": [], "preprocessing": "lpc12@1"}
+    body = {"model": "voices", "files": [file], "labels": LABELS, "preprocessing": "lpc12@1"}
     assert gateway.post("/api/models/add", json.dumps(body).encode())[0] == 200
     with client(broker.port) as (mqtt, events), _started(_device(Flash(), port=broker.port, keys=keys)) as device:
         events.until("event/device", _is_online)
@@ -324,6 +331,7 @@ def test_a_model_gives_way_to_another_one_and_is_dropped_when_told_to(
         push = mqtt.command("push", order)
         assert (push["instead_of"], _end_of(push["push"], events)["state"]) == ("speaker@1", "accepted")
         assert _held(device) == {"voices"}
+        _is_judged_on_the_same_sample(gateway, mqtt)
         drop = {"device": "second", "model": "voices"}
         assert "--last" in _refusal(gateway, "devices/drop", drop)
         dropped = mqtt.command("devices.drop", drop | {"last": True, "why": "to see"})
@@ -334,6 +342,15 @@ def test_a_model_gives_way_to_another_one_and_is_dropped_when_told_to(
         assert (row["drop"], row["why"]) == (dropped["drop"], "to see")
         wishes = mqtt.command("devices.list", {})["devices"][0]["wishes"]
         assert wishes == []
+
+
+def _is_judged_on_the_same_sample(gateway: Gateway, mqtt: GatewayClient) -> None:
+    mqtt.command("opinions.set", {"model": "voices", "bigger": "speaker"})
+    asked = BY_REFERENCE | {"id": "judged", "parameters": {"placement": "device:second"}}
+    status, answer = gateway.post("/v2/models/voices/infer", json.dumps(asked).encode())
+    assert (status, answer["parameters"]["ran_on"]) == (200, "node"), answer
+    assert "about the same sample; speaker@1 agreed" in mqtt.command("why", {"request": "judged"})["opinion"]
+    assert answer["outputs"][0]["data"] == _node_answers(gateway, answer["parameters"]["sample"])[0]["data"]
 
 
 def _refusal(gateway: Gateway, verb: str, body: Answer) -> str:

@@ -19,6 +19,8 @@ MAX_HANDSHAKES = 256
 """Protects memory (some 40 KB each in mbed TLS); the one that waited longest is dropped, and its client begins again."""
 HANDSHAKE_S = 60.0
 _HANDSHAKE_RECORD, _HEAD_BYTES = 22, 13
+_KINDS, _VERSIONS, _MOST_RECORDS = (20, 21, 22, 23), (b"\xfe\xff", b"\xfe\xfd"), 16
+_SESSION_RECORDS = (21, 23)  # alerts and data; under an association both are encrypted
 _MOST_BYTES = 16_384
 _MTU = 1280  # of a handshake's flight; IPv6 carries that everywhere
 
@@ -66,6 +68,22 @@ class Heard:
     farewells: list[tuple[Address, bytes]] = field(default_factory=list)
 
 
+def whole_records(datagram: bytes) -> list[bytes]:
+    """Return the records of a datagram, up to the first that is none: mbed TLS gives an association up over leftovers.
+
+    Source: RFC 6347, sections 4.1 and 4.1.2.7 (what is invalid is dropped in silence).
+    """
+    found: list[bytes] = []
+    at = 0
+    while len(datagram) - at > _HEAD_BYTES and len(found) < _MOST_RECORDS:
+        end = at + _HEAD_BYTES + int.from_bytes(datagram[at + 11 : at + 13], "big")
+        if datagram[at] not in _KINDS or datagram[at + 1 : at + 3] not in _VERSIONS or end > len(datagram):
+            break
+        found.append(datagram[at:end])
+        at = end
+    return found
+
+
 class DtlsSessions:
     """The associations of one socket. `most` of them; the one that was quiet longest is dropped for a new one."""
 
@@ -88,6 +106,11 @@ class DtlsSessions:
     def __len__(self) -> int:
         return len(self._established)
 
+    @property
+    def beginning(self) -> int:
+        """How many handshakes are under way."""
+        return len(self._beginning)
+
     def identity(self, address: Address) -> str | None:
         """Return who is at an address, None when nobody has an association there."""
         session = self._established.get(address)
@@ -96,16 +119,20 @@ class DtlsSessions:
     def receive(self, datagram: bytes, address: Address) -> Heard:
         """Take a datagram. What makes no sense is dropped in silence, as the RFC wants."""
         session = self._established.get(address)
-        is_plain_handshake = (
-            len(datagram) > _HEAD_BYTES and datagram[0] == _HANDSHAKE_RECORD and datagram[3:5] == b"\0\0"
-        )
-        if is_plain_handshake or address in self._beginning:
-            # A client that starts anew keeps its old association until the new one has proved itself.
-            return self._shake(datagram, address)
+        records = whole_records(datagram)
+        if not records:
+            return Heard()
+        datagram = records[0]
+        is_hello = datagram[0] == _HANDSHAKE_RECORD and datagram[3:5] == b"\0\0"
+        is_of_a_session = session is not None and datagram[0] in _SESSION_RECORDS and datagram[3:5] != b"\0\0"
+        if is_hello or (address in self._beginning and not is_of_a_session):
+            # A client that starts anew keeps its old association until the new one has proved itself; whoever forges a
+            # beginning in its name takes nothing from it.
+            return self._shake(b"".join(records), address)
         if session is None:
             return Heard()
         self._established.move_to_end(address)
-        return self._read(session, datagram, address)
+        return self._read(session, records, address)
 
     def seal(self, message: bytes, address: Address) -> bytes | None:
         """Return the datagram that carries a message; None when there is no association with that address."""
@@ -120,19 +147,17 @@ class DtlsSessions:
             return None
 
     def _shake(self, datagram: bytes, address: Address) -> Heard:
-        session = self._beginning.get(address)
-        if session is None:
-            session = self._begin(address)
+        session = self._beginning.get(address) or self._fresh(address)
         heard = Heard()
         session.buffer.receive_from_network(datagram)
         self._keys.asked = session.identity
         try:
             self._step(session, heard)
         except self._tls.HelloVerifyRequest:
-            # The cookie goes out; what was remembered of the address is forgotten: it proves itself by sending it back.
+            # The cookie goes out, and nothing is remembered of the address, which proves itself by sending it back: a flood
+            # of first messages costs nobody's handshake.
             heard.replies += filter(None, [self._outgoing(session)])
-            del self._beginning[address]
-            self._begin(address)
+            self._beginning.pop(address, None)
             return heard
         except self._error:
             heard.replies += filter(None, [self._outgoing(session)])  # the alert
@@ -142,20 +167,23 @@ class DtlsSessions:
         if self._is_over(session):
             heard.farewells += self._establish(session, address)
             heard.identity = session.identity
+        elif address not in self._beginning and heard.replies:
+            self._begin(session, address)  # its cookie was right: only then is there an answer
         return heard
 
-    def _begin(self, address: Address) -> _Session:
-        now_s = self._clock()
-        while self._beginning:
-            oldest = next(iter(self._beginning.values()))
-            if len(self._beginning) < MAX_HANDSHAKES and now_s - oldest.began_s < HANDSHAKE_S:
-                break
-            self._beginning.popitem(last=False)
+    def _fresh(self, address: Address) -> _Session:
         buffer = self._context.wrap_buffers()
         buffer.setcookieparam(repr(address).encode())
         buffer.setmtu(_MTU)
-        session = self._beginning[address] = _Session(buffer, now_s)
-        return session
+        return _Session(buffer, self._clock())
+
+    def _begin(self, session: _Session, address: Address) -> None:
+        while self._beginning:
+            oldest = next(iter(self._beginning.values()))
+            if len(self._beginning) < MAX_HANDSHAKES and session.began_s - oldest.began_s < HANDSHAKE_S:
+                break
+            self._beginning.popitem(last=False)
+        self._beginning[address] = session
 
     def _step(self, session: _Session, heard: Heard) -> None:
         while not self._is_over(session):
@@ -191,19 +219,28 @@ class DtlsSessions:
         self._established[address] = session
         return [(other, content) for other, content in told if content]
 
-    def _read(self, session: _Session, datagram: bytes, address: Address) -> Heard:
+    def _read(self, session: _Session, records: list[bytes], address: Address) -> Heard:
         heard = Heard(identity=session.identity)
-        session.buffer.receive_from_network(datagram)
         try:
-            while message := session.buffer.read(_MOST_BYTES):
-                heard.messages.append(bytes(message))
-        except (self._tls.WantReadError, self._tls.WantWriteError):
-            pass
-        except self._error:  # it said that it ends the association, or what came cannot be of it
+            for record in records:
+                if record[0] in _SESSION_RECORDS and record[3:5] != b"\0\0":
+                    heard.messages += self._contents(session, record)
+        except self._error:  # it said that it ends the association
             self._established.pop(address, None)
             heard.has_ended = True
         heard.replies += filter(None, [self._outgoing(session)])
         return heard
+
+    def _contents(self, session: _Session, record: bytes) -> list[bytes]:
+        """Return what a record says; nothing when it is not of this association, or a repeated one."""
+        found = []
+        session.buffer.receive_from_network(record)
+        try:
+            while message := session.buffer.read(_MOST_BYTES):
+                found.append(bytes(message))
+        except (self._tls.WantReadError, self._tls.WantWriteError):
+            pass
+        return found
 
     def _outgoing(self, session: _Session) -> bytes | None:
         content = bytes(session.buffer.peek_outgoing(_MOST_BYTES))

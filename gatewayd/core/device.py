@@ -114,6 +114,7 @@ class Capabilities:
     `chunk_bytes` the largest chunk its receive buffer takes, `deflate_bits` says that it decodes DEFLATE with a window of so
     many bits (9..15). `page_bytes` says that it keeps what it receives encoded in the slot beside what it decodes to, each in
     whole pages of so many bytes (None: it decodes as it receives). `accelerator` is its NPU, such as `ethos-u55-128` ("": none).
+    `returns_bytes` is the largest raw sample that it sends with an answer that is not sure (0: it sends none).
     `drops_models`: it drops a model that it is told to, and lets one give way to another model that is accepted.
     `runs_on_request` False: it takes models and uses them by itself; nobody can ask it for an inference.
     """
@@ -137,6 +138,7 @@ class Capabilities:
     page_bytes: int | None = None
     runs_on_request: bool = True
     drops_models: bool = False
+    returns_bytes: int = 0
 
     def sensor(self, name: str) -> Sensor | None:
         """Return the sensor of that name."""
@@ -235,13 +237,17 @@ class PushReport:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What came back from a device's run. `output` is raw, in the variant's dtype; `sample` numbers the sensor sample used."""
+    """What came back from a device's run. `output` is raw, in the variant's dtype; `sample` numbers the sensor sample used.
+
+    `has_sample`: that sample's raw bytes follow in `output`.
+    """
 
     output: bytes
     compute_s: float
     energy_uj: float
     sample: int
     elapsed_s: float
+    has_sample: bool = False
 
 
 @dataclass(frozen=True, slots=True)

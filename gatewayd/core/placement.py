@@ -94,6 +94,13 @@ class DeviceFacts:
         object.__setattr__(self, "_at_hand" if is_at_hand else "_inline", terms)
         return terms
 
+    def with_sample(self, sample_bytes: int, energy_uj: Estimate) -> "DeviceFacts":
+        """Return the same of a device that has the data in its sensor."""
+        return DeviceFacts(
+            self.device, self.refusal, self.variant, self.compute, self.energy, self.link, self.queue_s, True,  # noqa: FBT003 - it is the source
+            self.on_battery, self.battery, self.input_bytes, self.output_bytes, sample_bytes, energy_uj,
+        )  # fmt: skip
+
     @property
     def charge(self) -> float:
         """What the battery floor is held against: infinite on mains and where nothing is reported."""

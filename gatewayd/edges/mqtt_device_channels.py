@@ -53,7 +53,7 @@ _ONLINE = _object(
     runtime_version=_TEXT, abi=_COUNT, arena=_COUNT, slot_bytes=_COUNT, chunk=_COUNT,
     energy={"enum": ["battery", "mains"]}, battery={"type": "number", "minimum": 0, "maximum": 1},
     accelerator=_TEXT, deflate={"type": "integer", "minimum": 9, "maximum": 15}, page={"type": "integer", "minimum": 1},
-    drop={"type": "boolean"},
+    drop={"type": "boolean"}, returns={"type": "integer", "minimum": 1},
     operators={"type": "array", "items": _TEXT, "maxItems": 256},
     sensors={"type": "array", "items": _SENSOR, "maxItems": 8},
     slots={"type": "array", "items": _SLOT, "minItems": 1, "maxItems": 8},
@@ -77,8 +77,8 @@ DEVICE_UP: Mapping[str, Said] = {
     "result": Said(
         "What a run gave",
         0,
-        layout="u32 request, u8 status (0 ok, 1 refused, 2 failed), u8 0, u16 0, u32 compute µs, u32 energy nJ, u32 sample, then "
-        "the output's bytes, or the reason in UTF-8",
+        layout="u32 request, u8 status (0 ok, 1 refused, 2 failed), u8 flags (bit 0: the raw sample follows the output), u16 0, "
+        "u32 compute µs, u32 energy nJ, u32 sample, then the output's bytes, or the reason in UTF-8",
     ),
     "sample": Said(
         "A raw sample",
@@ -107,8 +107,9 @@ DEVICE_DOWN: Mapping[str, Said] = {
     "run": Said(
         "Run the model in a slot",
         0,
-        layout="u32 request, u8 slot, u8 flags (bit 0: the input is a sensor's), u8 sensor, u8 0, u32 version, then the "
-        "input's bytes (none when bit 0 is set)",
+        layout="u32 request, u8 slot, u8 flags (bit 0: the input is a sensor's; bit 1: send its sample with an answer below the "
+        "threshold), u8 sensor, u8 0, u32 version, then the input's bytes (when bit 0 is set: none, or with bit 1 the threshold, "
+        "an i32 or f32 as the output is stored)",
     ),
     "sample": Said("Send a raw sample", 0, layout="u32 request, u8 sensor, u8 0, u16 0"),
     "ping": Said("Measure the link", 0, layout="u32 token"),

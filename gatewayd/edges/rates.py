@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+TOLD_PER_S = 5.0  # lines about refused input from one place: protects the disk; the metrics count all
 MAX_NAMES = 4096  # protects memory: names are peers, tokens or reply topics, and the one not seen longest is forgotten
 
 

@@ -5,13 +5,15 @@ says becomes a `DeviceEvent`. Which devices are known, let in or approved is not
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
+from gatewayd.core.budget import Allowance, Budget, can_spend, spent
 from gatewayd.core.device import Born, DeviceEvent, Lost, PushReport, RunResult, SampleResult
 from gatewayd.core.dropping import Drop
-from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceTimeout, DeviceUnreachable, Overloaded
+from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceTimeout, DeviceUnreachable, Overloaded, RateLimited
 from gatewayd.core.names import DeviceId, PushId, parse_device_id
 from gatewayd.core.push import Offer
 from gatewayd.wire import mqttdevice as protocol
@@ -21,6 +23,9 @@ from gatewayd.wire.topics import DeviceUp, Topics
 
 _MAX_PENDING = 4096  # four in flight for each device of a full gateway; a future and a dict entry each
 _U32 = 2**32
+# What one device may say: protects the loop from firmware gone wild. A push and answers at full speed stay far below.
+_MAY_SAY = Allowance(per_s=2000.0, most=4000.0)
+_MAX_SPEAKERS = 10_000  # protects memory: as many as a gateway may have devices; who was not heard longest is forgotten
 
 Answer = ResultFrame | SampleFrame | PongFrame | DropFrame
 F = TypeVar("F", ResultFrame, SampleFrame, PongFrame, DropFrame)
@@ -53,24 +58,34 @@ class MqttDeviceLink:
         self._on_refused = on_refused
         self._clock = clock
         self._pending: dict[int, _Pending] = {}
+        self._said: OrderedDict[DeviceId, Budget] = OrderedDict()
         # Milliseconds, so that an answer to what an earlier process asked finds nobody.
         self._last_number = int(clock() * 1000) % _U32
         connection.subscribe(topics.device_up_filter, self._receive)
         connection.on_lost(self._broker_lost)
 
     async def run_model(
-        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+        self,
+        device: DeviceId,
+        *,
+        slot: int,
+        version: int,
+        content: bytes | None,
+        sensor: int,
+        timeout_s: float,
+        below: bytes | None = None,
     ) -> RunResult:
         """See `services.ports.DeviceLink`."""
         if content is not None and len(content) > protocol.MAX_DATA_BYTES:
             raise DeviceRefused(f"{len(content)} bytes of input; the device protocol carries {protocol.MAX_DATA_BYTES}")
 
         def encode(number: int) -> bytes:
-            return protocol.encode_run(number, slot=slot, version=version, sensor=sensor, content=content)
+            return protocol.encode_run(number, slot=slot, version=version, sensor=sensor, content=content, below=below)
 
         frame, elapsed_s = await self._ask(device, "run", encode, expected=ResultFrame, timeout_s=timeout_s)
         _check_status(device, frame.status, frame.reason)
-        return RunResult(frame.content, frame.compute_s, frame.energy_uj, frame.sample, elapsed_s)
+        has_sample = below is not None and frame.has_sample
+        return RunResult(frame.content, frame.compute_s, frame.energy_uj, frame.sample, elapsed_s, has_sample)
 
     async def read_sensor(self, device: DeviceId, *, sensor: int, timeout_s: float) -> SampleResult:
         """See `services.ports.DeviceLink`."""
@@ -159,20 +174,32 @@ class MqttDeviceLink:
         topic = self._topics.parse(message.topic)
         if not isinstance(topic, DeviceUp):
             return
+        heard_s = self._clock()
         try:
             device = parse_device_id(topic.device_text)
+            self._check_rate(device, heard_s)
             heard = _decoded(topic.kind, message, device)
-        except BadRequest as error:
+        except (BadRequest, RateLimited) as error:
             self._on_refused("mqtt-device", error.code, f"{message.topic[:200]!r}: {error}")
             return
-        self._handle(device, heard)
+        self._handle(device, heard, heard_s)
 
-    def _handle(self, device: DeviceId, heard: UpMessage) -> None:
+    def _check_rate(self, device: DeviceId, now_s: float) -> None:
+        """Raises: RateLimited when the device says more than anybody has to say: what is dropped it repeats."""
+        before = self._said.pop(device, None)
+        is_allowed = can_spend(before, 1.0, _MAY_SAY, now_s=now_s)
+        self._said[device] = spent(before, float(is_allowed), _MAY_SAY, now_s=now_s)
+        if len(self._said) > _MAX_SPEAKERS:
+            self._said.popitem(last=False)
+        if not is_allowed:
+            raise RateLimited(f"more than {_MAY_SAY.per_s:g} messages a second from {device}")
+
+    def _handle(self, device: DeviceId, heard: UpMessage, heard_s: float) -> None:
         match heard:
             case ResultFrame() | SampleFrame() | DropFrame():
-                self._answer(device, heard.request, heard)
+                self._answer(device, heard.request, (heard, heard_s))
             case PongFrame():
-                self._answer(device, heard.token, heard)
+                self._answer(device, heard.token, (heard, heard_s))
             case Lost():
                 self._fail_pending(device)
                 self._on_event(heard)
@@ -181,11 +208,11 @@ class MqttDeviceLink:
             case _:
                 assert_never(heard)
 
-    def _answer(self, device: DeviceId, number: int, answer: Answer) -> None:
+    def _answer(self, device: DeviceId, number: int, answer: tuple[Answer, float]) -> None:
         """Hand an answer to who asked; late answers, repeated ones and those of another device find nobody."""
         pending = self._pending.get(number)
         if pending is not None and pending.device == device and not pending.answer.done():
-            pending.answer.set_result((answer, self._clock()))
+            pending.answer.set_result(answer)
 
     def _fail_pending(self, device: DeviceId) -> None:
         for pending in self._pending.values():

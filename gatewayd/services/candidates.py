@@ -127,7 +127,7 @@ class Candidates:
             return known[1]
         if len(kept) >= _MAX_SINGLE:
             kept.clear()
-        made = self._candidate(source.view, version, source)
+        made = self._held(source, version) or self._candidate(source.view, version, source)
         if made is not None:
             kept[key] = (version, made)
         return made
@@ -170,6 +170,18 @@ class Candidates:
             self._listed[device].discard(key)
             if not self._listed[device]:
                 del self._listed[device]
+
+    def _held(self, source: Source, version: Version) -> Candidate | None:
+        """Return the source as a candidate by the facts that the list of holders has already; None when they will not do."""
+        device, found = source.view.id, self._lists.get((version.model, version.number))
+        if found is None or found.version is not version or device in self._dirty:
+            return None
+        facts = found.shortlist.facts(device)
+        if facts is None or facts.refusal or mismatch(version, source.sensor):
+            return None
+        sample_bytes = source.sensor.spec.byte_count
+        energy = self._estimates.sample_energy(device, sensor=source.index, sample_bytes=sample_bytes)
+        return Candidate(facts.with_sample(sample_bytes, energy), found.holdings[device])
 
     def _candidate(self, view: DeviceView, version: Version, source: Source | None) -> Candidate | None:
         report = view.report

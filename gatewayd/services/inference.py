@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gatewayd.core.decision import Decision, Rent
-from gatewayd.core.device import RunResult
+from gatewayd.core.device import RunResult, SampleResult
 from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement, Overloaded
 from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
@@ -91,8 +91,11 @@ class Inference:
         options = self._finder.find(request, version, now_s=started_s)
         placement = place(options.question, options.node, options.devices)
         attempts: list[str] = []
+        unsure = self._opinions.unsure_below(version, options) if self._opinions is not None else None
         try:
-            option, ran = await self._first_success(request, options, placement, speech, attempts, told=told_run)
+            option, ran = await self._first_success(
+                request, options, placement, speech, attempts, told=told_run, unsure=unsure
+            )
         except GatewayError as error:
             self._record(request, version, placement, attempts, outcome=str(error))
             raise
@@ -116,7 +119,8 @@ class Inference:
         )
         answer, told = result, ""
         if self._opinions is not None and result.ran_on.device is not None:
-            answer, told = await self._second(self._opinions, request, version, options, speech, result)
+            about = (request, version, options, speech)
+            answer, told = await self._second(self._opinions, *about, result, returned=ran.returned)
         self._notify(RequestServed(request, answer))
         rent = self._on_served(Served(request, version, options, placement, result))
         self._record(request, version, placement, attempts, outcome="served", result=result, rent=rent, opinion=told)
@@ -130,13 +134,16 @@ class Inference:
         options: Options,
         speech: Speech,
         first: InferenceResult,
+        *,
+        returned: SampleResult | None,
     ) -> tuple[InferenceResult, str]:
         """Ask the bigger model about a device's answer, where one is named and the answer is not sure enough.
 
         Returns the answer to give, and what is to be told of it.
         """
         score, asked_s = (first.label, first.score), self._clock()
-        second = await opinions.second(version, options, speech, score, timeout_s=request.deadline_s - asked_s)
+        left_s = request.deadline_s - asked_s
+        second = await opinions.second(version, options, speech, score, timeout_s=left_s, returned=returned)
         if second.ran is None or second.version is None:
             return first, second.told
         outputs = _outputs(speech, second.ran)
@@ -194,6 +201,7 @@ class Inference:
         attempts: list[str],
         *,
         told: RunResult | None,
+        unsure: float | None,
     ) -> tuple[Option, Ran]:
         """Try the feasible options in turn; what failed is added to `attempts`."""
         failure: GatewayError | None = None
@@ -205,19 +213,28 @@ class Inference:
             try:
                 if told is not None:
                     return option, self._runner.told(options.candidate(rank[2]), told)
-                return option, await self._run(request, rank[2], options, speech, timeout_s=time_left_s)
+                ran = await self._run(request, rank[2], options, speech, timeout_s=time_left_s, unsure=unsure)
+                return option, ran  # noqa: TRY300 - what runs it belongs to the try
             except (DeviceError, NodeError) as error:
                 attempts.append(f"{option.target}: {error}")
                 failure = error
         raise _nothing_served(placement, attempts, failure, is_overloaded=options.is_overloaded)
 
     async def _run(
-        self, request: InferenceRequest, index: int, options: Options, speech: Speech, *, timeout_s: float
+        self,
+        request: InferenceRequest,
+        index: int,
+        options: Options,
+        speech: Speech,
+        *,
+        timeout_s: float,
+        unsure: float | None,
     ) -> Ran:
         if index == NODE_INDEX:
             state = NodeState(request.stream, request.is_reset)
             return await self._runner.on_node(options, speech, timeout_s=timeout_s, state=state)
-        return await self._runner.on_device(options, options.candidate(index), speech, timeout_s=timeout_s)
+        candidate = options.candidate(index)
+        return await self._runner.on_device(options, candidate, speech, timeout_s=timeout_s, unsure_below=unsure)
 
 
 def _nothing_served(

@@ -2,14 +2,16 @@
 
 How sure is enough is learned online (`gatewayd.core.cascade`), from what the bigger model said whenever it was asked: its answer
 counts as right. What was learned of a pair of versions begins anew after a restart; a wrong answer's price is the operator's.
-Data that must stay on its device is never asked about. For data at a sensor the node reads a fresh sample: the device does
-not keep the one it answered about, so where the scene changes between two samples the two models see different things.
+Data that must stay on its device is never asked about. For data at a sensor the device is asked to send the sample with an
+answer that is not sure enough; one that cannot is asked for a fresh sample, and where the scene changes between two samples the
+two models then see different things: which it was is told.
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from gatewayd.core.cascade import Cascade, Prices
+from gatewayd.core.device import SampleResult
 from gatewayd.core.errors import BadRequest, Conflict, DeviceError, GatewayError, NodeError, NotFound
 from gatewayd.core.model import Place, Variant, Version
 from gatewayd.core.names import ModelName, ModelRef
@@ -80,6 +82,22 @@ class Opinions:
             raise NotFound(f"{model} has no second opinion")
         await self._kept({name: each for name, each in self._set.items() if name != model})
 
+    def unsure_below(self, version: Version, options: Options) -> float | None:
+        """Return the confidence below which an answer would be asked about as things stand; None: nobody will be."""
+        opinion = self._set.get(version.model)
+        if opinion is None or options.source is None or options.question.privacy is Privacy.STAY_ON_DEVICE:
+            return None
+        try:
+            big = self._catalog.resolve(opinion.bigger)
+        except GatewayError:
+            return None
+        variant = next(iter(big.runnable(Place.NODE)), None)
+        if variant is None:
+            return None
+        pair = (version.model, version.number, big.model, big.number)
+        prices = Prices(opinion.wrong_j, self._asking_j(options, variant))
+        return self._cascades.get(pair, Cascade()).threshold(prices)
+
     async def second(
         self,
         version: Version,
@@ -88,8 +106,11 @@ class Opinions:
         score: tuple[str | None, float | None],
         *,
         timeout_s: float,
+        returned: SampleResult | None = None,
     ) -> Second:
         """Decide whether to ask about a device's answer, the likeliest label and its score; ask, and learn from it.
+
+        `returned` is the sample that came with the answer; without it the node reads a fresh one.
 
         A bigger model that fails takes nothing away: the device's answer stands, and the reason is told.
         """
@@ -113,7 +134,9 @@ class Opinions:
         told = f"the device said {label} with {confidence:.2f}, {big} is asked below {cascade.threshold(prices):.2f}"
         if not cascade.wants_second(confidence, prices):
             return Second(f"not asked: {told}")
-        return await self._asked(big, replace(options, node_variant=variant), speech, told=told, timeout_s=timeout_s)
+        told += _which(options, returned)
+        question = replace(options, node_variant=variant)
+        return await self._asked(big, question, speech, told=told, timeout_s=timeout_s, sample=returned)
 
     def learned(self, small: Version, big: Version) -> Cascade:
         """Return what was learned of a pair of versions."""
@@ -129,11 +152,20 @@ class Opinions:
         verdict = "agreed" if label == first else f"said {label}"
         return f"{second.told}; {big} {verdict}"
 
-    async def _asked(self, big: Version, options: Options, speech: Speech, *, told: str, timeout_s: float) -> Second:
+    async def _asked(
+        self,
+        big: Version,
+        options: Options,
+        speech: Speech,
+        *,
+        told: str,
+        timeout_s: float,
+        sample: SampleResult | None,
+    ) -> Second:
         if timeout_s <= 0:
             return Second(f"not asked: no time is left ({told})")
         try:
-            ran = await self._runner.on_node(options, speech, timeout_s=timeout_s)
+            ran = await self._runner.on_node(options, speech, timeout_s=timeout_s, sample=sample)
         except (DeviceError, NodeError) as error:
             return Second(f"{big} could not be asked: {error}")
         return Second(told, ran, big)
@@ -152,3 +184,18 @@ class Opinions:
     async def _kept(self, wanted: dict[ModelName, SecondOpinion]) -> None:
         await self._store.save_opinions([wanted[model] for model in sorted(wanted)])
         self._set = wanted
+
+
+def _which(options: Options, returned: SampleResult | None) -> str:
+    """Return in words which sample the bigger model is asked about; nothing of data that came with the request."""
+    source = options.source
+    if source is None:
+        return ""
+    if returned is not None:
+        return ", about the same sample"
+    report, due = source.view.report, source.sensor.spec.byte_count
+    most = report.capabilities.returns_bytes if report is not None else 0
+    why = (
+        "none came with the answer" if most >= due else f"one has {due:,} bytes, the device sends {most:,} with answers"
+    )
+    return f", about a fresh sample ({why if most else 'the device sends none with its answers'})"

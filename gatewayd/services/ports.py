@@ -346,9 +346,20 @@ class DeviceLink(Protocol):
     """How devices of one kind are reached. Sends are fire-and-forget: what comes back arrives as `DeviceEvent`s."""
 
     async def run_model(
-        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+        self,
+        device: DeviceId,
+        *,
+        slot: int,
+        version: int,
+        content: bytes | None,
+        sensor: int,
+        timeout_s: float,
+        below: bytes | None = None,
     ) -> RunResult:
         """Run the model in `slot`, on `content` (raw input) or, when that is None, on the sensor of that index.
+
+        `below`: have the sample sent with the answer when no element of the first output reaches this, as stored (4 bytes, an
+        i32, or an f32 where that is FP32; None: never). A device may send none all the same.
 
         Raises: DeviceTimeout, DeviceUnreachable, DeviceRefused.
         """

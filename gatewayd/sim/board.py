@@ -47,7 +47,7 @@ class Room:
     """What the board's firmware gives to models: bytes of the arena, of each slot, of the receive buffer.
 
     `deflate_bits`: it decodes DEFLATE within such a window (None: not at all). A flash page is as large as the receive buffer.
-    `drops_models`: it lets models go when it is told to.
+    `drops_models`: it lets models go when it is told to. `returns_bytes`: the largest sample it sends with an unsure answer.
     """
 
     arena_bytes: int
@@ -55,6 +55,7 @@ class Room:
     chunk_bytes: int
     deflate_bits: int | None = None
     drops_models: bool = True
+    returns_bytes: int = 4096
 
 
 def true_board(profile: Profile, link: LinkFigures, *, seed: int, device: str, spread: float = SPREAD) -> Truth:
@@ -93,6 +94,7 @@ def capabilities_of(
         deflate_bits=room.deflate_bits,
         page_bytes=None if room.deflate_bits is None else room.chunk_bytes,
         drops_models=room.drops_models,
+        returns_bytes=room.returns_bytes,
     )
 
 

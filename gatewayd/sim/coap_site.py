@@ -19,10 +19,13 @@ from gatewayd.sim.objects import (
     NOT_ALLOWED,
     NOT_FOUND,
     TOO_BIG,
+    UNSUPPORTED_FORMAT,
     ObjectTree,
     Refusal,
     Rendered,
 )
+from gatewayd.wire.lwm2m.composite import FORMATS, decode_paths
+from gatewayd.wire.lwm2m.formats import format_of
 from gatewayd.wire.lwm2m.paths import INSTANCE, RESOURCE, Path, parse_path
 from gatewayd.wire.lwm2m.values import Record
 
@@ -120,6 +123,8 @@ class DeviceSite(resource.ObservableResource):  # type: ignore[misc]  # aiocoap 
         """Answer one request."""
         self._on_request(request)
         try:
+            if request.code == Code.FETCH:
+                return self._fetched(request)
             path = _path(request)
             return self._got(path, request) if request.code == Code.GET else await self._put(path, request)
         except Refusal as refusal:
@@ -130,6 +135,17 @@ class DeviceSite(resource.ObservableResource):  # type: ignore[misc]  # aiocoap 
     def _got(self, path: Path, request: Message) -> Message:
         rendered = self._tree.read(path, request.opt.accept)
         return _sliced(rendered, request, self._block_exponent)
+
+    def _fetched(self, request: Message) -> Message:
+        """Answer a composite read, which only clients from 1.1 on know."""
+        kind = format_of(request.opt.content_format)
+        if kind not in FORMATS or not self._tree.speaks(kind):
+            raise Refusal(UNSUPPORTED_FORMAT, "composite reads are SenML that this device speaks")
+        try:
+            paths = decode_paths(kind, bytes(request.payload))
+        except BadRequest as wrong:
+            raise Refusal(BAD_REQUEST, str(wrong)) from None
+        return _sliced(self._tree.read_several(paths, kind), request, self._block_exponent)
 
     async def _put(self, path: Path, request: Message) -> Message:
         if request.code not in {Code.PUT, Code.POST}:

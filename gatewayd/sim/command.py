@@ -36,7 +36,7 @@ from gatewayd.wire.agent import Agent
 from gatewayd.wire.agent_journal import journal_bytes
 from gatewayd.wire.agent_terms import Board
 from gatewayd.wire.manifest import key_ring
-from gatewayd.wire.mqttdevice import MAX_CHUNK_BYTES, MAX_SLOTS
+from gatewayd.wire.mqttdevice import MAX_CHUNK_BYTES, MAX_DATA_BYTES, MAX_SLOTS
 from gatewayd.wire.mqttdevice_status import DEFLATE_BITS
 from gatewayd.wire.profiles import parse_profile
 
@@ -104,6 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with one slot: give up the model that runs to take a newer version",
     )
+    parser.add_argument("--returns", type=int, default=4096, help="largest sample sent with an unsure answer; 0: none")
     parser.add_argument("--no-drop", action="store_true", help="let no model go on request: an older agent")
     parser.add_argument("--battery", type=float, default=0.9, help="charge, 0..1")
     parser.add_argument(
@@ -209,7 +210,8 @@ def _device(
     )
     agent = Agent(board, battery_percent=None if args.mains else round(args.battery * 100))
     log("started", board=parts.profile.board, link=args.link, runtime=f"tflm {runtime.version}", **_true_figures(truth))
-    machine = Machine(parts.flash, args.state, runtime, parts.sensors, truth, conditions=conditions)
+    returns_bytes = parts.room.returns_bytes
+    machine = Machine(parts.flash, args.state, runtime, parts.sensors, truth, returns_bytes, conditions=conditions)
     if isinstance(parts.client, Lwm2mOptions):
         radio = plain_link(args.link, truth.link)
         return Lwm2mDevice(agent, machine, radio=radio, options=parts.client, log=log, conditions=conditions)
@@ -229,7 +231,9 @@ def _true_figures(truth: Truth) -> dict[str, object]:
 def _checked(args: argparse.Namespace) -> _Parts:
     profile = _profile(args.profiles, args.board)
     bits = args.deflate_bits or None
-    room = Room(args.arena, args.slot_bytes, args.chunk, bits, drops_models=not args.no_drop)
+    room = Room(
+        args.arena, args.slot_bytes, args.chunk, bits, drops_models=not args.no_drop, returns_bytes=args.returns
+    )
     _check_room(profile, room, slots=args.slots)
     if not 0 <= args.battery <= 1:
         raise BadRequest(f"--battery {args.battery}: must be 0..1")
@@ -253,6 +257,8 @@ def _check_room(profile: Profile, room: Room, *, slots: int) -> None:
         raise BadRequest(f"--chunk {room.chunk_bytes}: must be 1..{MAX_CHUNK_BYTES} and fit --slot-bytes")
     if room.deflate_bits is not None and not DEFLATE_BITS[0] <= room.deflate_bits <= DEFLATE_BITS[1]:
         raise BadRequest(f"--deflate-bits {room.deflate_bits}: must be {DEFLATE_BITS[0]}..{DEFLATE_BITS[1]}, or 0")
+    if not 0 <= room.returns_bytes <= MAX_DATA_BYTES:
+        raise BadRequest(f"--returns {room.returns_bytes}: must be 0..{MAX_DATA_BYTES}")
     if not 1 <= room.arena_bytes <= profile.ram_bytes:
         raise BadRequest(f"--arena {room.arena_bytes}: {profile.board} has {profile.ram_bytes} bytes of RAM")
     if slots * room.slot_bytes > profile.flash_bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import assert_never
@@ -42,7 +43,8 @@ _MAX_REASON = 160
 class Machine:
     """One board's hardware. `spent_nj` is what inferences and answers took from the battery since the start.
 
-    `exported` is a directory for a slot's model as a file, for a runtime that reads files.
+    `returns_bytes` is the largest sample that goes with an answer. `exported` is a directory for a slot's model as a file, for a
+    runtime that reads files.
     """
 
     flash: Flash
@@ -50,6 +52,7 @@ class Machine:
     runtime: BoardRuntime
     sensors: tuple[ReplaySensor, ...]
     truth: Truth
+    returns_bytes: int = 0
     spent_nj: int = 0
     conditions: Conditions = field(default_factory=Conditions)
 
@@ -116,15 +119,18 @@ class Machine:
     async def _run(self, task: RunModel) -> ResultFrame:
         try:
             model = await self._loaded(task.slot, task.size_bytes)
-            sample, content = self._input(task, model)
+            sample, raw, content = self._input(task, model)
             output, compute_s = await self._timed(model, content)
         except CallerError as error:
             return ResultFrame(task.request, FrameStatus.REFUSED, 0, 0, 0, reason=_short(error))
         except GatewayError as error:
             return ResultFrame(task.request, FrameStatus.FAILED, 0, 0, 0, reason=_short(error))
-        energy_nj = self._energy_nj(model, radio_bytes=len(task.content or b"") + len(output))
+        is_unsure = task.below is not None and _is_below(output, model.loaded.outputs[0].dtype, task.below)
+        sent = output + raw if is_unsure and len(raw) <= self.returns_bytes else output
+        energy_nj = self._energy_nj(model, radio_bytes=len(task.content or b"") + len(sent))
         self.spent_nj += energy_nj
-        return ResultFrame(task.request, FrameStatus.OK, round(compute_s * 1e6), energy_nj, sample, output)
+        compute_us, has_sample = round(compute_s * 1e6), len(sent) > len(output)
+        return ResultFrame(task.request, FrameStatus.OK, compute_us, energy_nj, sample, sent, has_sample=has_sample)
 
     async def _timed(self, model: BoardModel, content: bytes) -> tuple[bytes, float]:
         """Run; wait until this board would have been done; return the output and the board's seconds."""
@@ -142,13 +148,13 @@ class Machine:
         computing = self.truth.energy_nj(model.macs, radio_bytes=0) * self.conditions.compute
         return round(computing) + radio_bytes * RADIO_NJ_PER_BYTE
 
-    def _input(self, task: RunModel, model: BoardModel) -> tuple[int, bytes]:
-        """Return the sample's number (0 when the input came with the request) and the input as the model stores it."""
+    def _input(self, task: RunModel, model: BoardModel) -> tuple[int, bytes, bytes]:
+        """Return the sample's number and bytes (0 and none when the input came with the request), and the input as stored."""
         if task.content is not None:
-            return 0, task.content
+            return 0, b"", task.content
         sensor = self.sensors[task.sensor]
         number, content = sensor.read()
-        return number, _as_stored(sensor.description.spec, content, model.loaded.inputs[0])
+        return number, content, _as_stored(sensor.description.spec, content, model.loaded.inputs[0])
 
     def _sample(self, request: int, sensor: int) -> SampleFrame:
         number, content = self.sensors[sensor].read()
@@ -173,6 +179,13 @@ def _die() -> None:
 def _as_stored(spec: TensorSpec, content: bytes, target: TensorSpec) -> bytes:
     tensor = Tensor(spec.name, spec.dtype, spec.shape, content)
     return converted(tensor, source=spec.quantization, target=target).content
+
+
+def _is_below(output: bytes, dtype: DType, below: bytes) -> bool:
+    """Whether no element of the output reaches the threshold, both as stored."""
+    (threshold,) = struct.unpack("<f" if dtype is DType.FP32 else "<i", below)
+    values = Tensor("", dtype, (len(output) // dtype.item_bytes,), output).values()
+    return not any(each >= threshold for each in values)
 
 
 def _short(error: GatewayError) -> str:

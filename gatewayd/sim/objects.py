@@ -11,7 +11,7 @@ from typing import Protocol
 from gatewayd.core.errors import BadRequest, TooLarge
 from gatewayd.wire.lwm2m.definitions import Definitions
 from gatewayd.wire.lwm2m.formats import SINGLE, Format, decode, encode, format_of
-from gatewayd.wire.lwm2m.paths import INSTANCE, OBJECT, RESOURCE, Path, path_of
+from gatewayd.wire.lwm2m.paths import INSTANCE, OBJECT, RESOURCE, ROOT, Path, path_of
 from gatewayd.wire.lwm2m.values import Record, Value
 
 BAD_REQUEST, NOT_FOUND, NOT_ALLOWED, NOT_ACCEPTABLE = 128, 132, 133, 134
@@ -108,6 +108,10 @@ class ObjectTree:
         self._formats = tuple(formats)
         self._definitions = definitions
 
+    def speaks(self, kind: Format) -> bool:
+        """Return whether the device has that format."""
+        return kind in self._formats
+
     def links(self) -> str:
         """Return what it registers with: the root with its formats, then objects and instances (RFC 6690)."""
         formats = " ".join(str(int(each)) for each in self._formats if each not in SINGLE)
@@ -140,6 +144,11 @@ class ObjectTree:
             except Refusal:
                 continue
         raise Refusal(NOT_ACCEPTABLE, "no format of this device has a place for that")
+
+    def read_several(self, paths: Sequence[Path], wanted: Format) -> Rendered:
+        """Return what lies at or below any of these; what is not here is left out. Raises: Refusal (4.06)."""
+        records = [record for path in paths for record in self.snapshot(path)]
+        return self._rendered(wanted, ROOT, tuple(dict.fromkeys(records)))
 
     def snapshot(self, path: Path) -> tuple[Record, ...]:
         """Return what lies at or below `path`; nothing where nothing is."""

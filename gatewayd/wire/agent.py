@@ -281,7 +281,8 @@ def _run(board: Board, state: AgentState, frame: RunFrame) -> None:
         _send(state, "result", encode_result(refused))
         return
     size_bytes = state.slots[frame.slot].size_bytes
-    state.out.append(RunModel(frame.request, frame.slot, size_bytes, frame.sensor, frame.content))
+    below = frame.below if board.capabilities.returns_bytes else None
+    state.out.append(RunModel(frame.request, frame.slot, size_bytes, frame.sensor, frame.content, below))
 
 
 def _run_refusal(board: Board, state: AgentState, frame: RunFrame) -> str:

@@ -254,13 +254,17 @@ class RunSelfTest:
 
 @dataclass(frozen=True, slots=True)
 class RunModel:
-    """Run a slot's model on `content`, or, when None, on a sample of sensor number `sensor`; answer with `RunDone`."""
+    """Run a slot's model on `content`, or, when None, on a sample of sensor number `sensor`; answer with `RunDone`.
+
+    `below`: the raw sample goes behind the output when no element of that reaches this (as `RunFrame` has it; None: never).
+    """
 
     request: int
     slot: int
     size_bytes: int
     sensor: int
     content: bytes | None
+    below: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

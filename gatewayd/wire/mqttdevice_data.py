@@ -19,11 +19,13 @@ _MAX_REASON_BYTES = 800
 
 _CHUNK = struct.Struct("<II")
 _RUN = struct.Struct("<IBBBxI")
-_RESULT = struct.Struct("<IBxHIII")
+_RESULT = struct.Struct("<IBBHIII")
 _ASK = struct.Struct("<IBxH")
 _SAMPLE = struct.Struct("<IBxHII")
 _TOKEN = struct.Struct("<I")
-_FROM_SENSOR = 1
+_FROM_SENSOR, _SAMPLE_BELOW = 1, 2
+_WITH_SAMPLE = 1
+_BELOW_BYTES = 4
 
 
 class FrameStatus(IntEnum):
@@ -45,13 +47,18 @@ class ChunkFrame:
 
 @dataclass(frozen=True, slots=True)
 class RunFrame:
-    """Run the model in `slot` (which must hold `version`) on `content`, or, when that is None, on sensor number `sensor`."""
+    """Run the model in `slot` (which must hold `version`) on `content`, or, when that is None, on sensor number `sensor`.
+
+    `below`: send the sample with the answer when no element of the first output reaches this, as stored (4 bytes: an i32, or
+    an f32 when the output is FP32; None: do not).
+    """
 
     request: int
     slot: int
     sensor: int
     version: int
     content: bytes | None
+    below: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,10 @@ class PongFrame:
 
 @dataclass(frozen=True, slots=True)
 class ResultFrame:
-    """What a run gave: `content` is the raw output (b"" unless OK), `reason` says why not ("" when OK)."""
+    """What a run gave: `content` is the raw output (b"" unless OK), `reason` says why not ("" when OK).
+
+    `has_sample`: the raw sample follows the output in `content`.
+    """
 
     request: int
     status: FrameStatus
@@ -87,6 +97,7 @@ class ResultFrame:
     sample: int
     content: bytes = b""
     reason: str = ""
+    has_sample: bool = False
 
     @property
     def compute_s(self) -> float:
@@ -121,10 +132,18 @@ def encode_chunk(push: PushId, offset: int, content: bytes) -> bytes:
     return _CHUNK.pack(push, offset) + content
 
 
-def encode_run(request: int, *, slot: int, version: int, sensor: int = 0, content: bytes | None = None) -> bytes:
-    """Build `down/run`; without `content` the device takes the input from sensor number `sensor`."""
-    flags = _FROM_SENSOR if content is None else 0
-    return _RUN.pack(request, slot, flags, sensor, version) + (content or b"")
+def encode_run(
+    request: int,
+    *,
+    slot: int,
+    version: int,
+    sensor: int = 0,
+    content: bytes | None = None,
+    below: bytes | None = None,
+) -> bytes:
+    """Build `down/run`; without `content` the device takes the input from sensor number `sensor`, and `below` counts."""
+    flags = 0 if content is not None else _FROM_SENSOR if below is None else _FROM_SENSOR | _SAMPLE_BELOW
+    return _RUN.pack(request, slot, flags, sensor, version) + (content if content is not None else below or b"")
 
 
 def encode_sample(request: int, sensor: int) -> bytes:
@@ -144,7 +163,8 @@ def encode_pong(token: int) -> bytes:
 
 def encode_result(frame: ResultFrame) -> bytes:
     """Build `up/result`."""
-    head = _RESULT.pack(frame.request, frame.status, 0, frame.compute_us, frame.energy_nj, frame.sample)
+    flags = _WITH_SAMPLE if frame.has_sample else 0
+    head = _RESULT.pack(frame.request, frame.status, flags, 0, frame.compute_us, frame.energy_nj, frame.sample)
     return head + (frame.content if frame.status is FrameStatus.OK else printable(frame.reason).encode())
 
 
@@ -168,8 +188,12 @@ def decode_run(payload: bytes) -> RunFrame:
     content = payload[_RUN.size :]
     if flags == 0:
         return RunFrame(request, slot, sensor, version, content)
+    if flags == _FROM_SENSOR | _SAMPLE_BELOW and len(content) == _BELOW_BYTES:
+        return RunFrame(request, slot, sensor, version, None, content)
     if flags != _FROM_SENSOR or content:
-        raise BadRequest(f"run.flags: {flags} with {len(content)} input bytes; only bit 0, and then none, is known")
+        raise BadRequest(
+            f"run.flags: {flags} with {len(content)} bytes; known are 1 with none and 3 with {_BELOW_BYTES}"
+        )
     return RunFrame(request, slot, sensor, version, None)
 
 
@@ -192,9 +216,10 @@ def decode_pong(payload: bytes) -> PongFrame:
 def decode_result(payload: bytes) -> ResultFrame:
     """Read `up/result`. Raises: BadRequest."""
     head = _unpack(_RESULT, payload, where="result", most=MAX_DATA_BYTES)
-    request, status, _, compute_us, energy_nj, sample = head
+    request, status, flags, _, compute_us, energy_nj, sample = head
     content, reason = _split(status, payload[_RESULT.size :], where="result")
-    return ResultFrame(request, FrameStatus(status), compute_us, energy_nj, sample, content, reason)
+    has_sample = status == FrameStatus.OK and bool(flags & _WITH_SAMPLE)
+    return ResultFrame(request, FrameStatus(status), compute_us, energy_nj, sample, content, reason, has_sample)
 
 
 def decode_sample_result(payload: bytes) -> SampleFrame:

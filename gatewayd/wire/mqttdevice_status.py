@@ -43,6 +43,8 @@ def encode_status(report: Report) -> bytes:
         members["page"] = has.page_bytes
     if has.drops_models:
         members["drop"] = True
+    if has.returns_bytes:
+        members["returns"] = has.returns_bytes
     if has.operators is not None:
         members["operators"] = sorted(has.operators)
     if has.accelerator:
@@ -98,6 +100,7 @@ def _capabilities(fields: Fields) -> Capabilities:
         accelerator=fields.optional_text("accelerator"),
         page_bytes=fields.whole("page", 1, U31) if fields.has("page") else None,
         drops_models=fields.flag("drop"),
+        returns_bytes=fields.whole("returns", 1, MAX_DATA_BYTES) if fields.has("returns") else 0,
     )
 
 

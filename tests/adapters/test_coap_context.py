@@ -6,7 +6,7 @@ from aiocoap import Context, Message, resource  # type: ignore[import-untyped]  
 from aiocoap.numbers import codes  # type: ignore[import-untyped]  # as above
 from aiocoap.tokenmanager import TokenManager  # type: ignore[import-untyped]  # as above
 
-from gatewayd.adapters.coap_context import BoundedMessages, open_context
+from gatewayd.adapters.coap_context import BoundedMessages, open_context, open_without_port
 from gatewayd.core.names import DeviceId
 from gatewayd.edges.coap import serve_resources
 from gatewayd.links.lwm2m.coap import Ask, Method, NoAnswer, Reset, Timing
@@ -117,3 +117,8 @@ def _peer_of(endpoint: CoapEndpoint, device: ScriptedDevice) -> CoapPeer:
     peer = endpoint.peer(f"{host}|{port}")
     assert isinstance(peer, CoapPeer)
     return peer
+
+
+async def test_a_context_without_a_port_ends() -> None:
+    async with open_without_port(resource.Site()) as context:
+        assert context.request_interfaces == []

@@ -1,6 +1,13 @@
 import pytest
 
-from gatewayd.core.credentials import MAX_DEVICES_OF_A_USER, MAX_LEAVING, BrokerUser, Credentials, PreSharedKey
+from gatewayd.core.credentials import (
+    MAX_DEVICES_OF_A_USER,
+    MAX_LEAVING,
+    BrokerUser,
+    Credentials,
+    OscoreKey,
+    PreSharedKey,
+)
 from gatewayd.core.errors import Conflict, TooLarge
 from gatewayd.core.names import DeviceId
 
@@ -75,3 +82,19 @@ def test_secrets_are_not_shown_by_accident() -> None:
     shown = repr(known(user(DOOR)).with_key(PreSharedKey(DOOR, b"1" * 16), may_replace=False))
     assert "hash" not in shown
     assert "1111" not in shown
+
+
+def test_an_oscore_id_is_one_devices_and_a_second_context_is_given_only_on_purpose() -> None:
+    one, other = OscoreKey(DOOR, b"1" * 16, b"", b"kid", b"gw"), OscoreKey(CAM, b"2" * 16, b"", b"kid", b"gw")
+    before = Credentials().with_oscore(one, may_replace=False)
+    with pytest.raises(Conflict, match="door-1 has an OSCORE context"):
+        before.with_oscore(one, may_replace=False)
+    with pytest.raises(Conflict, match="another device's"):
+        before.with_oscore(other, may_replace=False)
+    assert before.has_kid(b"kid")
+    assert before.with_oscore_used(DOOR).oscore[0].is_used
+    assert not before.with_oscore_used(CAM).oscore[0].is_used
+    assert before.knows(DOOR)
+    assert before.without(DOOR).oscore == ()
+    (new,) = before.with_oscore(OscoreKey(DOOR, b"3" * 16, b"", b"dik", b"gw"), may_replace=True).oscore
+    assert new.secret == b"3" * 16

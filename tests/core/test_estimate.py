@@ -2,7 +2,7 @@ import random
 from math import inf, isfinite, nan
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayd.core.device import LinkKind, LinkQuality
@@ -223,3 +223,22 @@ def test_a_link_ages_as_its_parts_do() -> None:
     aged = link.aged(1e6)
     assert aged.transfer_s(1000) == link.transfer_s(1000)
     assert aged.transfer_s(1000, z=1.0) < link.transfer_s(1000, z=1.0)
+
+
+def test_a_link_far_slower_than_believed_is_known_after_one_transfer() -> None:
+    """Seconds are averaged: of a prior of 50,000 B/s a fifth of its 10 ms is left, not a fifth of its rate."""
+    link = default_link(LinkKind.MQTT).after_ping(0.9)
+    slow = link.after_transfer(500, link.rtt.mean + 500 / 690)
+    assert slow.transfer_s(500) - slow.rtt.mean == pytest.approx(0.8 * 500 / 690 + 0.2 * 0.010, rel=1e-6)
+    assert 690 <= slow.goodput.mean < 900
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**30), st.floats(0, 1e6)), max_size=30))
+def test_whatever_transfers_take_the_goodput_stays_a_number(transfers: list[tuple[int, float]]) -> None:
+    link = default_link(LinkKind.LWM2M)
+    for turn, (byte_count, elapsed_s) in enumerate(transfers):
+        link = link.after_transfer(byte_count, elapsed_s, at_s=turn * 1000.0)
+        assert 0.0 < link.goodput.mean <= 1e12
+        assert 0.0 <= link.goodput.variance < inf
+        assert link.transfer_s(100, z=1.0) <= link.transfer_s(100)

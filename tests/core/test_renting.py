@@ -240,7 +240,7 @@ def test_with_costs_that_are_learned_the_excess_is_bounded(
     count: int, node: float, device: float, wrong: float, price: float, noise: list[float], per_s: float
 ) -> None:
     """The device's cost is a prior that is up to ten times too low or twice too high, until it is tried."""
-    terms = RentTerms(robustness=0.05, horizon_s=1.0)
+    terms = RentTerms(horizon_s=1.0)
     belief = Estimate.prior(device * wrong)
     balance, paid, has_model = Balance(rate=Rate.known(per_s)), 0.0, False
     for turn in range(count):

@@ -14,7 +14,7 @@ from gatewayd.links.mqtt import MqttDeviceLink
 from gatewayd.services.ports import DeviceLink
 from gatewayd.wire import mqttdevice as protocol
 from gatewayd.wire.manifest import sign_manifest
-from gatewayd.wire.mqtt import Message
+from gatewayd.wire.mqtt import Handler, LateHandler, Message
 from gatewayd.wire.mqttdevice import FrameStatus, OfferMessage, ResultFrame, SampleFrame
 from gatewayd.wire.topics import Topics
 from tests.api_values import CAPABILITIES, DEVICE, PUSH
@@ -291,3 +291,40 @@ async def _error_of(asked: Awaitable[bytes]) -> Exception | None:
     except DeviceUnreachable as error:
         return error
     return None
+
+
+@dataclass
+class Ear:
+    """A connection that only hears what a test says."""
+
+    heard: list[Callable[[Message], None]] = field(default_factory=list)
+    connected: bool = True
+
+    def subscribe(self, topic_filter: str, handler: Handler, *, qos: int = 1, retained: bool = True) -> None:
+        assert topic_filter
+        assert (qos, retained) == (1, True)
+        self.heard.append(handler)
+
+    def subscribe_late(self, topic_filter: str, handler: LateHandler) -> None:
+        raise AssertionError((topic_filter, handler))
+
+    def on_connected(self, callback: Callable[[], None]) -> None:
+        raise AssertionError(callback)
+
+    def on_lost(self, callback: Callable[[], None]) -> None:
+        self.lost = callback
+
+    def publish(self, message: Message) -> None:
+        raise AssertionError(message)
+
+
+def test_a_device_that_never_stops_talking_is_cut_short_and_others_are_heard() -> None:
+    ear, refusals, events = Ear(), Refusals(), list[DeviceEvent]()
+    MqttDeviceLink(ear, TOPICS, on_event=events.append, on_refused=refusals, clock=lambda: 100.0)
+    report = protocol.encode_push_report(PushId(7), PushPhase.WRITTEN)
+    for device, count in ((CAM, 5000), (OTHER, 10)):
+        for _ in range(count):
+            ear.heard[0](Message(TOPICS.device_up(device, "push"), report))
+    assert sum(event.device == CAM for event in events) == 4000
+    assert sum(event.device == OTHER for event in events) == 10
+    assert len(refusals) == 1000

@@ -114,6 +114,11 @@ def conversation(bench: Bench, messages: list[tuple[str, bytes]]) -> str:
     return text
 
 
+def unsure() -> list[tuple[str, bytes]]:
+    head = [struct.pack("<IBBBBI", 0x1122334A + number, 0, 3, 0, 0, 1) for number in range(2)]
+    return [("run", each + struct.pack("<i", least)) for each, least in zip(head, (100, 128), strict=True)]
+
+
 def requests() -> list[tuple[str, bytes]]:
     return [
         ("run", struct.pack("<IBBBBI", 0x11223344, 0, 0, 0, 0, 1) + bytes([1, 2, 3, 0xFF])),

@@ -59,6 +59,8 @@ class FakeDevice:
     asked: int = 0
     keeps: str = ""
     loses_drops: bool = False
+    below: bytes | None = None
+    returned_bytes: int = 8
 
     def birth(self) -> None:
         self.emit(Born(self.id, LinkKind.MQTT, Report(self.capabilities, self.slots, 0.9)))
@@ -67,7 +69,15 @@ class FakeDevice:
         self.emit(Lost(self.id, "will"))
 
     async def run_model(
-        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+        self,
+        device: DeviceId,
+        *,
+        slot: int,
+        version: int,
+        content: bytes | None,
+        sensor: int,
+        timeout_s: float,
+        below: bytes | None = None,
     ) -> RunResult:
         assert (device, sensor) == (self.id, 0)
         self.asked += 1
@@ -75,6 +85,13 @@ class FakeDevice:
             raise DeviceTimeout(f"{device} did not answer within {timeout_s} s")
         assert self.slots[slot].version == version
         self.samples += content is None
+        self.below = below
+        if (
+            below is not None
+            and max(struct.unpack(f"{len(self.output)}b", self.output)) < struct.unpack("<i", below)[0]
+        ):
+            returned = struct.pack("<4h", 10, 12, 14, 16)[: self.returned_bytes]
+            return RunResult(self.output + returned, 0.004, 60.0, self.samples, 0.02, has_sample=True)
         return RunResult(self.output, 0.004, 60.0, self.samples, 0.02)
 
     async def read_sensor(self, device: DeviceId, *, sensor: int, timeout_s: float) -> SampleResult:

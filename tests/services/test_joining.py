@@ -206,3 +206,16 @@ async def test_a_request_that_outlives_its_device_is_counted_nowhere(tmp_path: P
         await s.joining.forget(DEVICE, force=True, keep_credentials=False, who="ann")
         s.w.tracking.ended(DEVICE)
         assert s.w.tracking.devices() == ()
+
+
+async def test_an_oscore_context_has_an_id_that_no_other_device_has(tmp_path: Path) -> None:
+    async with stage(tmp_path) as s:
+        one = await s.joining.issue(DEVICE, kinds=(CredentialKind.OSCORE,), who="ann")
+        other = await s.joining.issue(OTHER, kinds=(CredentialKind.OSCORE,), who="ann")
+        assert (one.password, one.key) == (None, None)
+        assert one.oscore is not None
+        assert other.oscore is not None
+        assert one.oscore.kid != other.oscore.kid
+        assert one.oscore.secret != other.oscore.secret
+        assert not one.oscore.is_used
+        assert s.joining.credentials().oscore == tuple(sorted((one.oscore, other.oscore), key=lambda each: each.device))

@@ -1,5 +1,7 @@
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from gatewayd.services.opinions import Opinions
 from gatewayd.services.running import Runner
 from tests.fakes_opinions import OpinionsInMemory
 from tests.services.finding import finder_of
-from tests.services.world import DEVICE, MODEL, World, world
+from tests.services.world import CAPABILITIES, DEVICE, MODEL, World, world
 
 BIG = ModelName("kws-big")
 LABELS = ("a", "b", "c")
@@ -141,3 +143,41 @@ async def test_a_file_that_cannot_be_read_is_not_silently_dropped(tmp_path: Path
         await OpinionFile(path).load_opinions()
     with pytest.raises(NotStored):
         await OpinionFile(tmp_path / "gone" / "x").save_opinions([OPINION])
+
+
+@pytest.mark.parametrize(
+    ("returns", "sent", "sample", "told"),
+    [
+        (8, 8, (10, 12, 14, 16), ", about the same sample; "),
+        (0, 8, (2, 4, 6, 8), ", about a fresh sample (the device sends none with its answers); "),
+        (4, 8, (2, 4, 6, 8), ", about a fresh sample (one has 8 bytes, the device sends 4 with answers); "),
+        (8, 6, (2, 4, 6, 8), ", about a fresh sample (none came with the answer); "),
+    ],
+)
+async def test_the_bigger_model_sees_what_the_device_saw_where_that_was_sent(
+    tmp_path: Path, returns: int, sent: int, sample: tuple[int, ...], told: str
+) -> None:
+    async with cascaded(tmp_path) as c:
+        c.w.device.capabilities = replace(CAPABILITIES, returns_bytes=returns)
+        c.w.device.returned_bytes = sent
+        c.w.device.birth()
+        await c.opinions.set(OPINION)
+        result = await c.ask(UNSURE)
+        assert (result.ran_on, told in c.told) == (NODE, True), c.told
+        assert c.w.runtime.inputs[-1] == struct.pack("4b", *(each // 2 for each in sample))
+
+
+async def test_a_sample_is_asked_for_only_with_answers_that_are_not_sure(tmp_path: Path) -> None:
+    async with cascaded(tmp_path) as c:
+        c.w.device.capabilities = replace(CAPABILITIES, returns_bytes=8)
+        c.w.device.birth()
+        await c.ask(UNSURE)
+        assert not c.w.device.below  # nobody would be asked
+        await c.opinions.set(OPINION)
+        await c.ask(UNSURE, privacy=Privacy.STAY_ON_DEVICE)
+        assert not c.w.device.below
+        for _ in range(200):
+            await c.ask(SURE)
+        # Surest of 16 levels: from 15/16 on, which is 2.75 as stored, so that 3 is the least that reaches it.
+        assert c.w.device.below == struct.pack("<i", 3)
+        assert (await c.ask(SURE)).ran_on == Target(DEVICE)

@@ -112,7 +112,7 @@ class Player:
         """Ask the device."""
         message = Message(code=code, payload=payload)
         message.remote = self.remote
-        message.opt.uri_path = tuple(path.strip("/").split("/"))
+        message.opt.uri_path = tuple(filter(None, path.split("/")))
         for name, value in options.items():
             setattr(message.opt, name, value)
         async with asyncio.timeout(PATIENCE_S):

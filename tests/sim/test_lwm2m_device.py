@@ -5,6 +5,7 @@ import socket
 from contextlib import ExitStack
 from dataclasses import replace
 
+import cbor2
 import pytest
 from aiocoap import Context  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers.codes import Code  # type: ignore[import-untyped]  # as above
@@ -12,7 +13,9 @@ from aiocoap.resource import Site  # type: ignore[import-untyped]  # as above
 
 from gatewayd.sim.registration import Terms
 from gatewayd.sim.uplink import held_port
-from gatewayd.wire.lwm2m.formats import Format
+from gatewayd.wire.lwm2m.formats import Format, decode
+from gatewayd.wire.lwm2m.objects import STANDARD
+from gatewayd.wire.lwm2m.paths import ROOT
 from gatewayd.wire.lwm2m.readings import Readings
 from gatewayd.wire.lwm2m.registration import Version, parse_registration
 from gatewayd.wire.lwm2m.reports import read_report
@@ -168,6 +171,22 @@ async def test_the_model_runs_on_an_input_and_on_a_sensor() -> None:
         assert (await player.execute("/26241/0/20", "0='0'")).code == Code.CHANGED
         assert await player.value("/26241/0/17/0") == b"four"
         assert (await player.execute("/26241/0/20", "0='3'")).code == Code.BAD_REQUEST
+
+
+async def test_several_places_are_read_at_once() -> None:
+    async with playing() as player, attached(player, Bench()):
+        pack = cbor2.dumps([{0: "/26241/0/18"}, {0: "/26242/0/0"}, {0: "/77"}])
+        answer = await player.ask(Code.FETCH, "/", pack, content_format=112, accept=112)
+        assert {str(each.path) for each in decode(Format.SENML_CBOR, ROOT, answer.payload, STANDARD)} == {
+            "/26241/0/18",
+            "/26242/0/0",
+        }
+        for payload, kind, code in (
+            (b"[]", 11542, Code.UNSUPPORTED_CONTENT_FORMAT),
+            (b"\xff", 112, Code.BAD_REQUEST),
+            (b'[{"v":1}]', 110, Code.BAD_REQUEST),
+        ):
+            assert (await player.ask(Code.FETCH, "/", payload, content_format=kind)).code == code
 
 
 async def test_what_is_observed_is_told_when_it_changes() -> None:

@@ -8,7 +8,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from gatewayd.core.errors import DeviceRefused
-from gatewayd.links.lwm2m.coap import DEFAULT_SIZE_EXPONENT, Answer, Ask, Block, Code, Incoming, Peer, Refusal, dotted
+from gatewayd.links.lwm2m.coap import (
+    DEFAULT_SIZE_EXPONENT,
+    Answer,
+    Ask,
+    Block,
+    Code,
+    Incoming,
+    Method,
+    Peer,
+    Refusal,
+    dotted,
+)
 
 Asking = Callable[[Ask], Awaitable[Answer]]
 """Asks a device one datagram's worth."""
@@ -30,7 +41,7 @@ async def fetched(asking: Asking, ask: Ask, *, most_bytes: int = MAX_ANSWER_BYTE
     content, etag = bytearray(answer.payload), answer.etag
     while block is not None and block.more:
         wanted = Block(len(content) // block.size_bytes, more=False, size_exponent=block.size_exponent)
-        part = await asking(replace(ask, payload=b"", content_format=None, block1=None, block2=wanted, observe=None))
+        part = await asking(replace(_further(ask), block1=None, block2=wanted, observe=None))
         if not part.is_success:
             raise Refusal(f"it answered a later block with {dotted(part.code)}", part.code)
         block = part.block2
@@ -39,6 +50,11 @@ async def fetched(asking: Asking, ask: Ask, *, most_bytes: int = MAX_ANSWER_BYTE
         if len(content) > most_bytes:
             raise DeviceRefused(f"its answer is over {most_bytes} bytes")
     return replace(answer, payload=bytes(content), block2=None)
+
+
+def _further(ask: Ask) -> Ask:
+    """Return the question about a later block; what is fetched is named each time. Source: RFC 8132, section 2.3."""
+    return ask if ask.method is Method.FETCH else replace(ask, payload=b"", content_format=None)
 
 
 def _check(part: Answer, block: Block | None, offset: int, etag: bytes | None) -> None:

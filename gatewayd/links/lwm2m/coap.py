@@ -229,10 +229,10 @@ class Reset(DeviceUnreachable):
 
 
 class Refusal(DeviceRefused):
-    """The device answered with an error. `response` is its code."""
+    """The device answered with an error. `response` is its code; 0: not said, when who tried several things sums up."""
 
     code = "device_refused"
 
-    def __init__(self, message: str, response: int) -> None:
+    def __init__(self, message: str, response: int = 0) -> None:
         super().__init__(message)
         self.response = response

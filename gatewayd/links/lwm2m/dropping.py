@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import BadRequest, DeviceRefused
 from gatewayd.core.registration import StoredPackage
+from gatewayd.links.lwm2m.attachment import Attachment
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.strangers import is_what_was_given
 from gatewayd.wire.lwm2m.objects import MODEL, SOFTWARE
@@ -19,14 +20,32 @@ from gatewayd.wire.lwm2m.states import Software, read_software
 _DROP, _UNINSTALL, _DEACTIVATE = 21, 6, 11
 
 
-async def drop_ours(operations: Operations, drop: Drop, *, until_s: float) -> None:
+async def dropped(attachment: Attachment, given: Mapping[int, StoredPackage], drop: Drop, *, timeout_s: float) -> None:
+    """Have it done in turn with what else is asked of the device, and the slots read again.
+
+    Raises: DeviceRefused, DeviceTimeout, DeviceUnreachable, Overloaded.
+    """
+    operations = attachment.operations
+    until_s = operations.line.clock() + timeout_s
+
+    async def errand() -> None:
+        if attachment.is_ours:
+            await _drop_ours(operations, drop, until_s=until_s)
+        else:
+            await _drop_software(operations, drop, given, until_s=until_s)
+
+    await attachment.errands.do(errand, timeout_s=timeout_s)
+    attachment.want_birth()
+
+
+async def _drop_ours(operations: Operations, drop: Drop, *, until_s: float) -> None:
     """Execute Drop, which names the model by its digest. Raises: DeviceRefused, DeviceTimeout, DeviceUnreachable."""
     argument = f"0='{drop.digest}'" + (",1" if drop.is_last else "")
     left_s = until_s - operations.line.clock()
     await operations.execute(Path(MODEL, drop.slot) / _DROP, argument, timeout_s=left_s)
 
 
-async def drop_software(
+async def _drop_software(
     operations: Operations, drop: Drop, given: Mapping[int, StoredPackage], *, until_s: float
 ) -> None:
     """Switch off an instance of /9 that the gateway wrote, look, and uninstall it when it is off.

@@ -15,7 +15,7 @@ from enum import IntEnum
 
 from gatewayd.core.errors import DeviceTimeout, DeviceUnreachable, Overloaded
 from gatewayd.core.names import DeviceId
-from gatewayd.links.lwm2m.coap import Answer, Ask, Exchange, NoAnswer, Notified, Observation, Peer
+from gatewayd.links.lwm2m.coap import Answer, Ask, Exchange, NoAnswer, Notified, Observation, Peer, Timing
 from gatewayd.links.lwm2m.rtt import RoundTrips
 
 
@@ -188,7 +188,7 @@ class Line:
         try:
             async with asyncio.timeout(None) as attempt:
                 self._attempt = attempt
-                asked = await self._asked(job, peer, patience_s)
+                asked = await self._asked(job, peer, patience_s, timing)
         except TimeoutError:
             return None
         except NoAnswer:
@@ -201,8 +201,7 @@ class Line:
         self.heard_s = self.clock()
         return asked
 
-    async def _asked(self, job: _Job, peer: Peer, patience_s: float) -> Asked:
-        timing = self.trips.timing()
+    async def _asked(self, job: _Job, peer: Peer, patience_s: float, timing: Timing) -> Asked:
         if job.notified is None:
             return await self.exchange.ask(peer, job.ask, timeout_s=patience_s, timing=timing), None
         return await self.exchange.observe(peer, job.ask, job.notified, timeout_s=patience_s, timing=timing)

@@ -22,7 +22,7 @@ from gatewayd.links.lwm2m.births import Prior
 from gatewayd.links.lwm2m.choosing import WAYS, Chooser
 from gatewayd.links.lwm2m.coap import Ask, Code, Exchange, Incoming, Method, Peer, Reply, Serve
 from gatewayd.links.lwm2m.device_pushes import DevicePushes
-from gatewayd.links.lwm2m.dropping import drop_ours, drop_software
+from gatewayd.links.lwm2m.dropping import dropped
 from gatewayd.links.lwm2m.interface import Bucket, Interface
 from gatewayd.links.lwm2m.line import Line, LineLimits, Spawn
 from gatewayd.links.lwm2m.operations import Operations
@@ -33,7 +33,7 @@ from gatewayd.links.lwm2m.saving import RegistrationRows, Saving
 from gatewayd.links.lwm2m.slot_terms import Way
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
 from gatewayd.wire.lwm2m.objects import STANDARD
-from gatewayd.wire.lwm2m.registration import parse_registration
+from gatewayd.wire.lwm2m.registration import Version, parse_registration
 from gatewayd.wire.lwm2m.values import Record
 
 logger = logging.getLogger(__name__)
@@ -202,7 +202,15 @@ class Lwm2mDeviceLink:
     # what the services want: `services.ports.DeviceLink`
 
     async def run_model(
-        self, device: DeviceId, *, slot: int, version: int, content: bytes | None, sensor: int, timeout_s: float
+        self,
+        device: DeviceId,
+        *,
+        slot: int,
+        version: int,
+        content: bytes | None,
+        sensor: int,
+        timeout_s: float,
+        below: bytes | None = None,  # noqa: ARG002 - no device says over LwM2M that it sends samples with its answers
     ) -> RunResult:
         """See `services.ports.DeviceLink`."""
         attachment, until_s = self._of(device), self._clock() + timeout_s
@@ -235,17 +243,7 @@ class Lwm2mDeviceLink:
 
     async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
         """See `services.ports.DeviceLink`."""
-        attachment, until_s = self._of(drop.device), self._clock() + timeout_s
-        operations, given = attachment.operations, self._given.get(drop.device, {})
-
-        async def errand() -> None:
-            if attachment.is_ours:
-                await drop_ours(operations, drop, until_s=until_s)
-            else:
-                await drop_software(operations, drop, given, until_s=until_s)
-
-        await attachment.errands.do(errand, timeout_s=timeout_s)
-        attachment.want_birth()
+        await dropped(self._of(drop.device), self._given.get(drop.device, {}), drop, timeout_s=timeout_s)
 
     def send_offer(self, device: DeviceId, offer: Offer) -> None:
         """See `services.ports.DeviceLink`. A device that is not registered is offered to again when it is.
@@ -316,6 +314,7 @@ class Lwm2mDeviceLink:
     def _follow(self, attachment: Attachment) -> None:
         """Have the line do as the registration says now."""
         registration = attachment.registered.registration
+        attachment.operations.composes = registration.version is not Version.V1_0
         attachment.line.queue_mode = registration.binding.is_queued
         attachment.operations.root = tuple(each for each in registration.root.split("/") if each)
 

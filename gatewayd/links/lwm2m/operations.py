@@ -10,14 +10,15 @@ from functools import partial
 
 from gatewayd.core.errors import BadRequest, DeviceRefused
 from gatewayd.links.lwm2m.blocks import fetched, sent
-from gatewayd.links.lwm2m.coap import Answer, Ask, Code, Method, Observation, Refusal, dotted
+from gatewayd.links.lwm2m.coap import Answer, Ask, Code, Method, Observation, Refusal, Reset, dotted
 from gatewayd.links.lwm2m.freshness import Freshness
 from gatewayd.links.lwm2m.line import Line, Urgency
+from gatewayd.wire.lwm2m.composite import FORMATS, encode_paths
 from gatewayd.wire.lwm2m.definitions import Definitions
 from gatewayd.wire.lwm2m.formats import Format, decode, encode, format_of
 from gatewayd.wire.lwm2m.linkformat import Link, parse_links
 from gatewayd.wire.lwm2m.negotiation import Negotiation, Use, format_answered, use_of
-from gatewayd.wire.lwm2m.paths import INSTANCE, Path
+from gatewayd.wire.lwm2m.paths import INSTANCE, ROOT, Path
 from gatewayd.wire.lwm2m.values import Record, Value
 
 _MOST_EARLY = 8  # protects memory: notifications between the datagram of an answer and its being taken
@@ -50,12 +51,16 @@ class _Told:
 
 @dataclass(slots=True)
 class Operations:
-    """What can be asked of one device. `root` stands before every path; `negotiation` is replaced as it learns."""
+    """What can be asked of one device. `root` stands before every path; `negotiation` is replaced as it learns.
+
+    `composes`: it may take composite reads; False once it refused one.
+    """
 
     line: Line
     definitions: Definitions
     negotiation: Negotiation
     root: tuple[str, ...] = ()
+    composes: bool = False
 
     async def read(self, path: Path, *, timeout_s: float, urgency: Urgency = Urgency.CONTROL) -> tuple[Record, ...]:
         """Read a resource, an instance or an object; () where it holds nothing.
@@ -78,6 +83,41 @@ class Operations:
             if not self.negotiation.goes_on(use, tried, _pair(answer.code)):
                 break
         raise self._refusal("read", path, answer)
+
+    async def read_several(
+        self, paths: Sequence[Path], *, timeout_s: float, urgency: Urgency = Urgency.CONTROL
+    ) -> tuple[Record, ...]:
+        """Read several places, with one question where the device takes it, else one after the other. Raises: as `read`."""
+        until_s = self.line.clock() + timeout_s
+        kind = next(
+            (each for each in self.negotiation.trees if each in FORMATS and each in self.negotiation.says), None
+        )
+        if self.composes and kind is not None:
+            records = await self._composite(kind, paths, until_s, urgency)
+            if records is not None:
+                return records
+            self.composes = False
+        found: list[Record] = []
+        for path in paths:
+            found += await self.read(path, timeout_s=until_s - self.line.clock(), urgency=urgency)
+        return tuple(found)
+
+    async def _composite(
+        self, kind: Format, paths: Sequence[Path], until_s: float, urgency: Urgency
+    ) -> tuple[Record, ...] | None:
+        """Return what a composite read gives; None when the device does not understand it."""
+        payload = encode_paths(kind, paths)
+        ask = Ask(Method.FETCH, self.root, payload=payload, content_format=int(kind), accept=int(kind))
+        try:
+            answer = await fetched(lambda one: self._asked(one, until_s, urgency), ask)
+        except Reset:
+            return None
+        records = self._decoded(ROOT, kind, answer) if answer.is_success else None
+        if records is not None and all(any(each.path in path for path in paths) for each in records):
+            return records
+        if answer.code == Code.UNAVAILABLE:
+            raise self._refusal("composite read", ROOT, answer)
+        return None
 
     async def value(self, path: Path, *, timeout_s: float, urgency: Urgency = Urgency.CONTROL) -> Value:
         """Read one resource's value. Raises: as `read`."""

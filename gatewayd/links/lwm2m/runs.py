@@ -124,9 +124,8 @@ class Runs:
         await self.operations.execute(
             at / _READ_SENSOR, f"0='{sensor}'", timeout_s=until_s - clock(), urgency=Urgency.INFERENCE
         )
-        records: list[Record] = []
-        for resource in (_SAMPLES, _SAMPLE_SEQUENCE, _SAMPLE_ENERGY):
-            records += await self.operations.read(at / resource, timeout_s=until_s - clock(), urgency=Urgency.INFERENCE)
+        wanted = [at / each for each in (_SAMPLES, _SAMPLE_SEQUENCE, _SAMPLE_ENERGY)]
+        records = await self.operations.read_several(wanted, timeout_s=until_s - clock(), urgency=Urgency.INFERENCE)
         readings = Readings(records)
         try:
             content = readings.content(at / _SAMPLES / sensor, of.MAX_DATA_BYTES)

@@ -38,7 +38,8 @@ async def write_package(
     while True:
         size = 1 << (exponent + 4)
         try:
-            content = await feed.take(at, size, timeout_s=writing.block_s())
+            block_s = writing.block_s()
+            content = await feed.take(at, size, timeout_s=block_s)
             more = at + len(content) < feed.total_bytes
             ask = Ask(
                 Method.PUT,
@@ -48,7 +49,7 @@ async def write_package(
                 block1=Block(at // size, more, exponent) if more or at else None,
                 size1=feed.total_bytes if at == 0 and more else None,
             )
-            answer = await operations.block(writing.path, ask, timeout_s=writing.block_s())
+            answer = await operations.block(writing.path, ask, timeout_s=block_s)
         except (DeviceError, NodeError):
             return TransferEnded(None)
         if answer.code == Code.TOO_LARGE and at == 0 and exponent > _LEAST_EXPONENT:

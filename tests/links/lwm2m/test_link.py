@@ -9,6 +9,7 @@ from gatewayd.core.device import Born, Lost, SlotState
 from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import DeviceRefused, DeviceTimeout, DeviceUnreachable
 from gatewayd.core.names import DeviceId, Digest, ModelName
+from gatewayd.links.lwm2m.coap import Refusal
 from tests.lwm2m_boards import OUR_LINKS, active_slot, our_board
 from tests.lwm2m_client import Path, ScriptedDevice, scripted_device
 from tests.lwm2m_server import FakeRows, Server, running_server
@@ -29,6 +30,11 @@ async def test_a_device_of_ours_is_born() -> None:
     assert (born.device, born.report.capabilities.board) == (DEVICE, "nucleo-l4r5zi")
     assert [slot.state for slot in born.report.slots] == [SlotState.EMPTY, SlotState.ACTIVE]
     assert born.report.capabilities.sensors[0].name == "mic"
+
+
+def test_a_refusal_can_be_summed_up_by_whoever_tried_several_devices() -> None:
+    refusal = Refusal("device dev-1 answered with 4.05", 0x85)
+    assert (type(refusal)("tried dev-1, dev-2").response, refusal.response) == (0, 0x85)
 
 
 def runs(device: ScriptedDevice) -> None:

@@ -24,7 +24,7 @@ from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.paths import Path
 from gatewayd.wire.lwm2m.registration import parse_registration
 from gatewayd.wire.lwm2m.values import Record
-from tests.lwm2m_client import TLV, ScriptedDevice, scripted_device, tlv
+from tests.lwm2m_client import TLV, ScriptedDevice, blockwise, scripted_device, tlv
 
 SENSOR = Path(3303, 0)
 Answering = Callable[[Message], Message | None]
@@ -36,7 +36,7 @@ async def _as_it_is(work: Coroutine[object, object, None]) -> None:
 
 @asynccontextmanager
 async def operations(
-    *, version: str = "1.0", root: tuple[str, ...] = ()
+    *, version: str = "1.0", root: tuple[str, ...] = (), ct: int = 11542
 ) -> AsyncIterator[tuple[Operations, ScriptedDevice]]:
     """What is asked of a scripted device, without a link around it."""
     endpoint = CoapEndpoint()
@@ -62,7 +62,9 @@ async def operations(
         peer = endpoint.peer(device.address)
         assert peer is not None
         line.heard(peer)
-        registration = parse_registration(["ep=dev-1", f"lwm2m={version}"], b"</3303/0>")
+        registration = parse_registration(
+            ["ep=dev-1", f"lwm2m={version}"], f'</>;rt="oma.lwm2m";ct={ct},</3303/0>'.encode()
+        )
         yield Operations(line, STANDARD, negotiation_of(registration), root), device
 
 
@@ -133,6 +135,62 @@ async def test_delete() -> None:
         device.answer = answers(Message(code=codes.DELETED))
         await asked.delete(Path(3303, 7), timeout_s=5)
     assert (device.asked[0].code, device.asked[0].opt.uri_path) == (codes.DELETE, ("3303", "7"))
+
+
+PATHS = [Path(26241, 0) / 17, Path(26241, 0) / 18]
+
+
+async def test_several_places_are_read_with_one_question() -> None:
+    async with operations(version="1.1", ct=112) as (asked, device):
+        asked.composes = True
+        pack = cbor2.dumps([{-2: "/26241/0/", 0: "17/0", 8: b"four"}, {0: "18", 2: 7}])
+        device.answer = answers(Message(code=codes.CONTENT, payload=pack, content_format=112))
+        records = await asked.read_several(PATHS, timeout_s=5)
+    assert [each.value for each in records] == [b"four", 7]
+    (question,) = device.asked
+    assert (question.code, question.opt.uri_path, question.opt.content_format) == (codes.FETCH, (), 112)
+    assert cbor2.loads(question.payload) == [{0: "/26241/0/17"}, {0: "/26241/0/18"}]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Message(code=codes.METHOD_NOT_ALLOWED),
+        Message(code=codes.NOT_IMPLEMENTED),
+        Message(code=codes.CONTENT, payload=b"\xff", content_format=112),
+        Message(code=codes.CONTENT, payload=cbor2.dumps([{0: "/3/0/0", 3: "other"}]), content_format=112),
+        None,
+    ],
+    ids=["4.05", "5.01", "nonsense", "another place", "reset"],
+)
+async def test_who_takes_no_composite_read_is_asked_one_by_one_from_then_on(reply: Message | None) -> None:
+    async with operations(version="1.1", ct=112) as (asked, device):
+        asked.composes = True
+
+        def answer(message: Message) -> Message | None:
+            if message.code != codes.FETCH:
+                return Message(code=codes.CONTENT, payload=b"", content_format=112)
+            if reply is None:
+                device.reset(message)
+                return None
+            return Message(code=reply.code, payload=reply.payload, content_format=reply.opt.content_format)
+
+        device.answer = answer
+        for _ in range(2):
+            assert await asked.read_several(PATHS, timeout_s=5) == ()
+    assert [each.code for each in device.asked] == [codes.FETCH, *[codes.GET] * 4]
+
+
+async def test_several_blocks_of_a_composite_read_are_asked_for_with_what_is_read() -> None:
+    pack = cbor2.dumps([{0: "/26241/0/17/0", 8: bytes(2000)}])
+    async with operations(version="1.1", ct=112) as (asked, device):
+        asked.composes = True
+        device.answer = lambda message: blockwise(
+            Message(code=codes.CONTENT, payload=pack, content_format=112), message
+        )
+        (record,) = await asked.read_several(PATHS, timeout_s=5)
+    assert record.value == bytes(2000)
+    assert len({each.payload for each in device.asked}) == 1
 
 
 def lies() -> list[tuple[int, bytes]]:

@@ -175,7 +175,7 @@ def test_a_refused_way_leads_to_the_other_and_then_to_the_end() -> None:
 def test_a_transfer_that_stands_still_takes_the_other_way_and_progress_buys_time() -> None:
     begun = told(OFFERED, WANT)
     later = step(Kind.ML_MODEL, begun.course, terms.Progressed(), terms.Now(20.0))
-    assert later.course.deadline_s == 95.0
+    assert later.course.deadline_s == 120.0
     stands = after_deadline(later)
     assert stands.course.way == 1
     elsewhere = told(OFFERED, terms.Progressed())
