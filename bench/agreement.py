@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", type=int, help="the number of a scenario (may be given again)")
     parser.add_argument("--seed", type=int, default=0, help="added to all seeds: other moments, other boards")
     parser.add_argument(
-        "--at-once", type=int, default=2, help="scenarios that are played at the same time (%(default)s)"
+        "--at-once", type=int, default=3, help="scenarios that are played at the same time (%(default)s)"
     )
     parser.add_argument(
         "--keep", type=Path, help="a folder for logs and scenario files, instead of one that is removed"

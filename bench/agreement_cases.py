@@ -202,9 +202,9 @@ CASES: tuple[Case, ...] = (
         seed=13,
     ),
     Case(
-        "LwM2M over a mesh that loses 3 %",
-        (Board("meter", "disco-f746ng", MESH, "frame", "lwm2m", loss=0.03, seed=6),),
-        (_asked("meter", "frame", 0.3),),
+        "LwM2M over BLE that loses 2 %",
+        (Board("meter", "disco-f746ng", "ble", "frame", "lwm2m", loss=0.02, seed=6),),
+        (_asked("meter", "frame", 0.8),),
         duration_s=60.0,
         seed=14,
     ),
@@ -260,11 +260,18 @@ CASES: tuple[Case, ...] = (
         seed=19,
     ),
     Case(
+        "a mesh of 40 kb/s over LwM2M",
+        (Board("tank", "nucleo-u575zi-q", MESH, "sound", "lwm2m", seed=17),),
+        (_asked("tank", "sound", 0.4),),
+        duration_s=40.0,
+        seed=21,
+    ),
+    Case(
         "few requests over a slow link",
         (Board("field", "nucleo-u575zi-q", SLOW, "image", seed=16),),
         (_asked("field", "image", 0.7),),
         duration_s=40.0,
-        horizon_s=60.0,
+        horizon_s=120.0,
         seed=20,
     ),
 )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import fill
 from typing import TextIO
 
 from gatewayd.core.ledger import LedgerRules
@@ -23,6 +24,7 @@ from gatewayd.simulate.world import World
 Watch = Callable[[str, Outcome], None]
 """Told of every request of every policy when it is over."""
 
+_COLUMNS = 110
 # Progress is told from so many seconds on, so often.
 _PATIENCE_S, _EVERY_S = 2.0, 0.5
 
@@ -57,11 +59,12 @@ def study(wanted: Wanted, *, progress: TextIO) -> str:
     plots = _drawn(wanted.plots, tallies, scenario.name) if wanted.plots is not None else []
     if wanted.is_json:
         return document(scenario, tallies, least, len(world.stations))
-    about = f"{scenario.name}: {' '.join(scenario.about.split())}\n" if scenario.about else f"{scenario.name}\n"
+    about = " ".join(scenario.about.split())
+    head = fill(f"{scenario.name}: {about}" if about else scenario.name, _COLUMNS, subsequent_indent="  ")
     asked = f"{len(world.stations):,} devices, {len(world.asks):,} requests, {scenario.duration_s / 3600:,.1f} h\n\n"
     predicted = "".join(_predictions(each) for each in policies)
     drawn = f"\nplots: {', '.join(map(str, plots))}\n" if plots else ""
-    return f"{about}{asked}{table(tallies, least)}\n{predicted}{drawn}"
+    return f"{head}\n{asked}{table(tallies, least)}\n{predicted}{drawn}"
 
 
 def _policy(name: str, scenario: Scenario, terms: RentTerms) -> Policy:
