@@ -23,8 +23,10 @@ STRANGER_LINKS = "</1/0>,</3/0>,</9/0>,</9/1>"
 DEVICE = DeviceId("stock-1")
 TRAITS = Lwm2mTraits(endpoint="stock-*", block_bytes=1024)
 SHORT = Patience(
-    clear_s=0.4, transfer_s=2.0, deliver_s=0.4, install_s=0.4, activate_s=0.4, refusal_s=0.2, restart_pause_s=0.1
+    clear_s=0.4, transfer_s=4.0, deliver_s=0.8, install_s=0.8, activate_s=0.8, refusal_s=0.3, restart_pause_s=0.1
 )  # fmt: skip
+PATIENT = Patience(restart_pause_s=0.1)
+"""For pushes that end well: a busy machine may take its time."""
 
 
 def profile(traits: Lwm2mTraits) -> Profile:

@@ -1,6 +1,7 @@
 """What OSCORE contexts are kept in, in memory, and credentials for devices of tests."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ class FakeKeys:
     """Keeps the contract of `oscore_contexts.Keys` in memory."""
 
     known: Credentials = field(default_factory=Credentials)
+    changes: int = 0
 
     @classmethod
     def of(cls, *keys: OscoreKey) -> "FakeKeys":
@@ -34,8 +36,9 @@ class FakeKeys:
     def oscore_of(self, device: DeviceId) -> OscoreKey | None:
         return next((each for each in self.known.oscore if each.device == device), None)
 
-    async def oscore_used(self, device: DeviceId) -> None:
-        self.known = self.known.with_oscore_used(device)
+    async def oscore_used(self, devices: Collection[DeviceId]) -> None:
+        self.changes += 1
+        self.known = self.known.with_oscore_used(devices)
 
 
 @dataclass

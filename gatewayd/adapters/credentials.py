@@ -9,7 +9,7 @@ cut between the two leaves at most a broker that has not heard yet. A DTLS serve
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from gatewayd.adapters.private_files import made_private_folder, replace_file, replace_if_changed
@@ -55,9 +55,9 @@ class CredentialFiles:
         """Return all of them."""
         return self._known.oscore
 
-    async def oscore_used(self, device: DeviceId) -> None:
-        """Note that a device's context is in use from now on. Raises: NotStored."""
-        await self.change(lambda known: known.with_oscore_used(device))
+    async def oscore_used(self, devices: Collection[DeviceId]) -> None:
+        """Note that these devices' contexts are in use from now on. Raises: NotStored."""
+        await self.change(lambda known: known.with_oscore_used(devices))
 
     def identities(self) -> tuple[str, ...]:
         """Return every identity that has a key now."""

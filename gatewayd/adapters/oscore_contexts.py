@@ -8,7 +8,7 @@ numbers that start anew it would give its key away. Source: RFC 8613, section 7.
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,8 +37,8 @@ class Keys(Protocol):
     def oscore_of(self, device: DeviceId) -> OscoreKey | None:
         """Return a device's."""
 
-    async def oscore_used(self, device: DeviceId) -> None:
-        """Note durably that a device's is in use. Raises: NotStored."""
+    async def oscore_used(self, devices: Collection[DeviceId]) -> None:
+        """Note durably that some are in use. Raises: NotStored."""
 
 
 class Rows(Protocol):
@@ -157,11 +157,10 @@ class OscoreContexts:
         # What was wanted while another writing was under way knows nothing of it: a row must never go back.
         ahead = {name: _both(wanted, held.numbers.stored) for name, (held, wanted) in taken.items()}
         await self._rows.save_oscore_numbers(ahead)
-        for held, _ in taken.values():
-            # After the numbers: a cut between the two leaves a context that nothing was protected with yet.
-            key = self._keys.oscore_of(held.key.device)
-            if key is not None and not key.is_used:
-                await self._keys.oscore_used(key.device)
+        keys = [self._keys.oscore_of(held.key.device) for held, _ in taken.values()]
+        fresh = {key.device for key in keys if key is not None and not key.is_used}
+        if fresh:  # after the numbers: a cut between the two leaves contexts that nothing was protected with yet
+            await self._keys.oscore_used(fresh)
         for name, (held, _) in taken.items():
             held.numbers.has_stored(ahead[name])
             self._stored[name] = held.numbers.stored

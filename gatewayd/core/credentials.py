@@ -3,6 +3,7 @@
 A broker user speaks for one device, or (a concentrator) for a list of them; a key or a context stands for one device.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -114,10 +115,10 @@ class Credentials:
             raise TooLarge(f"at most {MAX_USERS} OSCORE contexts")
         return replace(self, oscore=tuple(sorted((*others, key), key=lambda each: each.device)))
 
-    def with_oscore_used(self, device: DeviceId) -> "Credentials":
-        """Note that messages are protected with a device's context from now on."""
+    def with_oscore_used(self, devices: Collection[DeviceId]) -> "Credentials":
+        """Note that messages are protected with these devices' contexts from now on."""
         return replace(
-            self, oscore=tuple(replace(each, is_used=True) if each.device == device else each for each in self.oscore)
+            self, oscore=tuple(replace(each, is_used=True) if each.device in devices else each for each in self.oscore)
         )
 
     def has_kid(self, kid: bytes) -> bool:

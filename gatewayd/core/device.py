@@ -47,7 +47,8 @@ class Lwm2mTraits:
 
     `endpoint`, `manufacturer` and `model_number` are patterns with `*` and `?`; all must fit. `carrier` is the object that takes
     packages: 9 (software management) or 5 (firmware update, where that object carries a model). `instances` of /9 that are for
-    models (None: all). `transfers`: "push" (Block1) and "pull" (the device fetches), in the order in which they are tried.
+    models (None: empty ones, and those that the gateway wrote). `transfers`: "push" (Block1) and "pull" (the device fetches),
+    in the order in which they are tried.
     `tells_version`: the device reads name and version out of the package, so that none told is a wrong package.
     """
 

@@ -14,26 +14,6 @@ from gatewayd.core.renting import Balance, Pair, PushPrice
 
 
 @dataclass(frozen=True, slots=True)
-class KeptPair:
-    """One pair's balance, and from when on it may be pushed to again (None: at once)."""
-
-    pair: Pair
-    balance: Balance
-    not_before_s: float | None = None
-
-    def moved(self, by_s: float) -> "KeptPair":
-        """Return it on a clock that shows `by_s` more."""
-        balance = self.balance
-        balance = replace(
-            balance,
-            rate=_moved_rate(balance.rate, by_s),
-            born_s=_moved(balance.born_s, by_s),
-            ordered_until_s=_moved(balance.ordered_until_s, by_s),
-        )
-        return KeptPair(self.pair, balance, _moved(self.not_before_s, by_s))
-
-
-@dataclass(frozen=True, slots=True)
 class KeptDevice:
     """One device: the models there with their credits, and what pushes may still spend (None: nothing was spent)."""
 
@@ -52,13 +32,16 @@ class KeptDevice:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The whole book. `pool` is what all devices ask of a model; least recently asked pairs and devices come first.
+    """The whole book, made in the time it takes to copy references: the loop makes it, a thread writes it down.
 
-    `pending` are pushes that were asked for and of which nobody has heard yet how they ended; `orders` are standing orders: when
-    each asked last, and how often it asks, per second. `dampings` are the devices that came and went.
+    `pairs` and `devices` have those first that were asked least recently. `not_before` is from when on a pair may be pushed to
+    again, `pool` what all devices ask of a model. `pending` are pushes that were asked for and of which nobody has heard yet how
+    they ended; `orders` are standing orders: when each asked last, and how often it asks, per second. `dampings` are the devices
+    that came and went.
     """
 
-    pairs: tuple[KeptPair, ...] = ()
+    pairs: tuple[tuple[Pair, Balance], ...] = ()
+    not_before: tuple[tuple[Pair, float], ...] = ()
     devices: tuple[KeptDevice, ...] = ()
     pool: tuple[tuple[ModelName, Rate], ...] = ()
     pending: tuple[tuple[Pair, PushPrice], ...] = ()
@@ -68,7 +51,8 @@ class Kept:
     def moved(self, by_s: float) -> "Kept":
         """Return the same on a clock that shows `by_s` more: after a restart a monotonic clock shows something else."""
         return Kept(
-            tuple(each.moved(by_s) for each in self.pairs),
+            tuple((pair, _moved_balance(balance, by_s)) for pair, balance in self.pairs),
+            tuple((pair, at_s + by_s) for pair, at_s in self.not_before),
             tuple(each.moved(by_s) for each in self.devices),
             tuple((model, _moved_rate(rate, by_s)) for model, rate in self.pool),
             self.pending,
@@ -79,6 +63,15 @@ class Kept:
 
 def _moved(time_s: float | None, by_s: float) -> float | None:
     return None if time_s is None else time_s + by_s
+
+
+def _moved_balance(balance: Balance, by_s: float) -> Balance:
+    return replace(
+        balance,
+        rate=_moved_rate(balance.rate, by_s),
+        born_s=_moved(balance.born_s, by_s),
+        ordered_until_s=_moved(balance.ordered_until_s, by_s),
+    )
 
 
 def _moved_rate(rate: Rate, by_s: float) -> Rate:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from gatewayd.core.budget import Allowance, Budget, can_spend, spent, wait_s
 from gatewayd.core.eviction import Earning, Newcomer, Resident, admit
-from gatewayd.core.kept import Kept, KeptDevice, KeptPair
+from gatewayd.core.kept import Kept, KeptDevice
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.rates import NEVER_ASKED, Rate
 from gatewayd.core.renting import (
@@ -225,19 +225,17 @@ class Ledger:
 
     def kept(self) -> Kept:
         """Return what a restart must not lose."""
-        pairs = tuple(KeptPair(pair, each, self._not_before_s.get(pair)) for pair, each in self._balances.items())
         devices = (
             KeptDevice(device, tuple(each.residents.values()), each.air, each.energy)
             for device, each in self._devices.items()
         )
-        return Kept(pairs, tuple(devices), tuple(self._pool.items()))
+        balances, not_before = tuple(self._balances.items()), tuple(self._not_before_s.items())
+        return Kept(balances, not_before, tuple(devices), tuple(self._pool.items()))
 
     def restore(self, kept: Kept) -> None:
         """Take over what was kept, as far as there is room; its times are of this clock (`Kept.moved`)."""
-        for each in kept.pairs[-MAX_PAIRS:]:
-            self._balances[each.pair] = each.balance
-            if each.not_before_s is not None:
-                self._not_before_s[each.pair] = each.not_before_s
+        self._balances.update(kept.pairs[-MAX_PAIRS:])
+        self._not_before_s.update((pair, at_s) for pair, at_s in kept.not_before if pair in self._balances)
         for there in kept.devices[-MAX_PAIRS:]:
             residents = {each.model: each for each in there.residents}
             self._devices[there.device] = _Device(residents, there.air, there.energy)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from gatewayd.core.budget import Budget
 from gatewayd.core.damping import Damping
 from gatewayd.core.eviction import Earning, Resident
-from gatewayd.core.kept import Kept, KeptDevice, KeptPair
+from gatewayd.core.kept import Kept, KeptDevice
 from gatewayd.core.names import DeviceId, ModelName, parse_device_id, parse_model_name
 from gatewayd.core.rates import Rate
 from gatewayd.core.renting import Balance, Pair, PushPrice
@@ -29,7 +29,8 @@ _Row = TypeVar("_Row")
 def rent_members(kept: Kept) -> dict[str, object]:
     """Return the members of the checkpoint's document; times are written as they are in `kept`."""
     return {
-        "rent": [[*each.pair, _balance_row(each.balance), _number(each.not_before_s)] for each in kept.pairs],
+        "rent": [[*pair, *_balance_row(balance)] for pair, balance in kept.pairs],
+        "not_before": [[*pair, _number(at_s)] for pair, at_s in kept.not_before],
         "held": [
             [each.device, [_resident_row(there) for there in each.residents], _budget_row(each.air), _budget_row(each.energy)]
             for each in kept.devices
@@ -47,7 +48,8 @@ def rent_members(kept: Kept) -> dict[str, object]:
 def read_rent(document: Document) -> Kept:
     """Return what the members say; a checkpoint of an earlier gatewayd has none. Raises: ValueError, BadRequest."""
     return Kept(
-        _rows(document, "rent", _pair_of),
+        _rows(document, "rent", lambda row: (_pair(row), _balance(row[3:]))),
+        _rows(document, "not_before", lambda row: (_pair(row), _finite(row[3]))),
         _rows(document, "held", _device_of),
         _rows(document, "pool", lambda row: (_model(row[0]), _rate(row[1:5]))),
         _rows(document, "pending", lambda row: (_pair(row), PushPrice(*(_positive(each) for each in row[3:6])))),
@@ -86,11 +88,9 @@ def _budget_row(budget: Budget | None) -> list[object] | None:
     return None if budget is None else [_number(budget.left), _number(budget.at_s)]
 
 
-def _pair_of(row: Sequence[object]) -> KeptPair:
-    of = _listed(row[3])
+def _balance(of: Sequence[object]) -> Balance:
     saved, hoped, saving = (_positive(each) for each in of[:3])
-    balance = Balance(saved, _whole(of[3]), hoped, saving, _rate(of[7:11]), _whole(of[4]), _time(of[5]), _moment(of[6]))
-    return KeptPair(_pair(row), balance, _moment(row[4]))
+    return Balance(saved, _whole(of[3]), hoped, saving, _rate(of[7:11]), _whole(of[4]), _time(of[5]), _moment(of[6]))
 
 
 def _device_of(row: Sequence[object]) -> KeptDevice:

@@ -48,7 +48,8 @@ async def all_at_once(steps: list[tuple[int, str]]) -> None:
 async def test_a_fleet_that_wakes_up_is_written_together() -> None:
     numbers = FakeNumbers()
     keys = [key_of(f"dev-{number}", number) for number in range(1, 101)]
-    contexts = await open_contexts(FakeKeys.of(*keys), numbers)
+    store = FakeKeys.of(*keys)
+    contexts = await open_contexts(store, numbers)
     async with asyncio.TaskGroup() as tasks:
         for key in keys:
             held = contexts.of_kid(key.kid)
@@ -56,6 +57,7 @@ async def test_a_fleet_that_wakes_up_is_written_together() -> None:
             tasks.create_task(contexts.take(held, 0), name="take")
     assert numbers.writes <= 3
     assert len(numbers.rows) == 100
+    assert store.changes <= 3
 
 
 async def test_the_context_is_marked_as_used_before_anything_is_protected_with_it() -> None:

@@ -92,8 +92,8 @@ def test_an_oscore_id_is_one_devices_and_a_second_context_is_given_only_on_purpo
     with pytest.raises(Conflict, match="another device's"):
         before.with_oscore(other, may_replace=False)
     assert before.has_kid(b"kid")
-    assert before.with_oscore_used(DOOR).oscore[0].is_used
-    assert not before.with_oscore_used(CAM).oscore[0].is_used
+    assert before.with_oscore_used([DOOR]).oscore[0].is_used
+    assert not before.with_oscore_used([CAM]).oscore[0].is_used
     assert before.knows(DOOR)
     assert before.without(DOOR).oscore == ()
     (new,) = before.with_oscore(OscoreKey(DOOR, b"3" * 16, b"", b"dik", b"gw"), may_replace=True).oscore

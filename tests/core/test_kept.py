@@ -74,7 +74,7 @@ def test_a_ledger_that_was_restarted_decides_as_if_it_had_not_been(
         broken.happens(event, now_s=now_s + shift)
     assert broken.verdicts == unbroken.verdicts
     found, expected = broken.ledger.kept().moved(-shift), unbroken.ledger.kept()
-    assert (found.pairs, found.pool) == (expected.pairs, expected.pool)
+    assert (found.pairs, found.not_before, found.pool) == (expected.pairs, expected.not_before, expected.pool)
     for mine, theirs in zip(found.devices, expected.devices, strict=True):
         assert (mine.air, mine.energy) == (theirs.air, theirs.energy)
         assert [(each.model, each.credit) for each in mine.residents] == [
@@ -107,7 +107,7 @@ def test_a_wall_clock_that_was_set_back_makes_no_time_pass() -> None:
     ledger, pair = Ledger(), (DEVICES[0], MODELS[0], 1)
     ledger.expect(pair, per_s=1.0, until_s=160.0, saving=1.0)
     learned = Learned(kept=ledger.kept(), at_s=100.0, at=1e9)
-    (one,) = kept_now(learned, now_s=7.0, now=0.0).pairs
-    assert one.balance.ordered_until_s == 67.0
-    (late,) = kept_now(replace(learned, at=0.0), now_s=7.0, now=1e10).pairs
-    assert late.balance.ordered_until_s == 67.0 - 366 * 86_400
+    ((_, one),) = kept_now(learned, now_s=7.0, now=0.0).pairs
+    assert one.ordered_until_s == 67.0
+    ((_, late),) = kept_now(replace(learned, at=0.0), now_s=7.0, now=1e10).pairs
+    assert late.ordered_until_s == 67.0 - 366 * 86_400

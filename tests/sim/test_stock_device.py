@@ -17,7 +17,7 @@ from gatewayd.sim.stock_device import MANNERS, StockDevice
 from gatewayd.sim.stock_software import HABITS, Persona, StockSoftware
 from gatewayd.wire.lwm2m.states import SoftwareState
 from gatewayd.wire.manifest import sign_manifest
-from tests.lwm2m_pushing import CONTENT, SHORT, Engine, offer, profile
+from tests.lwm2m_pushing import CONTENT, PATIENT, Engine, offer, profile
 from tests.lwm2m_server import Server, running_server
 from tests.signing import KEY, KEYS
 
@@ -34,7 +34,7 @@ async def stock(
     manner = MANNERS[persona]
     terms = Terms(DEVICE, 60, version=version or manner.version, binding=manner.binding)
     async with (
-        running_server(LinkOptions(profiles=(profile(traits),), patience=SHORT)) as server,
+        running_server(LinkOptions(profiles=(profile(traits),), patience=PATIENT)) as server,
         asyncio.TaskGroup() as tasks,
     ):
         options = Lwm2mOptions(

@@ -58,6 +58,8 @@ class Attachment:
     _is_wanted: bool = False
     _carer: "asyncio.Task[None] | None" = None
     _waker: asyncio.Event = field(default_factory=asyncio.Event)
+    _running: tuple[int, ...] = ()
+    _is_watchable: bool = False
     _watcher: "asyncio.Task[None] | None" = None
     _looker: "asyncio.Task[None] | None" = None
     _receiver: "asyncio.Task[None] | None" = None
@@ -120,6 +122,9 @@ class Attachment:
     def _born(self, birth: Birth) -> Report:
         if not self.has_left:
             self.birth, self.is_asleep = birth, False
+            slots, said = birth.report.slots if self.is_ours else (), birth.report.connectivity
+            self._running = tuple(each.index for each in slots if each.state in RUNNING)
+            self._is_watchable = bool(self._running or self.runs.has_watches or (said is not None and said.has_choice))
             self.runs.saw(birth.records)
             self.around.on_event(Born(self.device, LinkKind.LWM2M, birth.report))
             self._watch()
@@ -127,12 +132,17 @@ class Attachment:
 
     def _watch(self) -> None:
         """Have the slots that run a model observed, where they are not, and which of its bearers the device uses."""
-        if self.birth is None or self.has_left or self._is_wanted or self._watcher is not None:
+        if (
+            not self._is_watchable
+            or self.birth is None
+            or self.has_left
+            or self._is_wanted
+            or self._watcher is not None
+        ):
             return
-        slots = self.birth.report.slots if self.is_ours else ()
-        running = tuple(each.index for each in slots if each.state in RUNNING)
-        if self.line.listens and (self.runs.is_unwatched(running) or self.reception.is_unwatched(self.birth.report)):
-            self._watcher = self.around.spawn(self._watched(running), f"lwm2m watch {self.device}")
+        is_unwatched = self.runs.is_unwatched(self._running) or self.reception.is_unwatched(self.birth.report)
+        if is_unwatched and self.line.listens:
+            self._watcher = self.around.spawn(self._watched(self._running), f"lwm2m watch {self.device}")
 
     async def _watched(self, slots: Sequence[int]) -> None:
         """Observe in turn with what else is asked of the device; what does not come off is tried again when it speaks."""

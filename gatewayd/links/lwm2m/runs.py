@@ -7,7 +7,7 @@ Source: docs/lwm2m.md, "Running a model"; docs/lwm2m/26241.xml and 26242.xml.
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -68,9 +68,15 @@ class Runs:
             each.end()
         self._watches.clear()
 
-    def is_unwatched(self, slots: Iterable[int]) -> bool:
-        """Return whether one of these running slots should be observed, and is not."""
-        return any(slot not in self._watches or self._watches[slot].is_wanting for slot in slots)
+    @property
+    def has_watches(self) -> bool:
+        """Whether anything is observed, or was to be."""
+        return bool(self._watches)
+
+    def is_unwatched(self, slots: Collection[int]) -> bool:
+        """Return whether one of these running slots should be observed and is not, or another is."""
+        is_missing = any(slot not in self._watches or self._watches[slot].is_wanting for slot in slots)
+        return is_missing or any(slot not in slots for slot in self._watches)
 
     async def watch(self, slots: Iterable[int]) -> None:
         """Have these slots observed, and no others: a slot that a push fills would tell of every block."""

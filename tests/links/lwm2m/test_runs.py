@@ -255,6 +255,24 @@ async def test_a_slot_that_runs_nothing_any_more_is_observed_no_more() -> None:
         assert SLOT not in device.observed
 
 
+async def test_a_slot_that_is_emptied_beside_one_that_runs_is_observed_no_more() -> None:
+    async with running_server() as server, scripted_device(server.address) as device:
+        board = Board(device)
+        device.tree.values |= {(26242, 0, key): value for key, value in active_slot().items()}
+        await board.attach(server)
+        await device.until(lambda: (26242, 0) in device.observed)
+        device.tree.values |= {(*SLOT, key): value for key, value in ((0, 0), (1, ""), (2, 0), (3, b""))}
+        attachment = server.link._of(DEVICE)  # noqa: SLF001 - as a push does when it ends
+        await attachment.renew_slots()
+        await device.update()
+        await server.link.ping(DEVICE, timeout_s=5)
+        device.tell(SLOT)
+        await device.until(lambda: device.resets == 1)
+        board.finish(b"")
+        device.tell((26242, 0))
+        assert device.resets == 1
+
+
 async def test_a_flood_of_results_is_passed_on_in_part() -> None:
     async with running_server(clock=lambda: 1.0) as server, scripted_device(server.address) as device:
         board = Board(device)
