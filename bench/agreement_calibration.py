@@ -81,7 +81,7 @@ def _to_sensor_s(rig: Rig, board: Board) -> tuple[float, float]:
         for whole_s, each in zip(seconds, measured, strict=True)
     ]
     _, rtt_s, rate = _LINK
-    carried = told.sample_steps * (told.question + told.answer) + model(board.sensor).sample_bytes
+    carried = told.sample_steps * (told.question + told.answer) + told.sample_bytes + model(board.sensor).sample_bytes
     transfer_s = _trimmed([each["transfer_ms"] / 1000 for each in measured])
     return _trimmed(rest_s), max(0.0, (transfer_s - carried / rate) / told.sample_steps - rtt_s)
 

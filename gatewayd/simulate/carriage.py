@@ -11,7 +11,8 @@ from dataclasses import dataclass
 class Protocol:
     """Bytes are on air, with all heads; steps are questions to the device, each with its answer.
 
-    `question`, `answer`: of a step that carries nothing. A sample takes `sample_steps`; a run takes `run_steps`, before the first
+    `question`, `answer`: of a step that carries nothing. A sample takes `sample_steps`, and has
+    `sample_bytes` around it; a run takes `run_steps`, before the first
     one of a model `first_run_steps` more, and its answer has `run_bytes` beside the output.
     `is_one_at_a_time`: a device is asked one thing at a time, as CoAP's NSTART has it; else only bytes wait for bytes.
     `block_bytes`: what more than so much takes one more round trip each time, `wrapping` bytes included (None: one piece).
@@ -24,6 +25,7 @@ class Protocol:
     question: int
     answer: int
     sample_steps: int
+    sample_bytes: int
     run_steps: int
     first_run_steps: int
     run_bytes: int
@@ -53,6 +55,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
             question=58,
             answer=66,
             sample_steps=1,
+            sample_bytes=0,
             run_steps=1,
             first_run_steps=0,
             run_bytes=8,
@@ -74,7 +77,8 @@ PROTOCOLS: Mapping[str, Protocol] = {
             "lwm2m",
             question=60,
             answer=44,
-            sample_steps=4,
+            sample_steps=2,
+            sample_bytes=100,
             run_steps=1,
             first_run_steps=1,
             run_bytes=219,

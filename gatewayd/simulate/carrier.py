@@ -126,7 +126,7 @@ class Carrier:
         """Have the sensor read and its sample sent; return when it is there."""
         yield from self._turn()
         yield from self._steps(self.protocol.sample_steps - 1, ask)
-        there_s = yield from self._exchange(ask, carried_up=ask.model.input_bytes)
+        there_s = yield from self._exchange(ask, carried_up=self.protocol.sample_bytes + ask.model.input_bytes)
         self._next()
         return there_s
 
@@ -143,6 +143,10 @@ class Carrier:
             left_s = 0.0
         carried = told.run_bytes + ask.model.output_bytes
         there_s = yield from self._exchange(ask, carried_up=carried, work_s=left_s)
+        if told.is_one_at_a_time and self._chance.random() < self.world.loss(self.station, there_s):
+            # The notification with the result was lost: after a while the slot is read.
+            yield there_s + max(0.1, 2.0 * self._timer.wait_s)
+            there_s = yield from self._exchange(ask, carried_up=carried)
         self._next()
         return there_s
 

@@ -46,14 +46,14 @@ def test_a_request_takes_what_its_protocol_asks_for() -> None:
     link_s = AIR.rtt_s + 3072 / AIR.bytes_per_s
     plain, mqtt, lwm2m = (alone(over(protocol), node) for protocol in ("", "mqtt", "lwm2m"))
     assert plain == pytest.approx(link_s, abs=1e-3)
-    # Heads of 124 bytes; and over LwM2M four questions, of which the third one's answer has four blocks.
+    # Heads of 124 bytes; and over LwM2M two questions, of which the second one's answer has four blocks.
     assert mqtt == pytest.approx(link_s + 0.0124, abs=1e-3)
-    assert lwm2m == pytest.approx(link_s + 6 * 0.1 + 7 * 0.0104, abs=1e-3)
+    assert lwm2m == pytest.approx(link_s + 4 * 0.1 + 5 * 0.0104 + 0.01, abs=1e-3)
 
 
 def test_a_machine_adds_what_was_measured_on_it() -> None:
     node, told = Baseline(HOUR.weights), Overheads(5.0, 3.0, 2.0, 0.0, 0.0)
-    for protocol, extra_s in (("", 0.0), ("mqtt", 0.008), ("lwm2m", 0.005 + 7 * 0.002)):
+    for protocol, extra_s in (("", 0.0), ("mqtt", 0.008), ("lwm2m", 0.005 + 5 * 0.002)):
         before, after = alone(over(protocol), node), alone(over(protocol, overheads=told), node)
         assert after - before == pytest.approx(extra_s, abs=1e-6), protocol
 
