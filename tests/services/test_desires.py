@@ -105,7 +105,7 @@ async def test_what_a_device_accepted_is_not_pushed_again_before_it_reports(tmp_
 
         w.device.emit = emit
         async with running(w.pushes):
-            push = await w.ended(await w.pushes.start(w.device.id, KWS, who="ann"))
+            push = await w.ended(await w.pushes.start(w.device.id, KWS, who="ann"), event_count=5000)
             assert push.state is PushState.ACCEPTED
             await _met(w, pushes=1)
             (active,) = held
@@ -126,7 +126,7 @@ async def test_a_report_without_what_was_accepted_has_it_pushed_again(tmp_path: 
         heard = w.device.emit
         w.device.emit = lambda event: None if _shows_active(event) else heard(event)
         async with running(w.pushes):
-            await w.ended(await w.pushes.start(w.device.id, KWS, who="ann"))
+            await w.ended(await w.pushes.start(w.device.id, KWS, who="ann"), event_count=5000)
             w.device.slots = EMPTY
             w.device.birth()
             await _met(w, pushes=2)
