@@ -14,6 +14,7 @@ from gatewayd.services.ports import ModelReader
 from gatewayd.services.renting import Renting
 from gatewayd.wire.mosquitto import hash_for
 from gatewayd.wire.topics import Topics
+from tests.services.fake_device import FakeDevice
 from tests.services.world import DEVICE, World, world
 
 
@@ -46,7 +47,9 @@ async def stage(folder: Path, *, open_join: bool = False, read: ModelReader | No
             lambda count: bytes([next(numbers)]) * count,
             lambda user, password: hash_for(user, password, bytes(12)),
             tell,
-            lambda _: w.device,
+            lambda device: (
+                w.device if w.tracking.find(device) else FakeDevice(device)
+            ),  # as the daemon: by what is tracked
             w.events.append,
             lambda: 1.7e9,
         )
