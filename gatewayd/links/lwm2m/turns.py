@@ -1,4 +1,4 @@
-"""Whose turn it is on one device: inferences first, but nothing that waits is passed over for ever. Values only."""
+"""Whose turn it is on one device: inferences early, but nothing that waits is passed over for ever. Values only."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,16 +9,20 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 MOST_PASSED = 4
-"""How often in a row a kind that waits is passed over: it has a sixth of the turns at least. Protects pushes to a device that is
-asked for inferences without a pause; an inference waits for two turns at most that are not one."""
+"""How often in a row a kind that waits is passed over: it has one of seven turns at least. Protects pushes to a device that is
+asked for inferences without a pause; an inference waits for two turns at most that are not one, a trial's aside."""
 
 
 class Urgency(IntEnum):
-    """What goes first: an inference must not wait behind the blocks of a push."""
+    """What goes first: an inference must not wait behind the blocks of a push.
 
-    INFERENCE = 0
-    CONTROL = 1
-    TRANSFER = 2
+    The trial of a pushed model is a few runs, and it fails when they do not come to their turn in time.
+    """
+
+    TRIAL = 0
+    INFERENCE = 1
+    CONTROL = 2
+    TRANSFER = 3
 
 
 @dataclass(slots=True)

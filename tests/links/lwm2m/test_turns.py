@@ -7,7 +7,7 @@ from gatewayd.core.names import DeviceId
 from gatewayd.links.lwm2m.errands import MAX_WAITING, Errands
 from gatewayd.links.lwm2m.turns import MOST_PASSED, Turns, Urgency
 
-INFERENCE, CONTROL, TRANSFER = Urgency
+TRIAL, INFERENCE, CONTROL, TRANSFER = Urgency
 
 
 def _taken(turns: Turns[str], count: int) -> list[str]:
@@ -22,6 +22,14 @@ def test_what_waits_is_passed_over_so_often_and_no_more() -> None:
     rounds = ["look", "block", *["run"] * (MOST_PASSED - 1)]
     assert _taken(turns, MOST_PASSED) == ["run"] * MOST_PASSED
     assert _taken(turns, 3 * len(rounds)) == rounds * 3
+
+
+def test_a_trial_goes_first_and_lets_the_others_in_between() -> None:
+    turns = Turns[str](100, lambda _: True)
+    for kind, name in ((INFERENCE, "run"), (TRIAL, "trial")):
+        for _ in range(2 * MOST_PASSED):
+            turns.put(name, kind)
+    assert _taken(turns, 2 * (MOST_PASSED + 1)) == [*["trial"] * MOST_PASSED, "run"] * 2
 
 
 def test_alone_each_kind_is_served_as_it_came() -> None:
