@@ -1,6 +1,6 @@
 """Who may come in over DTLS or with OSCORE: the configured file's keys, and what `devices.credentials.new` made, as it is now."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, ValuesView
 from itertools import chain
 
 from gatewayd.adapters.credentials import CredentialFiles
@@ -39,6 +39,7 @@ class Owners(Mapping[str, DeviceId]):
     def __init__(self, keys: Keyring, fixed: Mapping[str, DeviceId], issued: CredentialFiles) -> None:
         self._keys = keys
         self._fixed = fixed
+        self._fixed_devices = frozenset(fixed.values())
         self._issued = issued
 
     def __getitem__(self, identity: str) -> DeviceId:
@@ -56,3 +57,21 @@ class Owners(Mapping[str, DeviceId]):
 
     def __len__(self) -> int:
         return len(self._keys) + len(self._issued.oscore())
+
+    def values(self) -> ValuesView[DeviceId]:
+        """Return the devices; whether one is among them costs the same however many there are: each message asks."""
+        return _Devices(self)
+
+    def has(self, device: DeviceId) -> bool:
+        """Return whether a device has a credential."""
+        is_issued = self._issued.key_of(device) is not None or self._issued.oscore_of(device) is not None
+        return is_issued or device in self._fixed_devices
+
+
+class _Devices(ValuesView[DeviceId]):
+    def __init__(self, owners: Owners) -> None:
+        super().__init__(owners)
+        self._owners = owners
+
+    def __contains__(self, device: object) -> bool:
+        return isinstance(device, str) and self._owners.has(DeviceId(device))

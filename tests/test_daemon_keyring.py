@@ -23,6 +23,9 @@ async def test_keys_of_the_file_and_keys_that_are_made_while_it_runs(tmp_path: P
     await issued.change(lambda known: known.with_oscore(context, may_replace=False))
     assert owners["oscore/cam-9"] == CAM
     assert CAM in owners.values(), "it must come with it"
+    assert {"cam-7", "door-1", "cam-9"} == set(owners.values())
+    assert all(each in owners.values() for each in ("cam-7", "door-1"))
+    assert "psk-of-cam-7" not in owners.values()
     assert len(owners) == 3
     assert keys.get("oscore/cam-9") is None, "it is no key for DTLS"
     await issued.change(lambda known: known.without(DOOR).without(CAM))

@@ -381,8 +381,10 @@ class Lwm2mDeviceLink:
         for stored in await self._rows.load_registrations():
             links = stored.links.encode()
             try:
+                self._options.access.check(stored.device, stored.identity)
                 registration = parse_registration(stored.query.split("&"), links)
-            except BadRequest as error:  # written by another version of this program: the device registers again
+            except (BadRequest, Forbidden) as error:  # of another version of this program, or of another config
+                self._saving.save(stored.device, None)
                 pairs = {"device": stored.device, "reason": str(error)}
                 logger.warning("registration dropped", extra={"fields": pairs})
                 continue
@@ -395,6 +397,6 @@ class Lwm2mDeviceLink:
 
     async def _expire(self) -> None:
         while True:
-            for device in self._registrations.expired(self._clock()):
-                self._detach(device, "its lifetime is over")
+            for device, why in self._registrations.ended(self._clock()):
+                self._detach(device, why)
             await asyncio.sleep(_TICK_S)

@@ -19,6 +19,7 @@ from gatewayd.wire.lwm2m.registration import Registration, Update
 _LOCATION_BYTES = 8  # 2**64: who has not seen it cannot name another's registration
 _SPARE_ENDS = 4
 _GRACE, _MOST_GRACE_S = 0.1, 30.0  # an update may need some retransmissions
+_ADMITTED_EVERY_S = 10.0  # how long one that is not let in any more stays at most, if nothing comes from it
 
 
 @dataclass(slots=True)
@@ -84,6 +85,7 @@ class Registrations:
         self._of_peer: dict[Peer, Registered] = {}
         self._ends: list[tuple[float, DeviceId]] = []
         self._looked_at: dict[DeviceId, float] = {}
+        self._admitted_s = 0.0
 
     def __len__(self) -> int:
         return len(self._of_device)
@@ -143,10 +145,15 @@ class Registrations:
         return found, is_changed
 
     def named(self, location: str, peer: Peer) -> Registered:
-        """Return the registration at a location. Raises: NotFound, Forbidden."""
+        """Return the registration at a location.
+
+        Raises: NotFound; Forbidden when somebody else asks, or when it would not be let in any more: its device was given a
+        credential, for instance, that this peer does not show.
+        """
         found = self._of_location.get(location)
         if found is None:
             raise NotFound("no such registration: register again")
+        self._access.check(found.device, found.identity)
         if found.identity != peer.identity:
             raise Forbidden(f"{found.device} registered with another credential")
         return found
@@ -164,7 +171,20 @@ class Registrations:
         self._of_device.pop(registered.device, None)
         self._of_location.pop(registered.location, None)
 
-    def expired(self, now_s: float) -> tuple[Registered, ...]:
+    def ended(self, now_s: float) -> tuple[tuple[Registered, str], ...]:
+        """Remove and return the registrations that are over, with why: their time is, or what they came with holds no longer."""
+        gone = [(each, "its lifetime is over") for each in self._expired(now_s)]
+        if now_s - self._admitted_s >= _ADMITTED_EVERY_S:
+            self._admitted_s = now_s
+            for each in self.all():
+                try:
+                    self._access.check(each.device, each.identity)
+                except Forbidden as error:
+                    self.remove(each)
+                    gone.append((each, str(error)))
+        return tuple(gone)
+
+    def _expired(self, now_s: float) -> tuple[Registered, ...]:
         """Remove and return the registrations whose lifetime is over."""
         gone = []
         while self._ends and self._ends[0][0] <= now_s:
