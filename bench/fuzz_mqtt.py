@@ -12,6 +12,7 @@ import queue
 import random
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -192,18 +193,26 @@ class Fuzzer:
         self._answers: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id="fuzzer", protocol=paho.MQTTv5)
         self._client.max_inflight_messages_set(100)
-        self._client.on_message = lambda _client, _userdata, message: self._answers.put(
-            (int(message.topic.rpartition("/")[2]), bytes(message.payload))
-        )
+        self._is_online = threading.Event()
+        self._client.on_message = lambda _client, _userdata, message: self._heard(message)
         subscribed = queue.SimpleQueue[int]()
         self._client.on_subscribe = lambda *_: subscribed.put(1)
-        self._client.on_connect = lambda client, *_: client.subscribe(f"{REPLIES}/+", 1)
+        self._client.on_connect = lambda client, *_: client.subscribe([(f"{REPLIES}/+", 1), (f"{BASE}/status", 1)])
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         subscribed.get(timeout=_PATIENCE_S)
+        # HTTP may be ready before the broker has the daemon's subscriptions; the status tells that they stand.
+        if not self._is_online.wait(_PATIENCE_S):
+            raise TimeoutError("the daemon did not say over MQTT that it is online")
         self.found = Found(codes=Counter())
         self._answered: Counter[int] = Counter()
         self._number = 0
+
+    def _heard(self, message: paho.MQTTMessage) -> None:
+        if message.topic.startswith(f"{REPLIES}/"):
+            self._answers.put((int(message.topic.rpartition("/")[2]), bytes(message.payload)))
+        elif json.loads(message.payload)["state"] == "online":
+            self._is_online.set()
 
     def close(self) -> None:
         """Go away."""
