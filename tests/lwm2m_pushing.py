@@ -155,7 +155,7 @@ class SoftwareClient:
         if message.opt.content_format != 0:
             return Message(code=codes.UNSUPPORTED_CONTENT_FORMAT)  # it reads text only, and says so
         uri = message.payload.decode()
-        if not uri:
+        if not uri and self.state(path[1]) < 3:
             self.show(path[1], state=0, result=0)
             return Message(code=codes.CHANGED)
         if self.push_only or self.state(path[1]) > 0:

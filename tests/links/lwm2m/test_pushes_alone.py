@@ -62,6 +62,40 @@ async def test_states_in_between_that_are_never_shown(observes: bool) -> None:  
         assert (device.executed, client.running()) == ([], [0])
 
 
+async def test_delivered_also_means_installing_and_is_not_installed_once_more() -> None:
+    async with stranger() as (server, device, client):
+        looks: list[Message] = []
+
+        def answer(message: Message) -> Message | None:
+            if message.code == codes.POST and message.opt.uri_path[2] == "4":
+                looks.append(message)
+                return Message(code=codes.CHANGED if len(looks) == 1 else codes.METHOD_NOT_ALLOWED)
+            if looks and message.code == codes.GET and client.state(0) == 3:
+                looks.append(message)
+                if len(looks) == 4:
+                    client.show(0, state=4, result=2, name="kws", version="2")
+            return client.answer(message)
+
+        device.answer = answer
+        assert await Engine(server, DEVICE, offer()).push() is A
+        assert [each.code for each in looks] == [codes.POST, *[codes.GET] * 3]
+        assert client.running() == [0]
+
+
+async def test_an_uninstall_that_answers_2_04_and_does_nothing_is_failed_and_nothing_is_written() -> None:
+    async with stranger() as (server, device, client):
+        client.show(1, state=4, result=2, active=True, name="other", version="1")
+        client.result = 58
+        assert await Engine(server, DEVICE, offer()).push() is F
+        written, client.result, obeyed = client.blocks, 2, device.on_execute
+        device.on_execute = lambda path, argument: None if path[2] == 6 else obeyed(path, argument)
+        engine = Engine(server, DEVICE, offer(push=2))
+        assert await engine.push() is F
+        assert engine.reason == "it could not be emptied, it stays in state 3"
+        assert client.blocks == written
+        assert ((9, 0, 6), "") in device.executed
+
+
 async def test_a_client_without_its_pull_that_breaks_at_the_second_block_has_no_way_left() -> None:
     async with stranger() as (server, device, client):
 

@@ -103,7 +103,7 @@ async def test_an_update_that_fails_is_told_by_its_result(state: int) -> None:
 async def test_idle_again_with_the_old_version_and_no_result_is_no_success() -> None:
     async with firmware() as (server, client):
         client.updated = (IDLE, 0, "1")
-        assert (await pushed(server))[0] is F
+        assert await pushed(server) == (F, "/5/0 is stuck while activating")
 
 
 @pytest.mark.parametrize("code", [codes.BAD_REQUEST, codes.METHOD_NOT_ALLOWED])
