@@ -28,15 +28,23 @@ Address = tuple[Any, ...]
 
 
 class Keys(Mapping[str, bytes]):
-    """The keys by identity; `asked` is the identity that was looked up last, which is how a session learns its own."""
+    """The keys by identity; `asked` is the identity that was looked up last, which is how a session learns its own.
+
+    `found` is the key that was there for it (b"": none).
+    """
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys = keys  # looked up at each handshake: a key that was revoked opens nothing any more
-        self.asked = ""
+        self.asked, self.found = "", b""
 
     def __getitem__(self, identity: str) -> bytes:
-        self.asked = identity
-        return self._keys[identity]
+        self.asked, self.found = identity, b""
+        self.found = self._keys[identity]
+        return self.found
+
+    def is_valid(self, identity: str, key: bytes) -> bool:
+        """Return whether that is the identity's key still; asks for nobody."""
+        return self._keys.get(identity) == key
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
@@ -47,11 +55,12 @@ class Keys(Mapping[str, bytes]):
 
 @dataclass(slots=True)
 class _Session:
-    """One association. `identity` "" until the handshake is over."""
+    """One association. `identity` "" until the handshake is over; `key` is what proved it."""
 
     buffer: Any
     began_s: float
     identity: str = ""
+    key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(slots=True)
@@ -85,7 +94,11 @@ def whole_records(datagram: bytes) -> list[bytes]:
 
 
 class DtlsSessions:
-    """The associations of one socket. `most` of them; the one that was quiet longest is dropped for a new one."""
+    """The associations of one socket. `most` of them; the one that was quiet longest is dropped for a new one.
+
+    One whose key was revoked, or replaced, carries nothing any more, and ends with its next message: else whoever holds the old
+    key would go on in the name of the device that was given a new one.
+    """
 
     def __init__(self, keys: Mapping[str, bytes], *, most: int, clock: Callable[[], float]) -> None:
         """Raises: ImportError when python-mbedtls is not installed."""
@@ -113,7 +126,7 @@ class DtlsSessions:
 
     def identity(self, address: Address) -> str | None:
         """Return who is at an address, None when nobody has an association there."""
-        session = self._established.get(address)
+        session = self._valid(address)
         return None if session is None else session.identity
 
     def receive(self, datagram: bytes, address: Address) -> Heard:
@@ -131,12 +144,16 @@ class DtlsSessions:
             return self._shake(b"".join(records), address)
         if session is None:
             return Heard()
+        if self._valid(address) is None:
+            del self._established[address]
+            replies = list(filter(None, [self._farewell(session)]))
+            return Heard(replies, identity=session.identity, has_ended=True)
         self._established.move_to_end(address)
         return self._read(session, records, address)
 
     def seal(self, message: bytes, address: Address) -> bytes | None:
         """Return the datagram that carries a message; None when there is no association with that address."""
-        session = self._established.get(address)
+        session = self._valid(address)
         if session is None:
             return None
         try:
@@ -146,11 +163,16 @@ class DtlsSessions:
             del self._established[address]
             return None
 
+    def _valid(self, address: Address) -> _Session | None:
+        """Return the association with an address; None: there is none, or its key holds no longer."""
+        session = self._established.get(address)
+        return session if session is not None and self._keys.is_valid(session.identity, session.key) else None
+
     def _shake(self, datagram: bytes, address: Address) -> Heard:
         session = self._beginning.get(address) or self._fresh(address)
         heard = Heard()
         session.buffer.receive_from_network(datagram)
-        self._keys.asked = session.identity
+        self._keys.asked, self._keys.found = session.identity, session.key
         try:
             self._step(session, heard)
         except self._tls.HelloVerifyRequest:
@@ -163,7 +185,7 @@ class DtlsSessions:
             heard.replies += filter(None, [self._outgoing(session)])  # the alert
             self._beginning.pop(address, None)
             return heard
-        session.identity = self._keys.asked or session.identity
+        session.identity, session.key = self._keys.asked or session.identity, self._keys.found
         if self._is_over(session):
             heard.farewells += self._establish(session, address)
             heard.identity = session.identity

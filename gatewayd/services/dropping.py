@@ -10,7 +10,16 @@ from collections.abc import Sequence
 
 from gatewayd.core.device import Born, DeviceView
 from gatewayd.core.dropping import Drop, DropState, held_slot, is_held, is_only
-from gatewayd.core.errors import Conflict, DeviceError, DeviceRefused, DeviceTimeout, Forbidden, NotFound, NotStored
+from gatewayd.core.errors import (
+    Conflict,
+    DeviceError,
+    DeviceRefused,
+    DeviceTimeout,
+    Forbidden,
+    NodeError,
+    NotFound,
+    NotStored,
+)
 from gatewayd.core.events import ModelDropped
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.services.desires import Desires
@@ -130,7 +139,10 @@ class Drops:
         except DeviceRefused as error:
             await self._end(asked.ended(DropState.REFUSED, str(error), at=at()))
             raise
-        except DeviceError as error:
+        except (
+            DeviceError,
+            NodeError,
+        ) as error:  # of the node: its own queue is full, perhaps with an earlier try under way
             now = self._tracking.find(asked.device)
             if now is not None and now.report is not None and not is_held(asked, now.report.slots):
                 return await self._end(asked.ended(DropState.DROPPED, "its report says so", at=at()))

@@ -32,6 +32,7 @@ from gatewayd.services.desires import Desires
 from gatewayd.services.join_window import WindowState
 from gatewayd.services.ports import Clock, CredentialStore, DeviceLink, Notify
 from gatewayd.services.pushes import Pushes
+from gatewayd.services.renting import Renting
 from gatewayd.services.tracking import Tracking, WriteDeparture
 
 logger = logging.getLogger(__name__)
@@ -100,13 +101,21 @@ class Joining:
     """The verbs' meaning. Every change of credentials is announced by the device's name alone."""
 
     def __init__(
-        self, ports: JoiningPorts, *, tracking: Tracking, desires: Desires, pushes: Pushes, collecting: Collector
+        self,
+        ports: JoiningPorts,
+        *,
+        tracking: Tracking,
+        desires: Desires,
+        pushes: Pushes,
+        collecting: Collector,
+        renting: Renting,
     ) -> None:
         self._ports = ports
         self._tracking = tracking
         self._desires = desires
         self._pushes = pushes
         self._collecting = collecting
+        self._renting = renting
 
     def permit(self, seconds: float, *, who: str) -> WindowState:
         """Let newcomers in for so long, 0: no longer. Raises: BadRequest."""
@@ -171,14 +180,14 @@ class Joining:
         """
         if not self._had_credentials(device):
             self._tracking.device(device)
-        leaving = await self._without_credentials(device, who)
+        link, leaving = self._ports.link_of(device), await self._without_credentials(device, who)
         write = self._writer(leaving, f"revoked by {who}", note_of)
         with suppress(UnknownDevice):  # it never came
             await self._tracking.revoke(device, who=who, write=write)
         if not leaving.written:
             await write(Departure(device))
         # Its last will is not heard: by now the broker takes nothing of it any more.
-        return await self._gone(leaving)
+        return await self._gone(leaving, link)
 
     async def forget(
         self,
@@ -194,7 +203,7 @@ class Joining:
         Raises: UnknownDevice (neither seen nor given credentials), Conflict (it is online and approved, and this is not
             forced), NotStored.
         """
-        view = self._tracking.find(device)
+        view, link = self._tracking.find(device), self._ports.link_of(device)  # which link it is, is forgotten, too
         if view is None and (keep_credentials or not self._had_credentials(device)):
             self._tracking.device(device)
         if view is not None and view.online and view.approved and not force:
@@ -207,7 +216,7 @@ class Joining:
             await write(Departure(device))
         self._desires.forget(device)
         self._collecting.forget(device)
-        return await self._gone(leaving)
+        return await self._gone(leaving, link)
 
     def _writer(self, leaving: "_Leaving", why: str, note_of: Note[Removed] | None) -> WriteDeparture:
         """Return what writes the departure: the device's rows, the end of its push and the command's record are one."""
@@ -219,18 +228,15 @@ class Joining:
 
         return write
 
-    async def _gone(self, leaving: "_Leaving") -> Removed:
+    async def _gone(self, leaving: "_Leaving", link: DeviceLink) -> Removed:
         """Tidy up after what is written: what fails here is made good by itself, and the command is carried out."""
-        self._let_go(leaving.device)
+        self._renting.forget(leaving.device)
+        with suppress(Overloaded):  # then it is back, and waits for approval
+            link.forget(leaving.device)  # with the next connection it would be back, as the broker retains it
         if leaving.device in self.credentials().leaving:
             with suppress(NotStored):
                 await self._ports.credentials.change(lambda known: known.left(leaving.device))
         return leaving.removed(leaving.ended)
-
-    def _let_go(self, device: DeviceId) -> None:
-        """Clear what the broker retains of it: with the next connection it would be back."""
-        with suppress(Overloaded):  # then it is back, and waits for approval
-            self._ports.link_of(device).forget(device)
 
     def _had_credentials(self, device: DeviceId) -> bool:
         """Whether it has some, or had until its leaving was cut off."""

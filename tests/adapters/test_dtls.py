@@ -57,6 +57,21 @@ def test_first_messages_without_a_cookie_cost_no_handshake_and_are_not_remembere
     assert server.identity(HERE) == "id-1"
 
 
+@pytest.mark.parametrize("after", [{}, {"id-1": b"another one"}])
+def test_an_association_ends_with_the_key_that_proved_it(after: dict[str, bytes]) -> None:
+    keys = dict(KEYS)
+    server = DtlsSessions(keys, most=10, clock=lambda: 0.0)
+    client, _ = shaken(server)
+    keys.pop("id-1")
+    keys.update(after)
+    assert (server.identity(HERE), server.seal(b"no more", HERE)) == (None, None)
+    heard = server.receive(client.seal(b"still me"), HERE)
+    assert (heard.messages, heard.has_ended, heard.identity) == ([], True, "id-1")
+    (told,) = heard.replies
+    assert client.is_told(told)
+    assert len(server) == 0
+
+
 def test_every_association_is_ended_once() -> None:
     server = sessions()
     client, _ = shaken(server)

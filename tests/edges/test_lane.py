@@ -86,3 +86,31 @@ async def test_a_flood_of_one_sender_takes_no_place_from_another() -> None:
         await asyncio.wait_for(lane.drain(), 5)
         task.cancel()
     assert gate.begun == ["a0", "b0", "a1", "b1"]
+
+
+async def test_a_flood_of_large_items_takes_no_bytes_from_another() -> None:
+    gate, dropped = Gate(), list[str]()
+    lane = Lane[str](
+        "test", gate.serve, in_flight=16, waiting=99, max_bytes=100, on_dropped=lambda item, _: dropped.append(item)
+    )
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(lane.run())
+        for number in range(10):
+            lane.put(f"a{number}", size=10, sender="a")
+        for number in range(5):
+            assert await asyncio.wait_for(gate.begins.get(), 5) == f"a{number}"
+        assert gate.begun == [f"a{number}" for number in range(5)], "the other half of the bytes waits"
+        with pytest.raises(Overloaded):
+            lane.put("a10", size=10, sender="a")
+        lane.put("b0", size=1, sender="b")
+        lane.put("b1", size=15, sender="b")
+        assert dropped == ["a9", "a8"]
+        with pytest.raises(Overloaded):
+            lane.put("b2", size=20, sender="b")
+        assert dropped == ["a9", "a8"], "nobody loses anything where it would not be enough"
+        gate.open.set()
+        await asyncio.wait_for(lane.drain(), 5)
+        assert gate.begun == [*(f"a{number}" for number in range(6)), "b0", "a6", "b1", "a7"]
+        lane.put("c", size=100, sender="c")
+        await asyncio.wait_for(lane.drain(), 5)
+        task.cancel()

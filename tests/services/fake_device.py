@@ -103,6 +103,8 @@ class FakeDevice:
 
     async def drop_model(self, drop: Drop, *, timeout_s: float) -> None:
         assert (drop.device, timeout_s > 0) == (self.id, True)
+        if self.send_fails is not None:
+            raise self.send_fails
         self.sent.append(f"drop: {drop.model}@{drop.version}")
         if self.keeps:
             raise DeviceRefused(self.keeps)

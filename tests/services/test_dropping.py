@@ -10,7 +10,7 @@ import pytest
 
 from gatewayd.core.device import Born, LinkKind, Report, Slot, SlotState
 from gatewayd.core.dropping import Drop, DropState
-from gatewayd.core.errors import Conflict, DeviceRefused, DeviceTimeout, Forbidden, GatewayError, NotFound
+from gatewayd.core.errors import Conflict, DeviceRefused, DeviceTimeout, Forbidden, GatewayError, NotFound, Overloaded
 from gatewayd.core.events import ModelDropped
 from gatewayd.core.names import Digest, ModelName, ModelRef
 from gatewayd.services.drop_ports import DropPorts
@@ -88,6 +88,17 @@ async def test_an_answer_that_is_lost_is_asked_for_again_and_the_report_counts(t
         assert (await drops.recent(1))[0].state is DropState.FAILED
         assert (await heard(w, drops)).state is DropState.DROPPED
         assert ended(w) == [DropState.FAILED, DropState.DROPPED]
+
+
+async def test_what_the_node_could_not_ask_ends_too(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, drops):
+        w.device.send_fails = Overloaded("full")
+        with pytest.raises(Overloaded):
+            await drops.drop(DEVICE, KWS, who="ann")
+        assert (await drops.recent(1))[0].state is DropState.FAILED
+        assert await w.store.load_open_drops() == ()
+        w.device.send_fails = None
+        assert (await drops.drop(DEVICE, KWS, who="ann")).state is DropState.DROPPED
 
 
 async def test_its_report_may_come_although_its_answer_is_lost(tmp_path: Path) -> None:
