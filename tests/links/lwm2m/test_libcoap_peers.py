@@ -221,7 +221,7 @@ async def test_our_operations_write_observe_and_delete_on_it(more: tuple[str, ..
 
 @pytest.mark.parametrize(
     ("library", "more"),
-    [("openssl", ()), ("gnutls", ()), ("openssl", ("-l", "3,5"))],
+    [("openssl", ()), ("gnutls", ()), ("openssl", ("-l", "3,8"))],
     ids=["openssl", "gnutls", "loss"],
 )
 async def test_it_registers_over_dtls_and_is_asked_over_the_same_session(library: str, more: tuple[str, ...]) -> None:
@@ -230,7 +230,7 @@ async def test_it_registers_over_dtls_and_is_asked_over_the_same_session(library
     tool = shutil.which(f"coap-client-{library}")
     if tool is None:
         pytest.skip(f"coap-client-{library} is not installed (Debian: apt install libcoap3-bin)")
-    options = LinkOptions(access=Access({"id-1": DeviceId("libcoap-1")}, plain=False))
+    options = LinkOptions(access=Access({"id-1": DeviceId("libcoap-1")}, plain=False), line=LineLimits(ack_first_s=0.2))
     async with running_server(options, keys={"id-1": b"secret-1"}) as server, asyncio.TaskGroup() as tasks:
         uri = f"coaps://127.0.0.1:{server.secured_address[1]}/rd?ep=libcoap-1&lt=60&lwm2m=1.1&b=U"
         register = (*more, "-u", "id-1", "-k", "secret-1", "-G", "8", "-m", "post", "-t", "40", "-e", "</3/0>", uri)

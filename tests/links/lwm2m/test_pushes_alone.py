@@ -41,7 +41,7 @@ async def test_a_bad_package_that_was_taken_with_2_04_is_told_by_its_result(resu
 
 
 async def test_a_package_that_was_taken_with_2_04_and_is_not_there_is_stuck() -> None:
-    async with stranger() as (server, device, client):
+    async with stranger(patience=replace(SHORT, deliver_s=0.3)) as (server, device, client):
         client.stuck_at = 0
         client.show(0, state=0, result=0)
         engine = Engine(server, DEVICE, offer())

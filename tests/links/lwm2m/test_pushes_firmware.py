@@ -10,6 +10,7 @@ from aiocoap.numbers import codes  # type: ignore[import-untyped]  # as above
 
 from gatewayd.core.device import PushPhase
 from gatewayd.links.lwm2m.link import LinkOptions
+from gatewayd.links.lwm2m.patience import Patience
 from tests.lwm2m_client import Path, ScriptedDevice, scripted_device
 from tests.lwm2m_pushing import CONTENT, DEVICE, SHORT, TRAITS, Engine, offer, profile
 from tests.lwm2m_server import Server, running_server
@@ -18,6 +19,8 @@ A, F = PushPhase.ACCEPTED, PushPhase.FAILED
 IDLE, DOWNLOADING, DOWNLOADED, UPDATING = range(4)
 PACKAGE, UPDATE = (5, 0, 0), (5, 0, 2)
 LINKS = "</1/0>,</3/0>,</5/0>"
+HURRIED = replace(SHORT, activate_s=0.3)
+"""For pushes that can only end in a failure."""
 
 
 @dataclass
@@ -52,8 +55,8 @@ class FirmwareClient:
 
 
 @asynccontextmanager
-async def firmware() -> AsyncIterator[tuple[Server, FirmwareClient]]:
-    options = LinkOptions(profiles=(profile(replace(TRAITS, carrier=5)),), patience=SHORT)
+async def firmware(patience: Patience = SHORT) -> AsyncIterator[tuple[Server, FirmwareClient]]:
+    options = LinkOptions(profiles=(profile(replace(TRAITS, carrier=5)),), patience=patience)
     async with running_server(options) as server, scripted_device(server.address) as device:
         client = FirmwareClient(device)
         await device.register(DEVICE, LINKS)
@@ -82,13 +85,13 @@ async def test_a_bad_package_that_was_taken_with_2_04_is_told_by_its_result(resu
 
 
 async def test_updating_for_ever_is_failed() -> None:
-    async with firmware() as (server, client):
+    async with firmware(HURRIED) as (server, client):
         client.updated = (UPDATING, 0, "1")
         assert await pushed(server) == (F, "/5/0 is stuck while activating")
 
 
 async def test_an_update_that_answers_2_04_and_does_nothing_is_failed() -> None:
-    async with firmware() as (server, client):
+    async with firmware(HURRIED) as (server, client):
         client.updated = None
         assert await pushed(server) == (F, "/5/0 is stuck while activating")
 
@@ -101,7 +104,7 @@ async def test_an_update_that_fails_is_told_by_its_result(state: int) -> None:
 
 
 async def test_idle_again_with_the_old_version_and_no_result_is_no_success() -> None:
-    async with firmware() as (server, client):
+    async with firmware(HURRIED) as (server, client):
         client.updated = (IDLE, 0, "1")
         assert await pushed(server) == (F, "/5/0 is stuck while activating")
 
