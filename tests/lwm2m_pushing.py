@@ -85,7 +85,8 @@ class SoftwareClient:
 
     `fails_blocks`: codes that the n-th block is answered with (once). `result`: of the installation. `stuck_at`: a state
     it never leaves. `execute_does_nothing`: a 2.04, and that was all. `pull_only`: a package write answers 4.05. `falls_to`: the
-    state that it goes to when a resource is executed, whatever that should do.
+    state that it goes to when a resource is executed, whatever that should do. `rejects`: the result that it shows of a package
+    that it took with 2.04. `by_itself`: it installs and activates what it was given, and shows nothing in between.
     """
 
     device: ScriptedDevice
@@ -102,6 +103,8 @@ class SoftwareClient:
     uris: list[str] = field(default_factory=list)
     blocks: int = 0
     falls_to: dict[int, int] = field(default_factory=dict)
+    rejects: int | None = None
+    by_itself: bool = False
     activated: list[int] = field(default_factory=list)
     uninstalled: list[int] = field(default_factory=list)
 
@@ -152,7 +155,7 @@ class SoftwareClient:
         if message.opt.content_format != 0:
             return Message(code=codes.UNSUPPORTED_CONTENT_FORMAT)  # it reads text only, and says so
         uri = message.payload.decode()
-        if not uri:
+        if not uri and self.state(path[1]) < 3:
             self.show(path[1], state=0, result=0)
             return Message(code=codes.CHANGED)
         if self.push_only or self.state(path[1]) > 0:
@@ -164,6 +167,12 @@ class SoftwareClient:
     def delivered(self, instance: int, content: bytes) -> None:
         """The package is there, whole."""
         self.packages[instance] = content
+        if self.rejects is not None:
+            self.show(instance, state=0, result=self.rejects)
+            return
+        if self.by_itself:
+            self._move(instance, 4, 2, active=True)
+            return
         self._move(instance, 2)
         self._move(instance, 3)
 

@@ -58,6 +58,30 @@ async def test_a_question_that_is_given_up_does_not_hold_back_the_next() -> None
             assert len(device.asked) == 1
 
 
+@pytest.mark.parametrize("deaf_to", [4, 5])
+async def test_a_question_is_repeated_four_times_as_the_same_message(deaf_to: int) -> None:
+    endpoint = CoapEndpoint()
+    async with serve_resources({}, host="127.0.0.1", port=0) as free:
+        port = free
+    async with open_context(resource.Site(), host="127.0.0.1", port=port) as context:
+        endpoint.opened(context)
+        async with scripted_device(("127.0.0.1", port)) as device:
+
+            def answer(_: Message) -> Message | None:
+                return Message(code=codes.CONTENT) if len(device.asked) > deaf_to else None
+
+            device.answer = answer
+            asking = endpoint.ask(
+                _peer_of(endpoint, device), Ask(Method.GET, ("3", "0")), timeout_s=5, timing=Timing(0.01, 4)
+            )
+            if deaf_to < 5:
+                assert (await asking).code == codes.CONTENT
+            else:
+                with pytest.raises(NoAnswer):
+                    await asking
+            assert [each.mid for each in device.asked] == [device.asked[0].mid] * 5
+
+
 async def test_each_peer_has_numbers_of_its_own() -> None:
     """With one counter for all, a device would hear a number again within EXCHANGE_LIFETIME when others are asked much."""
     endpoint = CoapEndpoint()

@@ -41,6 +41,17 @@ async def test_a_registration_in_blocks(options: tuple[str, ...], tmp_path: Path
         assert server.link.registered_count() == 1
 
 
+async def test_a_registration_in_blocks_of_which_one_is_lost(tmp_path: Path) -> None:
+    client = tool("coap-client-notls")
+    (tmp_path / "links").write_text(LINKS[:300].rpartition(",")[0])
+    async with running_server() as server:
+        uri = f"coap://127.0.0.1:{server.port}/rd?ep=lib-1&lt=60&lwm2m=1.1&b=U"
+        upload = ("-m", "post", "-t", "40", "-f", str(tmp_path / "links"))
+        told = await ask(client, "-B", "20", "-v", "6", "-b", "128", "-l", "3", *upload, uri)
+        assert "2.01" in told, told
+        assert server.link.registered_count() == 1
+
+
 async def test_a_registration_over_dtls() -> None:
     client = tool("coap-client-openssl")
     pytest.importorskip("mbedtls", reason="python-mbedtls is not installed: no DTLS here")

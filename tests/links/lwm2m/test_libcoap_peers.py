@@ -145,6 +145,17 @@ async def test_it_fetches_any_one_block_of_a_package(tmp_path: FilePath) -> None
     assert (tmp_path / "got").read_bytes() == PACKAGE[10 * 1024 : 11 * 1024]
 
 
+async def test_it_observes_what_cannot_be_observed_and_is_told_once(tmp_path: FilePath) -> None:
+    """A server may answer without the option: then there is no observation. Source: RFC 7641, section 1.1."""
+    async with package_server() as uri:
+        told = await coap_client("-s", "1", "-b", "1024", "-v", "7", "-o", str(tmp_path / "got"), uri)
+    answers = [line for line in told.splitlines() if b"c:2.05" in line]
+    assert any(b"c:GET" in line and b"Observe:0" in line for line in told.splitlines()), told
+    assert answers
+    assert not [line for line in answers if b"Observe" in line]
+    assert (tmp_path / "got").read_bytes() == PACKAGE
+
+
 async def test_an_unknown_package_is_not_found() -> None:
     async with package_server() as uri:
         told = await coap_client(uri + "x")
@@ -208,16 +219,21 @@ async def test_our_operations_write_observe_and_delete_on_it(more: tuple[str, ..
             await asked.read(at, timeout_s=PATIENCE_S)
 
 
-@pytest.mark.parametrize("library", ["openssl", "gnutls"])
-async def test_it_registers_over_dtls_and_is_asked_over_the_same_session(library: str) -> None:
+@pytest.mark.parametrize(
+    ("library", "more"),
+    [("openssl", ()), ("gnutls", ()), ("openssl", ("-l", "3,8"))],
+    ids=["openssl", "gnutls", "loss"],
+)
+async def test_it_registers_over_dtls_and_is_asked_over_the_same_session(library: str, more: tuple[str, ...]) -> None:
+    """With loss: the end of its handshake, and what it answers first."""
     pytest.importorskip("mbedtls", reason="python-mbedtls is not installed: no DTLS here")
     tool = shutil.which(f"coap-client-{library}")
     if tool is None:
         pytest.skip(f"coap-client-{library} is not installed (Debian: apt install libcoap3-bin)")
-    options = LinkOptions(access=Access({"id-1": DeviceId("libcoap-1")}, plain=False))
+    options = LinkOptions(access=Access({"id-1": DeviceId("libcoap-1")}, plain=False), line=LineLimits(ack_first_s=0.2))
     async with running_server(options, keys={"id-1": b"secret-1"}) as server, asyncio.TaskGroup() as tasks:
         uri = f"coaps://127.0.0.1:{server.secured_address[1]}/rd?ep=libcoap-1&lt=60&lwm2m=1.1&b=U"
-        register = ("-u", "id-1", "-k", "secret-1", "-G", "4", "-m", "post", "-t", "40", "-e", "</3/0>", uri)
+        register = (*more, "-u", "id-1", "-k", "secret-1", "-G", "8", "-m", "post", "-t", "40", "-e", "</3/0>", uri)
         client = tasks.create_task(coap_client(*register, tool=tool), name="coap-client")
         assert (await server.born()).device == "libcoap-1"
         assert await server.link.ping(DeviceId("libcoap-1"), timeout_s=5) > 0, "it has no objects, and answers so"

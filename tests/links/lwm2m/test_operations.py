@@ -137,6 +137,28 @@ async def test_delete() -> None:
     assert (device.asked[0].code, device.asked[0].opt.uri_path) == (codes.DELETE, ("3303", "7"))
 
 
+@pytest.mark.parametrize("refusal", [codes.NOT_ACCEPTABLE, codes.INTERNAL_SERVER_ERROR])
+async def test_a_device_that_speaks_text_only_is_read_and_written_value_by_value(refusal: int) -> None:
+    async with operations(version="1.1", ct=9999) as (asked, device):
+
+        def answer(message: Message) -> Message:
+            if message.code == codes.PUT:
+                is_text = message.opt.content_format == 0
+                return Message(code=codes.CHANGED if is_text else codes.UNSUPPORTED_CONTENT_FORMAT)
+            if message.opt.accept != 0:
+                return Message(code=refusal)
+            return Message(code=codes.CONTENT, payload=b"21.5", content_format=0)
+
+        device.answer = answer
+        for _ in range(2):
+            (record,) = await asked.read(SENSOR / 5700, timeout_s=5)
+            assert record.value == 21.5
+            await asked.write_value(SENSOR / 5750, "oven", timeout_s=5)
+    last_read, last_write = device.asked[-2:]
+    assert (last_read.code, last_read.opt.accept) == (codes.GET, 0)
+    assert (last_write.opt.content_format, last_write.payload) == (0, b"oven")
+
+
 PATHS = [Path(26241, 0) / 17, Path(26241, 0) / 18]
 
 

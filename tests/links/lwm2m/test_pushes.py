@@ -135,9 +135,10 @@ async def test_a_client_that_is_stuck(deviation: dict[str, Any], reason: str) ->
         assert reason in engine.reason
 
 
-async def test_a_client_that_takes_only_a_first_block_is_given_an_address() -> None:
+@pytest.mark.parametrize("code", [codes.INTERNAL_SERVER_ERROR, codes.METHOD_NOT_ALLOWED])
+async def test_a_client_that_takes_only_a_first_block_is_given_an_address(code: int) -> None:
     async with stranger() as (server, device, client):
-        client.fails_blocks = {1: codes.INTERNAL_SERVER_ERROR}
+        client.fails_blocks = {1: code}
         engine = Engine(server, DEVICE, offer())
         server.link.send_offer(DEVICE, engine.offer)
         await device.until(lambda: bool(client.uris))

@@ -104,6 +104,13 @@ def test_a_fast_link_has_the_patience_that_is_set_and_a_slow_one_more() -> None:
     assert patience.on(1e6).transfer_s < 600
 
 
+def test_a_client_that_fetches_may_be_silent_until_it_tries_anew() -> None:
+    """93 s: MAX_TRANSMIT_WAIT with RFC 7252's own figures."""
+    begun = slots_transfer.begin(terms.Course(replace(GOAL, ways=(terms.Way.PULL, terms.Way.PUSH))), terms.Now(0.0))
+    fetching = step(Kind.SOFTWARE, begun.course, terms.Progressed(), terms.Now(1.0)).course
+    assert fetching.deadline_s > 1.0 + 93.0
+
+
 def test_an_address_is_given_up_sooner_than_the_engine_does_when_the_package_can_be_written() -> None:
     now = terms.Now(0.0)
     both, only = (
