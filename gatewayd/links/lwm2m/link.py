@@ -301,8 +301,7 @@ class Lwm2mDeviceLink:
         spawn = self._spawn_for(device.device)
         line = Line(device.device, self._exchange, self._clock, self._options.line, spawn)
         line.slept = lambda: self._slept(device.device)
-        root = tuple(each for each in device.registration.root.split("/") if each)
-        operations = Operations(line, STANDARD, negotiation_of(device.registration), root)
+        operations = Operations(line, STANDARD, negotiation_of(device.registration))
         attachment = self._attached[device.device] = Attachment(
             device, line, operations, replace(self._around, spawn=spawn)
         )
@@ -379,10 +378,9 @@ class Lwm2mDeviceLink:
         for package in await self._rows.load_packages():
             self._given.setdefault(package.device, {})[package.instance] = package
         for stored in await self._rows.load_registrations():
-            links = stored.links.encode()
             try:
                 self._options.access.check(stored.device, stored.identity)
-                registration = parse_registration(stored.query.split("&"), links)
+                registration = parse_registration(stored.query.split("&"), stored.links.encode())
             except (BadRequest, Forbidden) as error:  # of another version of this program, or of another config
                 self._saving.save(stored.device, None)
                 pairs = {"device": stored.device, "reason": str(error)}

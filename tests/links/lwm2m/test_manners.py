@@ -72,6 +72,15 @@ async def test_a_device_that_says_its_format_is_asked_in_no_other(spoken: int) -
         assert [each.opt.accept for each in device.asked] == [spoken]
 
 
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_device_that_says_another_format_than_it_speaks_is_read_all_the_same(refusal: str) -> None:
+    async with running_server() as server, scripted_device(server.address) as device:
+        device.answer = speaking(TLV, REFUSALS[refusal])
+        await device.register(DEVICE, '</>;rt="oma.lwm2m";ct=110,' + LINKS, query=("lwm2m=1.1", "lt=300"))
+        assert (await server.born()).report.capabilities.board == "Model-J"
+        assert device.asked[0].opt.accept == 110
+
+
 @pytest.mark.parametrize(
     ("kind", "version", "content"),
     [
