@@ -280,9 +280,11 @@ class Lwm2mDeviceLink:
         if attachment is not None:
             self._pushes.tell(attachment, push, heard)
 
-    def forget(self, device: DeviceId) -> None:
+    def forget(self, device: DeviceId, *, wholly: bool) -> None:
         """See `services.ports.DeviceLink`. Its registration ends; when it comes with its next update it has to register anew."""
         self.quarantine.release(device)
+        if wholly:
+            self._given.pop(device, None)
         registered = self._registrations.of(device)
         if registered is not None:
             self._registrations.remove(registered)
@@ -376,10 +378,9 @@ class Lwm2mDeviceLink:
         for package in await self._rows.load_packages():
             self._given.setdefault(package.device, {})[package.instance] = package
         for stored in await self._rows.load_registrations():
-            links = stored.links.encode()
             try:
                 self._options.access.check(stored.device, stored.identity)
-                registration = parse_registration(stored.query.split("&"), links)
+                registration = parse_registration(stored.query.split("&"), stored.links.encode())
             except (BadRequest, Forbidden) as error:  # of another version of this program, or of another config
                 self._saving.save(stored.device, None)
                 pairs = {"device": stored.device, "reason": str(error)}
