@@ -33,7 +33,7 @@ PLUGINS := build/plugins-venv/.stamp
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 26
 
 .PHONY: demo
 demo: $(DEMO) ## the main job on three simulated boards, over MQTT and LwM2M, in the terminal (DEMO_ARGS=--stay keeps it running)

@@ -57,7 +57,7 @@ class Rig:
         config = self.folder / "gatewayd.yaml"
         config.write_text(
             f"node: {{name: {self.node}, data_dir: {self.folder / 'data'}}}\nmqtt: {{port: {self.broker_port}}}\n"
-            f"http: {{port: {self.http_port}}}\ncoap: {{port: {self.coap_port}}}\ndevices: {{join: open}}\n"
+            f"http: {{port: {self.http_port}, idle_s: 600}}\ncoap: {{port: {self.coap_port}}}\ndevices: {{join: open}}\n"
             f"placement: {{robustness: {self.robustness}, horizon_s: {self.horizon_s}}}\n"
             f"pushes: {{automatic: {str(self.automatic).lower()}}}\n"
             f"decisions: {{file: {self.log}, max_bytes_per_day: 67108864, max_bytes: 67108864}}\n"

@@ -108,10 +108,17 @@ def _check_config(path: Path) -> int:
     config = _loaded(path)
     if config is None:
         return 1
+    sys.stdout.write(f"{path}: ok\n" + "".join(f"{each}\n" for each in _ports(config)))
+    return 0
+
+
+def _ports(config: "Config") -> list[str]:
+    import importlib.util  # noqa: PLC0415 - clients start without it
+
     from gatewayd.listeners import listeners  # noqa: PLC0415 - clients start without pydantic
 
-    sys.stdout.write(f"{path}: ok\n" + "".join(f"listens on {each}\n" for each in listeners(config)))
-    return 0
+    has_dtls = importlib.util.find_spec("mbedtls") is not None
+    return [f"listens on {each}" for each in listeners(config, has_dtls=has_dtls)]
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
@@ -143,7 +150,6 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
 
     from gatewayd.adapters.doctor import examine, render  # noqa: PLC0415 - as above
     from gatewayd.config import Config, ConfigError, load_config  # noqa: PLC0415 - as above
-    from gatewayd.listeners import listeners  # noqa: PLC0415 - as above
     from gatewayd.parts import engine_specs  # noqa: PLC0415 - as above
 
     is_default = arguments.config == DEFAULT_CONFIG and not arguments.config.exists()
@@ -153,8 +159,7 @@ def _run_doctor(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     engines, found = asyncio.run(examine(engine_specs(config), config.accelerators.root or Path("/")))
-    ports = [f"listens on {each}" for each in listeners(config)]
-    sys.stdout.write("\n".join([*render(engines, found), *ports]) + "\n")
+    sys.stdout.write("\n".join([*render(engines, found), *_ports(config)]) + "\n")
     return 0 if engines and not any(each.problem for each in engines) else 1
 
 

@@ -159,7 +159,9 @@ def assemble(config: Config, means: Means) -> Core:
         pushes=pushes,
         desires=desires,
     )
-    joining = Joining(ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting)
+    joining = Joining(
+        ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting, renting=renting
+    )
     requested = (inference, catalog, Loading(catalog, means.workers), tracking, pushes, decisions, requests)
     first = (*requested, _node(config, means), means.keys, preflight)
     streams, broker = _streams(config, orders), broker_address(config)
@@ -176,8 +178,7 @@ def assemble(config: Config, means: Means) -> Core:
         broker,
     )
     store = CheckpointFile(config.node.data_dir / "estimates.checkpoint")
-    book = Book(renting, tracking, time.monotonic, time.time)
-    checkpoints = Checkpoints(estimates=estimates, store=store, book=book)
+    checkpoints = Checkpoints(estimates=estimates, store=store, book=Book(renting, tracking, time.monotonic, time.time))
     asked = (catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
     return Core(*asked, checkpoints, credentials, classes, opinions, drops)
 

@@ -40,12 +40,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Lwm2m:
-    """The link and what carries it. `dtls` None: no DTLS; `dtls_port` is the one it got. `contexts`: after `load`."""
+    """The link and what carries it. `dtls` None: no DTLS; `dtls_port` is the one it got.
+
+    `needs_dtls`: rather do not start than do without it.
+    """
 
     link: Lwm2mDeviceLink
     endpoint: CoapEndpoint
     oscore: "Oscore"
     dtls: DtlsOptions | None = None
+    needs_dtls: bool = False
     dtls_port: int | None = None
 
     async def load(self, stack: AsyncExitStack) -> None:
@@ -162,6 +166,7 @@ def lwm2m_parts(config: Config, store: Store, core: Core, *, telling: Telling, g
     if wants_dtls(config, has_keys=bool(keys)):
         host = section.host or config.coap.host
         made.dtls = DtlsOptions(host, section.dtls_port, keys, section.max_registrations)
+        made.needs_dtls = section.dtls == "always"
     return made
 
 
@@ -247,9 +252,11 @@ async def _secure(lwm2m: Lwm2m, context: Any, counting: Refused, stack: AsyncExi
         secured = dtls_on(context, lwm2m.dtls, on_refused=counting)
         lwm2m.dtls_port = await stack.enter_async_context(secured)
     except ImportError:
-        raise StartRefused(
-            "lwm2m.dtls: DTLS needs the package python-mbedtls: pip install 'gatewayd[dtls]', or set lwm2m.dtls to never"
-        ) from None
+        # Keys are made for devices that never use them: a gateway must not stay down over the first one.
+        missing = "lwm2m.dtls: DTLS needs the package python-mbedtls: pip install 'gatewayd[dtls]', or set lwm2m.dtls to never"
+        if lwm2m.needs_dtls:
+            raise StartRefused(missing) from None
+        logger.warning("no DTLS: devices with a key stay out; %s", missing)
     except OSError as error:
         where = f"{lwm2m.dtls.port} on {lwm2m.dtls.host}"
         raise StartRefused(f"lwm2m.dtls_port: {where} cannot be had ({error.strerror}): set another one") from None

@@ -34,9 +34,9 @@ def wants_dtls(config: Config, *, has_keys: bool) -> bool:
     return section.enabled and (section.dtls == "always" or (section.dtls == "auto" and has_keys))
 
 
-def listeners(config: Config) -> tuple[Listener, ...]:
-    """Return what the daemon listens on with this config."""
-    return (*_tcp(config), *_udp(config))
+def listeners(config: Config, *, has_dtls: bool = True) -> tuple[Listener, ...]:
+    """Return what the daemon listens on with this config; `has_dtls`: whether the package for DTLS is installed."""
+    return (*_tcp(config), *_udp(config, has_dtls=has_dtls))
 
 
 def _tcp(config: Config) -> Iterator[Listener]:
@@ -48,7 +48,7 @@ def _tcp(config: Config) -> Iterator[Listener]:
         yield Listener("127.0.0.1", broker.port_v5, "tcp", "mqtt.embedded: MQTT 5, no TLS")
 
 
-def _udp(config: Config) -> Iterator[Listener]:
+def _udp(config: Config, *, has_dtls: bool) -> Iterator[Listener]:
     coap, section, devices = config.coap, config.lwm2m, udp_address(config)
     clients = "coap: clients, unprotected"
     is_shared = coap.enabled and devices == (coap.host, coap.port)
@@ -60,4 +60,5 @@ def _udp(config: Config) -> Iterator[Listener]:
         yield Listener(*devices, "udp", f"{clients}; {whom}" if is_shared else whom)
     if section.enabled and section.dtls != "never":
         when = "" if section.dtls == "always" else ", if there is a key for it at the start"
-        yield Listener(section.host or coap.host, section.dtls_port, "udp", f"lwm2m: devices, with DTLS{when}")
+        lacks = "" if has_dtls else " (python-mbedtls is missing: pip install 'gatewayd[dtls]')"
+        yield Listener(section.host or coap.host, section.dtls_port, "udp", f"lwm2m: devices, with DTLS{when}{lacks}")

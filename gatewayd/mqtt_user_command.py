@@ -67,9 +67,14 @@ def run(args: argparse.Namespace, *, out: TextIO | None = None) -> int:
     if password:
         out.write(f"{password}\n")
     todo = MosquittoReload(config.joining.mosquitto_pid_file)()
-    if todo:
-        sys.stderr.write(f"{todo}\n")
+    sys.stderr.write(f"{_told(args)}; {todo or 'mosquitto reads its files again'}\n")
     return 0
+
+
+def _told(args: argparse.Namespace) -> str:
+    if args.refresh:
+        return "access lists written anew"
+    return f"{args.name} was taken out" if args.remove else f"{args.name} has the role {args.role}"
 
 
 def _name(args: argparse.Namespace) -> str:

@@ -239,6 +239,7 @@ class _Link:
         sensor: int,
         timeout_s: float,
         below: bytes | None = None,  # noqa: ARG002 - a trial brings its input
+        is_trial: bool = False,  # noqa: ARG002 - all are
     ) -> RunResult:
         """See `DeviceLink`."""
         self._request += 1

@@ -61,3 +61,8 @@ def test_dtls_with_and_without_keys() -> None:
 def test_where_devices_come() -> None:
     assert udp_address(config()) == ("127.0.0.1", 5683)
     assert udp_address(config(coap={"enabled": False})) is None
+
+
+def test_what_is_missing_for_dtls_is_told() -> None:
+    (*_, last) = listeners(config(), has_dtls=False)
+    assert str(last).endswith("at the start (python-mbedtls is missing: pip install 'gatewayd[dtls]')")

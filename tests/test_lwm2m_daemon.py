@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiocoap.numbers import codes  # type: ignore[import-untyped]  # aiocoap ships no types
 
 from tests.broker import Broker
-from tests.gateway import Gateway
+from tests.gateway import Gateway, gatewayd
 from tests.lwm2m_boards import OUR_LINKS, our_board
 from tests.lwm2m_client import PATIENCE_S, scripted_device
 
@@ -46,3 +47,23 @@ async def test_a_device_over_a_restart_of_the_daemon(tmp_path: Path, broker: Bro
         assert (await device_of(gateway))["device"] == "cam-7"
         assert (await device.update()).code == codes.CHANGED
         assert await asyncio.to_thread(gateway.end) == 0
+
+
+def test_a_key_for_dtls_without_its_package_does_not_keep_the_daemon_down(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shadow = tmp_path / "shadow"
+    shadow.mkdir()
+    (shadow / "mbedtls.py").write_text("raise ImportError('not here')\n")
+    monkeypatch.setenv("PYTHONPATH", str(shadow))
+    (tmp_path / "keys").write_text("cam-7 id-1 73656372657431\n")
+    lwm2m = f"credentials_file: {tmp_path / 'keys'}, dtls_port: 0"
+    gateway = Gateway(tmp_path, broker_port=broker.port, extra=f"lwm2m: {{{lwm2m}}}")
+    assert gateway.end() == 0
+    assert "coaps_port" not in "\n".join(gateway.lines)
+    assert any("no DTLS" in line and "level=warning" in line for line in gateway.lines)
+    config = tmp_path / "gatewayd.yaml"
+    config.write_text(config.read_text().replace(lwm2m, f"{lwm2m}, dtls: always"))
+    ended = gatewayd("run", "--config", str(config))
+    assert ended.returncode == 1
+    assert "DTLS needs the package python-mbedtls" in ended.stderr

@@ -51,8 +51,8 @@ class DropModel(Arguments):
 
     device: Annotated[Name, Positional()]
     model: Annotated[Name, Positional()]
-    last: bool = False
-    why: Text = ""
+    last: Annotated[bool, Field(description="drop it even if no other model runs there")] = False
+    why: Annotated[Text, Field(description="kept with the drop")] = ""
 
 
 class ListDrops(Arguments):

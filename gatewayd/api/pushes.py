@@ -57,16 +57,16 @@ class PushList(Result):
 
 
 class StartPush(Arguments):
-    """Arguments of push. `model` is `kws` (its stable version), `kws:canary` or `kws@3`.
-
-    `allow_downgrade`: let an older version take over from the newer one that runs; recorded. `instead_of`: another model there
-    that gives way once the device has accepted this one.
-    """
+    """Arguments of push."""
 
     device: Name
-    model: RefText
-    allow_downgrade: bool = False
-    instead_of: Name | None = None
+    model: Annotated[RefText, Field(description="kws (its stable version), kws:canary or kws@3")]
+    allow_downgrade: Annotated[
+        bool, Field(description="let an older version take over from the newer one that runs; recorded")
+    ] = False
+    instead_of: Annotated[
+        Name | None, Field(description="another model there that gives way once the device has accepted this one")
+    ] = None
 
 
 class CancelPush(Arguments):

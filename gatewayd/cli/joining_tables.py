@@ -13,7 +13,7 @@ def _joining(result: JoiningRow) -> str:
 
 @text_of.register
 def _new_credentials(result: NewCredentials) -> str:
-    lines = [f"{result.device}: shown this once, and kept nowhere as it is but for the key"]
+    lines = [f"{result.device}: shown this once only; make a note of it, or make others with --replace"]
     lines += [f"user {result.username}, password {result.password}"] if result.password else []
     lines += [f"DTLS identity {result.psk_identity}, key {result.psk_key}"] if result.psk_key else []
     if (oscore := result.oscore) is not None:

@@ -23,7 +23,7 @@ _KIB = 1024
 @singledispatch
 def text_of(result: BaseModel) -> str:
     """Return `result` as lines of text."""
-    return "\n".join(f"{name}: {value}" for name, value in result)
+    return "\n".join(f"{name}: {'-' if value is None or value == '' else value}" for name, value in result)
 
 
 def size_text(size_bytes: int) -> str:
@@ -73,7 +73,9 @@ def _verdicts(result: ModelList) -> str:
 
 @text_of.register
 def _version(version: VersionRow) -> str:
-    return table_text(_VERSION_HEAD, [_version_cells(version, aliases=[])])
+    # Which aliases name it is not in the row: `models list` tells.
+    head, cells = _VERSION_HEAD, _version_cells(version, aliases=[])
+    return table_text((*head[:2], *head[3:]), [(*cells[:2], *cells[3:])])
 
 
 @text_of.register
@@ -229,14 +231,18 @@ def _slot(slot: SlotRow) -> str:
     return f"{slot.slot}: {slot.state}" + (f" {slot.model}@{slot.version}" if slot.model else "")
 
 
+def _many(count: int, thing: str, ending: str = "s") -> str:
+    return f"{count} {thing}{'' if count == 1 else ending}"
+
+
 @text_of.register
 def _status(status: Status) -> str:
     broker = "connected" if status.mqtt_connected else "not connected"
     lines = [
         f"{status.node}: gatewayd {status.version}, up {status.uptime_s:.0f} s, MQTT {broker}",
-        f"{status.models} models in {status.versions} versions",
-        f"{status.devices} devices, {status.devices_online} online, {status.devices_waiting} waiting for approval",
-        f"{status.live_pushes} pushes running",
+        f"{_many(status.models, 'model')} in {_many(status.versions, 'version')}",
+        f"{_many(status.devices, 'device')}, {status.devices_online} online, {status.devices_waiting} waiting for approval",
+        f"{_many(status.live_pushes, 'push', 'es')} running",
     ]
     lines += [f"quarantined {row.digest[:12]}: {row.reason}" for row in status.quarantined]
     lines += [

@@ -61,7 +61,9 @@ def add_verbs(subparsers: "Subparsers", given: Sequence[str] | None = None) -> N
     for verb in VERBS.values():
         noun, _, action = verb.name.rpartition(".")
         group = _group(nouns, noun)
-        parser = group.add_parser(action, help=verb.summary, description=verb.summary)
+        parser = group.add_parser(
+            action, help=verb.summary, description=f"{verb.summary} (role: {verb.role.name.lower()})"
+        )
         words = verb.name.split(".")
         if given is None or given[:1] == ["completion"] or given[: len(words)] == words:
             _add_verb(parser, verb)

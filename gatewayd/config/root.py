@@ -222,7 +222,7 @@ def _read(path: Path) -> str:
             content = file.read(MAX_YAML_BYTES + 1)
         return content.decode()
     except FileNotFoundError:
-        problem = "there is no such file: copy config/gatewayd.yaml there, or name another one with --config"
+        problem = "there is no such file: copy config/gatewayd.yaml there, or name another (--config, or --dir, what init wrote)"
     except UnicodeDecodeError as error:
         problem = f"byte {error.start} is not UTF-8: save the file as UTF-8"
     except OSError as error:

@@ -219,9 +219,9 @@ class Ledger:
     def forget_device(self, device: DeviceId) -> None:
         """Drop what is known of a device that is gone for good."""
         self._devices.pop(device, None)
-        for pair in [each for each in self._balances if each[0] == device]:
-            del self._balances[pair]
-            self._not_before_s.pop(pair, None)
+        for kept in (self._balances, self._not_before_s):
+            for pair in [each for each in kept if each[0] == device]:
+                del kept[pair]
 
     def kept(self) -> Kept:
         """Return what a restart must not lose."""

@@ -1,5 +1,6 @@
 """The processes of the demonstration: a daemon and boards, each as a user would start them, ended when the story ends."""
 
+import logging
 import secrets
 import signal
 import socket
@@ -107,6 +108,8 @@ class Stage:
         base = f"gatewayd/{self.node}"
         topics = (f"{base}/status", *(f"{base}/device/{board}/up/status" for board in self._boards))
         with suppress(OSError, MQTTException):  # the broker went first
+            # paho complains on the terminal that it is not connected, once it has disconnected.
+            logging.getLogger("paho").setLevel(logging.CRITICAL)
             for topic in topics:
                 publish.single(topic, b"", qos=1, retain=True, hostname=self.ports.host, port=self.ports.mqtt)
 

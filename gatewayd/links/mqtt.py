@@ -74,6 +74,7 @@ class MqttDeviceLink:
         sensor: int,
         timeout_s: float,
         below: bytes | None = None,
+        is_trial: bool = False,  # noqa: ARG002 - the device has the queue
     ) -> RunResult:
         """See `services.ports.DeviceLink`."""
         if content is not None and len(content) > protocol.MAX_DATA_BYTES:

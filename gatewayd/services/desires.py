@@ -5,11 +5,11 @@ The decisions are `core.retry`; here they meet the store, the clock and chance. 
 
 import heapq
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from gatewayd.core.command import Note, Record
-from gatewayd.core.device import DeviceView
+from gatewayd.core.device import DeviceView, Slot, SlotState
 from gatewayd.core.errors import NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged
 from gatewayd.core.names import DeviceId, ModelName
@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 # A device that came back is left alone for up to this long, so that a fleet does not ask for everything in one moment.
 _SETTLE_S = 2.0
+
+# A slot that shows an accepted version so was read before the device took it for good.
+_BEFORE_ACCEPTED = (SlotState.STAGING, SlotState.TRIAL)
 
 _Key = tuple[DeviceId, ModelName]
 
@@ -53,6 +56,8 @@ class Desires:
         # When a wish is looked at next; a later entry replaces an earlier one, whose place in the heap is then void.
         self._due_s: dict[_Key, float] = {}
         self._heap: list[tuple[float, DeviceId, ModelName]] = []
+        # Versions that devices accepted, and have not reported since what they hold: over a lossy link that takes a while.
+        self._accepted: dict[_Key, int] = {}
 
     async def load(self) -> None:
         """Read what was wanted before; call once, after the devices are loaded and before links start."""
@@ -117,12 +122,14 @@ class Desires:
         """Keep nothing in memory of a wish whose row is gone, or goes with what is being stored."""
         self._desires.get(device, {}).pop(model, None)
         self._due_s.pop((device, model), None)
+        self._accepted.pop((device, model), None)
         self._tracking.unwant(device, model)
 
     def withdraw_all(self, device: DeviceId) -> None:
         """What was wanted there was dropped from the store: want nothing of it any more. The terms stay."""
         for model in self._desires.pop(device, {}):
             self._due_s.pop((device, model), None)
+            self._accepted.pop((device, model), None)
             self._tracking.unwant(device, model)
 
     def forget(self, device: DeviceId) -> None:
@@ -138,6 +145,7 @@ class Desires:
         after = after_end(push, wish, before, retry=self._retry, jitter=self._ports.chance())
         if after.desire is not None:
             self._remember(after.desire)
+            self._await_report(push)
         self._set_terms(after.terms)
         if after.again_in_s is not None:
             pairs = {"id": push.id, "device": push.device, "again_in_s": f"{after.again_in_s:.1f}"}
@@ -160,6 +168,21 @@ class Desires:
         wish = self._find((push.device, gone.model)) if gone is not None else None
         if wish is not None and wish.wished_at <= push.started_at:
             self.unwish(push.device, wish.model)
+
+    def _await_report(self, push: Push) -> None:
+        """What a device accepted is there until its next report says otherwise; what it reported last may be older."""
+        view = self._view(push.device)
+        slots = view.report.slots if view is not None and view.report is not None else ()
+        if push.state is PushState.ACCEPTED and not _shows(slots, push.model, push.version, (SlotState.ACTIVE,)):
+            self._accepted[push.device, push.model] = push.version
+
+    def reported(self, device: DeviceId, slots: Sequence[Slot]) -> None:
+        """The device says what it holds: that counts from now on, and is compared with what is wanted."""
+        for model in self._desires.get(device, {}):
+            version = self._accepted.get((device, model))
+            if version is not None and not _shows(slots, model, version, _BEFORE_ACCEPTED):
+                del self._accepted[device, model]
+        self.look_at(device)
 
     def look_at(self, device: DeviceId) -> None:
         """The device is there: see soon to every wish it does not meet; a pause that runs goes on."""
@@ -215,6 +238,8 @@ class Desires:
         return self._desires.get(key[0], {}).get(key[1])
 
     def _obstacle(self, desire: Desire) -> str:
+        if self._accepted.get((desire.device, desire.model)) == desire.version:
+            return "the device accepted it, and is to report it"  # which leads here again
         view = self._view(desire.device)
         return obstacle(desire, self.terms(desire.device), view) if view is not None else "no such device"
 
@@ -255,3 +280,7 @@ class Desires:
     def _show(self, desire: Desire) -> None:
         if self._view(desire.device) is not None:
             self._tracking.want(desire.device, model=desire.model, version=desire.version)
+
+
+def _shows(slots: Sequence[Slot], model: ModelName, version: int, states: Collection[SlotState]) -> bool:
+    return any((slot.model, slot.version) == (model, version) and slot.state in states for slot in slots)

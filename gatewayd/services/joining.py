@@ -32,6 +32,7 @@ from gatewayd.services.desires import Desires
 from gatewayd.services.join_window import WindowState
 from gatewayd.services.ports import Clock, CredentialStore, DeviceLink, Notify
 from gatewayd.services.pushes import Pushes
+from gatewayd.services.renting import Renting
 from gatewayd.services.tracking import Tracking, WriteDeparture
 
 logger = logging.getLogger(__name__)
@@ -100,13 +101,21 @@ class Joining:
     """The verbs' meaning. Every change of credentials is announced by the device's name alone."""
 
     def __init__(
-        self, ports: JoiningPorts, *, tracking: Tracking, desires: Desires, pushes: Pushes, collecting: Collector
+        self,
+        ports: JoiningPorts,
+        *,
+        tracking: Tracking,
+        desires: Desires,
+        pushes: Pushes,
+        collecting: Collector,
+        renting: Renting,
     ) -> None:
         self._ports = ports
         self._tracking = tracking
         self._desires = desires
         self._pushes = pushes
         self._collecting = collecting
+        self._renting = renting
 
     def permit(self, seconds: float, *, who: str) -> WindowState:
         """Let newcomers in for so long, 0: no longer. Raises: BadRequest."""
@@ -221,6 +230,7 @@ class Joining:
 
     async def _gone(self, leaving: "_Leaving", link: DeviceLink, *, wholly: bool) -> Removed:
         """Tidy up after what is written: what fails here is made good by itself, and the command is carried out."""
+        self._renting.forget(leaving.device)
         with suppress(Overloaded):  # then it is back, and waits for approval
             link.forget(
                 leaving.device, wholly=wholly

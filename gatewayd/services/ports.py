@@ -355,11 +355,12 @@ class DeviceLink(Protocol):
         sensor: int,
         timeout_s: float,
         below: bytes | None = None,
+        is_trial: bool = False,
     ) -> RunResult:
         """Run the model in `slot`, on `content` (raw input) or, when that is None, on the sensor of that index.
 
         `below`: have the sample sent with the answer when no element of the first output reaches this, as stored (4 bytes, an
-        i32, or an f32 where that is FP32; None: never). A device may send none all the same.
+        i32, or an f32 where that is FP32; None: never). A device may send none all the same. `is_trial`: it goes before others.
 
         Raises: DeviceTimeout, DeviceUnreachable, DeviceRefused.
         """

@@ -98,6 +98,7 @@ class _Questions:
                     content=content,
                     sensor=0,
                     timeout_s=self.timeout_s / _ASKED,
+                    is_trial=True,
                 )
             except (DeviceTimeout, DeviceUnreachable, Overloaded) as error:
                 self.lost = str(error)

@@ -26,15 +26,7 @@ from gatewayd.core.errors import (
 )
 from gatewayd.core.events import PushMoved
 from gatewayd.core.names import DeviceId, ModelName, ModelRef, PushId
-from gatewayd.core.push import (
-    Cancelled,
-    Command,
-    Event,
-    Push,
-    SendCancel,
-    Step,
-    TimePassed,
-)
+from gatewayd.core.push import Cancelled, Command, Event, Push, SendCancel, Step, TimePassed
 from gatewayd.core.retry import Desire, Terms
 from gatewayd.core.update import new_push, resumed_after_restart, step
 from gatewayd.services.catalog import Catalog
@@ -191,7 +183,7 @@ class Pushes:
             self._sender.heard(push)
         self._hearing.hear(event)
         if isinstance(event, Born):
-            self._desires.look_at(event.device)
+            self._desires.reported(event.device, event.report.slots)
 
     async def run(self) -> None:
         """Serve events, deadlines and wishes until cancelled."""

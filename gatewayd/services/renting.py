@@ -90,6 +90,13 @@ class Renting:
         self._pending.update(kept.pending[-MAX_PAIRS:])
         self._orders.update({pair: (last_s, per_s) for pair, last_s, per_s in kept.orders[-MAX_PAIRS:]})
 
+    def forget(self, device: DeviceId) -> None:
+        """The device was taken out: keep nothing of it, so that it begins anew should it come back."""
+        self._ledger.forget_device(device)
+        for kept in (self._pending, self._there_s, self._orders):
+            for pair in [each for each in kept if each[0] == device]:
+                del kept[pair]
+
     def served(self, served: Served) -> Rent | None:
         """Learn from one answer: only by-reference data that the node served can be served cheaper by its device.
 

@@ -28,6 +28,15 @@ def given_credentials(args: argparse.Namespace) -> DeviceCredentials | None:
         raise BadRequest(f"--credentials {args.credentials}: {error}") from None
 
 
+def unprotected(given: DeviceCredentials | None) -> None:
+    """Refuse credentials that a board over LwM2M would have to come with: it speaks plain CoAP only. Raises: BadRequest."""
+    if given is not None and (given.psk_identity or given.oscore is not None):
+        raise BadRequest(
+            "--credentials: a simulated board over LwM2M speaks neither DTLS nor OSCORE, and a device that has such a key is let "
+            "in with it only: leave out --credentials and take another --id (and --trust)"
+        )
+
+
 def device_id(args: argparse.Namespace, given: DeviceCredentials | None) -> DeviceId:
     """Return who the board is. Raises: BadRequest."""
     device = args.id or (given.device if given else None)

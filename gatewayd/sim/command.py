@@ -15,7 +15,7 @@ from gatewayd.core.device import EnergySource, Profile
 from gatewayd.core.errors import BadRequest, GatewayError
 from gatewayd.core.names import DeviceId
 from gatewayd.places import profiles_folder
-from gatewayd.sim.attach import client_options, device_id, given_credentials, trusted_texts
+from gatewayd.sim.attach import client_options, device_id, given_credentials, trusted_texts, unprotected
 from gatewayd.sim.board import Room, Truth, capabilities_of, true_board
 from gatewayd.sim.client import ClientOptions
 from gatewayd.sim.conditions import Conditions, steered
@@ -245,6 +245,8 @@ def _checked(args: argparse.Namespace) -> _Parts:
     flash = Flash(layout, cells, Power(args.cut_power_at, Tear(args.tear)))
     given = given_credentials(args)
     device = device_id(args, given)
+    if args.protocol == "lwm2m":
+        unprotected(given)
     client = lwm2m_options(args, device) if args.protocol == "lwm2m" else client_options(args, given)
     keys = key_ring(trusted_keys(list(trusted_texts(args, given))))
     return _Parts(device, profile, radio_of(args), room, sensors, client, flash, cells, keys)

@@ -97,7 +97,7 @@ def test_models_add(daemon: Daemon, tmp_path: Path) -> None:
         ("one", "two"),
         "lpc12@1",
     )
-    assert ran.out.splitlines()[0].split() == ["MODEL", "VERSION", "ALIASES", "CREATED", "INPUT", "VARIANTS", "NOTE"]
+    assert ran.out.splitlines()[0].split() == ["MODEL", "VERSION", "CREATED", "INPUT", "VARIANTS", "NOTE"]
 
 
 def test_models_list(daemon: Daemon) -> None:
@@ -129,7 +129,7 @@ def test_json_is_what_the_daemon_said(daemon: Daemon) -> None:
 def test_status(daemon: Daemon) -> None:
     assert daemon.command("status").out.splitlines()[:2] == [
         "edge-1: gatewayd 0.1.0, up 60 s, MQTT connected",
-        "1 models in 1 versions",
+        "1 model in 1 version",
     ]
 
 

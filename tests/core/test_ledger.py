@@ -160,9 +160,11 @@ def test_a_device_that_is_gone_is_forgotten() -> None:
     ledger = Ledger()
     full(ledger)
     ledger.missed(missed(B), now_s=1.0)
+    ledger.started((DEVICE, A, 9), PRICE, now_s=2.0)
     ledger.forget_device(DEVICE)
     assert ledger.balance((DEVICE, B, 1)).requests == 0
     assert not ledger.residents(DEVICE)
+    assert ledger.kept().not_before == ()
 
 
 @pytest.mark.parametrize("extra", [10])

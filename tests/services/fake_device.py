@@ -78,6 +78,7 @@ class FakeDevice:
         sensor: int,
         timeout_s: float,
         below: bytes | None = None,
+        is_trial: bool = False,  # noqa: ARG002 - nothing waits here
     ) -> RunResult:
         assert (device, sensor) == (self.id, 0)
         self.asked += 1

@@ -11,6 +11,7 @@ from gatewayd.core.names import DeviceId
 from gatewayd.services.collecting import Collector, CollectorPorts
 from gatewayd.services.joining import Joining, JoiningPorts
 from gatewayd.services.ports import ModelReader
+from gatewayd.services.renting import Renting
 from gatewayd.wire.mosquitto import hash_for
 from gatewayd.wire.topics import Topics
 from tests.services.fake_device import FakeDevice
@@ -24,6 +25,7 @@ class Stage:
     w: World
     joining: Joining
     files: CredentialFiles
+    renting: Renting
     told: list[str] = field(default_factory=list)
 
     def what(self, device: DeviceId = DEVICE) -> list[str]:
@@ -60,6 +62,9 @@ async def stage(folder: Path, *, open_join: bool = False, read: ModelReader | No
             every_s=1000,
         )
         await collecting.load()
-        joining = Joining(ports, tracking=w.tracking, desires=w.desires, pushes=w.pushes, collecting=collecting)
-        found = Stage(w, joining, files)
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
+        joining = Joining(
+            ports, tracking=w.tracking, desires=w.desires, pushes=w.pushes, collecting=collecting, renting=renting
+        )
+        found = Stage(w, joining, files, renting)
         yield found

@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gatewayd.core.device import PushPhase, Slot, SlotState
+from gatewayd.core.device import Born, Lost, PushPhase, PushReport, Slot, SlotState
 from gatewayd.core.errors import Conflict, NotFound
 from gatewayd.core.events import DeviceChanged
 from gatewayd.core.names import parse_model_ref
@@ -80,6 +81,59 @@ async def test_a_device_that_comes_back_with_something_else_gets_what_is_wanted(
             await w.pushes.meet_wishes()
             (latest, *_) = await w.pushes.recent(10)
             assert (latest.id, (await w.ended(latest)).state) == (2, PushState.ACCEPTED)
+
+
+async def _met(w: World, *, pushes: int) -> None:
+    w.clock.now_s += 2
+    await w.pushes.meet_wishes()
+    assert len(await w.pushes.recent(10)) == pushes
+
+
+@pytest.mark.parametrize("late", [SlotState.ACTIVE, SlotState.TRIAL, SlotState.STAGING])
+async def test_what_a_device_accepted_is_not_pushed_again_before_it_reports(tmp_path: Path, late: SlotState) -> None:
+    """Over a lossy link the report comes long after the acceptance, and may have been read before it."""
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        heard, held = w.device.emit, list[Born]()
+
+        def emit(event: Born | Lost | PushReport) -> None:
+            if isinstance(event, Born) and _shows_active(event):
+                held.append(event)
+            else:
+                heard(event)
+
+        w.device.emit = emit
+        async with running(w.pushes):
+            push = await w.ended(await w.pushes.start(w.device.id, KWS, who="ann"), event_count=5000)
+            assert push.state is PushState.ACCEPTED
+            await _met(w, pushes=1)
+            (active,) = held
+            slots = tuple(replace(each, state=late) if each.model else each for each in active.report.slots)
+            heard(replace(active, report=replace(active.report, slots=slots)))
+            await _met(w, pushes=1)
+            heard(active)
+            await _met(w, pushes=1)
+            w.device.slots = EMPTY
+            w.device.birth()  # its flash was replaced: what it accepted is there no more
+            await _met(w, pushes=2)
+
+
+async def test_a_report_without_what_was_accepted_has_it_pushed_again(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        heard = w.device.emit
+        w.device.emit = lambda event: None if _shows_active(event) else heard(event)
+        async with running(w.pushes):
+            await w.ended(await w.pushes.start(w.device.id, KWS, who="ann"), event_count=5000)
+            w.device.slots = EMPTY
+            w.device.birth()
+            await _met(w, pushes=2)
+
+
+def _shows_active(event: Born | Lost | PushReport) -> bool:
+    return isinstance(event, Born) and event.report.slots[0].state is SlotState.ACTIVE
 
 
 async def test_a_cancelled_push_is_wanted_no_more(tmp_path: Path) -> None:

@@ -191,6 +191,23 @@ async def test_nothing_is_left_of_a_forgotten_device_but_history(tmp_path: Path,
         assert s.w.tracking.device(DEVICE).note == "waits for approval"
 
 
+@pytest.mark.parametrize("is_forgotten", [True, False])
+async def test_what_was_saved_up_for_a_push_goes_with_the_device(tmp_path: Path, *, is_forgotten: bool) -> None:
+    async with stage(tmp_path) as s:
+        version = await s.w.add()
+        await s.w.join()
+        await s.w.inference.infer(s.w.request(source=True))
+        s.renting.served(s.w.served[0])
+        assert s.renting.balance(DEVICE, version).requests == 1
+        if is_forgotten:
+            await s.joining.forget(DEVICE, force=True, keep_credentials=True, who="ann")
+        else:
+            await s.joining.revoke(DEVICE, who="ann")
+        assert s.renting.kept().pairs == ()
+        assert s.renting.kept().pending == ()
+        assert s.renting.kept().devices == ()
+
+
 async def test_a_forgotten_device_may_keep_its_credentials(tmp_path: Path) -> None:
     async with stage(tmp_path) as s:
         s.w.device.birth()

@@ -271,7 +271,7 @@ async def test_a_device_that_trickles_does_not_hold_its_place_for_ever(tmp_path:
                 await w.store.recent(1)
                 if not w.pushes.live():
                     break
-        (row,) = await w.pushes.recent(1, w.device.id)
+            row = await w.ended(push, event_count=5000)
         assert row.state is PushState.FAILED
         assert row.reason.startswith("the transfer is too slow: ")
 

@@ -112,6 +112,19 @@ def test_a_bad_file_names_what_is_wrong(tmp_path: Path, changed: dict[str, objec
         attached(tmp_path, **changed)
 
 
+def test_credentials_that_a_board_over_lwm2m_cannot_use_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "door-1.json"
+    file.write_text(json.dumps(CREDENTIALS | {"psk_identity": "door-1", "psk_key": "00" * 16}))
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    flash = str(tmp_path / "flash")
+    arguments = ["--credentials", str(file), "--board", "nucleo-l4r5zi", "--state", flash, "--protocol", "lwm2m"]
+    assert run(parser.parse_args(arguments)) == EXIT_USAGE
+    assert "neither DTLS nor OSCORE" in capsys.readouterr().err
+
+
 def test_keys_are_read_from_lines_with_comments(tmp_path: Path) -> None:
     file = tmp_path / "trusted.txt"
     file.write_text(f"# ours\n{'ab' * 32}  # signing\n\n{'cd' * 32}\n")

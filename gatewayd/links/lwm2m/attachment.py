@@ -15,11 +15,12 @@ from gatewayd.core.names import DeviceId
 from gatewayd.links.lwm2m.births import Birth, Prior, has_our_objects, read_birth, read_reception, read_slots
 from gatewayd.links.lwm2m.errands import Errands
 from gatewayd.links.lwm2m.interface import Bucket
-from gatewayd.links.lwm2m.line import Line, Spawn, Urgency
+from gatewayd.links.lwm2m.line import Line, Spawn
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.reception import Reception
 from gatewayd.links.lwm2m.registrations import Registered
 from gatewayd.links.lwm2m.runs import Runs
+from gatewayd.links.lwm2m.turns import Urgency
 
 logger = logging.getLogger(__name__)
 

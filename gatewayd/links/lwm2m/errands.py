@@ -4,14 +4,14 @@ One consumer and one bounded queue per device, as for single questions; the bloc
 """
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gatewayd.core.errors import DeviceTimeout, GatewayError, Overloaded
 from gatewayd.core.names import DeviceId
-from gatewayd.links.lwm2m.line import Spawn, Urgency
+from gatewayd.links.lwm2m.line import Spawn
+from gatewayd.links.lwm2m.turns import Turns, Urgency
 
 T = TypeVar("T")
 
@@ -21,18 +21,16 @@ MAX_WAITING = 32
 _GRACE_S = 0.1  # what the errand itself says of its time being over is worth more than that it is
 
 Errand = Callable[[], Awaitable[T]]
+_Waiting = tuple[Errand[Any], "asyncio.Future[Any]"]
 
 
 @dataclass(slots=True)
 class Errands:
-    """Runs the errands of one device in turn, inferences first."""
+    """Runs the errands of one device in turn, inferences first; see `turns` for what keeps the others from waiting for ever."""
 
     device: DeviceId
     spawn: Spawn
-    _queue: "asyncio.PriorityQueue[tuple[Urgency, int, Errand[Any], asyncio.Future[Any]]]" = field(
-        default_factory=lambda: asyncio.PriorityQueue(MAX_WAITING)
-    )
-    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    _turns: Turns[_Waiting] = field(default_factory=lambda: Turns(MAX_WAITING, lambda waiting: not waiting[1].done()))
     _is_consumed: bool = False
 
     async def do(self, errand: Errand[T], *, timeout_s: float, urgency: Urgency = Urgency.INFERENCE) -> T:
@@ -41,10 +39,8 @@ class Errands:
         Raises: Overloaded, DeviceTimeout, and what the errand raises.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait((urgency, next(self._numbers), errand, done))
-        except asyncio.QueueFull:
-            raise Overloaded(f"device {self.device}: {MAX_WAITING} errands wait for it already") from None
+        if not self._turns.put((errand, done), urgency):
+            raise Overloaded(f"device {self.device}: {MAX_WAITING} errands wait for it already")
         if not self._is_consumed:
             self.spawn(self._consume(), f"lwm2m errands {self.device}")
             self._is_consumed = True
@@ -58,10 +54,8 @@ class Errands:
 
     async def _consume(self) -> None:
         try:
-            while not self._queue.empty():
-                _, _, errand, done = self._queue.get_nowait()
-                if not done.done():
-                    await _run(errand, done)
+            while (waiting := self._turns.take()) is not None:
+                await _run(*waiting)
         finally:
             self._is_consumed = False
 

@@ -8,23 +8,14 @@ Source: OMA LwM2M Transport 1.1.1, section 6.5 (queue mode); RFC 7252, section 4
 """
 
 import asyncio
-import itertools
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 from gatewayd.core.errors import DeviceTimeout, DeviceUnreachable, Overloaded
 from gatewayd.core.names import DeviceId
 from gatewayd.links.lwm2m.coap import Answer, Ask, Exchange, NoAnswer, Notified, Observation, Peer, Timing
 from gatewayd.links.lwm2m.rtt import RoundTrips
-
-
-class Urgency(IntEnum):
-    """What goes first: an inference must not wait behind the blocks of a push."""
-
-    INFERENCE = 0
-    CONTROL = 1
-    TRANSFER = 2
+from gatewayd.links.lwm2m.turns import Turns, Urgency
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +66,14 @@ class Line:
     moved: Callable[[], None] = lambda: None
     heard_s: float = float("-inf")
     trips: RoundTrips = field(init=False)
-    _queue: "asyncio.PriorityQueue[tuple[Urgency, int, _Job]]" = field(init=False)
-    _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+    _turns: Turns[_Job] = field(init=False)
     _awake: asyncio.Event = field(default_factory=asyncio.Event)
     _attempt: asyncio.Timeout | None = None
     _asking: _Job | None = None
     _is_consumed: bool = False
 
     def __post_init__(self) -> None:
-        self._queue = asyncio.PriorityQueue(self.limits.waiting)
+        self._turns = Turns(self.limits.waiting, lambda job: not job.answer.done())
         self.trips = RoundTrips(
             least_s=self.limits.ack_least_s, first_s=self.limits.ack_first_s, most_s=self.limits.ack_most_s
         )
@@ -121,10 +111,8 @@ class Line:
 
     async def _put(self, ask: Ask, notified: Notified | None, timeout_s: float, urgency: Urgency) -> Asked:
         job = _Job(ask, self.clock() + timeout_s, asyncio.get_running_loop().create_future(), notified)
-        try:
-            self._queue.put_nowait((urgency, next(self._numbers), job))
-        except asyncio.QueueFull:
-            raise Overloaded(f"device {self.device}: {self.limits.waiting} questions wait for it already") from None
+        if not self._turns.put(job, urgency):
+            raise Overloaded(f"device {self.device}: {self.limits.waiting} questions wait for it already")
         if not self._is_consumed:
             self.spawn(self._consume(), f"lwm2m line {self.device}")
             self._is_consumed = True
@@ -141,11 +129,9 @@ class Line:
     async def _consume(self) -> None:
         """Ask what is in the queue, one after another, until it is empty: a device that nobody asks has no task."""
         try:
-            while not self._queue.empty():
-                _, _, job = self._queue.get_nowait()
-                if not job.answer.done():
-                    self._asking = job
-                    await self._serve(job)
+            while (job := self._turns.take()) is not None:
+                self._asking = job
+                await self._serve(job)
         finally:
             self._asking, self._is_consumed = None, False
 

@@ -31,6 +31,7 @@ from gatewayd.links.lwm2m.quarantine import Quarantine
 from gatewayd.links.lwm2m.registrations import Access, Came, Registered, Registrations
 from gatewayd.links.lwm2m.saving import RegistrationRows, Saving
 from gatewayd.links.lwm2m.slot_terms import Way
+from gatewayd.links.lwm2m.turns import Urgency
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
 from gatewayd.wire.lwm2m.objects import STANDARD
 from gatewayd.wire.lwm2m.registration import Version, parse_registration
@@ -211,6 +212,7 @@ class Lwm2mDeviceLink:
         sensor: int,
         timeout_s: float,
         below: bytes | None = None,  # noqa: ARG002 - no device says over LwM2M that it sends samples with its answers
+        is_trial: bool = False,
     ) -> RunResult:
         """See `services.ports.DeviceLink`."""
         attachment, until_s = self._of(device), self._clock() + timeout_s
@@ -220,7 +222,8 @@ class Lwm2mDeviceLink:
         async def errand() -> RunResult:
             return await attachment.runs.run(slot, version=version, content=content, sensor=sensor, until_s=until_s)
 
-        return await attachment.errands.do(errand, timeout_s=timeout_s)
+        urgency = Urgency.TRIAL if is_trial else Urgency.INFERENCE
+        return await attachment.errands.do(errand, timeout_s=timeout_s, urgency=urgency)
 
     async def read_sensor(self, device: DeviceId, *, sensor: int, timeout_s: float) -> SampleResult:
         """See `services.ports.DeviceLink`."""

@@ -12,7 +12,8 @@ from gatewayd.core.errors import BadRequest, DeviceRefused
 from gatewayd.links.lwm2m.blocks import fetched, sent
 from gatewayd.links.lwm2m.coap import Answer, Ask, Code, Method, Observation, Refusal, Reset, dotted
 from gatewayd.links.lwm2m.freshness import Freshness
-from gatewayd.links.lwm2m.line import Line, Urgency
+from gatewayd.links.lwm2m.line import Line
+from gatewayd.links.lwm2m.turns import Urgency
 from gatewayd.wire.lwm2m.composite import FORMATS, encode_paths
 from gatewayd.wire.lwm2m.definitions import Definitions
 from gatewayd.wire.lwm2m.formats import Format, decode, encode, format_of

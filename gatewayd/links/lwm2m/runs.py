@@ -14,9 +14,9 @@ from functools import partial
 from gatewayd.core.device import RunResult, SampleResult
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceTimeout
 from gatewayd.links.lwm2m import slot_runs as of
-from gatewayd.links.lwm2m.line import Urgency
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.slot_runs import Outcome, SlotRuns, Waiting, outcome_of, result_of, sensor_of
+from gatewayd.links.lwm2m.turns import Urgency
 from gatewayd.links.lwm2m.watches import Watch
 from gatewayd.wire.lwm2m.objects import MODEL, RUNTIME
 from gatewayd.wire.lwm2m.paths import Path

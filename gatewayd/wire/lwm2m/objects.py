@@ -112,7 +112,9 @@ _RUNTIME = ObjectDefinition(
         (13, "Sensor Name", _S, R, _MULTIPLE), (14, "Sensor Spec", _O, R, _MULTIPLE), (15, "Energy Source", _I, R),
         (16, "Deflate Window", _I, R), (17, "Sensor Sample", _O, R, _MULTIPLE), (18, "Sample Sequence", _I, R),
         (19, "Sample Energy", _F, R), (20, "Read Sensor", None, E), (21, "Drops Models", _B, R),
-        mandatory=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15), units={2: "MHz", 3: "B", 4: "B", 8: "B", 9: "B", 10: "B", 19: "uJ"},
+        (22, "Flash Page", _I, R),
+        mandatory=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 15),
+        units={2: "MHz", 3: "B", 4: "B", 8: "B", 9: "B", 10: "B", 19: "uJ", 22: "B"},
     ),
 )  # fmt: skip
 _MODEL = ObjectDefinition(

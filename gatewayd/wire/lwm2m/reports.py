@@ -43,6 +43,7 @@ _BEARERS = {
 }  # fmt: skip
 _ENERGY = (EnergySource.MAINS, EnergySource.BATTERY)
 _SLOTS = range(MAX_SLOTS)
+_DECODES_AT_ONCE = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,8 @@ def runtime_records(capabilities: Capabilities) -> tuple[Record, ...]:
         records.append(Record(_AT / 16, has.deflate_bits))
     if has.drops_models:
         records.append(Record(_AT / 21, has.drops_models))
+    if has.deflate_bits is not None:
+        records.append(Record(_AT / 22, has.page_bytes or _DECODES_AT_ONCE))
     return tuple(records)
 
 
@@ -178,7 +181,7 @@ def sensor_spec(sensor: Sensor) -> bytes:
 
 
 def _capabilities(readings: Readings) -> Capabilities:
-    deflate = readings.whole(_AT / 16, *DEFLATE_BITS) if readings.has(_AT / 16) else None
+    deflate, page_bytes = _decoding(readings)
     operators = readings.texts(_AT / 11, MAX_OPERATORS)
     return Capabilities(
         board=readings.text(_AT / 0),
@@ -197,8 +200,23 @@ def _capabilities(readings: Readings) -> Capabilities:
         sensors=_sensors(readings),
         deflate_bits=deflate,
         accelerator=readings.text_or(_AT / 12),
+        page_bytes=page_bytes,
         drops_models=readings.flag_or(_AT / 21, default=False) is True,
     )
+
+
+def _decoding(readings: Readings) -> tuple[int | None, int | None]:
+    """Return the window's bits and the page's bytes, as `Capabilities` has them.
+
+    Firmware from before resource 22 does not say whether a slot must hold the stream beside what it decodes to: it counts as one
+    that decodes nothing, and gets models as they are.
+    """
+    if not readings.has(_AT / 16):
+        return None, None
+    deflate_bits = readings.whole(_AT / 16, *DEFLATE_BITS)
+    if not readings.has(_AT / 22):
+        return None, None
+    return deflate_bits, readings.whole(_AT / 22, _DECODES_AT_ONCE, U31) or None
 
 
 def _sensors(readings: Readings) -> tuple[Sensor, ...]:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatewayd.core.compression import Decoder, decoder_of
 from gatewayd.core.device import Bearer, Capabilities, Connectivity, EnergySource, Report, Sensor, Slot, SlotState
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import Digest
@@ -99,6 +100,18 @@ def born(**changes: Value | None) -> list[Record]:
     return [Record(path, value) for path, value in values.items()]
 
 
+@pytest.mark.parametrize(
+    ("page", "decoder"),
+    [
+        (1024, Decoder(12, BOARD.slot_bytes, 1024)),
+        (0, Decoder(12, BOARD.slot_bytes, None)),  # it decodes as it receives
+        (None, None),  # firmware from before the page was told: whether the stream has room there is not known
+    ],
+)
+def test_what_a_device_decodes_is_known_only_with_its_page(page: int | None, decoder: Decoder | None) -> None:
+    assert decoder_of(read_report(born(r16=12, r22=page)).capabilities) == decoder
+
+
 def test_a_plain_device() -> None:
     assert read_report(born()) == Report(BOARD, (), None)
 
@@ -110,6 +123,7 @@ def test_a_plain_device() -> None:
         ({"r0": b"board"}, "/26241/0/0"),
         ({"r2": 0}, "/26241/0/2"), ({"r2": 120.5}, "/26241/0/2"), ({"r3": 2**32}, "/26241/0/3"), ({"r8": True}, "/26241/0/8"),
         ({"r10": 65_537}, "/26241/0/10"), ({"r15": 2}, "/26241/0/15"), ({"r16": 8}, "/26241/0/16"), ({"r12": 7}, "/26241/0/12"),
+        ({"r16": 12, "r22": -1}, "/26241/0/22"), ({"r16": 12, "r22": 2**31}, "/26241/0/22"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_with_its_place(changes: dict[str, Value | None], where: str) -> None:
