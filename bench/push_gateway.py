@@ -30,18 +30,18 @@ class _NoRows:
     """Nothing survives."""
 
     async def load_registrations(self) -> Sequence[StoredRegistration]:
-        """See `link.Rows`."""
+        """See `saving.Rows`."""
         return ()
 
     async def save_registrations(self, saved: Sequence[StoredRegistration], ended: Sequence[DeviceId]) -> None:
-        """See `link.Rows`."""
+        """See `saving.Rows`."""
 
     async def load_packages(self) -> Sequence[StoredPackage]:
-        """See `link.Rows`."""
+        """See `saving.Rows`."""
         return ()
 
     async def save_package(self, package: StoredPackage) -> None:
-        """See `link.Rows`."""
+        """See `saving.Rows`."""
 
 
 @dataclass(slots=True)

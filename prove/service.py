@@ -283,7 +283,7 @@ class _Link:
         """See `DeviceLink`."""
         self._send("cancel", wire.encode_cancel(push, reason))
 
-    def forget(self, device: DeviceId) -> None:
+    def forget(self, device: DeviceId, *, wholly: bool) -> None:
         """See `DeviceLink`: nothing is kept here."""
 
 

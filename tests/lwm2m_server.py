@@ -23,7 +23,7 @@ PATIENCE_S = 10.0
 
 @dataclass
 class FakeRows:
-    """Keeps the contract of `link.Rows` in memory."""
+    """Keeps the contract of `saving.Rows` in memory."""
 
     registrations: dict[DeviceId, StoredRegistration] = field(default_factory=dict)
     packages: dict[tuple[DeviceId, int], StoredPackage] = field(default_factory=dict)

@@ -134,7 +134,7 @@ class MqttDeviceLink:
         """See `services.ports.DeviceLink`."""
         self._send(device, "cancel", protocol.encode_cancel(push, reason), qos=1)
 
-    def forget(self, device: DeviceId) -> None:
+    def forget(self, device: DeviceId, *, wholly: bool) -> None:  # noqa: ARG002 - such a device tells itself what it holds
         """Clear what the broker retains of a device, so that it does not come back to life with the next connection."""
         self._connection.publish(Message(self._topics.device_up(device, "status"), b"", qos=1, retain=True))
 

@@ -187,7 +187,7 @@ class Joining:
         if not leaving.written:
             await write(Departure(device))
         # Its last will is not heard: by now the broker takes nothing of it any more.
-        return await self._gone(leaving, link)
+        return await self._gone(leaving, link, wholly=False)
 
     async def forget(
         self,
@@ -216,7 +216,7 @@ class Joining:
             await write(Departure(device))
         self._desires.forget(device)
         self._collecting.forget(device)
-        return await self._gone(leaving, link)
+        return await self._gone(leaving, link, wholly=True)
 
     def _writer(self, leaving: "_Leaving", why: str, note_of: Note[Removed] | None) -> WriteDeparture:
         """Return what writes the departure: the device's rows, the end of its push and the command's record are one."""
@@ -228,11 +228,13 @@ class Joining:
 
         return write
 
-    async def _gone(self, leaving: "_Leaving", link: DeviceLink) -> Removed:
+    async def _gone(self, leaving: "_Leaving", link: DeviceLink, *, wholly: bool) -> Removed:
         """Tidy up after what is written: what fails here is made good by itself, and the command is carried out."""
         self._renting.forget(leaving.device)
         with suppress(Overloaded):  # then it is back, and waits for approval
-            link.forget(leaving.device)  # with the next connection it would be back, as the broker retains it
+            link.forget(
+                leaving.device, wholly=wholly
+            )  # with the next connection it would be back, as the broker retains it
         if leaving.device in self.credentials().leaving:
             with suppress(NotStored):
                 await self._ports.credentials.change(lambda known: known.left(leaving.device))

@@ -392,8 +392,8 @@ class DeviceLink(Protocol):
     def send_cancel(self, device: DeviceId, push: PushId, reason: str) -> None:
         """Drop the push; the device keeps (or goes back to) its old model."""
 
-    def forget(self, device: DeviceId) -> None:
-        """Let go what the link, or a broker behind it, keeps of a device that was forgotten. Raises: Overloaded."""
+    def forget(self, device: DeviceId, *, wholly: bool) -> None:
+        """Let go what the link, or a broker behind it, keeps of a device; `wholly`: and what it was given. Raises: Overloaded."""
 
 
 Notify = Callable[[GatewayEvent], None]

@@ -216,7 +216,7 @@ async def test_what_is_forgotten_is_no_longer_at_the_broker(broker: Broker) -> N
     async with site(broker) as here:
         here.up("status", protocol.encode_status(REPORT), retain=True)
         assert isinstance(await here.event(), Born)
-        here.link.forget(CAM)
+        here.link.forget(CAM, wholly=True)
         assert isinstance(await here.event(), Lost)
     async with site(broker) as here:
         here.up("pong", bytes(4))

@@ -167,8 +167,8 @@ class FakeDevice:
             raise self.send_fails
         self.sent.append(f"cancel: {reason}")
 
-    def forget(self, device: DeviceId) -> None:
-        self.send_cancel(device, PushId(1), "forgotten")
+    def forget(self, device: DeviceId, *, wholly: bool) -> None:
+        self.send_cancel(device, PushId(1), "forgotten" if wholly else "taken out")
 
     def _hold(self, state: SlotState) -> None:
         if self.silent_at is PushPhase.TRIAL or self.offered is None:

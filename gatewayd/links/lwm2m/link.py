@@ -5,17 +5,16 @@ Registrations come in through `Interface`; here each becomes an attachment, its 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from gatewayd.core.device import DeviceEvent, Lost, Profile, RunResult, SampleResult
 from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, Forbidden, Overloaded
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.push import Offer
-from gatewayd.core.registration import StoredPackage, StoredRegistration
+from gatewayd.core.registration import StoredPackage
 from gatewayd.links.lwm2m import slot_terms as terms
 from gatewayd.links.lwm2m.attachment import Attachment, Surroundings
 from gatewayd.links.lwm2m.births import Prior
@@ -29,7 +28,7 @@ from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.patience import Patience
 from gatewayd.links.lwm2m.quarantine import Quarantine
 from gatewayd.links.lwm2m.registrations import Access, Came, Registered, Registrations
-from gatewayd.links.lwm2m.saving import RegistrationRows, Saving
+from gatewayd.links.lwm2m.saving import Rows, Saving
 from gatewayd.links.lwm2m.slot_terms import Way
 from gatewayd.links.lwm2m.turns import Urgency
 from gatewayd.wire.lwm2m.negotiation import negotiation_of, renewed
@@ -44,19 +43,6 @@ _TICK_S = 0.5
 _QUIET_S = 20.0  # a device heard of so lately is not pinged: its battery pays for every answer
 _COME_LATER_S = 5
 _UP_WITHIN_S = 2.0
-
-
-class Rows(RegistrationRows, Protocol):
-    """What survives a restart."""
-
-    async def load_registrations(self) -> Sequence[StoredRegistration]:
-        """Return the registrations that had not ended."""
-
-    async def load_packages(self) -> Sequence[StoredPackage]:
-        """Return what was installed on devices that do not tell."""
-
-    async def save_package(self, package: StoredPackage) -> None:
-        """Insert or replace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +269,11 @@ class Lwm2mDeviceLink:
         if attachment is not None:
             self._pushes.tell(attachment, push, heard)
 
-    def forget(self, device: DeviceId) -> None:
+    def forget(self, device: DeviceId, *, wholly: bool) -> None:
         """See `services.ports.DeviceLink`. Its registration ends; when it comes with its next update it has to register anew."""
         self.quarantine.release(device)
+        if wholly:
+            self._given.pop(device, None)
         registered = self._registrations.of(device)
         if registered is not None:
             self._registrations.remove(registered)

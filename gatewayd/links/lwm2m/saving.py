@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gatewayd.core.errors import NotStored
 from gatewayd.core.names import DeviceId
-from gatewayd.core.registration import StoredRegistration
+from gatewayd.core.registration import StoredPackage, StoredRegistration
 from gatewayd.links.lwm2m.registrations import Registered
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,19 @@ class RegistrationRows(Protocol):
 
     async def save_registrations(self, saved: Sequence[StoredRegistration], ended: Sequence[DeviceId]) -> None:
         """Insert or replace some and drop those of others. Raises: NotStored."""
+
+
+class Rows(RegistrationRows, Protocol):
+    """What survives a restart."""
+
+    async def load_registrations(self) -> Sequence[StoredRegistration]:
+        """Return the registrations that had not ended."""
+
+    async def load_packages(self) -> Sequence[StoredPackage]:
+        """Return what was installed on devices that do not tell."""
+
+    async def save_package(self, package: StoredPackage) -> None:
+        """Insert or replace."""
 
 
 class Saving:

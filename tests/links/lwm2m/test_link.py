@@ -170,8 +170,8 @@ async def test_a_device_that_leaves() -> None:
 async def test_a_device_that_is_forgotten_has_to_register_anew() -> None:
     async with running_server() as server, scripted_device(server.address) as device:
         await attached(device, server)
-        server.link.forget(DEVICE)
-        server.link.forget(DEVICE)
+        server.link.forget(DEVICE, wholly=True)
+        server.link.forget(DEVICE, wholly=True)
         assert server.events[-1] == Lost(DEVICE, "it was taken out")
         assert (await device.deregister()).code == codes.NOT_FOUND
         await server.until(lambda: server.rows.registrations == {})

@@ -214,6 +214,18 @@ async def test_what_was_given_is_known_after_a_restart() -> None:
             assert engine.wants == []
 
 
+@pytest.mark.parametrize("wholly", [False, True])
+async def test_what_was_given_to_a_device_that_was_forgotten_is_believed_of_no_other_one(*, wholly: bool) -> None:
+    async with stranger() as (server, device, _):
+        assert await Engine(server, DEVICE, offer()).push() is A
+        server.link.forget(DEVICE, wholly=wholly)
+        before = sum(isinstance(each, Born) for each in server.events)
+        await device.register(DEVICE, STRANGER_LINKS)
+        again = await server.born(before + 1)
+        models = {slot.model for slot in again.report.slots}
+        assert (offer().manifest.model in models) is not wholly
+
+
 async def test_an_address_for_a_device_that_was_not_heard_of_since_the_restart() -> None:
     rows, pull = FakeRows(), replace(TRAITS, transfers=("pull",))
     async with stranger(pull, rows=rows) as (server, device, client):
