@@ -64,7 +64,8 @@ class Job:
 class WorkerSeat:
     """Serves one variant in the order asked, until cancelled or until its process cannot be had.
 
-    `on_death` is told what the process died of and returns why to give up ("": go on); `on_success` is told of each answer.
+    `on_death` is told what the process died of and returns why to give up ("": go on); `on_success` is told of each answer;
+    `is_alone` tells whether nothing but one request is at work on the node.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class WorkerSeat:
         limits: WorkerLimits,
         on_death: Callable[[str], str],
         on_success: Callable[[], object],
+        is_alone: Callable[[], bool],
     ) -> None:
         self.spec = spec
         self._path = path
@@ -85,6 +87,7 @@ class WorkerSeat:
         self._limits = limits
         self._on_death = on_death
         self._on_success = on_success
+        self._is_alone = is_alone
         self._loop = loop = asyncio.get_running_loop()
         self._expect = loop.expect if limits.is_eager and isinstance(loop, EagerLoop) else None
         self._queue: deque[Job] = deque()
@@ -237,7 +240,7 @@ class WorkerSeat:
         )
         if self._look is None:
             self._look = self._loop.call_later(_LOOK_EVERY_S, self._look_at_it)
-        if self._expect is not None and len(self._flying) == 1:
+        if self._expect is not None and len(self._flying) == 1 and self._is_alone():
             awake_s = self._mean_compute_s * _AWAKE_FACTOR + _AWAKE_MORE_S
             if awake_s < _AWAKE_S:
                 self._expect(awake_s)

@@ -112,9 +112,16 @@ class Workers:
         await self._seat(variant, extra=1).run(None, timeout_s=timeout_s)
 
     def rouse(self) -> None:
-        """Wake the worker that was asked last: a request is being read, which is most likely for it."""
-        if self._seats:
+        """Wake the worker that was asked last: a request is being read, which is most likely for it.
+
+        Not while anything is at work: then nobody sleeps for long, and the processors have better to do.
+        """
+        if self._seats and not any(each.seat.waiting for each in self._seats.values()):
             self._seats[next(reversed(self._seats))].seat.rouse()
+
+    def _is_alone(self) -> bool:
+        """Whether a single request is at work on the node."""
+        return sum(each.seat.waiting for each in self._seats.values()) <= 1
 
     def retire(self, digest: Digest) -> None:
         """Let a variant go that nothing points to any more: at once, or when its last request is answered."""
@@ -251,6 +258,7 @@ class Workers:
             limits=self._limits,
             on_death=lambda reason: self._count_death(variant, spec, reason),
             on_success=lambda: self._succeeded(digest),
+            is_alone=self._is_alone,
         )
 
     def _occupy(self, variant: Variant, seat: WorkerSeat) -> _Occupied:
