@@ -131,7 +131,13 @@ def assemble(config: Config, means: Means) -> Core:
     pushes = _pushes(
         config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
-    renting = _renting(config, pushes, estimates, preflight, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
+    drops = Drops(
+        DropPorts(means.store, means.link_of, means.notify, time.time),
+        tracking=tracking,
+        pushes=pushes,
+        desires=desires,
+    )
+    renting = _renting(config, drops, pushes, estimates, preflight, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
     classes = config.requests.settings
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
@@ -153,12 +159,6 @@ def assemble(config: Config, means: Means) -> Core:
     orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
     credentials = _credentials(config)
     ports = _joining_ports(config, means, credentials)
-    drops = Drops(
-        DropPorts(means.store, means.link_of, means.notify, time.time),
-        tracking=tracking,
-        pushes=pushes,
-        desires=desires,
-    )
     joining = Joining(
         ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting, renting=renting
     )
@@ -223,6 +223,7 @@ def _opinions(config: Config, means: Means, catalog: Catalog, runner: Runner, es
 
 def _renting(
     config: Config,
+    drops: Drops,
     pushes: Pushes,
     estimates: Estimates,
     preflight: Preflight,
@@ -237,6 +238,7 @@ def _renting(
         fitter=preflight.fit,
         rules=config.placement.rules,
         ordered=ordered,
+        is_unwanted=drops.is_unwanted,
     )
 
 

@@ -6,6 +6,7 @@ so that there is always one that runs.
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from gatewayd.core.device import Born, DeviceView
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 # A device answers when its journal is written: a few pages. A slow link gets more time; a drop may be asked for again, it
 # changes nothing then.
 _TRY_S, _MOST_TRY_S, _ROUND_TRIPS, _TRIES = 3.0, 60.0, 8.0, 3
+# Drops that are remembered, so that nothing brings back by itself what an operator took away. Protects memory.
+_REMEMBERED = 10_000
 
 
 class Drops:
@@ -46,11 +49,18 @@ class Drops:
         # At most one for each device: how it ended is not known, and its next report tells.
         self._doubtful: dict[DeviceId, Drop] = {}
         self._heard: asyncio.Queue[Drop] = asyncio.Queue()
+        self._gone: OrderedDict[tuple[DeviceId, ModelName], int] = OrderedDict()
 
     async def load(self) -> None:
         """Take up what was asked before a restart."""
         for drop in await self._ports.store.load_open_drops():
             self._doubtful[drop.device] = drop
+        for drop in reversed(await self._ports.store.recent_drops(_REMEMBERED)):
+            self._remember(drop)
+
+    def is_unwanted(self, device: DeviceId, model: ModelName, version: int) -> bool:
+        """Return whether an operator took that version from the device, and nobody has wished for the model there since."""
+        return self._gone.get((device, model)) == version and self._desires.wish(device, model) is None
 
     async def recent(self, limit: int, device: DeviceId | None = None) -> Sequence[Drop]:
         """Return the newest drops (of one device) of the journal."""
@@ -164,5 +174,14 @@ class Drops:
 
     async def _end(self, drop: Drop) -> Drop:
         await self._ports.store.save_drop(drop)
+        self._remember(drop)
         self._ports.notify(ModelDropped(drop))
         return drop
+
+    def _remember(self, drop: Drop) -> None:
+        if drop.state is not DropState.DROPPED:
+            return
+        self._gone[drop.device, drop.model] = drop.version
+        self._gone.move_to_end((drop.device, drop.model))
+        if len(self._gone) > _REMEMBERED:
+            self._gone.popitem(last=False)

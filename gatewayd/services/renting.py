@@ -55,14 +55,19 @@ class Renting:
         fitter: Fitter = fit,
         rules: LedgerRules | None = None,
         ordered: Callable[[DeviceId], frozenset[ModelName]] = lambda _: frozenset(),
+        is_unwanted: Callable[[DeviceId, ModelName, int], bool] = lambda *_: False,
     ) -> None:
-        """`ordered` returns the models that standing orders want on a device: those are never taken from it."""
+        """`ordered` returns the models that standing orders want on a device: those are never taken from it.
+
+        `is_unwanted` tells whether an operator took a version from a device: that one is not brought back unasked.
+        """
         self._pushes = pushes
         self._estimates = estimates
         self._clock = clock
         self._wall_clock = wall_clock
         self._fit = fitter
         self._ordered = ordered
+        self._is_unwanted = is_unwanted
         self._horizon_s = (rules or LedgerRules()).terms.horizon_s
         self._ledger = Ledger(rules)
         self._started_s = clock()
@@ -177,6 +182,9 @@ class Renting:
         """Ask for the push when it pays and may be; return where the pair stands."""
         if not verdict.is_push and not verdict.reason:
             return "the rent paid is below the price of a push"
+        version = served.version
+        if self._is_unwanted(pair[0], version.model, version.number):
+            return f"a push would pay, but an operator dropped {version} there: push it, or a newer version, to have it back"
         if obstacle := verdict.reason or self._obstacle(served, pair, verdict, full=full):
             return f"a push would pay, but {obstacle}"
         self._ledger.started(pair, price, now_s=self._clock())

@@ -184,3 +184,23 @@ async def test_nothing_is_dropped_under_a_push(tmp_path: Path) -> None:
         await w.pushes.start(DEVICE, ModelRef(version.model), who="ann")
         with pytest.raises(Conflict, match="push"):
             await drops.drop(DEVICE, OTHER, who="ann", is_last=True)
+
+
+async def test_what_an_operator_dropped_is_unwanted_until_somebody_wishes_for_it(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, drops):
+        assert not drops.is_unwanted(DEVICE, OTHER, 2)
+        await drops.drop(DEVICE, OTHER, who="ann")
+        assert drops.is_unwanted(DEVICE, OTHER, 2)
+        assert not drops.is_unwanted(DEVICE, OTHER, 3), "a newer version may come"
+        assert not drops.is_unwanted(DEVICE, KWS, 1)
+        again = drops_of(w)
+        await again.load()
+        assert again.is_unwanted(DEVICE, OTHER, 2), "after a restart, too"
+
+
+async def test_a_drop_that_was_refused_leaves_the_model_wanted(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, drops):
+        w.device.keeps = "it is needed"
+        with pytest.raises(DeviceRefused):
+            await drops.drop(DEVICE, OTHER, who="ann")
+        assert not drops.is_unwanted(DEVICE, OTHER, 2)

@@ -207,3 +207,15 @@ async def test_one_request_soon_after_the_start_is_no_rate(tmp_path: Path) -> No
         rent = renting.served(w.served[0])
         assert rent is not None
         assert rent.state == "the rent paid is below the price of a push"
+
+
+async def test_what_an_operator_dropped_is_not_brought_back_unasked(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        await w.add(MODEL_BYTES)
+        await w.join()
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock, is_unwanted=lambda *_: True)
+        async with running(w.pushes), asyncio.TaskGroup() as tasks:
+            loop = tasks.create_task(renting.run(), name="renting")
+            assert await _serve(w, renting, times=500) == 500
+            assert not await w.pushes.recent(10)
+            loop.cancel()
