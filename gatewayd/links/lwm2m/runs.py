@@ -184,13 +184,16 @@ class Runs:
 
     async def _ended(self, slot: int, waiting: Waiting, until_s: float) -> Outcome:
         """Wait until the run's result was told, and read the slot in case it is not. Raises: DeviceTimeout."""
-        watch, is_told = self._watch(slot), self._watch(slot).is_prompt
+        watch, is_told, news = self._watch(slot), self._watch(slot).is_prompt, self._watch(slot).news
         pause_s, most_s = (self._patience_s(), _MOST_PATIENCE_S) if is_told else (0.0, _MOST_PAUSE_S)
         while not (outcome := waiting.outcome) and self._left_s(until_s) > 0:
-            is_stirred = bool(pause_s) and await waiting.stirs(min(pause_s, self._left_s(until_s)))
+            if pause_s:
+                await waiting.stirs(min(pause_s, self._left_s(until_s)))
             if not waiting.is_over():
                 await self._read(slot, until_s)
-                if waiting.is_over() and watch.is_live and not is_stirred:
+                if (
+                    waiting.is_over() and watch.is_live and watch.news == news
+                ):  # nothing was told while it was read, either
                     watch.missed()
             pause_s = min(most_s, max(_PAUSE_S, 2 * pause_s))
         if outcome is None:

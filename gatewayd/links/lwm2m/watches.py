@@ -29,11 +29,12 @@ class Told(Protocol):
 
 @dataclass(slots=True)
 class Watch:
-    """See the module."""
+    """See the module. `news` counts what was told."""
 
     operations: Operations
     path: Path
     told: Told
+    news: int = 0
     _observation: Observation | None = None
     _is_asked: bool = False
     _is_answered: bool = False
@@ -111,5 +112,6 @@ class Watch:
             return
         is_news, self._is_answered = self._is_answered, True
         if is_news:
+            self.news += 1
             self._missed_s, self._pause_s = None, _FIRST_PAUSE_S
         self.told(records, is_news=is_news)

@@ -111,6 +111,36 @@ async def test_a_lost_notification_is_made_up_for_by_a_read() -> None:
         assert codes.GET not in {each.code for each in device.asked}
 
 
+async def test_who_tells_while_it_is_read_is_waited_for_again() -> None:
+    async with running_server() as server, scripted_device(server.address) as device:
+        board = Board(device)
+        await board.attach(server)
+        board.tells = False
+        await run(server)  # its notification is lost
+
+        def tells_late(request: Message) -> Message | None:
+            if request.code == codes.GET:
+                device.tell(SLOT)  # under way before the answer to the read
+            return device.well_behaved(request)
+
+        device.answer = tells_late
+        await run(server)
+        device.answer, board.tells = device.well_behaved, True
+        # A notification that comes after the answer to the execute, as over a link with some delay.
+        device.on_execute = lambda path, argument: _soon(board, path, argument)
+        device.asked.clear()
+        assert (await run(server)).output == b"ba"
+        assert codes.GET not in {each.code for each in device.asked}
+
+
+def _soon(board: Board, path: Path, argument: str) -> Message | None:
+    """Run, and tell of it once the execute is answered."""
+    board.tells = False
+    board.execute(path, argument)
+    asyncio.get_running_loop().call_later(0.02, board.device.tell, SLOT)
+    return None
+
+
 async def test_who_promises_to_tell_and_does_not_is_read_at_once() -> None:
     ahead_s = 0.0
     async with (
