@@ -5,24 +5,32 @@
 Every update of that device must be answered with 2.04, and the daemon be as it was. `bench.insane_dtls` makes what is sent.
 """
 
-import argparse
 import asyncio
 import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.common import BUILD, Report, Server, free_port
-from bench.fuzz_lwm2m_daemon import ANSWER_S, UPDATE_PAUSE_S, Device, Seen, Wire
+from bench.besieged import (
+    ANSWER_S,
+    SOCKETS,
+    Device,
+    Seen,
+    Wire,
+    add_luck,
+    besieged,
+    listed,
+    options_of,
+    strangers,
+    unharmed,
+)
+from bench.common import Report, Server, free_port
 from bench.insane_dtls import Client, Recorded, datagram
 
 IDENTITY, KEY = "id-1", b"secret-1" * 2
-SOCKETS, FLOODING = 8, 64
+FLOODING = 64
 KEPT_KIB = 1.0
 """What a malformed datagram may cost: nothing is remembered of it; the rest is what one allocator or other keeps."""
-_BURST = 20
 
 
 class Daemon(Server):
@@ -77,73 +85,42 @@ class SecuredWire(Wire):
             super().send(each)
 
 
-async def fuzz(port: int, numbers: Sequence[int], seed: int, *, per_second: float) -> tuple[Counter[str], int, Seen]:
-    """Send the datagrams; return how many of each family, how many answers came, and the device's luck."""
+async def fuzz(
+    port: int, numbers: Sequence[int], seed: int, *, per_second: float
+) -> tuple[Counter[str], Counter[str], Seen]:
+    """Send two datagrams per number: one malformed, one that begins a handshake. Returns as `bench.fuzz_lwm2m_daemon.fuzz`."""
     loop = asyncio.get_running_loop()
-    answered: Counter[str] = Counter()
     sent: Counter[str] = Counter()
-    seen, over = Seen(), asyncio.Event()
-
-    async def strangers(count: int) -> list[Wire]:
-        made = [
-            await loop.create_datagram_endpoint(lambda: Wire(answered), remote_addr=("127.0.0.1", port))
-            for _ in range(count)
-        ]
-        return [wire for _, wire in made]
-
+    answered: Counter[str] = Counter()
     _, secured = await loop.create_datagram_endpoint(SecuredWire, remote_addr=("127.0.0.1", port))
     secured.begin()
     async with asyncio.timeout(ANSWER_S):
         await secured.is_secured.wait()
     device = Device(secured)
     location = await device.register()
-    recorded = Recorded(tuple(secured.sent[:-1]), tuple(secured.sent[-1:]))
-    hello, wires, flood = secured.sent[0], await strangers(SOCKETS), await strangers(FLOODING)
+    recorded, hello = Recorded(tuple(secured.sent[:-1]), tuple(secured.sent[-1:])), secured.sent[0]
+    wires, flood = await strangers(port, answered), await strangers(port, answered, FLOODING)
 
-    async def behave() -> None:
-        while not over.is_set():
-            await device.update(location, seen)
-            await asyncio.sleep(UPDATE_PAUSE_S)
+    def send(number: int) -> None:
+        family, content = datagram(recorded, number, seed)
+        wires[number % SOCKETS].send(content)
+        flood[number % FLOODING].send(hello)
+        sent.update([family, "first messages without a cookie"])
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(behave(), name="device")
-        for position, number in enumerate(numbers):
-            family, content = datagram(recorded, number, seed)
-            sent[family] += 1
-            wires[number % SOCKETS].send(content)
-            flood[number % FLOODING].send(hello)
-            sent["first messages without a cookie"] += 1
-            if position % _BURST == _BURST - 1:
-                await asyncio.sleep(2 * _BURST / per_second)
-        await asyncio.sleep(ANSWER_S)
-        over.set()
-    return sent, sum(answered.values()), seen
+    seen = await besieged(device, location, numbers, send, per_second=per_second / 2)
+    return sent, answered, seen
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print the table, write build/bench/fuzz-dtls-daemon.json."""
-    parser = argparse.ArgumentParser(prog="bench.fuzz_dtls_daemon")
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--per-second", type=float, default=1000.0)
-    options = parser.parse_args(argv)
-    print(f"seed {options.seed}", flush=True)
-    made = Report("fuzz-dtls-daemon")
-    with tempfile.TemporaryDirectory(prefix="fuzz-dtls-") as folder, Daemon(Path(folder)) as daemon:
-        before_bytes = daemon.pss_bytes()
-        numbers = range(options.count // 2)
-        sent, answers, seen = asyncio.run(fuzz(daemon.dtls_port, numbers, options.seed, per_second=options.per_second))
-        daemon.wait_ready()
-        grown_kib = (daemon.pss_bytes() - before_bytes) / 1024
-        made.add("datagrams", sum(sent.values()), (">=", 10_000))
-        made.add("answers", answers)
-        made.add("updates_answered", seen.good, (">=", 10))
-        made.add("updates_not_answered", sum(seen.bad.values()), ("<=", 0))
-        made.add("update_slowest_ms", max(seen.took_s, default=ANSWER_S) * 1000, ("<=", ANSWER_S * 1000))
-        made.add("memory_kib_per_datagram", grown_kib / max(1, options.count), ("<=", KEPT_KIB))
-    log = (BUILD / "gatewayd-fuzzed-dtls.log").read_text(errors="replace")
-    made.add("tracebacks_logged", log.count("Traceback"), ("<=", 0))
-    print("sent: " + ", ".join(f"{name} {count}" for name, count in sorted(sent.items())))
+    options = options_of("bench.fuzz_dtls_daemon", argv)
+    made, numbers = Report("fuzz-dtls-daemon"), range(options.count // 2)
+    with unharmed(made, ("memory_kib_per_datagram", KEPT_KIB), options.count, Daemon) as daemon:
+        sent, answered, seen = asyncio.run(fuzz(daemon.dtls_port, numbers, options.seed, per_second=options.per_second))
+    made.add("datagrams", sum(sent.values()), (">=", 10_000))
+    made.add("answers", sum(answered.values()))
+    add_luck(made, seen)
+    listed("sent", sent)
     made.finish()
     return 0
 

@@ -6,29 +6,24 @@ Every update of the device under its context must be answered with 2.04, the dae
 The material is what the device really sent. The same number and seed give the same message.
 """
 
-import argparse
 import asyncio
 import json
 import random
 import sys
-import tempfile
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.common import BUILD, Report, Server, free_port
-from bench.fuzz_lwm2m_daemon import ANSWER_S, UPDATE_PAUSE_S, Device, Seen, Wire
+from bench.besieged import SOCKETS, Device, Seen, Wire, add_luck, besieged, listed, options_of, strangers, unharmed
+from bench.common import Report, Server, free_port
 from bench.insane_coap import CON, POST, coap
 from gatewayd.wire.oscore.context import Asked, Material, SecurityContext
 from gatewayd.wire.oscore.header import Header, decode_header, encode_header
 
 NAME = "well-behaved"
-SOCKETS = 8
 KEPT_KIB = 4.0
 """As for plain messages: what a request costs until its exchange is forgotten (247 s). Source: RFC 7252, section 4.8.2."""
-_BURST = 20
 _OSCORE, _HEAD = 9, 4
 
 
@@ -140,31 +135,21 @@ async def fuzz(
     port: int, context: SecurityContext, numbers: Sequence[int], seed: int, *, per_second: float
 ) -> tuple[Counter[str], Counter[str], Seen]:
     """Send the messages; return how many of each family, the answers' codes, and the device's luck."""
-    loop = asyncio.get_running_loop()
     sent: Counter[str] = Counter()
     answered: Counter[str] = Counter()
-    seen, over, address = Seen(), asyncio.Event(), ("127.0.0.1", port)
-    made = [await loop.create_datagram_endpoint(lambda: Wire(answered), remote_addr=address) for _ in range(SOCKETS)]
-    _, wire = await loop.create_datagram_endpoint(lambda: ProtectedWire(context), remote_addr=address)
-    device = Device(wire)
+    wires, address = await strangers(port, answered), ("127.0.0.1", port)
+    loop = asyncio.get_running_loop()
+    _, protected = await loop.create_datagram_endpoint(lambda: ProtectedWire(context), remote_addr=address)
+    device = Device(protected)
     location = await device.register()
-    material = [_parts(each) for each in wire.sent]
+    material = [_parts(each) for each in protected.sent]
 
-    async def behave() -> None:
-        while not over.is_set():
-            await device.update(location, seen)
-            await asyncio.sleep(UPDATE_PAUSE_S)
+    def send(number: int) -> None:
+        family, content = message(material, context.material.sender_id, number, seed)
+        sent[family] += 1
+        wires[number % SOCKETS].send(content)
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(behave(), name="device")
-        for position, number in enumerate(numbers):
-            family, content = message(material, context.material.sender_id, number, seed)
-            sent[family] += 1
-            made[number % SOCKETS][1].send(content)
-            if position % _BURST == _BURST - 1:
-                await asyncio.sleep(_BURST / per_second)
-        await asyncio.sleep(ANSWER_S)
-        over.set()
+    seen = await besieged(device, location, numbers, send, per_second=per_second)
     return sent, answered, seen
 
 
@@ -176,35 +161,19 @@ def _parts(datagram: bytes) -> tuple[bytes, bytes]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print the table, write build/bench/fuzz-oscore.json."""
-    parser = argparse.ArgumentParser(prog="bench.fuzz_oscore")
-    parser.add_argument("--count", type=int, default=20_000)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--per-second", type=float, default=1000.0)
-    options = parser.parse_args(argv)
-    print(f"seed {options.seed}", flush=True)
-    made = Report("fuzz-oscore")
-    with tempfile.TemporaryDirectory(prefix="fuzz-oscore-") as folder, Daemon(Path(folder)) as daemon:
-        context = daemon.credentials()
-        before_bytes = daemon.pss_bytes()
-        numbers = range(options.count)
-        fuzzing = fuzz(daemon.coap_port, context, numbers, options.seed, per_second=options.per_second)
+    options = options_of("bench.fuzz_oscore", argv)
+    made, numbers = Report("fuzz-oscore"), range(options.count)
+    with unharmed(made, ("memory_kib_per_message", KEPT_KIB), options.count, Daemon) as daemon:
+        fuzzing = fuzz(daemon.coap_port, daemon.credentials(), numbers, options.seed, per_second=options.per_second)
         sent, answered, seen = asyncio.run(fuzzing)
-        daemon.wait_ready()
-        grown_kib = (daemon.pss_bytes() - before_bytes) / 1024
         refused = daemon.refused()
     made.add("messages", sum(sent.values()), (">=", 10_000))
     made.add("answers", sum(answered.values()))
     made.add("refusals_counted", sum(refused.values()), (">=", 0.9 * sum(sent.values())))
-    made.add("updates_answered", seen.good, (">=", 10))
-    made.add("updates_not_answered", sum(seen.bad.values()), ("<=", 0))
-    made.add("update_slowest_ms", max(seen.took_s, default=ANSWER_S) * 1000, ("<=", ANSWER_S * 1000))
-    made.add("memory_kib_per_message", grown_kib / max(1, options.count), ("<=", KEPT_KIB))
-    log = (BUILD / "gatewayd-fuzzed-oscore.log").read_text(errors="replace")
-    made.add("tracebacks_logged", log.count("Traceback"), ("<=", 0))
-    print("sent: " + ", ".join(f"{name} {count}" for name, count in sorted(sent.items())))
-    print("answered: " + ", ".join(f"{name} {count}" for name, count in sorted(answered.items())))
-    print("refused: " + ", ".join(f"{name} {count}" for name, count in sorted(refused.items())))
-    print(f"the device's other answers: {dict(seen.bad)}")
+    add_luck(made, seen)
+    listed("sent", sent)
+    listed("answered", answered)
+    listed("refused", refused)
     made.finish()
     return 0
 
