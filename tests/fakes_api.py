@@ -247,6 +247,9 @@ class FakePushes:
         instead_of: ModelName | None = None, note_of: Note[Push] | None = None,
     ) -> Push:  # fmt: skip
         self.started.append((device, ref, who))
+        there = [each for each in (*self.current, *self.ended) if (each.device, each.model) == (device, ref.name)]
+        if there and there[0].state in {PushState.ACCEPTED, PushState.TRANSFERRING}:
+            return replace(there[0], joined=True)
         leaving, newer = Held(instead_of, 1) if instead_of else None, 9 if downgrade else 0
         push = replace(PUSH, device=device, model=ref.name, state=PushState.OFFERED, offset=0, who=who, replaces=newer)
         push = replace(push, instead_of=leaving)

@@ -29,7 +29,9 @@ class PushRow(Result):
     """One push. `offset` of `size_bytes` (what goes over the link) are there; `ended` says that nothing more will happen.
 
     `reason` says why it ended, `awaits` what it waits for; `replaces` is the newer version that an operator let it take over
-    from (0: none), `instead_of` the other model that gives way when it is accepted (`kws@2`; "": none).
+    from (0: none), `instead_of` the other model that gives way when it is accepted (`kws@2`; "": none). `already`: nothing new
+    was begun by this command, because the device runs the version (then this is the push that brought it; 0 and no moment:
+    none is known) or because this push of it is under way.
     """
 
     push: int
@@ -48,6 +50,7 @@ class PushRow(Result):
     ended_at: str | None = None
     replaces: int = 0
     instead_of: str = ""
+    already: bool = False
 
 
 class PushList(Result):
@@ -96,7 +99,7 @@ class PushHistory(Arguments):
 
 
 async def start(services: Services, args: StartPush, caller: Caller) -> PushRow:
-    """Start getting a version onto a device; `status` shows how it goes on."""
+    """Start getting a version onto a device, unless it is there or on its way; `status` shows how it goes on."""
     device, ref = parse_device_id(args.device), parse_model_ref(args.model)
     leaving = None if args.instead_of is None else parse_model_name(args.instead_of)
     started = await services.pushes.start(
@@ -154,10 +157,11 @@ def push_row(push: Push) -> PushRow:
         reason=push.reason,
         awaits="" if push.state.is_end else awaits(push),
         who=push.who,
-        started_at=_moment(push.started_at),
+        started_at=_moment(push.started_at) if push.started_at else "",
         ended_at=None if push.ended_at is None else _moment(push.ended_at),
         replaces=push.replaces,
         instead_of="" if push.instead_of is None else str(push.instead_of),
+        already=push.joined,
     )
 
 

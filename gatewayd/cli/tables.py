@@ -290,7 +290,17 @@ def _exported(result: ExportedKeys) -> str:
 
 @text_of.register
 def _push(push: PushRow) -> str:
-    return _pushes([push])
+    return "\n".join([*filter(None, [already_text(push)]), _pushes([push])])
+
+
+def already_text(push: PushRow) -> str:
+    """Return why a command to push began nothing, "" when it did."""
+    if not push.already:
+        return ""
+    what, number = f"{push.model}@{push.version}", f"push {push.push}" if push.push else "no push known here"
+    if push.ended:
+        return f"{push.device} runs {what} already ({number} brought it)"
+    return f"{what} is on its way to {push.device} already ({number}{f', begun by {push.who}' if push.who else ''})"
 
 
 def _pushes(pushes: Sequence[PushRow]) -> str:

@@ -21,7 +21,7 @@ from gatewayd.cli import joining_tables as _joining_tables  # noqa: F401 - it te
 from gatewayd.cli.access import access_of, add_arguments
 from gatewayd.cli.client import Client, NotReachable, Refused, UsageError
 from gatewayd.cli.progress import DONE, Screen, wait
-from gatewayd.cli.tables import text_of
+from gatewayd.cli.tables import already_text, text_of
 from gatewayd.cli.why_text import explanation_text, opinions_text
 
 if TYPE_CHECKING:
@@ -111,9 +111,12 @@ def _pushed(
     client: Client, body: bytes, args: argparse.Namespace, *, out: TextIO, err: TextIO, sleep: Callable[[float], None]
 ) -> int:
     # With --json the result alone goes to the output, so that a program can read it.
-    ended = wait(client, PushRow.model_validate_json(body), screen=Screen(err if args.json else out), sleep=sleep)
+    begun, told = PushRow.model_validate_json(body), err if args.json else out
+    if begun.already:
+        told.write(already_text(begun) + "\n")
+    ended = begun if begun.already and begun.ended else wait(client, begun, screen=Screen(told), sleep=sleep)
     if args.json:
-        out.write(ended.model_dump_json() + "\n")
+        out.write(ended.model_copy(update={"already": begun.already}).model_dump_json() + "\n")
     return OK if ended.state == DONE else FAILED
 
 
