@@ -6,7 +6,17 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field
 
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, Result, Role, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    DeviceText,
+    Name,
+    Positional,
+    Result,
+    Role,
+    Verb,
+)
 from gatewayd.core.command import Effect
 from gatewayd.core.credentials import MAX_DEVICES_OF_A_USER, CredentialKind
 from gatewayd.core.errors import BadRequest, Conflict, NotStored, TooLarge, UnknownDevice
@@ -111,7 +121,7 @@ class ShowJoining(Arguments):
 class MakeCredentials(Arguments):
     """Arguments of devices.credentials.new. `speaks_for`: further devices behind this one's connection (a concentrator)."""
 
-    device: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
     kind: Annotated[
         Literal["all", "mqtt", "psk", "oscore"],
         Field(
@@ -137,13 +147,13 @@ class ListCredentials(Arguments):
 class RevokeDevice(Arguments):
     """Arguments of devices.revoke."""
 
-    device: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
 
 
 class ForgetDevice(Arguments):
     """Arguments of devices.forget."""
 
-    device: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
     force: Annotated[bool, Field(description="although it is online and approved")] = False
     keep_credentials: Annotated[bool, Field(description="let it come back as a newcomer with what it has")] = False
 

@@ -6,7 +6,21 @@ from typing import Annotated
 from pydantic import Field
 
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Number, Positional, RefText, Result, Role, Text, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    Count,
+    DeviceText,
+    Name,
+    Number,
+    Positional,
+    RefText,
+    Result,
+    Role,
+    Text,
+    Verb,
+)
 from gatewayd.core.errors import (
     BadRequest,
     Conflict,
@@ -22,7 +36,7 @@ from gatewayd.core.update import Push, awaits
 # A push that is looked for by its number is among so many; protects the store from reading all of its journal.
 _SEARCHED = 1000
 
-Count = Annotated[int, Field(ge=1, le=1000)]
+_PushNumber = Annotated[Number, Positional(), Field(description="a push's number, as pushes.list shows it")]
 
 
 class PushRow(Result):
@@ -62,8 +76,8 @@ class PushList(Result):
 class StartPush(Arguments):
     """Arguments of push."""
 
-    device: Name
-    model: Annotated[RefText, Field(description="kws (its stable version), kws:canary or kws@3")]
+    device: DeviceText
+    model: RefText
     allow_downgrade: Annotated[
         bool, Field(description="let an older version take over from the newer one that runs; recorded")
     ] = False
@@ -75,14 +89,14 @@ class StartPush(Arguments):
 class CancelPush(Arguments):
     """Arguments of pushes.cancel."""
 
-    push: Annotated[Number, Positional()]
+    push: _PushNumber
     why: Text = "cancelled by an operator"
 
 
 class WatchPush(Arguments):
     """Arguments of pushes.watch."""
 
-    push: Annotated[Number, Positional()]
+    push: _PushNumber
 
 
 class ListPushes(Arguments):
@@ -94,7 +108,7 @@ class ListPushes(Arguments):
 class PushHistory(Arguments):
     """Arguments of pushes.history."""
 
-    device: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
     limit: Count = 50
 
 

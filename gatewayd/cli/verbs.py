@@ -230,10 +230,17 @@ def _options(verb: AnyVerb) -> list[_Option]:
             is_positional=name in positional,
             # `inputs` stays `inputs` where there is an `input` too.
             singular=name if name.removesuffix("s") in fields else name.removesuffix("s"),
-            help=str(field.get("description", "")),
+            help=_help(field),
         )
         for name, field in fields.items()
     ]
+
+
+def _help(field: Mapping[str, object]) -> str:
+    """Return what the argument is for, with the default where there is one to tell; argparse reads % as its own."""
+    text, default = str(field.get("description") or _not_null(field).get("description", "")), field.get("default")
+    told = f"{text} (default: {default})" if default is not False and default not in (None, "", []) else text
+    return told.replace("%", "%%")
 
 
 def _kind(field: Mapping[str, object]) -> tuple[str, bool]:
