@@ -4,6 +4,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from gatewayd.api.doors import Doors
 from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.api.table import Api
 from gatewayd.core.command import Note
@@ -345,6 +346,7 @@ class World:
     orders: FakeOrders = field(default_factory=FakeOrders)
     opinions: FakeOpinions = field(default_factory=FakeOpinions)
     dropping: FakeDropping = field(default_factory=FakeDropping)
+    doors: Doors = field(default_factory=Doors)
     connected: bool = True
     ids: int = 0
 
@@ -373,6 +375,7 @@ class World:
             building=self.building,
             joining=self.joining,
             opinions=self.opinions,
+            doors=self.doors,
             dropping=self.dropping,
             streams=Streams(
                 self.orders, lambda: 1_700_000_000.0, refuse_plus, lambda order: f"gatewayd/edge-1/stream/{order}"

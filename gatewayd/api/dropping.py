@@ -112,7 +112,7 @@ VERBS: tuple[AnyVerb, ...] = (
         DropModel,
         DropRow,
         drop,
-        Role.ADMIN,
+        Role.OPERATOR,  # as a push, which undoes it: both change what runs where, and neither whom is trusted
         errors=(
             BadRequest,
             Conflict,

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
+from gatewayd.api.doors import Doors
 from gatewayd.api.services import Services
 from gatewayd.api.verb import (
     AnyVerb,
@@ -59,7 +60,8 @@ class OscoreRow(Result):
 class NewCredentials(Result):
     """What devices.credentials.new answers: secrets that are shown this once.
 
-    `password`, `psk_key` and `oscore` null: not asked for. `broker`: what is left to do at the broker ("": nothing).
+    `password`, `psk_key` and `oscore` null: not asked for. `broker`: what is left to do at the broker ("": nothing);
+    `coap` likewise before the key and the context are of use: a line for each of them.
     """
 
     device: str
@@ -77,6 +79,7 @@ class NewCredentials(Result):
     trusted_keys: list[str]
     snippets: list[SnippetRow] = Field(repr=False)
     broker: str
+    coap: list[str] = Field(default_factory=list)
 
 
 class CredentialRow(Result):
@@ -96,12 +99,17 @@ class CredentialList(Result):
 
 
 class RemovedRow(Result):
-    """What was taken from a device. `broker`: what is left to do before the broker refuses it ("": nothing)."""
+    """What was taken from a device, which is `revoked` or `forgotten` now.
+
+    `credentials`: it had some, and they are void. `broker`: what is left to do before the broker refuses it ("": nothing).
+    """
 
     device: str
     credentials: bool
     pushes_ended: int
     broker: str
+    orders_ended: int = 0
+    what: Literal["revoked", "forgotten"] = "revoked"
 
 
 class PermitJoin(Arguments):
@@ -252,7 +260,15 @@ def _new_credentials(services: Services, issued: Issued, names: list[SnippetName
         trusted_keys=trusted,
         snippets=[SnippetRow(name=name, text=text) for name, text in texts.items() if text],
         broker=issued.broker,
+        coap=_closed(services.doors, issued),
     )
+
+
+def _closed(doors: Doors, issued: Issued) -> list[str]:
+    """Return why what was made cannot be used yet over CoAP, with what helps."""
+    key = [f"the key: {doors.psk}"] if issued.key is not None and doors.psk else []
+    context = [f"the OSCORE context: {doors.oscore}"] if issued.oscore is not None and doors.oscore else []
+    return key + context
 
 
 def _oscore_row(of: OscoreCredentials | None) -> OscoreRow | None:
@@ -273,7 +289,12 @@ def _credential_row(kind: str, name: str, devices: tuple[DeviceId, ...], made_at
 
 def _removed_row(removed: Removed) -> RemovedRow:
     return RemovedRow(
-        device=removed.device, credentials=removed.had_credentials, pushes_ended=removed.pushes, broker=removed.broker
+        device=removed.device,
+        credentials=removed.had_credentials,
+        pushes_ended=removed.pushes,
+        broker=removed.broker,
+        orders_ended=removed.orders,
+        what="forgotten" if removed.is_forgotten else "revoked",
     )
 
 
@@ -318,7 +339,7 @@ VERBS: tuple[AnyVerb, ...] = (
     ),
     Verb(
         "devices.revoke",
-        "Take a device out: its credentials, its approval and what is pushed to it",
+        "Take a device out: its credentials, its approval, what is pushed to it and ordered there",
         RevokeDevice,
         RemovedRow,
         revoke,
@@ -327,7 +348,7 @@ VERBS: tuple[AnyVerb, ...] = (
     ),
     Verb(
         "devices.forget",
-        "Remove a device with all that is known of it and wanted there",
+        "Remove a device with all that is known of it, wanted and ordered there",
         ForgetDevice,
         RemovedRow,
         forget,

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, TextIO
 
 from pydantic import ValidationError
 
+from gatewayd.api.joining import NewCredentials
 from gatewayd.api.pushes import PushRow
 from gatewayd.api.table import VERBS
 from gatewayd.api.verb import AnyVerb, Positional
-from gatewayd.cli import dropping_tables as _dropping_tables  # noqa: F401 - as the next line
-from gatewayd.cli import joining_tables as _joining_tables  # noqa: F401 - it teaches `text_of` these results
+from gatewayd.cli import dropping_tables as _dropping_tables  # noqa: F401 - it teaches `text_of` these results
 from gatewayd.cli.access import access_of, add_arguments
 from gatewayd.cli.client import Client, NotReachable, Refused, UsageError
+from gatewayd.cli.joining_tables import credential_notes
 from gatewayd.cli.progress import DONE, Screen, wait
 from gatewayd.cli.tables import already_text, text_of
 from gatewayd.cli.why_text import explanation_text, opinions_text
@@ -129,7 +130,8 @@ def _saved(client: Client, args: argparse.Namespace, *, out: TextIO) -> int:
         raise UsageError(f"--save {path}: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(client.call(verb.name, _arguments(args, verb)))
+            body = client.call(verb.name, _arguments(args, verb))
+            file.write(body)
     except (NotReachable, Refused, UsageError):
         path.unlink()
         raise
@@ -137,6 +139,8 @@ def _saved(client: Client, args: argparse.Namespace, *, out: TextIO) -> int:
         path.unlink()
         raise UsageError(f"--save {path}: {error.strerror}; they were made, so make others with --replace") from error
     out.write(f"written to {path}, which only you may read\n")
+    if notes := credential_notes(NewCredentials.model_validate_json(body)):
+        out.write(f"{notes}\n")
     return OK
 
 
