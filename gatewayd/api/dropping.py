@@ -35,7 +35,10 @@ from gatewayd.core.names import parse_device_id, parse_model_name
 
 
 class DropRow(Result):
-    """One drop. `state` is asked, dropped, refused or failed; `reason` says why; `ended_at` null: not known yet."""
+    """One drop. `state` is asked, dropped, refused or failed; `reason` says why; `ended_at` null: not known for sure yet.
+
+    A failed one of which that is not known is corrected by what the device reports next, also after a restart.
+    """
 
     drop: int
     device: str
