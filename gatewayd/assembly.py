@@ -30,7 +30,7 @@ from gatewayd.core.fit import Fitter
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.presets import RequestClass
 from gatewayd.daemon_registry import RegistryParts, registry_parts
-from gatewayd.parts import broker_address, engine_specs, load_profiles, tracking_options, trial_limits
+from gatewayd.parts import broker_address, doors, engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.candidates import Candidates
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.checkpoints import Book, Checkpoints
@@ -160,23 +160,19 @@ def assemble(config: Config, means: Means) -> Core:
     credentials = _credentials(config)
     ports = _joining_ports(config, means, credentials)
     joining = Joining(
-        ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting, renting=renting
+        ports,
+        tracking=tracking,
+        desires=desires,
+        pushes=pushes,
+        collecting=registry.collecting,
+        renting=renting,
+        orders=orders,
     )
     requested = (inference, catalog, Loading(catalog, means.workers), tracking, pushes, decisions, requests)
     first = (*requested, _node(config, means), means.keys, preflight)
     streams, broker = _streams(config, orders), broker_address(config)
-    services = Services(
-        *first,
-        registry.collecting,
-        registry.uploads,
-        registry.fetching,
-        registry.building,
-        streams,
-        joining,
-        opinions,
-        drops,
-        broker,
-    )
+    models = (registry.collecting, registry.uploads, registry.fetching, registry.building)
+    services = Services(*first, *models, streams, joining, opinions, drops, broker, doors(config))
     store = CheckpointFile(config.node.data_dir / "estimates.checkpoint")
     checkpoints = Checkpoints(estimates=estimates, store=store, book=Book(renting, tracking, time.monotonic, time.time))
     asked = (catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)

@@ -321,7 +321,11 @@ class KnownDevice:
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """What is written when a device is taken out: nothing is wanted there any more. `row` None: every row about it goes."""
+    """What is written when a device is taken out: nothing is wanted there any more. `row` None: every row about it goes.
+
+    `orders` are the standing orders that end with it.
+    """
 
     device: DeviceId
     row: KnownDevice | None = None
+    orders: tuple[str, ...] = ()
