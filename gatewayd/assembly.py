@@ -39,7 +39,7 @@ from gatewayd.services.desires import DesirePorts, Desires
 from gatewayd.services.drop_ports import DropPorts
 from gatewayd.services.dropping import Drops
 from gatewayd.services.estimates import Estimates
-from gatewayd.services.inference import Inference
+from gatewayd.services.inference import Inference, Later
 from gatewayd.services.joining import Joining, JoiningPorts
 from gatewayd.services.loading import Loading
 from gatewayd.services.opinions import Opinions
@@ -108,7 +108,7 @@ class Core:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What the services are wired to: the outside, already open."""
+    """What the services are wired to: the outside, already open. `later`: the loop's `call_soon`."""
 
     store: Store
     artifacts: Artifacts
@@ -118,6 +118,7 @@ class Means:
     notify: Notify
     is_connected: Callable[[], bool]
     link_of: Callable[[DeviceId], DeviceLink]
+    later: Later
     log: DecisionFile | None = None
 
 
@@ -151,6 +152,7 @@ def assemble(config: Config, means: Means) -> Core:
         clock=time.monotonic,
         on_served=renting.served,
         opinions=opinions,
+        later=means.later,
     )
     registry = registry_parts(
         config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
