@@ -243,18 +243,7 @@ async def _build(config: Config, reload: Reload, stack: AsyncExitStack) -> _Daem
         announce=events,
     )
     log = decision_file(config)
-    means = Means(
-        store,
-        artifacts,
-        workers,
-        keys,
-        watch,
-        events,
-        wires.are_up,
-        links.of,
-        asyncio.get_running_loop().call_soon,
-        log,
-    )
+    means = Means(store, artifacts, workers, keys, watch, events, wires.are_up, links.of, log)
     core = assemble(config, means)
     trackers.append(core.tracking)
     links.kind_of = core.tracking.link_kind

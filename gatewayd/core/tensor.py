@@ -9,6 +9,7 @@ from functools import lru_cache
 from math import isfinite, isnan, prod
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 
 
 class DType(Enum):
@@ -56,7 +57,7 @@ class Quantization:
     zero_point: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorSpec:
     """What one input or output must be. `quantization` is None where stored values are the real values."""
 
@@ -76,7 +77,7 @@ class TensorSpec:
         return self.element_count * self.dtype.item_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tensor:
     """A named tensor; `content` is exactly as long as dtype and shape say (checked on construction).
 

@@ -6,7 +6,7 @@ resolve the model → gather the options → place → run the best, then the ne
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from gatewayd.core.decision import Decision, Rent
@@ -16,6 +16,7 @@ from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
 from gatewayd.core.placement import NODE_INDEX, Option, Placement, place
 from gatewayd.core.reasons import reason_of
+from gatewayd.core.record import record
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult
 from gatewayd.core.tensor import Quantization, Tensor, converted, real_value
 from gatewayd.services.catalog import Catalog
@@ -30,7 +31,7 @@ Later = Callable[[Callable[[], None]], object]
 """Calls what it is given in a moment, in order."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Served:
     """A request served, with everything that led to it: what rent-or-buy learns from."""
 

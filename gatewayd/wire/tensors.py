@@ -8,13 +8,14 @@ Server, "Binary tensor data extension".
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import isfinite
 from typing import TypeVar
 
 from gatewayd.core.cost import Costs
 from gatewayd.core.errors import BadRequest, GatewayError, TooLarge
 from gatewayd.core.names import parse_device_id
+from gatewayd.core.record import record
 from gatewayd.core.request import NODE, InferenceResult, Measured, Privacy, SensorRef, Target
 from gatewayd.core.tensor import Tensor
 from gatewayd.wire.cbor import decode_cbor
@@ -50,7 +51,7 @@ _PARAMETER_KEYS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InferenceBody:
     """A decoded request body. Exactly one of `inputs`, `raw` and `source` is given.
 
@@ -203,7 +204,7 @@ def measured_document(measured: Measured) -> dict[str, object]:
 
 def _figure(value: float) -> float | None:
     """Return milliseconds, µJ, bytes or a share to a millionth: enough to read, and a third of the time of `write_number`."""
-    return round(value, 6) if isfinite(value) else None
+    return (round(value, 6) if value else 0) if isfinite(value) else None  # half of them are 0
 
 
 def _result_parameters(result: InferenceResult) -> dict[str, object]:
