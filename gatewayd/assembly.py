@@ -156,13 +156,9 @@ def assemble(config: Config, means: Means) -> Core:
     requests = _requests(config)
     orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
     credentials = _credentials(config)
+    issuing = _joining_ports(config, means, credentials)
     joining = Joining(
-        _joining_ports(config, means, credentials),
-        tracking=tracking,
-        desires=desires,
-        pushes=pushes,
-        collecting=registry.collecting,
-        renting=renting,
+        issuing, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting, renting=renting
     )
     requested = (inference, catalog, Loading(catalog, means.workers), tracking, pushes, decisions, requests)
     first = (*requested, _node(config, means), means.keys, preflight)
