@@ -1,5 +1,6 @@
 """The services and how they hang together: the composition root's larger half. Nothing runs or listens here."""
 
+import asyncio
 import itertools
 import random
 import secrets
@@ -131,12 +132,8 @@ def assemble(config: Config, means: Means) -> Core:
     pushes = _pushes(
         config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
-    drops = Drops(
-        DropPorts(means.store, means.link_of, means.notify, time.time),
-        tracking=tracking,
-        pushes=pushes,
-        desires=desires,
-    )
+    ports = DropPorts(means.store, means.link_of, means.notify, time.time)
+    drops = Drops(ports, tracking=tracking, pushes=pushes, desires=desires)
     renting = _renting(config, drops, pushes, estimates, preflight, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
     classes = config.requests.settings
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
@@ -151,6 +148,7 @@ def assemble(config: Config, means: Means) -> Core:
         clock=time.monotonic,
         on_served=renting.served,
         opinions=opinions,
+        later=_soon,
     )
     registry = registry_parts(
         config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
@@ -158,9 +156,9 @@ def assemble(config: Config, means: Means) -> Core:
     requests = _requests(config)
     orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
     credentials = _credentials(config)
-    ports = _joining_ports(config, means, credentials)
+    issuing = _joining_ports(config, means, credentials)
     joining = Joining(
-        ports,
+        issuing,
         tracking=tracking,
         desires=desires,
         pushes=pushes,
@@ -177,6 +175,11 @@ def assemble(config: Config, means: Means) -> Core:
     checkpoints = Checkpoints(estimates=estimates, store=store, book=Book(renting, tracking, time.monotonic, time.time))
     asked = (catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
     return Core(*asked, checkpoints, credentials, classes, opinions, drops)
+
+
+def _soon(settle: Callable[[], None]) -> None:
+    """What an answer teaches is entered when it has left."""
+    asyncio.get_running_loop().call_soon(settle)
 
 
 def _pushes(

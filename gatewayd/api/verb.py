@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from gatewayd.api.services import Services
 from gatewayd.core.command import Effect, Note, Receipt
 from gatewayd.core.errors import BadRequest, Forbidden, GatewayError, TooLarge
+from gatewayd.core.record import record
 
 MAX_ARGUMENTS_BYTES = 2**18  # protects the loop; verbs that take files say otherwise
 MAX_FILE_BYTES = 8 * 2**20  # the largest model file; protects memory
@@ -34,7 +35,7 @@ class Role(IntEnum):
     ADMIN = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Caller:
     """Who calls: a name for the records, and what they may do.
 
