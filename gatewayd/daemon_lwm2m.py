@@ -101,7 +101,7 @@ class Oscore:
         try:
             await self.contexts.save()
         except NotStored as error:
-            logger.warning("oscore numbers not stored reason=%r", str(error))
+            logger.warning("oscore numbers not stored", extra={"fields": {"reason": str(error)}})
 
 
 _TOLD_PER_S, _TOLD_AT_ONCE = 5.0, 50.0

@@ -254,11 +254,22 @@ def silencers(source: Source) -> Iterator[Finding]:
             yield token.start[0], f"{token.string!r} gives no reason"
 
 
+def nested_pairs(source: Source) -> Iterator[Finding]:
+    """Find key=value pairs in the words of a log line: they would be quoted as one, and nobody could look for them."""
+    for call in _calls(source):
+        told = ast.unparse(call.func)
+        words = "".join(
+            each.value for each in ast.walk(call) if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        )
+        if re.match(r"(logger|_LOG|_EVENTS)\.\w+$", told) and re.search(r"\w=(%|$)", words):
+            yield call.lineno, f"{told}: give the pairs as extra={{'fields': …}}"
+
+
 def _calls(source: Source) -> Iterator[ast.Call]:
     return (node for node in ast.walk(source.tree) if isinstance(node, ast.Call))
 
 
-RULES: tuple[Rule, ...] = (direction, packages, tasks, broad_excepts, sleeps, mocks, sizes, silencers)
+RULES: tuple[Rule, ...] = (direction, packages, tasks, broad_excepts, sleeps, mocks, sizes, silencers, nested_pairs)
 
 
 def sources() -> list[Source]:
@@ -321,6 +332,9 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (silencers, "gatewayd/core/x.py", "x = 1  # noqa: S603, E501"),
     (silencers, "gatewayd/core/x.py", "x = 1  # type: ignore"),
     (silencers, "gatewayd/core/x.py", "x = 1  # type: ignore[misc, arg-type]"),
+    (nested_pairs, "gatewayd/adapters/x.py", "logger.info('started port=%d', port)"),
+    (nested_pairs, "gatewayd/adapters/x.py", "_LOG.log(level, 'not written reason=%r', why)"),
+    (nested_pairs, "gatewayd/adapters/x.py", "logger.info(f'started port={port}')"),
 ]
 
 
@@ -341,6 +355,7 @@ KEPT: list[tuple[str, str]] = [
     ("gatewayd/links/x.py", "group.create_task(run(), name='run')\nasyncio.sleep(5)"),
     ("tests/x.py", "try:\n    run()\nexcept pytest.skip.Exception:\n    pass"),
     ("tests/x.py", "import numpy\nfrom gatewayd.services.ports import Clock\nasyncio.sleep(0)"),
+    ("gatewayd/adapters/x.py", "logger.info('started', extra={'fields': {'port': port}})"),
     ("tests/x.py", "x = 1  # noqa: S603  # started by this test\ny = 1  # type: ignore[misc]  # the point of it"),
     ("gatewayd/core/x.py", "def short():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES - 1)),
 ]

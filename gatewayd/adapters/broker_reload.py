@@ -25,7 +25,7 @@ class MosquittoReload:
         """Return "" when mosquitto was told, else why it was not and what to do; that goes to the log, too."""
         problem = self.tell()
         if problem and self._pid_file is not None:
-            _LOG.warning("mosquitto not told of new credentials reason=%r", problem)
+            _LOG.warning("mosquitto not told of new credentials", extra={"fields": {"reason": problem}})
         return problem
 
     def tell(self) -> str:
