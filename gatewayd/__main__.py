@@ -1,6 +1,7 @@
 """The `gatewayd` program: argv to exit code. Each command imports only what it needs."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ DEFAULT_CONFIG = Path("/etc/gatewayd/gatewayd.yaml")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 1 failed, 2 usage)."""
-    given = sys.argv[1:] if argv is None else list(argv)
+    given = _words(sys.argv[1:] if argv is None else list(argv))
     parser = _parser(given)
     arguments = parser.parse_args(given)
     if arguments.check_config is not None:
@@ -28,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     code: int = run(arguments)
     return code
+
+
+def _words(given: list[str]) -> list[str]:
+    """Return the words of a command; one written as in messages and topics (`devices.approve`) is taken apart."""
+    first = given[0] if given else ""
+    return [*first.split("."), *given[1:]] if re.fullmatch(r"[a-z-]+(\.[a-z-]+)+", first) else given
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:

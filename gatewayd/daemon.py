@@ -35,7 +35,7 @@ from gatewayd.assembly import Core, Means, assemble
 from gatewayd.config import Config
 from gatewayd.core.device import LinkKind
 from gatewayd.core.errors import GatewayError
-from gatewayd.core.events import GatewayEvent, InputRefused, RequestServed
+from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.daemon_lwm2m import Links, Lwm2m, Telling, lwm2m_parts, open_coap
 from gatewayd.daemon_mqtt import MqttEdges, Wires, mqtt_edges, mqtt_wires
 from gatewayd.edges.http_events import EventStreams
@@ -127,13 +127,7 @@ class _Events:
         return self.edge is not None and not self.is_draining
 
     def __call__(self, event: GatewayEvent) -> None:
-        """Tell everybody. Of an answered request only after its answer has left: nobody waits for what is counted."""
-        if isinstance(event, RequestServed):
-            asyncio.get_running_loop().call_soon(self._tell, event)
-        else:
-            self._tell(event)
-
-    def _tell(self, event: GatewayEvent) -> None:
+        """Tell everybody."""
         log_event(event)
         self.metrics.observe(event)
         self.streams.publish(event)

@@ -65,6 +65,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
         "gatewayd.config",
         "gatewayd.core",
         "gatewayd.init_command",
+        "gatewayd.init_plan",
         "gatewayd.wire",
     ),
     "gatewayd.init_command": (
@@ -72,8 +73,10 @@ DIRECTION: dict[str, tuple[str, ...]] = {
         "gatewayd.api",
         "gatewayd.config",
         "gatewayd.core",
+        "gatewayd.init_plan",
         "gatewayd.wire",
     ),
+    "gatewayd.init_plan": ("gatewayd.config", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.assembly": ("gatewayd",),
     "gatewayd": (),
 }

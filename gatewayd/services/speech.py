@@ -1,15 +1,16 @@
 """Which tensors a caller speaks: those of the signature, or one variant's own stored types where the datatypes say so."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.model import Version
+from gatewayd.core.record import record
 from gatewayd.core.request import InferenceRequest
 from gatewayd.core.tensor import Quantization, Tensor, TensorSpec
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Speech:
     """One request's tensors as its caller gives and takes them; a spec's quantisation tells what stored values mean.
 

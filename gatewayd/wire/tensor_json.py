@@ -10,7 +10,7 @@ from sys import float_info
 from typing import NoReturn
 
 from gatewayd.core.errors import BadRequest
-from gatewayd.core.tensor import DType, Tensor, TensorSpec, tensor_from_values
+from gatewayd.core.tensor import DType, Tensor, TensorSpec, packed_numbers, tensor_from_values
 from gatewayd.wire.cbor import TypedArray
 
 # These protect error messages, logs and the loop from absurd but short bodies.
@@ -39,8 +39,10 @@ class BinaryTail:
         return bytes(taken)
 
 
-def read_tensor(value: object, path: str, tail: BinaryTail | None = None) -> Tensor:
+def read_tensor(value: object, path: str, tail: BinaryTail | None = None, *, has_flags: bool = True) -> Tensor:
     """Read one element of `inputs`. `data` is row-major, flat or nested as the shape is; or the bytes are in `tail`.
+
+    `has_flags`: whether the document may hold true or false anywhere, which pack as numbers; without them packing checks enough.
 
     Raises: BadRequest naming the path of the first mistake.
     """
@@ -56,6 +58,8 @@ def read_tensor(value: object, path: str, tail: BinaryTail | None = None) -> Ten
     data = fields["data"]
     if isinstance(data, bytes | TypedArray):
         return _from_bytes(spec, data, f"{path}.data")
+    if not has_flags and isinstance(data, list) and (content := packed_numbers(spec, data)) is not None:
+        return Tensor(spec.name, spec.dtype, spec.shape, content)
     # Types as a set, once: large lists pass here, and nearly all are flat and right.
     if (
         isinstance(data, list)
