@@ -13,7 +13,7 @@ _M_ARENA_MAX = -8  # source: glibc, malloc.h
 _AUTHORITIES = "SSL_CERT_FILE"
 
 # Objects made since the last collection of the youngest; of these until the middle ones, of those until the oldest ones.
-_COLLECT_AFTER = (10_000, 20, 50)
+COLLECT_AFTER = (10_000, 20, 50)
 
 
 def begin() -> None:
@@ -33,7 +33,7 @@ def settle() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_COLLECT_AFTER)
+    gc.set_threshold(*COLLECT_AFTER)
     gc.enable()
     _libc("malloc_trim", 0)
 
