@@ -120,11 +120,13 @@ def _from_bytes(spec: TensorSpec, data: bytes | TypedArray, path: str) -> Tensor
 
 def write_tensor(tensor: Tensor) -> dict[str, object]:
     """Return one element of `outputs`, data flat. Elements that are not finite become null: JSON has no NaN."""
-    values: list[object] = list(tensor.values())
+    values: list[object]
     if tensor.dtype is DType.FP32:
         values = [write_number(value) for value in tensor.values()]
     elif tensor.dtype is DType.BOOL:
-        values = [bool(value) for value in values]
+        values = [bool(value) for value in tensor.values()]
+    else:
+        values = list(tensor.values())
     return {"name": tensor.name, "shape": list(tensor.shape), "datatype": tensor.dtype.value, "data": values}
 
 
