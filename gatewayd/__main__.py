@@ -1,7 +1,6 @@
 """The `gatewayd` program: argv to exit code. Each command imports only what it needs."""
 
 import argparse
-import gc
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -129,9 +128,11 @@ def _ports(config: "Config") -> list[str]:
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
-    # All that start-up makes stays: collections in the middle of it (a seventh of its time) find nothing. `_settle` ends this.
-    gc.disable()
-    from gatewayd.daemon import run  # noqa: PLC0415 - clients start without the daemon's packages
+    from gatewayd import frugal  # noqa: PLC0415 - as below
+
+    frugal.begin()
+    with frugal.without_authorities():
+        from gatewayd.daemon import run  # noqa: PLC0415 - clients start without the daemon's packages
 
     config = _loaded(arguments.config)
     return 1 if config is None else run(config, arguments.config)

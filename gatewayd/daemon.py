@@ -6,7 +6,6 @@ starts it anew. SIGTERM and SIGINT drain: no new work is taken, what runs is ans
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -17,7 +16,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gatewayd import __version__
+from gatewayd import __version__, frugal
 from gatewayd.adapters import systemd
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import open_artifacts
@@ -60,9 +59,6 @@ logger = logging.getLogger(__name__)
 
 # systemd's default TimeoutStopSec is 90 s; what does not end in this time is cancelled.
 DRAIN_S = 10.0
-
-# Objects made since the last collection of the youngest; of these until the middle ones, of those until the oldest ones.
-COLLECT_AFTER = (10_000, 20, 50)
 
 
 def run(config: Config, path: Path | None = None) -> int:
@@ -192,7 +188,7 @@ class _Daemon:
             if self.broker is not None:
                 loops["embedded broker"] = self.broker.keep()
             running = [tasks.create_task(loop, name=name) for name, loop in loops.items()]
-            _settle()
+            frugal.settle()
             systemd.notify("READY=1", f"STATUS=serving on http port {self.ports['http_port']}")
             logger.info("ready", extra=fields(node=self.config.node.name, version=__version__, **self._listeners()))
             await stop.wait()
@@ -328,17 +324,6 @@ async def _with_broker(config: Config, stack: AsyncExitStack) -> tuple[Config, E
     )
     mqtt = config.mqtt.model_copy(update={"host": "127.0.0.1", "port": broker.port_v5})
     return config.model_copy(update={"mqtt": mqtt}), broker
-
-
-def _settle() -> None:
-    """Take what start-up made out of the garbage collector's sight: without it a collection walks all of it, over and over.
-
-    What comes later (a thousand devices) is walked rarely, too: each time takes 10 ms, and hardly any garbage is in circles.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
-    gc.enable()
 
 
 async def _watchdog() -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from gatewayd.adapters.certificates import Pair, names_in, new_authority, new_server, utc_now
+from gatewayd.adapters.certificate_ends import utc_now
+from gatewayd.adapters.certificates import Pair, names_in, new_authority, new_server
 from gatewayd.adapters.credentials import open_credentials
 from gatewayd.adapters.private_files import (
     PRIVATE_FILE,

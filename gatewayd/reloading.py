@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gatewayd.adapters import systemd
 from gatewayd.adapters.broker_reload import MosquittoReload
-from gatewayd.adapters.certificates import days_left, utc_now
+from gatewayd.adapters.certificate_ends import days_left, utc_now
 from gatewayd.adapters.logs import configure_logging
 from gatewayd.assembly import Core
 from gatewayd.config import Config, load_config

@@ -54,6 +54,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.places": (),
     "gatewayd.config": ("gatewayd.core", "gatewayd.wire"),
     "gatewayd.startup": ("gatewayd.core",),
+    "gatewayd.frugal": (),
     "gatewayd.listeners": ("gatewayd.config",),
     "gatewayd.__main__": ("gatewayd",),
     "gatewayd.daemon": ("gatewayd",),

@@ -25,6 +25,7 @@ from gatewayd.wire.topics import InferTopic, Topics
 __all__ = ["Limits", "MqttEdge", "offline_message", "online_message"]
 
 _LOG = logging.getLogger(__name__)
+_REQUESTS = (RequestServed, RequestFailed)
 
 
 class Api(Protocol):
@@ -95,7 +96,7 @@ class MqttEdge:
 
     def publish_event(self, event: GatewayEvent) -> None:
         """Tell whoever listens; QoS 0, dropped when the broker is away or slow. Never raises."""
-        if isinstance(event, RequestServed | RequestFailed) and not self._request_events:
+        if not self._request_events and isinstance(event, _REQUESTS):
             return
         message = event_message(self._topics, event)
         if message is None:

@@ -34,7 +34,7 @@ from gatewayd.services.opinions import Opinions
 from gatewayd.services.options import OptionFinder, Options
 from gatewayd.services.ports import Clock, Notify
 from gatewayd.services.running import NodeState, Ran, Runner
-from gatewayd.services.speech import Speech, speech_of
+from gatewayd.services.speech import Speech, Speeches
 
 Later = Callable[[Callable[[], None]], object]
 """Calls what it is given in a moment, in order."""
@@ -87,6 +87,7 @@ class Inference:
         self._wall_clock = wall_clock
         self._opinions = opinions
         self._later = later
+        self._speeches = Speeches()
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Serve one request.
@@ -118,7 +119,7 @@ class Inference:
     ) -> InferenceResult:
         """Serve it; `tried` says what failed before it was placed anew, which happens once."""
         version = self._catalog.resolve(request.model)
-        speech = speech_of(request, version)
+        speech = self._speeches.of(request, version)
         options = self._finder.find(request, version, now_s=self._clock() if tried else started_s)
         placement = place(options.question, options.node, options.devices)
         attempts = list(tried)

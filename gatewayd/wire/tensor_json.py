@@ -19,6 +19,7 @@ MAX_TEXT = 128
 
 _TENSOR_KEYS = ("name", "shape", "datatype", "data", "parameters")
 _REQUIRED_KEYS = ("name", "shape", "datatype", "data")
+_DTYPES: Mapping[str, DType] = {dtype.value: dtype for dtype in DType}
 _ELEMENT_TYPES: Mapping[DType, frozenset[type]] = {
     dtype: frozenset({int, float} if dtype is DType.FP32 else {bool} if dtype is DType.BOOL else {int})
     for dtype in DType
@@ -52,7 +53,7 @@ def read_tensor(value: object, path: str, tail: BinaryTail | None = None, *, has
         if key not in fields and not (key == "data" and size is not None):
             refuse(f"{path}.{key}", "is missing")
     name = read_text(fields["name"], f"{path}.name")
-    spec = TensorSpec(name, _dtype(fields["datatype"], f"{path}.datatype"), _shape(fields["shape"], f"{path}.shape"))
+    spec = TensorSpec(name, _dtype(fields["datatype"], path), _shape(fields["shape"], path))
     if size is not None:
         return _from_tail(spec, size, fields, path, tail)
     data = fields["data"]
@@ -119,11 +120,13 @@ def _from_bytes(spec: TensorSpec, data: bytes | TypedArray, path: str) -> Tensor
 
 def write_tensor(tensor: Tensor) -> dict[str, object]:
     """Return one element of `outputs`, data flat. Elements that are not finite become null: JSON has no NaN."""
-    values: list[object] = list(tensor.values())
+    values: list[object]
     if tensor.dtype is DType.FP32:
         values = [write_number(value) for value in tensor.values()]
     elif tensor.dtype is DType.BOOL:
-        values = [bool(value) for value in values]
+        values = [bool(value) for value in tensor.values()]
+    else:
+        values = list(tensor.values())
     return {"name": tensor.name, "shape": list(tensor.shape), "datatype": tensor.dtype.value, "data": values}
 
 
@@ -157,18 +160,19 @@ def refuse(path: str, message: str) -> NoReturn:
     raise BadRequest(f"{path}: {message}")
 
 
-def _dtype(value: object, path: str) -> DType:
-    try:
-        return DType(value)
-    except ValueError:
-        refuse(path, f"{str(value)[:MAX_TEXT]!r} is not one of {', '.join(each.value for each in DType)}")
+def _dtype(value: object, tensor: str) -> DType:
+    found = _DTYPES.get(value) if isinstance(value, str) else None
+    if found is None:
+        refuse(f"{tensor}.datatype", f"{str(value)[:MAX_TEXT]!r} is not one of {', '.join(_DTYPES)}")
+    return found
 
 
-def _shape(value: object, path: str) -> tuple[int, ...]:
+def _shape(value: object, tensor: str) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > MAX_RANK:
-        refuse(path, f"must be a list of at most {MAX_RANK} dimensions")
-    if not all(type(each) is int and each >= 1 for each in value):
-        refuse(path, "every dimension must be a whole number from 1")
+        refuse(f"{tensor}.shape", f"must be a list of at most {MAX_RANK} dimensions")
+    for each in value:
+        if type(each) is not int or each < 1:
+            refuse(f"{tensor}.shape", "every dimension must be a whole number from 1")
     return tuple(value)
 
 
