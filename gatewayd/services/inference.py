@@ -25,10 +25,8 @@ from gatewayd.services.opinions import Opinions
 from gatewayd.services.options import OptionFinder, Options
 from gatewayd.services.ports import Clock, Notify
 from gatewayd.services.running import NodeState, Ran, Runner
+from gatewayd.services.settling import Settling
 from gatewayd.services.speech import Speech, Speeches
-
-Later = Callable[[Callable[[], None]], object]
-"""Calls what it is given in a moment, in order."""
 
 
 @record
@@ -42,16 +40,10 @@ class Served:
     result: InferenceResult
 
 
-def _at_once(settle: Callable[[], None]) -> None:
-    """Do it now."""
-    settle()
-
-
 class Inference:
     """Serves requests. `on_served` is called once per answer, must return at once, and tells what it learned.
 
-    What an answer teaches is entered by way of `later` (the loop's `call_soon`): after the answer has left, and before anything
-    else is read. Nobody waits for what is only counted.
+    What an answer teaches is entered by way of `settling` (None: at once).
     """
 
     def __init__(
@@ -66,7 +58,7 @@ class Inference:
         on_served: Callable[[Served], Rent | None],
         wall_clock: Clock = time.time,
         opinions: Opinions | None = None,
-        later: Later = _at_once,
+        settling: Settling | None = None,
     ) -> None:
         self._catalog = catalog
         self._finder = finder
@@ -77,7 +69,7 @@ class Inference:
         self._on_served = on_served
         self._wall_clock = wall_clock
         self._opinions = opinions
-        self._later = later
+        self._settling = settling or Settling()
         self._speeches = Speeches()
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
@@ -139,10 +131,14 @@ class Inference:
             about = (request, version, options, speech)
             answer, told = await self._second(self._opinions, *about, result, returned=ran.returned)
         served = Served(request, version, options, placement, result)
-        self._later(partial(self._settle, served, attempts, answer, opinion=told))
+        self._settling.enter(partial(self._learn, served, attempts, answer, opinion=told))
         return answer
 
-    def _settle(self, served: Served, attempts: Sequence[str], answer: InferenceResult, *, opinion: str) -> None:
+    def settle(self) -> None:
+        """Enter what answers have taught since the last time; who shows it calls this first."""
+        self._settling.settle()
+
+    def _learn(self, served: Served, attempts: Sequence[str], answer: InferenceResult, *, opinion: str) -> None:
         """Tell of an answer, learn from it and record it."""
         request, result = served.request, served.result
         self._notify(RequestServed(request, answer))
