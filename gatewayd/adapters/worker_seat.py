@@ -231,16 +231,18 @@ class WorkerSeat:
         if not self._flying:
             job.began_s = self._clock()
         self._flying.append(job)
+        is_eager = self._expect is not None and len(self._flying) == 1 and self._is_alone()
         process.ring.submit(
             contents,
             self._answered,
             stream=stream,
             is_reset=is_new or job.is_reset,
             deadline_s=job.deadline_s,
+            is_early=is_eager,
         )
         if self._look is None:
             self._look = self._loop.call_later(_LOOK_EVERY_S, self._look_at_it)
-        if self._expect is not None and len(self._flying) == 1 and self._is_alone():
+        if is_eager and self._expect is not None:
             awake_s = self._mean_compute_s * _AWAKE_FACTOR + _AWAKE_MORE_S
             if awake_s < _AWAKE_S:
                 self._expect(awake_s)

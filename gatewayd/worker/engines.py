@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 MAX_TENSORS = 64
 _MAX_NAME_CHARS = 200
@@ -60,6 +60,17 @@ class Model(Protocol):
 
     def invoke(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> None:
         """Run one inference from `inputs` into `outputs`, each exactly as long as its spec says. Raises: ModelRefused."""
+
+
+@runtime_checkable
+class ModelInPieces(Model, Protocol):
+    """A model whose inputs can be given in pieces, while the next ones are still being written."""
+
+    def fill(self, tensor: int, start: int, piece: memoryview) -> None:
+        """Copy a piece of one input to byte `start` on. Raises: ModelRefused."""
+
+    def compute(self, outputs: Sequence[memoryview]) -> None:
+        """Run one inference from what `fill` left, which was all of every input. Raises: ModelRefused."""
 
 
 class Engine(Protocol):

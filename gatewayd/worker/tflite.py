@@ -96,6 +96,7 @@ class TfliteModel:
         self._slots = [(each["index"], each["dtype"], tuple(each["shape"])) for each in inputs]
         self._output_dtypes = [each["dtype"] for each in outputs]
         self._views = [interpreter.tensor(each["index"]) for each in outputs]
+        self._input_views = [interpreter.tensor(each["index"]) for each in inputs]
 
     def invoke(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> None:
         """Set, run, copy out. Raises: ModelRefused."""
@@ -103,7 +104,22 @@ class TfliteModel:
         try:
             for number, (index, dtype, shape) in enumerate(self._slots):
                 interpreter.set_tensor(index, np.frombuffer(inputs[number], dtype).reshape(shape))
-            interpreter.invoke()
+        except _REFUSALS as error:
+            raise ModelRefused(f"invoke failed: {type(error).__name__}: {error}") from error
+        self.compute(outputs)
+
+    def fill(self, tensor: int, start: int, piece: memoryview) -> None:
+        """Copy into the interpreter's own memory, whose view must be gone before it runs. Raises: ModelRefused."""
+        try:
+            view = self._input_views[tensor]().reshape(-1).view(np.uint8)
+            view[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+        except _REFUSALS as error:
+            raise ModelRefused(f"invoke failed: {type(error).__name__}: {error}") from error
+
+    def compute(self, outputs: Sequence[memoryview]) -> None:
+        """Run, copy out. Raises: ModelRefused."""
+        try:
+            self._interpreter.invoke()
             for number, view in enumerate(self._views):
                 result = view()
                 check_filled(number, result.nbytes, len(outputs[number]))
