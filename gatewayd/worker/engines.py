@@ -84,6 +84,15 @@ class Engine(Protocol):
         """Load the model file; `arena_bytes` matters to TFLM only. Raises: ModelRefused."""
 
 
+def import_engine(name: str) -> None:
+    """Import the package of an engine and nothing more: nothing is opened. Raises: EngineMissing."""
+    module, install = _INSTALL[name]
+    try:
+        importlib.import_module("." + module, __package__).import_package(name)
+    except (ImportError, AttributeError) as error:
+        raise EngineMissing(f"engine {name} cannot be imported ahead ({error}): {install}") from error
+
+
 def open_engine(name: str, options: Mapping[str, object]) -> Engine:
     """Import and return the engine `name`.
 

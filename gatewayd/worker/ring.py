@@ -52,13 +52,12 @@ REQUEST = struct.Struct("<QIId")
 ANSWER = struct.Struct("<QIId")
 COUNT = struct.Struct("<Q")
 PIECE = 1 << 16
-"""Added to the worker's eventfd: one more piece of the next inference is there. At most MAX_PIECES are on their way."""
+"""Added to the worker's eventfd: one more piece of the next inference is there. At most 1,344 are on their way (160 MB of
+64 tensors), so that they stay below SOON."""
 SOON = 1 << 32
 """Added to the worker's eventfd: an inference is being read, stay awake for it."""
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 128 * 1024
 """Small enough that the last one, which nobody copies meanwhile, takes 7 µs; large enough that telling of it (1 µs) is little."""
-MAX_PIECES = MAX_SLOT_BYTES // PIECE_BYTES + 64
-"""So that they can be told from SOON: far below 1 << 16. (64 is the most tensors a model may have.)"""
 _PIECES_FROM_BYTES = 2 * PIECE_BYTES
 
 RESET = 1

@@ -14,6 +14,7 @@ from .capture import StderrCapture
 from .channel import Channel
 from .engines import Engine, EngineError, Model, ModelInPieces, ModelRefused, Spec
 from .framing import Frame, FramingError
+from .limits import trim
 from .ring import (
     ANSWER,
     ANSWER_OFFSET,
@@ -189,6 +190,7 @@ class Operations:
         self._order = memory[:MAX_SLOTS].toreadonly()
         starts = [plan.start(slot) for slot in range(plan.slots)]
         self._slots = [_Slot(memory[at : at + plan.slot_bytes], plan.inputs, plan.outputs) for at in starts]
+        trim()
         return {"inputs": _rendered(model.inputs), "outputs": _rendered(model.outputs)}
 
     def _measure_arena(self, request: Frame) -> dict[str, object]:

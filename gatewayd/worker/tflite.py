@@ -25,6 +25,11 @@ _REFUSALS = (RuntimeError, ValueError, TypeError, MemoryError, OverflowError, OS
 _NO_DELEGATE = (OSError, AttributeError, ValueError, RuntimeError)
 
 
+def import_package(name: str) -> None:
+    """Import what `open_engine` will ask for. Raises: ImportError."""
+    importlib.import_module(_PACKAGES[name][0] + ".interpreter")
+
+
 def open_engine(name: str, options: Mapping[str, object]) -> TfliteEngine:
     """Import the package behind `name`, and load the delegate named in `options`. Raises: ImportError, EngineMissing."""
     module, distribution = _PACKAGES[name]
