@@ -1,5 +1,6 @@
 """The services and how they hang together: the composition root's larger half. Nothing runs or listens here."""
 
+import asyncio
 import itertools
 import random
 import secrets
@@ -30,7 +31,7 @@ from gatewayd.core.fit import Fitter
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.presets import RequestClass
 from gatewayd.daemon_registry import RegistryParts, registry_parts
-from gatewayd.parts import broker_address, engine_specs, load_profiles, tracking_options, trial_limits
+from gatewayd.parts import broker_address, doors, engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.candidates import Candidates
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.checkpoints import Book, Checkpoints
@@ -131,12 +132,8 @@ def assemble(config: Config, means: Means) -> Core:
     pushes = _pushes(
         config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
-    drops = Drops(
-        DropPorts(means.store, means.link_of, means.notify, time.time),
-        tracking=tracking,
-        pushes=pushes,
-        desires=desires,
-    )
+    ports = DropPorts(means.store, means.link_of, means.notify, time.time)
+    drops = Drops(ports, tracking=tracking, pushes=pushes, desires=desires)
     renting = _renting(config, drops, pushes, estimates, preflight, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
     classes = config.requests.settings
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
@@ -151,6 +148,7 @@ def assemble(config: Config, means: Means) -> Core:
         clock=time.monotonic,
         on_served=renting.served,
         opinions=opinions,
+        later=_soon,
     )
     registry = registry_parts(
         config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
@@ -158,29 +156,30 @@ def assemble(config: Config, means: Means) -> Core:
     requests = _requests(config)
     orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
     credentials = _credentials(config)
-    ports = _joining_ports(config, means, credentials)
+    issuing = _joining_ports(config, means, credentials)
     joining = Joining(
-        ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting, renting=renting
+        issuing,
+        tracking=tracking,
+        desires=desires,
+        pushes=pushes,
+        collecting=registry.collecting,
+        renting=renting,
+        orders=orders,
     )
     requested = (inference, catalog, Loading(catalog, means.workers), tracking, pushes, decisions, requests)
     first = (*requested, _node(config, means), means.keys, preflight)
     streams, broker = _streams(config, orders), broker_address(config)
-    services = Services(
-        *first,
-        registry.collecting,
-        registry.uploads,
-        registry.fetching,
-        registry.building,
-        streams,
-        joining,
-        opinions,
-        drops,
-        broker,
-    )
+    models = (registry.collecting, registry.uploads, registry.fetching, registry.building)
+    services = Services(*first, *models, streams, joining, opinions, drops, broker, doors(config))
     store = CheckpointFile(config.node.data_dir / "estimates.checkpoint")
     checkpoints = Checkpoints(estimates=estimates, store=store, book=Book(renting, tracking, time.monotonic, time.time))
     asked = (catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
     return Core(*asked, checkpoints, credentials, classes, opinions, drops)
+
+
+def _soon(settle: Callable[[], None]) -> None:
+    """What an answer teaches is entered when it has left."""
+    asyncio.get_running_loop().call_soon(settle)
 
 
 def _pushes(

@@ -249,7 +249,7 @@ class WorkerSeat:
         if is_eager and self._expect is not None:
             awake_s = self._mean_compute_s * _AWAKE_FACTOR + _AWAKE_MORE_S
             if awake_s < _AWAKE_S:
-                self._expect(awake_s)
+                self._expect(awake_s, *process.ring.awaited)
 
     def _stream(self, name: str) -> tuple[int, bool]:
         """Return the number of a stream, and whether its state is to be made anew; the one unused for longest goes."""

@@ -4,9 +4,10 @@ The real services satisfy the Protocols without knowing them; so do the fakes of
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from gatewayd.api.doors import Doors
 from gatewayd.api.dropping_service import DroppingService
 from gatewayd.api.loading_service import LoadingService
 from gatewayd.api.opinions_service import OpinionsService
@@ -389,3 +390,4 @@ class Services:
     opinions: OpinionsService
     dropping: DroppingService
     broker: Broker = Broker()
+    doors: Doors = field(default_factory=Doors)

@@ -6,7 +6,8 @@ resolve the model → gather the options → place → run the best, then the ne
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 from gatewayd.core.decision import Decision, Rent
 from gatewayd.core.device import RunResult, SampleResult
@@ -15,6 +16,7 @@ from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
 from gatewayd.core.placement import NODE_INDEX, Option, Placement, place
 from gatewayd.core.reasons import reason_of
+from gatewayd.core.record import record
 from gatewayd.core.request import NODE, InferenceRequest, InferenceResult
 from gatewayd.core.tensor import Quantization, Tensor, converted, real_value
 from gatewayd.services.catalog import Catalog
@@ -23,10 +25,13 @@ from gatewayd.services.opinions import Opinions
 from gatewayd.services.options import OptionFinder, Options
 from gatewayd.services.ports import Clock, Notify
 from gatewayd.services.running import NodeState, Ran, Runner
-from gatewayd.services.speech import Speech, speech_of
+from gatewayd.services.speech import Speech, Speeches
+
+Later = Callable[[Callable[[], None]], object]
+"""Calls what it is given in a moment, in order."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Served:
     """A request served, with everything that led to it: what rent-or-buy learns from."""
 
@@ -37,8 +42,17 @@ class Served:
     result: InferenceResult
 
 
+def _at_once(settle: Callable[[], None]) -> None:
+    """Do it now."""
+    settle()
+
+
 class Inference:
-    """Serves requests. `on_served` is called once per answer, must return at once, and tells what it learned."""
+    """Serves requests. `on_served` is called once per answer, must return at once, and tells what it learned.
+
+    What an answer teaches is entered by way of `later` (the loop's `call_soon`): after the answer has left, and before anything
+    else is read. Nobody waits for what is only counted.
+    """
 
     def __init__(
         self,
@@ -52,6 +66,7 @@ class Inference:
         on_served: Callable[[Served], Rent | None],
         wall_clock: Clock = time.time,
         opinions: Opinions | None = None,
+        later: Later = _at_once,
     ) -> None:
         self._catalog = catalog
         self._finder = finder
@@ -62,6 +77,8 @@ class Inference:
         self._on_served = on_served
         self._wall_clock = wall_clock
         self._opinions = opinions
+        self._later = later
+        self._speeches = Speeches()
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Serve one request.
@@ -87,7 +104,7 @@ class Inference:
         self, request: InferenceRequest, started_s: float, told_run: RunResult | None = None
     ) -> InferenceResult:
         version = self._catalog.resolve(request.model)
-        speech = speech_of(request, version)
+        speech = self._speeches.of(request, version)
         options = self._finder.find(request, version, now_s=started_s)
         placement = place(options.question, options.node, options.devices)
         attempts: list[str] = []
@@ -121,10 +138,25 @@ class Inference:
         if self._opinions is not None and result.ran_on.device is not None:
             about = (request, version, options, speech)
             answer, told = await self._second(self._opinions, *about, result, returned=ran.returned)
-        self._notify(RequestServed(request, answer))
-        rent = self._on_served(Served(request, version, options, placement, result))
-        self._record(request, version, placement, attempts, outcome="served", result=result, rent=rent, opinion=told)
+        served = Served(request, version, options, placement, result)
+        self._later(partial(self._settle, served, attempts, answer, opinion=told))
         return answer
+
+    def _settle(self, served: Served, attempts: Sequence[str], answer: InferenceResult, *, opinion: str) -> None:
+        """Tell of an answer, learn from it and record it."""
+        request, result = served.request, served.result
+        self._notify(RequestServed(request, answer))
+        rent = self._on_served(served)
+        self._record(
+            request,
+            served.version,
+            served.placement,
+            attempts,
+            outcome="served",
+            result=result,
+            rent=rent,
+            opinion=opinion,
+        )
 
     async def _second(
         self,

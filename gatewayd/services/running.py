@@ -3,7 +3,7 @@
 import math
 import struct
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from gatewayd.core.device import RunResult, SampleResult
@@ -11,6 +11,7 @@ from gatewayd.core.errors import DeviceError, DeviceTimeout, NodeError, Overload
 from gatewayd.core.model import Variant
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
+from gatewayd.core.record import record
 from gatewayd.core.request import Measured
 from gatewayd.core.tensor import DType, Tensor, converted
 from gatewayd.services.candidates import Candidate, Source
@@ -30,7 +31,7 @@ LinkOf = Callable[[DeviceId], DeviceLink]
 """Which link reaches a device."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ran:
     """One successful run: outputs in the variant's own dtypes; `measured.total_s` is filled in by the caller.
 
@@ -44,7 +45,7 @@ class Ran:
     returned: SampleResult | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeState:
     """Which state of a model that keeps one a run continues ("": the one all share), and whether it begins anew."""
 

@@ -11,13 +11,12 @@ from time import monotonic
 
 from .awake import Awake
 from .framing import Decoder, Frame, encode
-from .ring import AWAKE_OFFSET, COUNT, Layout, Wake, read_count
+from .ring import AWAKE_OFFSET, AWAKE_S, COUNT, Layout, Wake, read_count
 
 _CHUNK_BYTES = 64 * 1024
 _ONE = COUNT.pack(1)
 _NEXT_PIECE_S = 0.0002  # to copy one takes 10 µs here, 60 on a small board
 _NOTHING = Wake(0, 0, is_soon=False)
-_AWAKE_S = 0.0005  # a small request is read, answered and followed by the next within it; a wrong guess costs no more
 
 
 class Channel:
@@ -43,7 +42,7 @@ class Channel:
         """Wait until there is something; return what there is of inferences, and the control frames. There may be neither.
 
         The wait is awake where an inference was announced or has begun to come, and where this one was announced soon after
-        the last answer: so will be the next.
+        the last answer: so will be the next. In a row of such, what comes soon after the last answer need not be announced.
 
         Raises: EOFError when the other side closed; FramingError, OSError.
         """
@@ -57,12 +56,12 @@ class Channel:
             ready = self._poll.poll()
         wake, frames = self._take(ready)
         if not self._is_due:
-            self._is_hot = wake.is_soon and monotonic() - began_s < _AWAKE_S
+            self._is_hot = (wake.is_soon or self._is_hot) and monotonic() - began_s < AWAKE_S
         self._is_due = not wake.inferences and (wake.is_soon or wake.pieces > 0)
         if self._is_due:
-            self._awake_s = _NEXT_PIECE_S if wake.pieces else _AWAKE_S
+            self._awake_s = _NEXT_PIECE_S if wake.pieces else AWAKE_S
         else:
-            self._awake_s = _AWAKE_S if self._is_hot else 0.0
+            self._awake_s = AWAKE_S if self._is_hot else 0.0
         return wake, frames
 
     def _take(self, ready: Sequence[tuple[int, int]]) -> tuple[Wake, list[Frame]]:

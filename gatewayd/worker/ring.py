@@ -58,7 +58,10 @@ SOON = 1 << 32
 """Added to the worker's eventfd: an inference is being read, stay awake for it."""
 PIECE_BYTES = 128 * 1024
 """Small enough that the last one, which nobody copies meanwhile, takes 7 µs; large enough that telling of it (1 µs) is little."""
-_PIECES_FROM_BYTES = 2 * PIECE_BYTES
+AWAKE_S = 0.0005
+"""A small request is read, answered and followed by the next within it; a wrong guess costs no more."""
+HOT_S = 0.0003
+"""How long after an answer the other side may take a worker for awake that was in a row of requests: it knows of it later."""
 
 RESET = 1
 DONE, REFUSED, EXPIRED = 1, 2, 3
@@ -67,6 +70,7 @@ _SHARED_BYTES = (
     8 * 1024 * 1024
 )  # what the slots together take at most, while two fit: keeps a worker's memory near its model's
 _PAGE_BYTES = 4096
+_PIECES_FROM_BYTES = 2 * PIECE_BYTES
 
 
 class Piece(NamedTuple):
