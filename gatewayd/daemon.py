@@ -37,6 +37,7 @@ from gatewayd.config import Config
 from gatewayd.core.device import LinkKind
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused
+from gatewayd.core.record import record
 from gatewayd.daemon_lwm2m import Links, Lwm2m, Telling, lwm2m_parts, open_coap
 from gatewayd.daemon_mqtt import MqttEdges, Wires, mqtt_edges, mqtt_wires
 from gatewayd.edges.http_events import EventStreams
@@ -141,7 +142,7 @@ class _Events:
         tell(InputRefused(where, code, message))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Daemon:
     """The running parts."""
 

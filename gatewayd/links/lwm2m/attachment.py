@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from gatewayd.core.device import RUNNING, Born, DeviceEvent, Inferred, LinkKind, Lost, Report, RunResult
 from gatewayd.core.errors import BadRequest, DeviceError, DeviceRefused, GatewayError, NodeError
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 from gatewayd.links.lwm2m.births import Birth, Prior, has_our_objects, read_birth, read_reception, read_slots
 from gatewayd.links.lwm2m.errands import Errands
 from gatewayd.links.lwm2m.interface import Bucket
@@ -30,7 +31,7 @@ _OWN_PER_S = 50.0
 """Results of a device's own accord that are passed on in a second. Protects the loop: no standing order asks more often."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Surroundings:
     """What every attachment is given. `births` bounds how many are read at once: a fleet registers after a power cut."""
 

@@ -7,13 +7,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from gatewayd.core.device import DeviceEvent, Lost, Profile, RunResult, SampleResult
 from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, Forbidden, Overloaded
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.push import Offer
+from gatewayd.core.record import record
 from gatewayd.core.registration import StoredPackage
 from gatewayd.links.lwm2m import slot_terms as terms
 from gatewayd.links.lwm2m.attachment import Attachment, Surroundings
@@ -47,7 +48,7 @@ _UP_WITHIN_S = 2.0
 _RUNS_NOTHING = (Code.METHOD_NOT_ALLOWED, Code.NOT_FOUND)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkOptions:
     """`most`: devices at one time. `newcomers_per_s` and `newcomers_burst` bound registrations of new ones.
 
