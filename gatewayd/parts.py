@@ -72,7 +72,7 @@ def worker_limits(config: Config) -> WorkerLimits:
     """Return what bounds inference on the node."""
     runtime = config.node_runtime
     limits = WorkerLimits(runtime.max_loaded, runtime.queue_limit, runtime.memory_limit_bytes or None)
-    return replace(limits, is_eager=runtime.eager and has_another_processor())
+    return replace(limits, is_eager=runtime.eager and has_another_processor(), is_forked=runtime.nursery)
 
 
 def trial_limits(config: Config) -> TrialLimits:

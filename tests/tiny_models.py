@@ -165,10 +165,10 @@ def node_only_model() -> bytes:
 
 
 @cache
-def two_input_model() -> bytes:
-    """ADD of two FP32 [1,2]."""
+def two_input_model(width: int = 2) -> bytes:
+    """ADD of two FP32 [1,`width`]."""
     return build(
-        [TinyTensor("a", "FLOAT32", (1, 2)), TinyTensor("b", "FLOAT32", (1, 2)), TinyTensor("sum", "FLOAT32", (1, 2))],
+        [TinyTensor(name, "FLOAT32", (1, width)) for name in ("a", "b", "sum")],
         [TinyNode("ADD", (0, 1), (2,), "AddOptions")],
         inputs=[0, 1],
         outputs=[2],

@@ -5,16 +5,14 @@ thread of the event loop, which must be the main thread: when it ends the kernel
 """
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
 import socket
 import sys
-from asyncio.subprocess import DEVNULL
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -26,10 +24,10 @@ from gatewayd.adapters.worker_answers import (
     read_model,
 )
 from gatewayd.adapters.worker_channel import WorkerChannel
+from gatewayd.adapters.worker_child import Child, Inherited, Launch, open_capture, start_worker
 from gatewayd.adapters.worker_ring import Shared, WorkerRing, open_shared
 from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import DeadlineExceeded, EngineMissing, GatewayError, WorkerDied
-from gatewayd.worker import framing
 from gatewayd.worker.framing import TAIL_BYTES, Frame, printable
 
 __all__ = ["MEMORY_LIMIT_BYTES", "EngineSpec", "Invocation", "LoadedModel", "WorkerProcess"]
@@ -39,24 +37,11 @@ MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
 
 An engine that maps a GPU needs None: it reserves tens of GB of addresses that it never fills.
 """
-_PROGRAM = Path(framing.__file__).parent / "__main__.py"
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 T = TypeVar("T")
 
 _PROBE_TIMEOUT_S = 5
 _LINGER_S = 1.0
 _HELLO_ID = 0
-
-
-class _Exit(asyncio.SubprocessProtocol):
-    """Tells when the process has ended and was reaped."""
-
-    def __init__(self) -> None:
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def process_exited(self) -> None:
-        """Called by the event loop."""
-        self.ended.set_result(None)
 
 
 class WorkerProcess:
@@ -65,16 +50,14 @@ class WorkerProcess:
     When it dies, every call that waits and every later one raises WorkerDied. Made by `start`; `close` must be awaited.
     """
 
-    def __init__(
-        self, spec: EngineSpec, transport: asyncio.SubprocessTransport, sock: socket.socket, stderr: int, shared: Shared
-    ) -> None:
+    def __init__(self, spec: EngineSpec, child: Child, sock: socket.socket, stderr: int, shared: Shared) -> None:
         self.spec = spec
         self.engine_version = ""
         self.devices: tuple[str, ...] = ()
         self.on_room: Callable[[], None] = _nothing
-        self.pid = transport.get_pid()
+        self.pid = child.pid
         self._loop = asyncio.get_running_loop()
-        self._transport = transport
+        self._child = child
         self._stderr = stderr
         self._channel = WorkerChannel(sock, self._answered, self._channel_ended)
         self.ring = WorkerRing(
@@ -88,12 +71,21 @@ class WorkerProcess:
         self._death: asyncio.Future[str] = self._loop.create_future()
 
     @classmethod
-    async def start(cls, spec: EngineSpec, *, memory_limit_bytes: int | None, start_timeout_s: float) -> Self:
+    async def start(
+        cls,
+        spec: EngineSpec,
+        *,
+        memory_limit_bytes: int | None,
+        start_timeout_s: float,
+        launch: Launch = start_worker,
+    ) -> Self:
         """Start a worker and wait until its engine is there. `memory_limit_bytes` limits address space (None: no limit).
+
+        `launch` makes the process: `start_worker`, or a nursery's way.
 
         Raises: EngineMissing with what to install; WorkerDied; DeadlineExceeded.
         """
-        worker = await cls._spawn(spec, memory_limit_bytes)
+        worker = await cls._spawn(spec, memory_limit_bytes, launch)
         await worker.wait_ready(start_timeout_s)
         return worker
 
@@ -171,8 +163,7 @@ class WorkerProcess:
             raise interruption
 
     @classmethod
-    async def _spawn(cls, spec: EngineSpec, memory_limit_bytes: int | None) -> Self:
-        python = spec.python or sys.executable
+    async def _spawn(cls, spec: EngineSpec, memory_limit_bytes: int | None, launch: Launch) -> Self:
         with ExitStack() as undo:
             try:
                 ours, theirs = socket.socketpair()
@@ -180,19 +171,16 @@ class WorkerProcess:
                 shared = open_shared()
                 undo.callback(shared.close)
                 with theirs:
-                    stderr = _open_capture()
+                    stderr = open_capture()
                     undo.callback(os.close, stderr)
-                    inherited = (theirs.fileno(), shared.memory, shared.doorbell, shared.answered)
-                    transport, protocol = await asyncio.get_running_loop().subprocess_exec(
-                        _Exit, python, *_arguments(spec, theirs.fileno(), shared, memory_limit_bytes),
-                        stdin=DEVNULL, stdout=stderr, stderr=stderr,
-                        pass_fds=inherited, env=_environment(), start_new_session=True,
-                    )  # fmt: skip
+                    inherited = Inherited(theirs.fileno(), shared.memory, shared.doorbell, shared.answered, stderr)
+                    child = await launch(spec, _arguments(spec, memory_limit_bytes), inherited)
             except OSError as error:
+                python = spec.python or sys.executable
                 raise EngineMissing(f"engine {spec.label}: cannot start {python}: {error.strerror}") from error
             undo.pop_all()
-        worker = cls(spec, transport, ours, stderr, shared)
-        protocol.ended.add_done_callback(worker._exited)
+        worker = cls(spec, child, ours, stderr, shared)
+        child.ended.add_done_callback(worker._exited)
         return worker
 
     async def _call(self, header: dict[str, object], *, timeout_s: float) -> Frame:
@@ -263,15 +251,12 @@ class WorkerProcess:
 
     def kill(self, why: str) -> None:
         """End the process at once; `why` is what it died of, if nothing said so before."""
-        if self._transport.get_returncode() is not None:
+        if self._child.ended.done():
             return
         self._why_killed = self._why_killed or why
-        with suppress(
-            ProcessLookupError
-        ):  # not transport.kill(): its poll() races the event loop's own wait for the child
-            os.kill(self.pid, signal.SIGKILL)
+        self._child.kill()
 
-    def _exited(self, _: asyncio.Future[None]) -> None:
+    def _exited(self, _: asyncio.Future[int]) -> None:
         self._channel.drain()
         self._channel.close()
         self.ring.drain()
@@ -279,7 +264,6 @@ class WorkerProcess:
             self._linger.cancel()
         self._death.set_result(self._last_words())
         os.close(self._stderr)
-        self._transport.close()
         self._fail_pending()
         self.ring.close()
 
@@ -292,8 +276,7 @@ class WorkerProcess:
         self._has_room()
 
     def _last_words(self) -> str:
-        return_code = self._transport.get_returncode() or 0
-        ending = self._why_killed or _ending(return_code)
+        ending = self._why_killed or _ending(self._child.ended.result())
         said_bytes = os.fstat(self._stderr).st_size
         tail = printable(os.pread(self._stderr, TAIL_BYTES, max(0, said_bytes - TAIL_BYTES)))
         return f"worker of engine {self.spec.label} (pid {self.pid}): {ending}" + (
@@ -314,26 +297,9 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-def _arguments(spec: EngineSpec, channel: int, shared: Shared, memory_limit_bytes: int | None) -> list[str]:
-    descriptors = {
-        "--channel": channel, "--memory": shared.memory, "--doorbell": shared.doorbell, "--answered": shared.answered,
-    }  # fmt: skip
+def _arguments(spec: EngineSpec, memory_limit_bytes: int | None) -> list[str]:
     memory = [] if memory_limit_bytes is None else ["--memory-bytes", str(memory_limit_bytes)]
-    inherited = [str(each) for pair in descriptors.items() for each in pair]
-    return [str(_PROGRAM), *inherited, "--engine", spec.name, "--options", json.dumps(spec.options()), *memory]
-
-
-def _open_capture() -> int:
-    """Return a file in memory for what the worker prints: appended by it, read here when it died."""
-    descriptor = os.memfd_create("gatewayd-worker-stderr")
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
-    return descriptor
-
-
-def _environment() -> dict[str, str]:
-    """Return what a worker gets to see: no secrets of the daemon, no packages of its environment, no thread pools."""
-    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return ["--engine", spec.name, "--options", json.dumps(spec.options()), *memory]
 
 
 def _ending(return_code: int) -> str:

@@ -20,20 +20,25 @@ from gatewayd.core.errors import BadRequest, DeadlineExceeded, GatewayError, Mod
 from gatewayd.worker.ring import (
     ANSWER,
     ANSWER_OFFSET,
+    AWAKE_OFFSET,
     COUNT,
     DONE,
     EXPIRED,
     HOT_S,
     MAX_SLOTS,
     MEMORY_BYTES,
+    PIECE,
     REFUSED,
     REQUEST,
     RESET,
     SOON,
+    Piece,
     layout,
+    pieces,
 )
 
 _ONE = COUNT.pack(1)
+_PIECE = COUNT.pack(PIECE)
 _SOON = COUNT.pack(SOON)
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
@@ -88,6 +93,7 @@ class WorkerRing:
         self._memory = memoryview(b"")
         self._loaded: LoadedModel | None = None
         self._input_bytes: list[int] = []
+        self._pieces: list[Piece] = []
         self._last = 0
         self._sinks: deque[tuple[Sink, int]] = deque()
         self._free: list[int] = []
@@ -119,6 +125,7 @@ class WorkerRing:
         except ValueError as error:
             raise ModelRefused(str(error)) from error
         self._memory = memoryview(mmap.mmap(self._shared.memory, self._plan.total_bytes))
+        self._pieces = pieces(self._input_bytes)
         self._loaded, self._last, self._free = loaded, 0, list(range(self._plan.slots))
 
     def check(self, inputs: Sequence[bytes]) -> None:
@@ -134,11 +141,19 @@ class WorkerRing:
                 raise BadRequest(f"input {index} ({spec.name!r}): {kind}, got {len(inputs[index])}")
 
     def submit(
-        self, inputs: Sequence[bytes], sink: Sink, *, stream: int = 0, is_reset: bool = False, deadline_s: float = 0.0
+        self,
+        inputs: Sequence[bytes],
+        sink: Sink,
+        *,
+        stream: int = 0,
+        is_reset: bool = False,
+        deadline_s: float = 0.0,
+        is_early: bool = False,
     ) -> None:
         """Send checked inputs to the worker; there must be room. `deadline_s` is on CLOCK_MONOTONIC (0: none).
 
-        What is not begun by then is answered with DeadlineExceeded and costs no computing.
+        What is not begun by then is answered with DeadlineExceeded and costs no computing. `is_early`: the worker has a
+        processor of its own to take large inputs in while they are written.
         """
         slot = heappop(self._free)
         start = self._plan.start(slot)
@@ -147,10 +162,23 @@ class WorkerRing:
         memory[self._last % MAX_SLOTS] = slot
         REQUEST.pack_into(memory, start, self._last, stream, RESET if is_reset else 0, deadline_s)
         ANSWER.pack_into(memory, start + ANSWER_OFFSET, 0, 0, 0, 0.0)
-        for (low, high), content in zip(self._plan.inputs, inputs, strict=True):
-            memory[start + low : start + high] = content
+        if is_early and self._pieces and not self._sinks:
+            self._write_pieces(start, inputs)
+        else:
+            for (low, high), content in zip(self._plan.inputs, inputs, strict=True):
+                memory[start + low : start + high] = content
         self._sinks.append((sink, slot))
         os.write(self._shared.doorbell, _ONE)
+
+    def _write_pieces(self, start: int, inputs: Sequence[bytes]) -> None:
+        """Write one piece after the other and tell of each but the last, as long as the worker is awake."""
+        memory, doorbell = self._memory, self._shared.doorbell
+        views, last = [memoryview(each) for each in inputs], len(self._pieces) - 1
+        for number, (tensor, low, high) in enumerate(self._pieces):
+            at = start + self._plan.inputs[tensor][0]
+            memory[at + low : at + high] = views[tensor][low:high]
+            if number != last and memory[AWAKE_OFFSET]:
+                os.write(doorbell, _PIECE)
 
     @property
     def awaited(self) -> tuple[int, Callable[[], None]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gatewayd.adapters.eager_loop import EagerLoop
 from gatewayd.adapters.worker_answers import Invocation, check_promised
+from gatewayd.adapters.worker_child import Launch
 from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, WorkerProcess
 from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, GatewayError, ModelRefused, Overloaded, WorkerDied
@@ -35,7 +36,7 @@ class WorkerLimits:
     before its process is killed: far above any honest one, since a kill costs a restart and counts against the variant.
     An inference past its own deadline is killed earlier: after `stuck_s`, and twenty times what it usually takes.
     `max_streams` interpreters with a state of their own per variant. `is_eager`: where models answer within a wake-up's
-    time, wait awake for them.
+    time, wait awake for them. `is_forked`: engines that can be are imported once, in a nursery that forks the workers.
     """
 
     max_loaded: int = 8
@@ -46,6 +47,7 @@ class WorkerLimits:
     stuck_s: float = 1.0
     max_streams: int = 16
     is_eager: bool = False
+    is_forked: bool = True
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +81,7 @@ class WorkerSeat:
         on_death: Callable[[str], str],
         on_success: Callable[[], object],
         is_alone: Callable[[], bool],
+        launch: Launch,
     ) -> None:
         self.spec = spec
         self._path = path
@@ -88,6 +91,7 @@ class WorkerSeat:
         self._on_death = on_death
         self._on_success = on_success
         self._is_alone = is_alone
+        self._launch = launch
         self._loop = loop = asyncio.get_running_loop()
         self._expect = loop.expect if limits.is_eager and isinstance(loop, EagerLoop) else None
         self._queue: deque[Job] = deque()
@@ -231,16 +235,18 @@ class WorkerSeat:
         if not self._flying:
             job.began_s = self._clock()
         self._flying.append(job)
+        is_eager = self._expect is not None and len(self._flying) == 1 and self._is_alone()
         process.ring.submit(
             contents,
             self._answered,
             stream=stream,
             is_reset=is_new or job.is_reset,
             deadline_s=job.deadline_s,
+            is_early=is_eager,
         )
         if self._look is None:
             self._look = self._loop.call_later(_LOOK_EVERY_S, self._look_at_it)
-        if self._expect is not None and len(self._flying) == 1 and self._is_alone():
+        if is_eager and self._expect is not None:
             awake_s = self._mean_compute_s * _AWAKE_FACTOR + _AWAKE_MORE_S
             if awake_s < _AWAKE_S:
                 self._expect(awake_s, *process.ring.awaited)
@@ -342,7 +348,10 @@ class WorkerSeat:
         await self._drop_process()
         limits = self._limits
         self._process = process = await WorkerProcess.start(
-            self.spec, memory_limit_bytes=limits.memory_limit_bytes, start_timeout_s=limits.start_timeout_s
+            self.spec,
+            memory_limit_bytes=limits.memory_limit_bytes,
+            start_timeout_s=limits.start_timeout_s,
+            launch=self._launch,
         )
         try:
             loaded = await process.load(self._path, timeout_s=limits.hang_s)

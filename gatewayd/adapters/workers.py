@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from gatewayd.adapters.worker_child import start_worker
+from gatewayd.adapters.worker_nursery import Nurseries
 from gatewayd.adapters.worker_seat import WorkerLimits, WorkerSeat
 from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import EngineMissing, GatewayError, ModelRefused, Overloaded, WorkerDied
@@ -56,6 +58,8 @@ class Workers:
         self._clock = clock
         self._limits = limits or WorkerLimits()
         self._announce = announce
+        self._nurseries = Nurseries(start_timeout_s=self._limits.start_timeout_s)
+        self._launch = self._nurseries.launch if self._limits.is_forked else start_worker
         self._tasks = asyncio.TaskGroup()
         self._seats: OrderedDict[Digest, _Occupied] = OrderedDict()  # least recently used first
         self._leaving: set[Digest] = set()
@@ -73,10 +77,13 @@ class Workers:
     ) -> None:
         for task in (*self._returning.values(), *(occupied.task for occupied in self._seats.values())):
             task.cancel()
-        if kind is not None and issubclass(kind, asyncio.CancelledError):
-            await self._tasks.__aexit__(kind, error, trace)
-        else:  # an error of the body goes on as it is, not in a group
-            await self._tasks.__aexit__(None, None, None)
+        try:
+            if kind is not None and issubclass(kind, asyncio.CancelledError):
+                await self._tasks.__aexit__(kind, error, trace)
+            else:  # an error of the body goes on as it is, not in a group
+                await self._tasks.__aexit__(None, None, None)
+        finally:
+            await self._nurseries.close()
 
     async def run(
         self, variant: Variant, inputs: Sequence[Tensor], *, timeout_s: float, stream: str = "", is_reset: bool = False
@@ -142,6 +149,10 @@ class Workers:
         """Return the process of each loaded variant that has one now."""
         running = {digest: occupied.seat.pid for digest, occupied in self._seats.items()}
         return {digest: pid for digest, pid in running.items() if pid is not None}
+
+    def nurseries(self) -> tuple[int, ...]:
+        """Return the processes that workers are forked from."""
+        return self._nurseries.pids()
 
     def seats(self) -> tuple[Seat, ...]:
         """Return what is loaded, on which engine, and how it is."""
@@ -259,6 +270,7 @@ class Workers:
             on_death=lambda reason: self._count_death(variant, spec, reason),
             on_success=lambda: self._succeeded(digest),
             is_alone=self._is_alone,
+            launch=self._launch,
         )
 
     def _occupy(self, variant: Variant, seat: WorkerSeat) -> _Occupied:
@@ -271,6 +283,7 @@ class Workers:
         occupied = self._seats.get(digest)
         if occupied is not None and occupied.seat is seat:
             del self._seats[digest]
+        self._nurseries.keep_only(each.seat.spec for each in self._seats.values())
         seat.abandon(WorkerDied("the node's inference workers are stopping"))
 
     def _make_room(self, most: int) -> None:

@@ -41,6 +41,9 @@ class InferenceService(Protocol):
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Serve one request. Raises: any GatewayError."""
 
+    def settle(self) -> None:
+        """Enter what the answers so far have taught."""
+
 
 class CatalogService(Protocol):
     """The model registry."""

@@ -58,6 +58,7 @@ class NodeRuntime(Section):
     max_loaded: Annotated[int, within(1, 256)] = 8
     queue_limit: Annotated[int, within(1, 10_000)] = 64
     eager: bool = True
+    nursery: bool = True
     memory_limit_bytes: Annotated[int, within(0, 1024 * _GIB)] = 0
     trial_timeout_s: Seconds = 30.0
 

@@ -34,10 +34,8 @@ from gatewayd.services.opinions import Opinions
 from gatewayd.services.options import OptionFinder, Options
 from gatewayd.services.ports import Clock, Notify
 from gatewayd.services.running import NodeState, Ran, Runner
+from gatewayd.services.settling import Settling
 from gatewayd.services.speech import Speech, Speeches
-
-Later = Callable[[Callable[[], None]], object]
-"""Calls what it is given in a moment, in order."""
 
 
 @record
@@ -51,16 +49,10 @@ class Served:
     result: InferenceResult
 
 
-def _at_once(settle: Callable[[], None]) -> None:
-    """Do it now."""
-    settle()
-
-
 class Inference:
     """Serves requests. `on_served` is called once per answer, must return at once, and tells what it learned.
 
-    What an answer teaches is entered by way of `later` (the loop's `call_soon`): after the answer has left, and before anything
-    else is read. Nobody waits for what is only counted.
+    What an answer teaches is entered by way of `settling` (None: at once).
     """
 
     def __init__(
@@ -75,7 +67,7 @@ class Inference:
         on_served: Callable[[Served], Rent | None],
         wall_clock: Clock = time.time,
         opinions: Opinions | None = None,
-        later: Later = _at_once,
+        settling: Settling | None = None,
     ) -> None:
         self._catalog = catalog
         self._finder = finder
@@ -86,7 +78,7 @@ class Inference:
         self._on_served = on_served
         self._wall_clock = wall_clock
         self._opinions = opinions
-        self._later = later
+        self._settling = settling or Settling()
         self._speeches = Speeches()
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
@@ -132,7 +124,8 @@ class Inference:
             may_again = isinstance(error, DeviceRefused) and told_run is None and not tried
             if may_again and self._has_moved(request, version, options):
                 return await self._served(request, started_s, tried=attempts)
-            self._record(request, version, placement, attempts, outcome=str(error))
+            record = partial(self._record, request, version, placement, attempts, outcome=str(error))
+            self._settling.enter(record)  # behind the answers before it
             raise
         total_s = self._clock() - started_s
         outputs = _outputs(speech, ran)
@@ -157,8 +150,12 @@ class Inference:
             about = (request, version, options, speech)
             answer, told = await self._second(self._opinions, *about, result, returned=ran.returned)
         served = Served(request, version, options, placement, result)
-        self._later(partial(self._settle, served, attempts, answer, opinion=told))
+        self._settling.enter(partial(self._learn, served, attempts, answer, opinion=told))
         return answer
+
+    def settle(self) -> None:
+        """Enter what answers have taught since the last time; who shows it calls this first."""
+        self._settling.settle()
 
     def _has_moved(self, request: InferenceRequest, version: Version, options: Options) -> bool:
         """Return whether what a device holds has changed since it was placed there: another slot or version may serve it.
@@ -175,7 +172,7 @@ class Inference:
             return False
         return newest.number != version.number or _held(now) != _held(options)
 
-    def _settle(self, served: Served, attempts: Sequence[str], answer: InferenceResult, *, opinion: str) -> None:
+    def _learn(self, served: Served, attempts: Sequence[str], answer: InferenceResult, *, opinion: str) -> None:
         """Tell of an answer, learn from it and record it."""
         request, result = served.request, served.result
         self._notify(RequestServed(request, answer))

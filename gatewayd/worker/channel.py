@@ -11,10 +11,12 @@ from time import monotonic
 
 from .awake import Awake
 from .framing import Decoder, Frame, encode
-from .ring import AWAKE_S, COUNT, SOON, Layout
+from .ring import AWAKE_OFFSET, AWAKE_S, COUNT, Layout, Wake, read_count
 
 _CHUNK_BYTES = 64 * 1024
 _ONE = COUNT.pack(1)
+_NEXT_PIECE_S = 0.0002  # to copy one takes 10 µs here, 60 on a small board
+_NOTHING = Wake(0, 0, is_soon=False)
 
 
 class Channel:
@@ -33,31 +35,43 @@ class Channel:
         self._awake = Awake()
         self._is_due = False
         self._is_hot = False
+        self._awake_s = 0.0
+        self._hints = memoryview(bytearray(AWAKE_OFFSET + 1))  # until there is shared memory
 
-    def wait(self) -> tuple[int, list[Frame]]:
-        """Wait until there is something; return how many inferences, and the control frames. There may be neither.
+    def wait(self) -> tuple[Wake, list[Frame]]:
+        """Wait until there is something; return what there is of inferences, and the control frames. There may be neither.
 
-        The wait is awake where an inference was announced, and where this one was announced soon after the last answer: so
-        will be the next. In a row of such, what comes soon after the last answer need not be announced.
+        The wait is awake where an inference was announced or has begun to come, and where this one was announced soon after
+        the last answer: so will be the next. In a row of such, what comes soon after the last answer need not be announced.
 
         Raises: EOFError when the other side closed; FramingError, OSError.
         """
         began_s = monotonic()
-        ready = self._awake.wait(self._poll.poll, began_s + AWAKE_S) if self._is_due or self._is_hot else ()
-        inferences, is_soon, frames = self._take(ready or self._poll.poll())
+        ready: Sequence[tuple[int, int]] = ()
+        if self._awake_s:
+            self._hints[AWAKE_OFFSET] = 1
+            ready = self._awake.wait(self._poll.poll, began_s + self._awake_s)
+        if not ready:
+            self._hints[AWAKE_OFFSET] = 0
+            ready = self._poll.poll()
+        wake, frames = self._take(ready)
         if not self._is_due:
-            self._is_hot = (is_soon or self._is_hot) and monotonic() - began_s < AWAKE_S
-        self._is_due = is_soon and not inferences
-        return inferences, frames
+            self._is_hot = (wake.is_soon or self._is_hot) and monotonic() - began_s < AWAKE_S
+        self._is_due = not wake.inferences and (wake.is_soon or wake.pieces > 0)
+        if self._is_due:
+            self._awake_s = _NEXT_PIECE_S if wake.pieces else AWAKE_S
+        else:
+            self._awake_s = AWAKE_S if self._is_hot else 0.0
+        return wake, frames
 
-    def _take(self, ready: Sequence[tuple[int, int]]) -> tuple[int, bool, list[Frame]]:
-        count, frames = 0, []
+    def _take(self, ready: Sequence[tuple[int, int]]) -> tuple[Wake, list[Frame]]:
+        wake, frames = _NOTHING, []
         for descriptor, _ in ready:
             if descriptor == self._doorbell:
-                (count,) = COUNT.unpack(os.read(self._doorbell, COUNT.size))
+                wake = read_count(*COUNT.unpack(os.read(self._doorbell, COUNT.size)))
             else:
                 frames = self._receive()
-        return count % SOON, count >= SOON, frames
+        return wake, frames
 
     def _receive(self) -> list[Frame]:
         chunk = self._socket.recv(_CHUNK_BYTES)
@@ -71,7 +85,9 @@ class Channel:
 
     def map(self, layout: Layout) -> memoryview:
         """Return the memory of all slots. Raises: OSError, ValueError when it cannot be mapped."""
-        return memoryview(mmap.mmap(self._memory, layout.total_bytes))
+        memory = memoryview(mmap.mmap(self._memory, layout.total_bytes))
+        self._hints = memory
+        return memory
 
     def answered(self) -> None:
         """Tell that one more inference is answered."""

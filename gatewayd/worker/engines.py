@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 MAX_TENSORS = 64
 _MAX_NAME_CHARS = 200
@@ -62,6 +62,17 @@ class Model(Protocol):
         """Run one inference from `inputs` into `outputs`, each exactly as long as its spec says. Raises: ModelRefused."""
 
 
+@runtime_checkable
+class ModelInPieces(Model, Protocol):
+    """A model whose inputs can be given in pieces, while the next ones are still being written."""
+
+    def fill(self, tensor: int, start: int, piece: memoryview) -> None:
+        """Copy a piece of one input to byte `start` on. Raises: ModelRefused."""
+
+    def compute(self, outputs: Sequence[memoryview]) -> None:
+        """Run one inference from what `fill` left, which was all of every input. Raises: ModelRefused."""
+
+
 class Engine(Protocol):
     """Loads models. Constructing one imports the engine's package."""
 
@@ -71,6 +82,15 @@ class Engine(Protocol):
 
     def load(self, path: str, arena_bytes: int | None) -> Model:
         """Load the model file; `arena_bytes` matters to TFLM only. Raises: ModelRefused."""
+
+
+def import_engine(name: str) -> None:
+    """Import the package of an engine and nothing more: nothing is opened. Raises: EngineMissing."""
+    module, install = _INSTALL[name]
+    try:
+        importlib.import_module("." + module, __package__).import_package(name)
+    except (ImportError, AttributeError) as error:
+        raise EngineMissing(f"engine {name} cannot be imported ahead ({error}): {install}") from error
 
 
 def open_engine(name: str, options: Mapping[str, object]) -> Engine:

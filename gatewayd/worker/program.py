@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
+import sys
+from typing import NamedTuple
 
 from .capture import StderrCapture
 from .channel import Channel
 from .engines import EngineMissing, open_engine
 from .limits import die_with_parent, limit_process
+from .nursery import forked
 from .serve import hello, refusal, serve
 
 EXIT_ENGINE_MISSING = 4
+_NURSERY = "--nursery"
+_NAMES = ("--channel", "--memory", "--doorbell", "--answered", "--engine", "--options", "--memory-bytes")
+_USAGE = """gatewayd.worker runs models for gatewayd, which starts it: {}.
+  --channel N        inherited connected Unix stream socket
+  --memory N         inherited memfd of the shared memory
+  --doorbell N       inherited eventfd that counts requests
+  --answered N       inherited eventfd that counts answers
+  --engine NAME      litert, tflite-runtime, tflm, onnxruntime or openvino
+  --options JSON     object of what the engine is told; default {{}}
+  --memory-bytes N   limit of the address space; default none"""
+
+
+class Options(NamedTuple):
+    """What the program is told: descriptors, the engine with its options (JSON), and the limit of its memory."""
+
+    channel: int
+    memory: int
+    doorbell: int
+    answered: int
+    engine: str
+    options: str
+    memory_bytes: int | None
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Serve until the other side closes. Returns 0 then, 4 when there is no engine."""
+    """Serve until the other side closes. Returns 0 then, 4 when there is no engine.
+
+    `--nursery DESCRIPTOR ENGINE` makes it a nursery; what is below it does in each worker forked from it.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which closes the channel in its own time
+    if argv[:1] == [_NURSERY]:
+        argv = forked(int(argv[1]), argv[2])
     options = _parse(argv)
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon, which closes the channel in its own time
     channel = Channel(options.channel, options.memory, options.doorbell, options.answered)
     stderr = StderrCapture()
     try:
@@ -36,13 +66,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="gatewayd.worker", description="Runs models for gatewayd, which starts it.")
-    parser.add_argument("--channel", type=int, required=True, help="inherited connected Unix stream socket")
-    parser.add_argument("--memory", type=int, required=True, help="inherited memfd of the shared memory")
-    parser.add_argument("--doorbell", type=int, required=True, help="inherited eventfd that counts requests")
-    parser.add_argument("--answered", type=int, required=True, help="inherited eventfd that counts answers")
-    parser.add_argument("--engine", required=True, help="litert, tflite-runtime, tflm, onnxruntime or openvino")
-    parser.add_argument("--options", default="{}", help="JSON object of what the engine is told")
-    parser.add_argument("--memory-bytes", type=int, default=None, help="limit of the address space; default none")
-    return parser.parse_args(argv)
+def _parse(argv: list[str]) -> Options:
+    """Read `--name value` pairs; ends the process on anything else. (argparse costs each forked worker 1.3 MB of its own.)."""
+    named = dict(zip(argv[::2], argv[1::2]))  # noqa: B905 # strict= came with Python 3.10; an odd one is told below
+    unknown = [name for name in argv[::2] if name not in _NAMES]
+    try:
+        numbers = [int(named["--" + each]) for each in ("channel", "memory", "doorbell", "answered")]
+        memory_bytes = named.get("--memory-bytes")
+        limit = None if memory_bytes is None else int(memory_bytes)
+        engine = named["--engine"]
+    except (KeyError, ValueError) as error:
+        sys.exit(_USAGE.format(f"{error} is missing or no number"))
+    if unknown or len(argv) % 2:
+        sys.exit(_USAGE.format(f"cannot read {unknown or argv[-1:]}"))
+    return Options(numbers[0], numbers[1], numbers[2], numbers[3], engine, named.get("--options", "{}"), limit)

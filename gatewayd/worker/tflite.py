@@ -25,6 +25,11 @@ _REFUSALS = (RuntimeError, ValueError, TypeError, MemoryError, OverflowError, OS
 _NO_DELEGATE = (OSError, AttributeError, ValueError, RuntimeError)
 
 
+def import_package(name: str) -> None:
+    """Import what `open_engine` will ask for. Raises: ImportError."""
+    importlib.import_module(_PACKAGES[name][0] + ".interpreter")
+
+
 def open_engine(name: str, options: Mapping[str, object]) -> TfliteEngine:
     """Import the package behind `name`, and load the delegate named in `options`. Raises: ImportError, EngineMissing."""
     module, distribution = _PACKAGES[name]
@@ -96,6 +101,7 @@ class TfliteModel:
         self._slots = [(each["index"], each["dtype"], tuple(each["shape"])) for each in inputs]
         self._output_dtypes = [each["dtype"] for each in outputs]
         self._views = [interpreter.tensor(each["index"]) for each in outputs]
+        self._input_views = [interpreter.tensor(each["index"]) for each in inputs]
 
     def invoke(self, inputs: Sequence[memoryview], outputs: Sequence[memoryview]) -> None:
         """Set, run, copy out. Raises: ModelRefused."""
@@ -103,7 +109,22 @@ class TfliteModel:
         try:
             for number, (index, dtype, shape) in enumerate(self._slots):
                 interpreter.set_tensor(index, np.frombuffer(inputs[number], dtype).reshape(shape))
-            interpreter.invoke()
+        except _REFUSALS as error:
+            raise ModelRefused(f"invoke failed: {type(error).__name__}: {error}") from error
+        self.compute(outputs)
+
+    def fill(self, tensor: int, start: int, piece: memoryview) -> None:
+        """Copy into the interpreter's own memory, whose view must be gone before it runs. Raises: ModelRefused."""
+        try:
+            view = self._input_views[tensor]().reshape(-1).view(np.uint8)
+            view[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+        except _REFUSALS as error:
+            raise ModelRefused(f"invoke failed: {type(error).__name__}: {error}") from error
+
+    def compute(self, outputs: Sequence[memoryview]) -> None:
+        """Run, copy out. Raises: ModelRefused."""
+        try:
+            self._interpreter.invoke()
             for number, view in enumerate(self._views):
                 result = view()
                 check_filled(number, result.nbytes, len(outputs[number]))

@@ -75,6 +75,26 @@ def test_announced_requests_are_answered(tmp_path: Path) -> None:
     _run(tmp_path, work)
 
 
+def test_large_inputs_arrive_whole(tmp_path: Path) -> None:
+    width = 128 * 1024  # two inputs of 512 KB: they come in pieces to a worker that is awake, else as a whole
+    content = tiny_models.two_input_model(width)
+    digest = Digest(hashlib.sha256(content).hexdigest())
+
+    async def work(workers: Workers, _: Variant) -> None:
+        (tmp_path / digest).write_bytes(content)
+        verdicts = (Verdict(Place.NODE, "litert", runs=True, reason="", latency_s=0.001),)
+        variant = Variant("wide", digest, len(content), read_model(content), verdicts)
+        for number in range(40):
+            workers.rouse()
+            pattern = b"".join(struct.pack("<f", number + each) for each in range(64)) * (width // 64)
+            inputs = tuple(Tensor(name, DType.FP32, (1, width), pattern) for name in "ab")
+            run = await workers.run(variant, inputs, timeout_s=_PATIENCE_S)
+            twice = b"".join(struct.pack("<f", 2.0 * (number + each)) for each in range(64)) * (width // 64)
+            assert run.outputs[0].content == twice
+
+    _run(tmp_path, work)
+
+
 def test_requests_that_nobody_announced_are_answered(tmp_path: Path) -> None:
     async def work(workers: Workers, variant: Variant) -> None:
         for number in range(50):

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,10 +19,23 @@ import pytest
 import gatewayd.worker
 from gatewayd.adapters.worker_ring import Shared, open_shared
 from gatewayd.worker.framing import Decoder, Frame, encode
-from gatewayd.worker.ring import ANSWER, ANSWER_OFFSET, COUNT, DONE, EXPIRED, REQUEST, Layout, layout
+from gatewayd.worker.ring import (
+    ANSWER,
+    ANSWER_OFFSET,
+    COUNT,
+    DONE,
+    EXPIRED,
+    PIECE,
+    REQUEST,
+    Layout,
+    Piece,
+    layout,
+    pieces,
+)
 from tests import tiny_models
 from tests.engine_environments import require_engine
 
+_WIDE = 64 * 1024  # numbers of an input: two pieces
 _WORKER = Path(gatewayd.worker.__file__).parent
 _OLD_PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.[89]*/bin/python")) or [Path("/usr/bin/python3")]
 
@@ -123,6 +137,79 @@ def test_several_inferences_in_one_wake_up_are_answered_in_order(tmp_path: Path)
         started.answers(3)
         found = [ANSWER.unpack_from(memory, plan.start(n) + ANSWER_OFFSET)[:2] for n in range(3)]
     assert found == [(1, DONE), (2, EXPIRED), (3, DONE)]  # the machine has been up for more than a second
+
+
+def _wide(started: Started, folder: Path) -> tuple[mmap.mmap, Layout]:
+    """Load a model with two inputs of 256 KB and their sum."""
+    model = folder / "model"
+    model.write_bytes(tiny_models.two_input_model(_WIDE))
+    assert _receive(started.sock).header["id"] == 0
+    started.send(encode({"id": 5, "op": "load", "path": str(model)}))
+    assert _receive(started.sock).header["id"] == 5
+    plan = layout([_WIDE * 4] * 2, [_WIDE * 4])
+    return mmap.mmap(started.shared.memory, plan.total_bytes), plan
+
+
+@pytest.mark.parametrize("told", [[], [1], [1, 1], [2], [1, 1, 1]], ids=str)
+@pytest.mark.parametrize("stream", [0, 3])
+def test_large_inputs_may_come_in_pieces(tmp_path: Path, told: list[int], stream: int) -> None:
+    require_engine("litert")
+    assert len(pieces([_WIDE * 4] * 2)) == 4
+    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as started:
+        memory, plan = _wide(started, tmp_path)
+        for number in (1, 2):
+            memory[number] = 0
+            REQUEST.pack_into(memory, plan.start(0), number, stream, 0, 0.0)
+            values = [[float(number * factor + each % 7) for each in range(_WIDE)] for factor in (1, 10)]
+            whole = [struct.pack(f"<{_WIDE}f", *each) for each in values]
+            cut, written = pieces([len(each) for each in whole]), 0
+            for count in told:
+                _write(memory, plan, whole, cut[written : written + count])
+                written += count
+                os.write(started.shared.doorbell, COUNT.pack(PIECE * count))
+                _until_read(started.shared.doorbell)
+            _write(memory, plan, whole, cut[written:])
+            os.write(started.shared.doorbell, COUNT.pack(1))
+            started.answers(1)
+            low, high = plan.outputs[0]
+            found = struct.unpack(f"<{_WIDE}f", memory[plan.start(0) + low : plan.start(0) + high])
+            assert found == tuple(map(sum, zip(*values, strict=True)))
+
+
+def test_pieces_of_an_inference_that_expires_are_not_taken_for_the_next(tmp_path: Path) -> None:
+    require_engine("litert")
+    with _running(sys.executable, str(_WORKER / "__main__.py"), engine="litert") as started:
+        memory, plan = _wide(started, tmp_path)
+        for number, value, deadline_s in ((1, 5.0, 1.0), (2, 7.0, 0.0)):
+            started.submit(memory, plan, number, deadline_s=deadline_s)
+            start = plan.start(number - 1)
+            whole = [struct.pack("<f", value) * _WIDE] * 2
+            _write(memory, plan, whole, pieces([len(each) for each in whole]), start=start)
+            if number == 1:
+                os.write(started.shared.doorbell, COUNT.pack(PIECE))
+                _until_read(started.shared.doorbell)
+            os.write(started.shared.doorbell, COUNT.pack(1))
+            started.answers(1)
+        status = ANSWER.unpack_from(memory, plan.start(0) + ANSWER_OFFSET)[1]
+        low, _ = plan.outputs[0]
+        found = struct.unpack_from("<2f", memory, plan.start(1) + low)
+    assert status == EXPIRED
+    assert found == (14.0, 14.0)
+
+
+def _write(memory: mmap.mmap, plan: Layout, whole: list[bytes], cut: list[Piece], *, start: int | None = None) -> None:
+    start = plan.start(0) if start is None else start
+    for tensor, low, high in cut:
+        at = start + plan.inputs[tensor][0]
+        memory[at + low : at + high] = whole[tensor][low:high]
+
+
+def _until_read(doorbell: int) -> None:
+    """Wait until the worker has taken what was added."""
+    poll = select.poll()
+    poll.register(doorbell, select.POLLIN)
+    while poll.poll(0):
+        pass
 
 
 @pytest.mark.parametrize("number", [0, 2, 2**64 - 1])
