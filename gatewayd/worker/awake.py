@@ -2,12 +2,14 @@
 
 A processor with nothing to do goes to sleep, and who wakes it pays: 30 to 100 µs in a virtual machine, up to 50 µs on a board
 with deep idle states, which is as much as a small model computes. Where something is due within a moment it costs less to ask.
-On a processor that somebody else needs as well it would cost more: who is pushed off while waiting awake sleeps for a while.
+On a processor that somebody else needs as well it would cost more: whoever waits there goes first, and who is pushed off for long
+while waiting awake sleeps for a while.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from os import sched_yield
 from time import monotonic
 from typing import TypeVar
 
@@ -32,6 +34,7 @@ class Awake:
             found = ask(0)
             if found:
                 return found
+            sched_yield()  # the caller of this very request may be waiting for this processor
             now_s = monotonic()
             if now_s - last_s > _PUSHED_OFF_S:
                 self._asleep_until_s = now_s + _REST_S
