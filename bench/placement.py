@@ -9,7 +9,7 @@ Beside the policies that can be had stand two that cannot (`bench.placement_idea
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.common import Report
@@ -49,15 +49,15 @@ class Outcome:
         return self.ratios[name] <= 1.01 * self.best_of(others)
 
 
-def policies(weights: Weights, terms: RentTerms) -> Iterable[Policy]:
-    yield GatewayPolicy(weights, LedgerRules(terms))
+def policies(weights: Weights, terms: RentTerms, fleets: Mapping[str, int]) -> Iterable[Policy]:
+    yield GatewayPolicy(weights, LedgerRules(terms), fleets=fleets)
     yield from (make(weights) for make in (Baseline, DeviceOnly, Threshold, Regression, BreakEven))
 
 
 def outcome(case: Case, terms: RentTerms) -> Outcome:
     world = World(case.scenario)
     least = optimum(world)
-    asked = [*policies(case.scenario.weights, terms), *(make(world, case) for make in IDEALS)]
+    asked = [*policies(case.scenario.weights, terms, world.fleets()), *(make(world, case) for make in IDEALS)]
     tallies = {policy.name: Simulation(world, policy).run() for policy in asked}
     ratios = {name: tally.total / least if least else 1.0 for name, tally in tallies.items()}
     ratios["best static"] = _best_static(tallies) / least if least else 1.0

@@ -50,6 +50,7 @@ from gatewayd.services.push_ports import PushOptions, PushPorts
 from gatewayd.services.pushes import Pushes
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
+from gatewayd.services.siblings import Siblings
 from gatewayd.services.standing import OrderPorts, StandingOrders
 from gatewayd.services.tracking import Tracking
 from gatewayd.wire.mosquitto import SALT_BYTES, hash_for
@@ -131,13 +132,10 @@ def assemble(config: Config, means: Means) -> Core:
     pushes = _pushes(
         config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
-    drops = Drops(
-        DropPorts(means.store, means.link_of, means.notify, time.time),
-        tracking=tracking,
-        pushes=pushes,
-        desires=desires,
-    )
-    renting = _renting(config, drops, pushes, estimates, preflight, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
+    drop_ports = DropPorts(means.store, means.link_of, means.notify, time.time)
+    drops = Drops(drop_ports, tracking=tracking, pushes=pushes, desires=desires)
+    learned = (estimates, preflight, tracking)
+    renting = _renting(config, drops, pushes, learned, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
     classes = config.requests.settings
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
@@ -225,11 +223,13 @@ def _renting(
     config: Config,
     drops: Drops,
     pushes: Pushes,
-    estimates: Estimates,
-    preflight: Preflight,
+    learned: tuple[Estimates, Preflight, Tracking],
     *,
     ordered: Callable[[DeviceId], frozenset[ModelName]],
 ) -> Renting:
+    estimates, preflight, tracking = learned
+    siblings = Siblings(tracking.find, time.monotonic, preflight.fit)
+    tracking.watch(siblings.changed)
     return Renting(
         pushes=pushes,
         estimates=estimates,
@@ -239,6 +239,7 @@ def _renting(
         rules=config.placement.rules,
         ordered=ordered,
         is_unwanted=drops.is_unwanted,
+        siblings=siblings,
     )
 
 
