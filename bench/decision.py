@@ -46,7 +46,7 @@ from gatewayd.core.presets import PRESETS
 from gatewayd.core.reasons import reason_of
 from gatewayd.core.request import InferenceRequest, SensorRef
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
-from gatewayd.daemon import COLLECT_AFTER
+from gatewayd.frugal import COLLECT_AFTER
 from gatewayd.services.candidates import Candidates
 from gatewayd.services.estimates import DevicePair, Estimates
 from gatewayd.services.options import OptionFinder

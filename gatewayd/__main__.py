@@ -1,7 +1,7 @@
 """The `gatewayd` program: argv to exit code. Each command imports only what it needs."""
 
 import argparse
-import gc
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ DEFAULT_CONFIG = Path("/etc/gatewayd/gatewayd.yaml")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 1 failed, 2 usage)."""
-    given = sys.argv[1:] if argv is None else list(argv)
+    given = _words(sys.argv[1:] if argv is None else list(argv))
     parser = _parser(given)
     arguments = parser.parse_args(given)
     if arguments.check_config is not None:
@@ -29,6 +29,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     code: int = run(arguments)
     return code
+
+
+def _words(given: list[str]) -> list[str]:
+    """Return the words of a command; one written as in messages and topics (`devices.approve`) is taken apart."""
+    first = given[0] if given else ""
+    return [*first.split("."), *given[1:]] if re.fullmatch(r"[a-z-]+(\.[a-z-]+)+", first) else given
 
 
 def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
@@ -122,9 +128,11 @@ def _ports(config: "Config") -> list[str]:
 
 
 def _run_daemon(arguments: argparse.Namespace) -> int:
-    # All that start-up makes stays: collections in the middle of it (a seventh of its time) find nothing. `_settle` ends this.
-    gc.disable()
-    from gatewayd.daemon import run  # noqa: PLC0415 - clients start without the daemon's packages
+    from gatewayd import frugal  # noqa: PLC0415 - as below
+
+    frugal.begin()
+    with frugal.without_authorities():
+        from gatewayd.daemon import run  # noqa: PLC0415 - clients start without the daemon's packages
 
     config = _loaded(arguments.config)
     return 1 if config is None else run(config, arguments.config)

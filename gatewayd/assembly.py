@@ -1,5 +1,6 @@
 """The services and how they hang together: the composition root's larger half. Nothing runs or listens here."""
 
+import asyncio
 import itertools
 import random
 import secrets
@@ -16,6 +17,7 @@ from gatewayd.adapters.broker_reload import MosquittoReload
 from gatewayd.adapters.checkpoint_file import CheckpointFile
 from gatewayd.adapters.credentials import CredentialFiles, open_credentials
 from gatewayd.adapters.decision_file import DecisionFile
+from gatewayd.adapters.eager_loop import EagerLoop
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.opinion_file import OpinionFile
@@ -30,7 +32,7 @@ from gatewayd.core.fit import Fitter
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.presets import RequestClass
 from gatewayd.daemon_registry import RegistryParts, registry_parts
-from gatewayd.parts import broker_address, engine_specs, load_profiles, tracking_options, trial_limits
+from gatewayd.parts import broker_address, doors, engine_specs, load_profiles, tracking_options, trial_limits
 from gatewayd.services.candidates import Candidates
 from gatewayd.services.catalog import Catalog, CatalogPorts
 from gatewayd.services.checkpoints import Book, Checkpoints
@@ -50,6 +52,7 @@ from gatewayd.services.push_ports import PushOptions, PushPorts
 from gatewayd.services.pushes import Pushes
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
+from gatewayd.services.settling import Settling
 from gatewayd.services.siblings import Siblings
 from gatewayd.services.standing import OrderPorts, StandingOrders
 from gatewayd.services.tracking import Tracking
@@ -132,13 +135,16 @@ def assemble(config: Config, means: Means) -> Core:
     pushes = _pushes(
         config, means, catalog=catalog, tracking=tracking, estimates=estimates, desires=desires, fitter=preflight.fit
     )
-    drop_ports = DropPorts(means.store, means.link_of, means.notify, time.time)
-    drops = Drops(drop_ports, tracking=tracking, pushes=pushes, desires=desires)
+    ports = DropPorts(means.store, means.link_of, means.notify, time.time)
+    drops = Drops(ports, tracking=tracking, pushes=pushes, desires=desires)
     learned = (estimates, preflight, tracking)
     renting = _renting(config, drops, pushes, learned, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
     classes = config.requests.settings
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
-    runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
+    settling = Settling(_meanwhile)
+    runner = Runner(
+        runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates, settling=settling
+    )
     opinions = _opinions(config, means, catalog, runner, estimates)
     inference = Inference(
         catalog=catalog,
@@ -149,6 +155,7 @@ def assemble(config: Config, means: Means) -> Core:
         clock=time.monotonic,
         on_served=renting.served,
         opinions=opinions,
+        settling=settling,
     )
     registry = registry_parts(
         config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
@@ -156,29 +163,34 @@ def assemble(config: Config, means: Means) -> Core:
     requests = _requests(config)
     orders = StandingOrders(_order_ports(means, inference, catalog, tracking, requests))
     credentials = _credentials(config)
-    ports = _joining_ports(config, means, credentials)
+    issuing = _joining_ports(config, means, credentials)
     joining = Joining(
-        ports, tracking=tracking, desires=desires, pushes=pushes, collecting=registry.collecting, renting=renting
+        issuing,
+        tracking=tracking,
+        desires=desires,
+        pushes=pushes,
+        collecting=registry.collecting,
+        renting=renting,
+        orders=orders,
     )
     requested = (inference, catalog, Loading(catalog, means.workers), tracking, pushes, decisions, requests)
     first = (*requested, _node(config, means), means.keys, preflight)
     streams, broker = _streams(config, orders), broker_address(config)
-    services = Services(
-        *first,
-        registry.collecting,
-        registry.uploads,
-        registry.fetching,
-        registry.building,
-        streams,
-        joining,
-        opinions,
-        drops,
-        broker,
-    )
+    models = (registry.collecting, registry.uploads, registry.fetching, registry.building)
+    services = Services(*first, *models, streams, joining, opinions, drops, broker, doors(config))
     store = CheckpointFile(config.node.data_dir / "estimates.checkpoint")
     checkpoints = Checkpoints(estimates=estimates, store=store, book=Book(renting, tracking, time.monotonic, time.time))
     asked = (catalog, tracking, desires, pushes, renting, preflight, services, registry, orders)
     return Core(*asked, checkpoints, credentials, classes, opinions, drops)
+
+
+def _meanwhile(settle: Callable[[], None]) -> None:
+    """What an answer teaches is entered when it has left; a loop that waits awake does it meanwhile."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, EagerLoop):
+        loop.call_meanwhile(settle)
+    else:
+        loop.call_soon(settle)
 
 
 def _pushes(

@@ -6,7 +6,6 @@ starts it anew. SIGTERM and SIGINT drain: no new work is taken, what runs is ans
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -15,9 +14,10 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from gatewayd import __version__
+from gatewayd import __version__, frugal
 from gatewayd.adapters import systemd
 from gatewayd.adapters.accelerator_watch import AcceleratorWatch
 from gatewayd.adapters.artifacts import open_artifacts
@@ -36,7 +36,7 @@ from gatewayd.assembly import Core, Means, assemble
 from gatewayd.config import Config
 from gatewayd.core.device import LinkKind
 from gatewayd.core.errors import GatewayError
-from gatewayd.core.events import GatewayEvent, InputRefused, RequestServed
+from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.daemon_lwm2m import Links, Lwm2m, Telling, lwm2m_parts, open_coap
 from gatewayd.daemon_mqtt import MqttEdges, Wires, mqtt_edges, mqtt_wires
 from gatewayd.edges.http_events import EventStreams
@@ -60,9 +60,6 @@ logger = logging.getLogger(__name__)
 
 # systemd's default TimeoutStopSec is 90 s; what does not end in this time is cancelled.
 DRAIN_S = 10.0
-
-# Objects made since the last collection of the youngest; of these until the middle ones, of those until the oldest ones.
-COLLECT_AFTER = (10_000, 20, 50)
 
 
 def run(config: Config, path: Path | None = None) -> int:
@@ -131,13 +128,7 @@ class _Events:
         return self.edge is not None and not self.is_draining
 
     def __call__(self, event: GatewayEvent) -> None:
-        """Tell everybody. Of an answered request only after its answer has left: nobody waits for what is counted."""
-        if isinstance(event, RequestServed):
-            asyncio.get_running_loop().call_soon(self._tell, event)
-        else:
-            self._tell(event)
-
-    def _tell(self, event: GatewayEvent) -> None:
+        """Tell everybody."""
         log_event(event)
         self.metrics.observe(event)
         self.streams.publish(event)
@@ -198,13 +189,14 @@ class _Daemon:
             if self.broker is not None:
                 loops["embedded broker"] = self.broker.keep()
             running = [tasks.create_task(loop, name=name) for name, loop in loops.items()]
-            _settle()
+            frugal.settle()
             systemd.notify("READY=1", f"STATUS=serving on http port {self.ports['http_port']}")
             logger.info("ready", extra=fields(node=self.config.node.name, version=__version__, **self._listeners()))
             await stop.wait()
             systemd.notify("STOPPING=1")
             logger.info("stopping")
             await self._drain(edges)
+            self.core.services.inference.settle()
             await self.core.checkpoints.save()
             if self.log is not None:
                 await self.log.flush()
@@ -313,7 +305,7 @@ async def _open_http(
         api,
         http_listen(config),
         max_body_bytes=config.http.max_body_bytes,
-        metrics_text=events.metrics.text,
+        metrics_text=partial(_metrics_text, api, events.metrics),
         ready=events.is_serving,
         guard=reload.guard,
         events=events.streams,
@@ -336,15 +328,10 @@ async def _with_broker(config: Config, stack: AsyncExitStack) -> tuple[Config, E
     return config.model_copy(update={"mqtt": mqtt}), broker
 
 
-def _settle() -> None:
-    """Take what start-up made out of the garbage collector's sight: without it a collection walks all of it, over and over.
-
-    What comes later (a thousand devices) is walked rarely, too: each time takes 10 ms, and hardly any garbage is in circles.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
-    gc.enable()
+def _metrics_text(api: Api, metrics: Metrics) -> bytes:
+    """Return the metrics, the last answer counted."""
+    api.settle()
+    return metrics.text()
 
 
 async def _watchdog() -> None:

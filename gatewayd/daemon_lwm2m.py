@@ -14,6 +14,7 @@ from gatewayd.adapters.coap_oscore import OscoreAddress, OscoreSite
 from gatewayd.adapters.credentials import CredentialFiles
 from gatewayd.adapters.oscore_contexts import OscoreContexts, open_contexts
 from gatewayd.adapters.store import Store
+from gatewayd.api.doors import Doors
 from gatewayd.api.table import Api
 from gatewayd.assembly import Core
 from gatewayd.config import Config
@@ -51,6 +52,7 @@ class Lwm2m:
     dtls: DtlsOptions | None = None
     needs_dtls: bool = False
     dtls_port: int | None = None
+    doors: Doors = field(default_factory=Doors)
 
     async def load(self, stack: AsyncExitStack) -> None:
         """Read what OSCORE has to know before the first message, and write it at the end, after the last one."""
@@ -99,7 +101,7 @@ class Oscore:
         try:
             await self.contexts.save()
         except NotStored as error:
-            logger.warning("oscore numbers not stored reason=%r", str(error))
+            logger.warning("oscore numbers not stored", extra={"fields": {"reason": str(error)}})
 
 
 _TOLD_PER_S, _TOLD_AT_ONCE = 5.0, 50.0
@@ -162,7 +164,7 @@ def lwm2m_parts(config: Config, store: Store, core: Core, *, telling: Telling, g
         clock=time.monotonic,
         guard=guard,
     )
-    made = Lwm2m(link, endpoint, oscore)
+    made = Lwm2m(link, endpoint, oscore, doors=core.services.doors)
     if wants_dtls(config, has_keys=bool(keys)):
         host = section.host or config.coap.host
         made.dtls = DtlsOptions(host, section.dtls_port, keys, section.max_registrations)
@@ -251,11 +253,13 @@ async def _secure(lwm2m: Lwm2m, context: Any, counting: Refused, stack: AsyncExi
     try:
         secured = dtls_on(context, lwm2m.dtls, on_refused=counting)
         lwm2m.dtls_port = await stack.enter_async_context(secured)
+        lwm2m.doors.psk = ""
     except ImportError:
         # Keys are made for devices that never use them: a gateway must not stay down over the first one.
         missing = "lwm2m.dtls: DTLS needs the package python-mbedtls: pip install 'gatewayd[dtls]', or set lwm2m.dtls to never"
         if lwm2m.needs_dtls:
             raise StartRefused(missing) from None
+        lwm2m.doors.psk = missing
         logger.warning("no DTLS: devices with a key stay out; %s", missing)
     except OSError as error:
         where = f"{lwm2m.dtls.port} on {lwm2m.dtls.host}"

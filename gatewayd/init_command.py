@@ -5,18 +5,16 @@ that others hold (the authority, passwords, tokens) are kept even then: remove t
 """
 
 import argparse
-import getpass
-import re
 import secrets
-import shlex
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from gatewayd.adapters.certificates import Pair, names_in, new_authority, new_server, utc_now
+from gatewayd.adapters.certificate_ends import utc_now
+from gatewayd.adapters.certificates import Pair, names_in, new_authority, new_server
 from gatewayd.adapters.credentials import open_credentials
 from gatewayd.adapters.private_files import (
     PRIVATE_FILE,
@@ -28,8 +26,10 @@ from gatewayd.adapters.private_files import (
 )
 from gatewayd.api.table import verbs_of
 from gatewayd.api.verb import Role
-from gatewayd.config import Config, ConfigError, load_config
+from gatewayd.config import load_config
+from gatewayd.config.http import is_loopback
 from gatewayd.core.errors import BadRequest, GatewayError
+from gatewayd.init_plan import DEFAULT_FOLDER, PORTS, kept_config, planned
 from gatewayd.wire.access_tokens import PREFIX, token_of
 from gatewayd.wire.broker_clients import (
     BrokerClient,
@@ -40,18 +40,14 @@ from gatewayd.wire.broker_clients import (
     parse_clients,
 )
 from gatewayd.wire.init_files import Plan, broker_text, config_text, drop_in_text, listeners_text
+from gatewayd.wire.init_steps import Outcome, next_steps
 from gatewayd.wire.mosquitto import SALT_BYTES, Granted, hash_for
 from gatewayd.wire.topics import Topics
 
-DEFAULT_FOLDER = Path("/etc/gatewayd")
-SERVICE_DATA = Path("/var/lib/gatewayd")
 OPERATOR, ADMIN = "operator", "admin"
 TOKEN_BYTES = 32
-_AS_ROOT = "Both daemons would run as root like this: run init as a user of their own, or with --systemd."
 _SHARED_FOLDER = 0o755
-_MAX_PORT = 65535
-_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_HOST = re.compile(r"[A-Za-z0-9_.:-]{1,253}")
+_ANY_HOST = ("0.0.0.0", "::")  # noqa: S104 - compared, not opened
 
 
 @dataclass(slots=True)
@@ -114,8 +110,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--key", type=Path, help="its private key")
     parser.add_argument("--ca", type=Path, help="the authority that signed it, which devices are to trust")
     parser.add_argument("--systemd", action="store_true", help="for the units in systemd/ and Debian's mosquitto")
-    for option, default in (("http", 8443), ("mqtt", 1883), ("devices", 8883), ("clients", 8884), ("coap", 5683)):
-        parser.add_argument(f"--{option}-port", type=int, default=default, help="default: %(default)s")
+    for option, default in PORTS.items():
+        parser.add_argument(f"--{option}-port", type=int, help=f"default: {default}, or what is there")
     parser.add_argument(
         "--renew", action="store_true", help="make the servers' certificates anew, for the same names and more"
     )
@@ -128,94 +124,39 @@ def run(args: argparse.Namespace, *, stdin: TextIO | None = None, out: TextIO | 
     """Write everything. Returns the exit code: 0 done, 1 it could not be written, 2 wrong usage."""
     stdin, out = stdin or sys.stdin, out or sys.stdout
     try:
-        plan = planned(args, stdin=stdin, out=out)
+        kept = kept_config(args.dir.absolute(), is_replaced=args.force)
+        plan = planned(args, kept, stdin=stdin, out=out)
         writer = Writer(args.force, args.renew)
         _write(plan, args, writer)
+        steps = next_steps(plan, _outcome(plan, writer, is_first=kept is None))
     except BadRequest as error:
         sys.stderr.write(f"gatewayd init: {error}\n")
         return 2
     except (GatewayError, OSError) as error:
         sys.stderr.write(f"gatewayd init: {error}\n")
         return 1
-    out.write("\n".join([*writer.told, "", *next_steps(plan)]) + "\n")
+    out.write("\n".join([*writer.told, "", *steps]) + "\n")
     return 0
 
 
-def planned(args: argparse.Namespace, *, stdin: TextIO, out: TextIO) -> Plan:
-    """Return what the options say, and where they say nothing the person at the terminal. Raises: BadRequest."""
-    if not args.yes and not stdin.isatty():
-        raise BadRequest("nobody to ask: say --yes to take the defaults, with --lan to open the network")
-    ask = _Asker(stdin, out, is_silent=args.yes)
-    hostname, folder = socket.gethostname(), args.dir.absolute()
-    kept = _kept_config(folder, is_replaced=args.force)
-    if kept is not None and not args.force and args.node not in {None, kept.node.name}:
-        raise BadRequest(
-            f"--node {args.node:.80}: {folder}/gatewayd.yaml names it {kept.node.name}; --force renames it"
-        )
-    is_open = args.lan or ask.whether(
-        "Let devices and people in from the network, with TLS and passwords?", otherwise=False
+def _outcome(plan: Plan, writer: Writer, *, is_first: bool) -> Outcome:
+    """Return what is in the folder now, read from the config that the daemon will read. Raises: ConfigError."""
+    http, folder = load_config(plan.folder / "gatewayd.yaml").http, plan.folder
+    certified = None if http.tls is None else names_in(http.tls.cert_file)
+    own = "localhost" if is_loopback(http.host) or http.host in _ANY_HOST else http.host
+    host = own if certified is None or own in certified else plan.host
+    scheme = "http" if http.tls is None else "https"
+    return Outcome(
+        is_first,
+        any(not line.startswith("kept") for line in writer.told),
+        f"{scheme}://{host}:{http.port}",
+        "" if is_loopback(http.host) else f"{scheme}://{plan.host}:{http.port}",
+        has_token=(folder / "admin-token").exists(),
+        asks_token=http.tokens_file is not None,
+        has_ca=(folder / "ca.pem").exists(),
+        has_operator=(folder / "operator-password").exists(),
+        has_ca_key=(folder / "ca.key").exists(),
     )
-    node = (
-        args.node
-        or (kept and kept.node.name)
-        or ask.text("This gateway's name in topics", otherwise=_as_node(hostname))
-    )
-    host = args.host or ask.text(
-        "What devices call this machine", otherwise=f"{hostname}.local" if is_open else "localhost"
-    )
-    if not _NODE.fullmatch(node):
-        raise BadRequest(f"--node {node!r:.80}: 1 to 63 letters, digits, '_', '.' or '-'")
-    if not all(_HOST.fullmatch(each) for each in (host, *args.name)):
-        raise BadRequest("--host, --name: must be host names or addresses")
-    data_dir = (args.data_dir or (SERVICE_DATA if args.systemd else folder / "data")).absolute()
-    if re.search(r"[\x00-\x1f]", f"{folder}{data_dir}"):
-        raise BadRequest("--dir, --data-dir: hold a control character")
-    ports = (args.http_port, args.mqtt_port, args.devices_port, args.clients_port)
-    if len(set(ports)) < len(ports) or not all(1 <= port <= _MAX_PORT for port in (*ports, args.coap_port)):
-        raise BadRequest(f"--…-port: different ones of 1..{_MAX_PORT}")
-    plan = Plan(folder, data_dir, node, host, _user(), is_open, args.systemd, *ports, args.coap_port)
-    return (
-        plan
-        if kept is None or args.force
-        else replace(plan, prefix=kept.mqtt.prefix, reply_prefixes=kept.mqtt.reply_prefixes)
-    )
-
-
-def _kept_config(folder: Path, *, is_replaced: bool) -> Config | None:
-    """Return the config that is there: access lists are written for what it says, and the node keeps its name.
-
-    Raises: BadRequest (it has mistakes, and stays).
-    """
-    path = folder / "gatewayd.yaml"
-    try:
-        return load_config(path) if path.exists() else None
-    except ConfigError as error:
-        if is_replaced:
-            return None
-        raise BadRequest(f"{error}; mend it, or --force") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Asker:
-    """Asks the person at the terminal; silent, it takes the defaults."""
-
-    stdin: TextIO
-    out: TextIO
-    is_silent: bool
-
-    def text(self, question: str, *, otherwise: str) -> str:
-        return otherwise if self.is_silent else self._answer(f"{question} [{otherwise}]: ") or otherwise
-
-    def whether(self, question: str, *, otherwise: bool) -> bool:
-        if self.is_silent:
-            return otherwise
-        answer = self._answer(f"{question} [{'Y/n' if otherwise else 'y/N'}]: ").lower()
-        return answer.startswith("y") if answer else otherwise
-
-    def _answer(self, question: str) -> str:
-        self.out.write(question)
-        self.out.flush()
-        return self.stdin.readline().strip()
 
 
 def _write(plan: Plan, args: argparse.Namespace, writer: Writer) -> None:
@@ -346,51 +287,3 @@ def _addresses() -> list[str]:
             return [str(probe.getsockname()[0])]
     except OSError:
         return []
-
-
-def _user() -> str:
-    """Return who runs this, and so is to run mosquitto; a container's user may have no name, and then no say in it either."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "mosquitto"
-
-
-def _as_node(hostname: str) -> str:
-    return re.sub(r"[^a-z0-9_-]+", "-", hostname.lower()).strip("-_")[:63] or "gateway"
-
-
-def next_steps(plan: Plan) -> list[str]:
-    """Return what to do now, as commands to paste."""
-    folder = shlex.quote(str(plan.folder))
-    start = [
-        f"mosquitto -c {folder}/mosquitto/mosquitto.conf &",
-        f"gatewayd run --config {folder}/gatewayd.yaml &",
-    ]
-    own = f"GATEWAYD_TOKEN_FILE={folder}/admin-token GATEWAYD_CA={folder}/ca.pem"
-    ports = f"port {plan.mqtt_port} here, {plan.clients_port} (TLS) from elsewhere"
-    return [
-        "Next:",
-        *(f"    {line}" for line in (_service_steps(folder) if plan.is_service else start)),
-        f"    export GATEWAYD_URL=https://{plan.host}:{plan.http_port} {own}",
-        "    gatewayd status",
-        "    gatewayd devices credentials new door-1 --save door-1.json",
-        "    gatewayd devices permit-join 120",
-        f"MQTT by hand: user {OPERATOR}, password in {folder}/operator-password, answers under reply/{OPERATOR}/, {ports}.",
-        f"Who may do more: gatewayd mqtt-user NAME --role admin --dir {folder}",
-        *([_AS_ROOT] if plan.user == "root" and not plan.is_service else []),
-        f"Keep {folder}/ca.key to yourself: whoever has it can pose as this gateway.",
-    ]
-
-
-def _service_steps(folder: str) -> list[str]:
-    """Return the steps for systemd and Debian's mosquitto; from a checkout, as root."""
-    units, drop_in = "/etc/systemd/system", "gatewayd.service.d/secrets.conf"
-    return [
-        f"sudo chown -R mosquitto: {folder}/mosquitto",
-        f"sudo ln -sf {folder}/mosquitto/conf.d/gatewayd.conf /etc/mosquitto/conf.d/gatewayd.conf",
-        f"sudo install -D -m 644 {folder}/{drop_in} {units}/{drop_in}",
-        f"sudo install -m 644 systemd/*.service systemd/*.path {units}/",
-        "sudo systemctl daemon-reload && sudo systemctl restart mosquitto",
-        "sudo systemctl enable --now gatewayd gatewayd-mosquitto.path",
-    ]

@@ -10,7 +10,8 @@ from gatewayd.adapters.broker_reload import MosquittoReload
 from gatewayd.adapters.private_files import replace_file
 from gatewayd.config import Config, load_config
 from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound
-from gatewayd.init_command import DEFAULT_FOLDER, granted_verbs, new_client, new_password, write_clients
+from gatewayd.init_command import granted_verbs, new_client, new_password, write_clients
+from gatewayd.init_plan import DEFAULT_FOLDER
 from gatewayd.wire.broker_clients import BrokerClient, checked_client, clients_text, parse_clients
 from gatewayd.wire.mosquitto import SALT_BYTES, client_access, hash_for
 from gatewayd.wire.topics import Topics
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace, *, out: TextIO | None = None) -> int:
         return 1
     if password:
         out.write(f"{password}\n")
-    todo = MosquittoReload(config.joining.mosquitto_pid_file)()
+    todo = MosquittoReload(config.joining.mosquitto_pid_file).tell()
     sys.stderr.write(f"{_told(args)}; {todo or 'mosquitto reads its files again'}\n")
     return 0
 

@@ -16,6 +16,7 @@ from gatewayd.adapters.model_trial import TrialLimits
 from gatewayd.adapters.mqtt_connection import MqttOptions, Timing
 from gatewayd.adapters.store_commands import Keep
 from gatewayd.adapters.worker_seat import WorkerLimits
+from gatewayd.api.doors import Doors
 from gatewayd.api.services import Broker
 from gatewayd.config import Config, Engine
 from gatewayd.config.http import is_loopback
@@ -25,6 +26,7 @@ from gatewayd.core.errors import BadRequest
 from gatewayd.edges.http_guard import Guard
 from gatewayd.edges.http_server import HttpListen, tls_context
 from gatewayd.edges.mqtt_announcements import offline_message, online_message
+from gatewayd.listeners import udp_address
 from gatewayd.places import profiles_folder
 from gatewayd.services.tracking import TrackingOptions
 from gatewayd.startup import certificates_in, first_line, whole_text
@@ -161,6 +163,21 @@ def broker_address(config: Config) -> Broker:
     ca = certificates_in(whole_text(joining.ca_file, option="joining.ca_file")) if joining.ca_file else ""
     own = f"{socket.gethostname()}.local" if is_loopback(mqtt.host) else mqtt.host
     return Broker(mqtt.prefix, joining.host or own, joining.port or (MQTTS_PORT if ca else mqtt.port), ca)
+
+
+def doors(config: Config) -> Doors:
+    """Return how devices come in over CoAP before anything listens; `Lwm2m` says more once it does."""
+    section = config.lwm2m
+    if not section.enabled:
+        off = "no device comes in over CoAP: set lwm2m.enabled to true and restart the gateway"
+        return Doors(off, off)
+    plain = "" if udp_address(config) else "no port is open without DTLS: set lwm2m.port and restart the gateway"
+    if section.dtls == "never":
+        return Doors("lwm2m.dtls is never: set it to auto or always and restart the gateway", plain)
+    if importlib.util.find_spec("mbedtls") is None:
+        return Doors("DTLS needs a package: pip install 'gatewayd[dtls]', then restart the gateway", plain)
+    again = "restart the gateway; with lwm2m.dtls: always it listens from the start, and takes the first key at once"
+    return Doors(f"DTLS does not listen, as there was no key when the gateway started: {again}", plain)
 
 
 def announced(config: Config, ports: Mapping[str, int]) -> list[Service]:

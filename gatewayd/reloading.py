@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gatewayd.adapters import systemd
 from gatewayd.adapters.broker_reload import MosquittoReload
-from gatewayd.adapters.certificates import days_left, utc_now
+from gatewayd.adapters.certificate_ends import days_left, utc_now
 from gatewayd.adapters.logs import configure_logging
 from gatewayd.assembly import Core
 from gatewayd.config import Config, load_config
@@ -73,7 +73,8 @@ class Reload:
             before = core.credentials.known()
             await core.credentials.reload()
         except (GatewayError, OSError) as error:
-            logger.error("config not reloaded, the old one holds reason=%r", str(error))  # noqa: TRY400 - the message says all
+            told = {"fields": {"reason": str(error)}}
+            logger.error("config not reloaded, the old one holds", extra=told)  # noqa: TRY400 - the message says all
             return False
         has_tokens = bool(tokens)
         if has_tokens == bool(self.guard.tokens):  # closing or opening the whole API is a restart's business
@@ -81,7 +82,7 @@ class Reload:
         if core.credentials.known() != before:
             MosquittoReload(config.joining.mosquitto_pid_file)()
         self._take_over(config, core)
-        logger.info("config reloaded path=%s tokens=%d", self._path, len(tokens))
+        logger.info("config reloaded", extra={"fields": {"path": self._path, "tokens": len(tokens)}})
         waiting = [each for each in differing(self._started_with, config) if not each.startswith(TAKEN_OVER)]
         if has_tokens != bool(self.guard.tokens):
             waiting.append("http.tokens_file")
@@ -103,7 +104,9 @@ def tell_ends(config: Config) -> None:
     for option, path in named.items():
         left = None if path is None else days_left(path, now=utc_now())
         if left is not None and left < _WARN_DAYS:
-            logger.warning("certificate ends soon option=%s file=%s days_left=%.0f", option, path, left)
+            logger.warning(
+                "certificate ends soon", extra={"fields": {"option": option, "file": path, "days_left": f"{left:.0f}"}}
+            )
 
 
 def differing(old: Config, new: Config) -> list[str]:

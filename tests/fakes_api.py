@@ -4,6 +4,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from gatewayd.api.doors import Doors
 from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.api.table import Api
 from gatewayd.core.command import Note
@@ -41,6 +42,9 @@ class FakeInference:
 
     error: Exception | None = None
     seen: list[InferenceRequest] = field(default_factory=list)
+
+    def settle(self) -> None:
+        """Nothing waits."""
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         self.seen.append(request)
@@ -247,6 +251,9 @@ class FakePushes:
         instead_of: ModelName | None = None, note_of: Note[Push] | None = None,
     ) -> Push:  # fmt: skip
         self.started.append((device, ref, who))
+        there = [each for each in (*self.current, *self.ended) if (each.device, each.model) == (device, ref.name)]
+        if there and there[0].state in {PushState.ACCEPTED, PushState.TRANSFERRING}:
+            return replace(there[0], joined=True)
         leaving, newer = Held(instead_of, 1) if instead_of else None, 9 if downgrade else 0
         push = replace(PUSH, device=device, model=ref.name, state=PushState.OFFERED, offset=0, who=who, replaces=newer)
         push = replace(push, instead_of=leaving)
@@ -342,6 +349,7 @@ class World:
     orders: FakeOrders = field(default_factory=FakeOrders)
     opinions: FakeOpinions = field(default_factory=FakeOpinions)
     dropping: FakeDropping = field(default_factory=FakeDropping)
+    doors: Doors = field(default_factory=Doors)
     connected: bool = True
     ids: int = 0
 
@@ -370,6 +378,7 @@ class World:
             building=self.building,
             joining=self.joining,
             opinions=self.opinions,
+            doors=self.doors,
             dropping=self.dropping,
             streams=Streams(
                 self.orders, lambda: 1_700_000_000.0, refuse_plus, lambda order: f"gatewayd/edge-1/stream/{order}"

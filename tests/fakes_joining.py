@@ -67,6 +67,6 @@ class FakeJoining:
             raise Conflict(f"{device} is online and approved")
         had = self.kept.knows(device) and not keep_credentials
         self.kept = self.kept if keep_credentials else self.kept.without(device)
-        removed = Removed(device, had, 0, self.broker)
+        removed = Removed(device, had, 0, self.broker, orders=2, is_forgotten=True)
         noted(note_of, removed)
         return removed

@@ -54,6 +54,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
     "gatewayd.places": (),
     "gatewayd.config": ("gatewayd.core", "gatewayd.wire"),
     "gatewayd.startup": ("gatewayd.core",),
+    "gatewayd.frugal": (),
     "gatewayd.listeners": ("gatewayd.config",),
     "gatewayd.__main__": ("gatewayd",),
     "gatewayd.daemon": ("gatewayd",),
@@ -64,6 +65,7 @@ DIRECTION: dict[str, tuple[str, ...]] = {
         "gatewayd.config",
         "gatewayd.core",
         "gatewayd.init_command",
+        "gatewayd.init_plan",
         "gatewayd.wire",
     ),
     "gatewayd.init_command": (
@@ -71,8 +73,10 @@ DIRECTION: dict[str, tuple[str, ...]] = {
         "gatewayd.api",
         "gatewayd.config",
         "gatewayd.core",
+        "gatewayd.init_plan",
         "gatewayd.wire",
     ),
+    "gatewayd.init_plan": ("gatewayd.config", "gatewayd.core", "gatewayd.wire"),
     "gatewayd.assembly": ("gatewayd",),
     "gatewayd": (),
 }
@@ -251,11 +255,22 @@ def silencers(source: Source) -> Iterator[Finding]:
             yield token.start[0], f"{token.string!r} gives no reason"
 
 
+def nested_pairs(source: Source) -> Iterator[Finding]:
+    """Find key=value pairs in the words of a log line: they would be quoted as one, and nobody could look for them."""
+    for call in _calls(source):
+        told = ast.unparse(call.func)
+        words = "".join(
+            each.value for each in ast.walk(call) if isinstance(each, ast.Constant) and isinstance(each.value, str)
+        )
+        if re.match(r"(logger|_LOG|_EVENTS)\.\w+$", told) and re.search(r"\w=(%|$)", words):
+            yield call.lineno, f"{told}: give the pairs as extra={{'fields': …}}"
+
+
 def _calls(source: Source) -> Iterator[ast.Call]:
     return (node for node in ast.walk(source.tree) if isinstance(node, ast.Call))
 
 
-RULES: tuple[Rule, ...] = (direction, packages, tasks, broad_excepts, sleeps, mocks, sizes, silencers)
+RULES: tuple[Rule, ...] = (direction, packages, tasks, broad_excepts, sleeps, mocks, sizes, silencers, nested_pairs)
 
 
 def sources() -> list[Source]:
@@ -318,6 +333,9 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (silencers, "gatewayd/core/x.py", "x = 1  # noqa: S603, E501"),
     (silencers, "gatewayd/core/x.py", "x = 1  # type: ignore"),
     (silencers, "gatewayd/core/x.py", "x = 1  # type: ignore[misc, arg-type]"),
+    (nested_pairs, "gatewayd/adapters/x.py", "logger.info('started port=%d', port)"),
+    (nested_pairs, "gatewayd/adapters/x.py", "_LOG.log(level, 'not written reason=%r', why)"),
+    (nested_pairs, "gatewayd/adapters/x.py", "logger.info(f'started port={port}')"),
 ]
 
 
@@ -338,6 +356,7 @@ KEPT: list[tuple[str, str]] = [
     ("gatewayd/links/x.py", "group.create_task(run(), name='run')\nasyncio.sleep(5)"),
     ("tests/x.py", "try:\n    run()\nexcept pytest.skip.Exception:\n    pass"),
     ("tests/x.py", "import numpy\nfrom gatewayd.services.ports import Clock\nasyncio.sleep(0)"),
+    ("gatewayd/adapters/x.py", "logger.info('started', extra={'fields': {'port': port}})"),
     ("tests/x.py", "x = 1  # noqa: S603  # started by this test\ny = 1  # type: ignore[misc]  # the point of it"),
     ("gatewayd/core/x.py", "def short():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES - 1)),
 ]

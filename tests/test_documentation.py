@@ -48,7 +48,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     broker = Broker(folder)
     broker.start()
     try:
-        gateway = Gateway(folder, broker_port=broker.port)
+        log = f"decisions: {{file: {folder / 'decisions.jsonl'}, write_every_s: 1}}"
+        gateway = Gateway(folder, broker_port=broker.port, extra=f"{log}\ndevices: {{join: open}}")
         try:
             add_speaker(gateway)
             with client(broker.port) as (_, events):
@@ -87,6 +88,18 @@ def test_what_the_page_on_http_says_works(site: Site) -> None:
     said = bash(examples, site.environment())
     assert len(RAN_ON.findall(said)) >= 2
     assert '"code":"unknown_model"' in said.replace(" ", "")
+
+
+def test_what_the_page_on_decisions_says_works(site: Site) -> None:
+    asking, replaying = blocks("docs/decisions.md")
+    assert "because: " in bash(asking, site.environment())
+    said = bash(replaying, site.environment() | {"LOG": str(site.folder / "decisions.jsonl")})
+    replayed, same = re.findall(
+        r"^([0-9]+) decisions replayed: ([0-9]+) the same to the last bit, 0 not", said, re.MULTILINE
+    )[-1]
+    assert replayed == same
+    assert "with node-only, over " in said
+    assert '"estimate": {' in said
 
 
 @needs("coap-client-notls", package="libcoap3-bin")

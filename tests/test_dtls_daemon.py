@@ -27,6 +27,10 @@ async def test_devices_with_dtls_alone(tmp_path: Path, broker: Broker) -> None:
     try:
         ready = "\n".join(gateway.lines)
         (port,) = re.findall(r"coaps_port=([0-9]+)", ready)
+        ask = ("/api/devices/credentials/new", b'{"device": "cam-8", "kind": "all"}')
+        _, made = await asyncio.to_thread(gateway.post, *ask)
+        told = "the OSCORE context: no port is open without DTLS: set lwm2m.port and restart the gateway"
+        assert made["coap"] == [told]  # and nothing about the key
         assert "coap_port" not in ready
         assert "lwm2m_port" not in ready
         async with secured_device(("127.0.0.1", int(port)), key=b"secret1") as device:

@@ -2,6 +2,7 @@ import pytest
 
 from gatewayd.config import Config
 from gatewayd.listeners import listeners, udp_address, wants_dtls
+from gatewayd.parts import doors
 
 
 def config(**sections: object) -> Config:
@@ -66,3 +67,20 @@ def test_where_devices_come() -> None:
 def test_what_is_missing_for_dtls_is_told() -> None:
     (*_, last) = listeners(config(), has_dtls=False)
     assert str(last).endswith("at the start (python-mbedtls is missing: pip install 'gatewayd[dtls]')")
+
+
+@pytest.mark.parametrize(
+    ("sections", "psk", "oscore"),
+    [
+        ({}, "as there was no key when the gateway started: restart the gateway", ""),
+        ({"lwm2m": {"dtls": "never"}}, "lwm2m.dtls is never", ""),
+        ({"lwm2m": {"enabled": False}}, "set lwm2m.enabled to true", "set lwm2m.enabled to true"),
+        ({"coap": {"enabled": False}}, "DTLS does not listen", "set lwm2m.port"),
+    ],
+)
+def test_why_new_credentials_would_be_of_no_use(sections: dict[str, object], psk: str, oscore: str) -> None:
+    pytest.importorskip("mbedtls", reason="python-mbedtls is not installed: another reason comes first")
+    found = doors(config(**sections))
+    assert psk in found.psk
+    assert (found.oscore == "") == (oscore == "")
+    assert oscore in found.oscore

@@ -59,7 +59,11 @@ def test_a_key_for_dtls_without_its_package_does_not_keep_the_daemon_down(
     (tmp_path / "keys").write_text("cam-7 id-1 73656372657431\n")
     lwm2m = f"credentials_file: {tmp_path / 'keys'}, dtls_port: 0"
     gateway = Gateway(tmp_path, broker_port=broker.port, extra=f"lwm2m: {{{lwm2m}}}")
+    _, made = gateway.post("/api/devices/credentials/new", b'{"device": "cam-8", "kind": "psk"}')
     assert gateway.end() == 0
+    assert [note.split(":")[:3] for note in made["coap"]] == [
+        ["the key", " lwm2m.dtls", " DTLS needs the package python-mbedtls"]
+    ]
     assert "coaps_port" not in "\n".join(gateway.lines)
     assert any("no DTLS" in line and "level=warning" in line for line in gateway.lines)
     config = tmp_path / "gatewayd.yaml"

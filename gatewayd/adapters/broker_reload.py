@@ -22,13 +22,17 @@ class MosquittoReload:
         self._proc = proc
 
     def __call__(self) -> str:
-        """Return "" when mosquitto was told, else why it was not and what to do."""
+        """Return "" when mosquitto was told, else why it was not and what to do; that goes to the log, too."""
+        problem = self.tell()
+        if problem and self._pid_file is not None:
+            _LOG.warning("mosquitto not told of new credentials", extra={"fields": {"reason": problem}})
+        return problem
+
+    def tell(self) -> str:
+        """Return the same, for who shows it: nothing is logged."""
         if self._pid_file is None:
             return "mosquitto has to be told: systemctl reload mosquitto (gatewayd-mosquitto.path does it by itself)"
-        problem = self._signalled(self._pid_file)
-        if problem:
-            _LOG.warning("mosquitto not told of new credentials reason=%r", problem)
-        return problem
+        return self._signalled(self._pid_file)
 
     def _signalled(self, pid_file: Path) -> str:
         remedy = "reload mosquitto by hand: systemctl reload mosquitto"
@@ -41,6 +45,9 @@ class MosquittoReload:
             os.kill(pid, signal.SIGHUP)
         except ValueError:
             return f"joining.mosquitto_pid_file {pid_file}: holds no process number: {remedy}"
+        except FileNotFoundError:
+            gone = f"joining.mosquitto_pid_file {pid_file} leads to no process: mosquitto seems not to run"
+            return f"{gone}, and reads its files when it starts; if it does run, {remedy}"
         except OSError as error:
             return f"joining.mosquitto_pid_file {pid_file}: {error.strerror or error}: {remedy}"
         return ""

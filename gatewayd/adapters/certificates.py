@@ -6,7 +6,7 @@ Sources: RFC 5280; CA/Browser Forum Baseline Requirements 6.3.2 for what browser
 
 import ipaddress
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -61,15 +61,6 @@ def new_server(names: Sequence[str], authority: Pair, *, now: datetime) -> Pair:
     return certificate.public_bytes(serialization.Encoding.PEM), _pem(key)
 
 
-def days_left(certificate: Path, *, now: datetime) -> float | None:
-    """Return for how many days the first certificate of a PEM file is valid still; None when it cannot be read."""
-    try:
-        found = x509.load_pem_x509_certificate(certificate.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return (found.not_valid_after_utc - now).total_seconds() / 86_400
-
-
 def names_in(certificate: Path) -> list[str]:
     """Return the host names and addresses of the first certificate of a PEM file; none when it cannot be read."""
     try:
@@ -78,11 +69,6 @@ def names_in(certificate: Path) -> list[str]:
     except (OSError, ValueError, x509.ExtensionNotFound):
         return []
     return [*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))]
-
-
-def utc_now() -> datetime:
-    """Return the wall clock's time."""
-    return datetime.now(UTC)
 
 
 def _builder(

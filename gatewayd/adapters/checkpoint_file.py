@@ -34,7 +34,8 @@ class CheckpointFile:
             return None
         except (BrokenCheckpoint, OSError) as error:
             logger.warning(
-                "estimates begin anew, their checkpoint was dropped path=%s reason=%r", self._path, str(error)
+                "estimates begin anew, their checkpoint was dropped",
+                extra={"fields": {"path": self._path, "reason": str(error)}},
             )
             return None
 

@@ -79,7 +79,9 @@ class DecisionFile:
             self.left_out += len(taken)
             self._size = None
             if str(error) != self._failed:
-                logger.warning("decisions not logged path=%s reason=%r", self._options.path, str(error))
+                logger.warning(
+                    "decisions not logged", extra={"fields": {"path": self._options.path, "reason": str(error)}}
+                )
             self._failed = str(error)
         else:
             self._failed = ""

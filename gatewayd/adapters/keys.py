@@ -1,28 +1,35 @@
 """The gateway's signing keys: one file only its owner may read, and beside it the public halves for whoever makes firmware.
 
 Every change is a whole new file: written, synced, renamed, directory synced. Blocking calls of a few hundred bytes; verbs that
-change keys are rare, so they run where they are called.
+change keys are rare, so they run where they are called. What computes with keys is imported by the first signature.
 """
 
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from typing import TYPE_CHECKING, Any
 
 from gatewayd.core.errors import Conflict, NodeError, NotFound
 from gatewayd.core.keys import Key, KeyState
 from gatewayd.core.module import Manifest
-from gatewayd.wire.manifest import key_id, read_manifest, sign_manifest
+from gatewayd.wire.manifest import PUBLIC_KEY_BYTES, key_id, read_manifest, sign_manifest
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MAX_KEYS = 16
 """Bounds what firmware has to hold, and the file."""
 _SECRETS, _PUBLIC = "keys.json", "trusted.txt"
 _PRIVATE_FILE, _PRIVATE_FOLDER, _PUBLIC_FILE = 0o600, 0o700, 0o644
+_SECRET_BYTES = 32
+_MAKER = Path(__file__).with_name("fresh_key.py")
+_MAKING_S = 30.0  # it takes 0.1 s; protects the start from a machine that starts no program any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class _Pair:
     """A key with its secret half."""
 
     key: Key
-    private: Ed25519PrivateKey
+    secret: bytes = field(repr=False)
 
 
 class Keys:
@@ -47,8 +54,14 @@ class Keys:
         return tuple(pair.key for pair in self._pairs)
 
     def sign(self, manifest: Manifest) -> bytes:
-        """Return the signed manifest. Raises: TooLarge."""
-        return sign_manifest(manifest, self._signing().private)
+        """Return the signed manifest. Raises: TooLarge, NodeError (the key file's halves do not belong together)."""
+        pair = next(pair for pair in self._pairs if _signs(pair))
+        private = _private(pair.secret)
+        if private.public_key().public_bytes_raw() != pair.key.public:
+            raise NodeError(
+                f"key {pair.key.id}: its two halves do not belong together: restore {_SECRETS} from a backup"
+            )
+        return sign_manifest(manifest, private)
 
     def read(self, signed: bytes) -> Manifest:
         """Read what a key of ours signed that was not revoked since. Raises: BadRequest."""
@@ -64,7 +77,7 @@ class Keys:
         async with self._changing:
             if sum(pair.key.state is not KeyState.REVOKED for pair in self._pairs) >= MAX_KEYS:
                 raise Conflict(f"{MAX_KEYS} keys are in use: revoke one that no device needs any more (keys.revoke)")
-            pair = _new_pair(self._wall_clock(), KeyState.TRUSTED)
+            pair = await asyncio.to_thread(_new_pair, self._wall_clock(), KeyState.TRUSTED)
             await self._keep((*self._pairs, pair))
         return pair.key
 
@@ -88,9 +101,6 @@ class Keys:
             await self._keep([_in_state(p, KeyState.REVOKED) if p.key.id == key else p for p in self._pairs])
         return self._find(key).key
 
-    def _signing(self) -> _Pair:
-        return next(pair for pair in self._pairs if _signs(pair))
-
     def _find(self, key: str) -> _Pair:
         found = next((pair for pair in self._pairs if pair.key.id == key), None)
         if found is None:
@@ -103,9 +113,12 @@ class Keys:
 
 
 def open_keys(folder: Path, *, wall_clock: Callable[[], float] = time.time) -> Keys:
-    """Read the keys in `folder`; at the first start make one. Raises: NodeError when they cannot be read or written."""
+    """Read the keys in `folder`; at the first start make one. Raises: NodeError when they cannot be read, made or written."""
     try:
-        pairs = _load(folder / _SECRETS)
+        rows = json.loads((folder / _SECRETS).read_bytes())["keys"]
+        pairs = _load(rows)
+        if not all("public" in row for row in rows):
+            _store(folder, pairs)
     except FileNotFoundError:
         pairs = (_new_pair(wall_clock(), KeyState.SIGNING),)
         _store(folder, pairs)
@@ -116,9 +129,22 @@ def open_keys(folder: Path, *, wall_clock: Callable[[], float] = time.time) -> K
 
 
 def _new_pair(made_at: float, state: KeyState) -> _Pair:
-    private = Ed25519PrivateKey.generate()
-    public = private.public_key().public_bytes_raw()
-    return _Pair(Key(key_id(public).hex(), public, state, made_at), private)
+    """Have a program make a key. Raises: NodeError."""
+    # Isolated: its folder is full of modules that are called like others.
+    command = [sys.executable, "-I", str(_MAKER)]
+    try:
+        ended = subprocess.run(command, capture_output=True, check=True, timeout=_MAKING_S)  # noqa: S603 - our own program
+    except (OSError, subprocess.SubprocessError) as error:
+        why = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()[-200:] or error
+        raise NodeError(f"no key can be made: {why}") from error
+    secret, public = (bytes.fromhex(half) for half in ended.stdout.decode().split())
+    return _Pair(Key(key_id(public).hex(), public, state, made_at), secret)
+
+
+def _private(secret: bytes) -> "Ed25519PrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - see fresh_key
+
+    return Ed25519PrivateKey.from_private_bytes(secret)
 
 
 def _in_state(pair: _Pair, state: KeyState) -> _Pair:
@@ -129,12 +155,15 @@ def _signs(pair: _Pair) -> bool:
     return pair.key.state is KeyState.SIGNING
 
 
-def _load(path: Path) -> tuple[_Pair, ...]:
+def _load(rows: Iterable[Mapping[str, Any]]) -> tuple[_Pair, ...]:
     pairs = []
-    for row in json.loads(path.read_bytes())["keys"]:
-        private = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(row["secret"]))
-        public = private.public_key().public_bytes_raw()
-        pairs.append(_Pair(Key(key_id(public).hex(), public, KeyState(row["state"]), row["made_at"]), private))
+    for row in rows:
+        secret = bytes.fromhex(row["secret"])
+        # Early files hold no public halves; once.
+        public = bytes.fromhex(row["public"]) if "public" in row else _private(secret).public_key().public_bytes_raw()
+        if len(public) != PUBLIC_KEY_BYTES or len(secret) != _SECRET_BYTES:
+            raise ValueError("each half of a key has 32 bytes")
+        pairs.append(_Pair(Key(key_id(public).hex(), public, KeyState(row["state"]), row["made_at"]), secret))
     if sum(map(_signs, pairs)) != 1:
         raise ValueError("not exactly one key signs")
     return tuple(pairs)
@@ -142,7 +171,12 @@ def _load(path: Path) -> tuple[_Pair, ...]:
 
 def _store(folder: Path, pairs: Sequence[_Pair]) -> None:
     rows = [
-        {"secret": pair.private.private_bytes_raw().hex(), "state": pair.key.state.value, "made_at": pair.key.made_at}
+        {
+            "secret": pair.secret.hex(),
+            "public": pair.key.public.hex(),
+            "state": pair.key.state.value,
+            "made_at": pair.key.made_at,
+        }
         for pair in pairs
     ]
     try:

@@ -45,7 +45,7 @@ async def advertise(services: Sequence[Service], *, host: str, addresses: Sequen
         try:
             await _announced(services, host=host, addresses=addresses)
         except OSError as error:
-            _LOG.warning("mdns not announced reason=%r", str(error))
+            _LOG.warning("mdns not announced", extra={"fields": {"reason": str(error)}})
         await asyncio.sleep(_AGAIN_S)
 
 
@@ -66,7 +66,7 @@ async def _announced(services: Sequence[Service], *, host: str, addresses: Seque
         for info in infos:
             # Another gateway of that name is no reason to be silent: the later one gets a number.
             await (await zeroconf.async_register_service(info, allow_name_change=True))
-            _LOG.info("mdns announced name=%r port=%d", info.name, info.port)
+            _LOG.info("mdns announced", extra={"fields": {"name": info.name, "port": info.port}})
         await asyncio.Event().wait()
     finally:
         await zeroconf.async_unregister_all_services()

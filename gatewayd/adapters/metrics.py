@@ -6,19 +6,18 @@ One registry of its own, so that two daemons in one process (the tests) do not m
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import assert_never
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
 
+from gatewayd.adapters.request_metrics import RequestMetrics
 from gatewayd.core.events import (
     AcceleratorChanged,
     AliasMoved,
@@ -41,15 +40,10 @@ from gatewayd.core.events import (
     WorkerEnded,
 )
 from gatewayd.core.names import PushId
-from gatewayd.core.request import Target
 from gatewayd.core.update import Push
 
-# From a small model on the node (tens of microseconds) to a request that waited for a sleepy device.
-LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-RATIO_BUCKETS = (0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
 MAX_PUSHES = 1024  # protects memory: pushes whose progress is remembered
 OTHER = "other"
-NOWHERE = "none"
 
 
 class LabelCap:
@@ -79,7 +73,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._models = LabelCap(max_models)
         self._edges = LabelCap(20)
-        self._requests = _RequestMetrics(self._registry)
+        self._requests = RequestMetrics(self._registry)
         self._pushes = _PushMetrics(self._registry)
         self._drops = Counter(
             "gatewayd_drops_total",
@@ -171,97 +165,6 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-@dataclass(frozen=True, slots=True)
-class _ServedChildren:
-    """The series of answers with one pair of labels; models are capped, so there are few."""
-
-    requests: Counter
-    duration: Histogram
-
-
-class _RequestMetrics:
-    """What requests cost, predicted and measured."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._served: dict[tuple[str, str], _ServedChildren] = {}
-        self._ratios: dict[str, Histogram] = {}
-        self._requests = Counter(
-            "gatewayd_requests_total",
-            "Inference requests, by where they ran (none: nowhere) and how they ended (ok or the error's code).",
-            ["model", "target", "outcome"],
-            registry=registry,
-        )
-        self._duration = Histogram(
-            "gatewayd_request_duration_seconds",
-            "Time from a request's arrival to its answer.",
-            ["model", "target"],
-            buckets=LATENCY_BUCKETS_S,
-            registry=registry,
-        )
-        self._ratio = Histogram(
-            "gatewayd_prediction_latency_ratio",
-            "Predicted over measured latency; 1 is a perfect prediction.",
-            ["target"],
-            buckets=RATIO_BUCKETS,
-            registry=registry,
-        )
-        self._energy_ratio = Histogram(
-            "gatewayd_prediction_energy_ratio",
-            "Predicted over reported energy of devices; 1 is a perfect prediction.",
-            ["target"],
-            buckets=RATIO_BUCKETS,
-            registry=registry,
-        )
-        self._energy = Counter(
-            "gatewayd_device_energy_joules_total",
-            "Energy that devices spent on requests.",
-            ["model"],
-            registry=registry,
-        )
-        self._link_bytes = Counter(
-            "gatewayd_device_link_bytes_total",
-            "Bytes of requests over the links of devices.",
-            ["model"],
-            registry=registry,
-        )
-
-    def served(self, event: RequestServed, model: str) -> None:
-        """Count an answer."""
-        result = event.result
-        measured, predicted = result.measured, result.predicted
-        children = self._of_served(model, _kind(result.ran_on))
-        children.requests.inc()
-        children.duration.observe(measured.total_s)
-        if predicted is not None and measured.total_s > 0:
-            self._ratio_of(_kind(result.ran_on)).observe(predicted.latency_s / measured.total_s)
-        if predicted is not None and predicted.energy_uj > 0 and measured.energy_uj > 0:
-            self._energy_ratio.labels(_kind(result.ran_on)).observe(predicted.energy_uj / measured.energy_uj)
-        if measured.energy_uj:
-            self._energy.labels(model).inc(measured.energy_uj / 1e6)
-        if measured.link_bytes:
-            self._link_bytes.labels(model).inc(measured.link_bytes)
-
-    def _of_served(self, model: str, target: str) -> _ServedChildren:
-        """Return the series of these labels; looking each up by its labels costs more than counting."""
-        found = self._served.get((model, target))
-        if found is None:
-            found = self._served[model, target] = _ServedChildren(
-                self._requests.labels(model, target, "ok"),
-                self._duration.labels(model, target),
-            )
-        return found
-
-    def _ratio_of(self, target: str) -> Histogram:
-        if target not in self._ratios:
-            self._ratios[target] = self._ratio.labels(target)
-        return self._ratios[target]
-
-    def failed(self, event: RequestFailed, model: str) -> None:
-        """Count a request that ended in an error."""
-        self._requests.labels(model, NOWHERE, event.code).inc()
-        self._duration.labels(model, NOWHERE).observe(event.total_s)
-
-
 class _PushMetrics:
     """How pushes end and what they send. Repeated announcements of one state count once."""
 
@@ -314,7 +217,3 @@ class _NodeMetrics:
                 self._accelerator_changes.labels(event.kind, "came" if event.present else "went").inc()
             case _:
                 assert_never(event)
-
-
-def _kind(target: Target) -> str:
-    return "node" if target.device is None else "device"

@@ -187,7 +187,9 @@ class MqttConnection:
         """Forget what the broker has; say what it refused (called by the session)."""
         message = self._outbox.acknowledge(mid)
         if message is not None and refusal:
-            _LOG.warning("mqtt publish refused by the broker topic=%s reason=%s", message.topic, refusal)
+            _LOG.warning(
+                "mqtt publish refused by the broker", extra={"fields": {"topic": message.topic, "reason": refusal}}
+            )
         self._send()
         if not len(self._outbox):
             self._emptied.set()
@@ -197,7 +199,8 @@ class MqttConnection:
         subscription = self._pending.pop(mid, None)
         if subscription is not None and refusal:
             _LOG.error(
-                "mqtt subscription refused by the broker filter=%s reason=%s", subscription.topic_filter, refusal
+                "mqtt subscription refused by the broker",
+                extra={"fields": {"filter": subscription.topic_filter, "reason": refusal}},
             )
         self._announce()
 
@@ -241,7 +244,10 @@ class MqttConnection:
     def _begin(self, session: Session) -> None:
         self._session = session
         self._complaint = ""
-        _LOG.info("mqtt connected host=%s port=%d protocol=%s", self._options.host, self._options.port, self.protocol)
+        _LOG.info(
+            "mqtt connected",
+            extra={"fields": {"host": self._options.host, "port": self._options.port, "protocol": self.protocol}},
+        )
         for subscription in self._subscriptions:
             self._ask_for(session, subscription)
         self._announce()
@@ -326,7 +332,11 @@ class MqttConnection:
         reason = str(error) or type(error).__name__
         level = logging.DEBUG if reason == self._complaint else logging.WARNING
         self._complaint = reason
-        _LOG.log(level, "mqtt not connected host=%s port=%d reason=%s", self._options.host, self._options.port, reason)
+        _LOG.log(
+            level,
+            "mqtt not connected",
+            extra={"fields": {"host": self._options.host, "port": self._options.port, "reason": reason}},
+        )
 
     def _delay_s(self, attempt: int) -> float:
         longest_s = min(self._timing.longest_s, self._timing.first_s * 2.0 ** min(attempt, 16))

@@ -132,11 +132,8 @@ class OscoreContexts:
     def _tell_lost(self, device: DeviceId) -> None:
         if device not in self._told:
             self._told.add(device)
-            logger.error(
-                "oscore context unusable device=%s reason=%r",
-                device,
-                "its sequence numbers are not in this database: gatewayd devices credentials new --kind oscore --replace",
-            )
+            lost = "its sequence numbers are not in this database: gatewayd devices credentials new --kind oscore --replace"
+            logger.error("oscore context unusable", extra={"fields": {"device": device, "reason": lost}})
 
     async def _save(self, held: Held, wanted: StoredNumbers) -> None:
         """Write it, together with what others want meanwhile: one transaction for a fleet that wakes up."""

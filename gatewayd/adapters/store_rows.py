@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from gatewayd.adapters import store_codec as codec
+from gatewayd.adapters.store_standing import drop_order
 from gatewayd.core.device import Departure, KnownDevice
 from gatewayd.core.errors import Conflict, NodeError, UnknownModel
 from gatewayd.core.model import Variant, Version
@@ -110,7 +111,9 @@ def forget_device(connection: sqlite3.Connection, device: DeviceId) -> None:
 
 
 def depart(connection: sqlite3.Connection, departure: Departure) -> None:
-    """Keep the device's row with nothing wanted there, or no row about it at all."""
+    """Keep the device's row with nothing wanted there, or no row about it at all; the orders that end with it go."""
+    for order in departure.orders:
+        drop_order(connection, order)
     if departure.row is None:
         forget_device(connection, departure.device)
         return

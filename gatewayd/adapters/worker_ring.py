@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import isfinite
+from time import monotonic
 
 from gatewayd.adapters.worker_answers import Invocation, LoadedModel
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, GatewayError, ModelRefused
@@ -22,6 +23,7 @@ from gatewayd.worker.ring import (
     COUNT,
     DONE,
     EXPIRED,
+    HOT_S,
     MAX_SLOTS,
     MEMORY_BYTES,
     REFUSED,
@@ -90,6 +92,9 @@ class WorkerRing:
         self._sinks: deque[tuple[Sink, int]] = deque()
         self._free: list[int] = []
         self._refusals: dict[int, GatewayError] = {}
+        # As the worker reckons it (`worker/channel.py`): whether it is awake for a moment after an answer.
+        self._answered_s = 0.0
+        self._is_hot = False
         self._loop.add_reader(shared.answered, self._take)
 
     @property
@@ -147,10 +152,19 @@ class WorkerRing:
         self._sinks.append((sink, slot))
         os.write(self._shared.doorbell, _ONE)
 
+    @property
+    def awaited(self) -> tuple[int, Callable[[], None]]:
+        """What becomes readable with the next answer, and what is to be called then."""
+        return self._shared.answered, self._take
+
     def rouse(self) -> None:
-        """Wake the worker ahead of an inference that is being read; one that has work is awake."""
-        if not self._sinks and self._loaded is not None:
+        """Wake the worker ahead of an inference that is being read; one that has work, or had some just now, is awake."""
+        if self._sinks or self._loaded is None:
+            return
+        is_soon = monotonic() - self._answered_s < HOT_S
+        if not (is_soon and self._is_hot):
             os.write(self._shared.doorbell, _SOON)
+        self._is_hot = is_soon
 
     def refused(self, request_id: str, error: GatewayError) -> bool:
         """Take note of the words of a refusal; False when no inference on its way has that id."""
@@ -194,6 +208,7 @@ class WorkerRing:
             self._sinks.popleft()
             heappush(self._free, slot)
             sink(answer)
+        self._answered_s = monotonic()
         self._on_room()
 
     def _answer(self, number: int, slot: int) -> Invocation | GatewayError | str:

@@ -243,7 +243,7 @@ class WorkerSeat:
         if self._expect is not None and len(self._flying) == 1 and self._is_alone():
             awake_s = self._mean_compute_s * _AWAKE_FACTOR + _AWAKE_MORE_S
             if awake_s < _AWAKE_S:
-                self._expect(awake_s)
+                self._expect(awake_s, *process.ring.awaited)
 
     def _stream(self, name: str) -> tuple[int, bool]:
         """Return the number of a stream, and whether its state is to be made anew; the one unused for longest goes."""

@@ -6,7 +6,16 @@ from typing import Annotated
 from pydantic import Field
 
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, Result, Role, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    DeviceText,
+    Positional,
+    Result,
+    Role,
+    Verb,
+)
 from gatewayd.core.device import Capabilities, Connectivity, DeviceView, Sensor, Slot
 from gatewayd.core.errors import BadRequest, UnknownDevice
 from gatewayd.core.names import parse_device_id
@@ -106,20 +115,20 @@ class DeviceList(Result):
 class ApproveDevice(Arguments):
     """Arguments of devices.approve."""
 
-    device: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
 
 
 class ReleaseDevice(Arguments):
     """Arguments of devices.release."""
 
-    device: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
 
 
 class OneSlot(Arguments):
     """Arguments of devices.one-slot. Without `allow` the permission is taken back."""
 
-    device: Annotated[Name, Positional()]
-    allow: bool = False
+    device: Annotated[DeviceText, Positional()]
+    allow: Annotated[bool, Field(description="allow it; left out: no longer")] = False
 
 
 async def list_devices(services: Services, args: ListDevices, caller: Caller) -> DeviceList:  # noqa: ARG001 - a handler's shape

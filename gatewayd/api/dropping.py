@@ -1,12 +1,24 @@
 """The verbs about models that leave a device because they are told to, with what they answer."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import Field
 
+from gatewayd.api.models import utc
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, Result, Role, Text, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    Count,
+    DeviceText,
+    ModelText,
+    Positional,
+    Result,
+    Role,
+    Text,
+    Verb,
+)
 from gatewayd.core.command import Effect
 from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import (
@@ -21,11 +33,12 @@ from gatewayd.core.errors import (
 )
 from gatewayd.core.names import parse_device_id, parse_model_name
 
-Count = Annotated[int, Field(ge=1, le=1000)]
-
 
 class DropRow(Result):
-    """One drop. `state` is asked, dropped, refused or failed; `reason` says why; `ended_at` null: not known yet."""
+    """One drop. `state` is asked, dropped, refused or failed; `reason` says why; `ended_at` null: not known for sure yet.
+
+    A failed one of which that is not known is corrected by what the device reports next, also after a restart.
+    """
 
     drop: int
     device: str
@@ -49,16 +62,16 @@ class DropList(Result):
 class DropModel(Arguments):
     """Arguments of devices.drop. `last`: drop it even if no other model runs there."""
 
-    device: Annotated[Name, Positional()]
-    model: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
+    model: Annotated[ModelText, Positional()]
     last: Annotated[bool, Field(description="drop it even if no other model runs there")] = False
-    why: Annotated[Text, Field(description="kept with the drop")] = ""
+    why: Text = ""
 
 
 class ListDrops(Arguments):
     """Arguments of devices.drops; without `device`, of all of them."""
 
-    device: Name | None = None
+    device: Annotated[DeviceText | None, Field(description="only this one's")] = None
     limit: Count = 50
 
 
@@ -86,13 +99,9 @@ def _row(drop: Drop) -> DropRow:
         reason=drop.reason,
         who=drop.who,
         why=drop.why,
-        asked_at=_moment(drop.asked_at),
-        ended_at=None if drop.ended_at is None else _moment(drop.ended_at),
+        asked_at=utc(drop.asked_at),
+        ended_at=None if drop.ended_at is None else utc(drop.ended_at),
     )
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 VERBS: tuple[AnyVerb, ...] = (
@@ -102,7 +111,7 @@ VERBS: tuple[AnyVerb, ...] = (
         DropModel,
         DropRow,
         drop,
-        Role.ADMIN,
+        Role.OPERATOR,  # as a push, which undoes it: both change what runs where, and neither whom is trusted
         errors=(
             BadRequest,
             Conflict,

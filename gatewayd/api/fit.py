@@ -2,8 +2,20 @@
 
 from typing import Annotated
 
+from pydantic import Field
+
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, RefText, Result, Role, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    DeviceText,
+    Positional,
+    RefText,
+    Result,
+    Role,
+    Verb,
+)
 from gatewayd.core.errors import BadRequest, UnknownDevice, UnknownModel
 from gatewayd.core.fit import Finding
 from gatewayd.core.names import parse_device_id, parse_model_ref
@@ -45,7 +57,7 @@ class FitModel(Arguments):
     """Arguments of models.fit. `device` null: every device that was ever seen."""
 
     model: Annotated[RefText, Positional()]
-    device: Annotated[Name | None, Positional()] = None
+    device: Annotated[DeviceText | None, Positional(), Field(description="only this one")] = None
 
 
 async def fit_model(services: Services, args: FitModel, caller: Caller) -> FitReport:  # noqa: ARG001 - a handler's shape

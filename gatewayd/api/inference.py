@@ -4,13 +4,24 @@
 """
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import Field, JsonValue
 
+from gatewayd.api.models import utc
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, FileContent, Name, Positional, RefText, Result, Role, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    DeviceText,
+    FileContent,
+    Positional,
+    RefText,
+    Result,
+    Role,
+    Verb,
+)
 from gatewayd.core.command import Effect
 from gatewayd.core.decision import Decision
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, DeviceUnreachable, NoPlacement, NotFound, UnknownModel
@@ -34,17 +45,27 @@ class Infer(Arguments):
     """Arguments of infer: `device` and `input` (data at a sensor), or `inputs` (tensors), or `raw` (the only input's bytes)."""
 
     model: Annotated[RefText, Positional()]
-    device: Name | None = None
-    input: Annotated[str | None, Field(max_length=128)] = None
-    inputs: Annotated[list[dict[str, JsonValue]] | None, Field(max_length=MAX_INPUTS)] = None
-    raw: FileContent | None = None
+    device: Annotated[DeviceText | None, Field(description="the device with the sensor whose data is meant")] = None
+    input: Annotated[str | None, Field(max_length=128, description="the name of that sensor: mic")] = None
+    inputs: Annotated[
+        list[dict[str, JsonValue]] | None,
+        Field(
+            max_length=MAX_INPUTS,
+            description='tensors: {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}',
+        ),
+    ] = None
+    raw: Annotated[FileContent | None, Field(description="the bytes of the only input, as the model takes them")] = None
     placement: Annotated[str, Field(description="auto, node, device:<id> or prefer:device:<id>")] = "auto"
     privacy: Annotated[str, Field(description="any or stay_on_device")] = "any"
-    deadline_ms: Annotated[float | None, Field(gt=0)] = None
-    request_class: Annotated[str, Field(alias="class", max_length=128)] = "default"
+    deadline_ms: Annotated[
+        float | None, Field(gt=0, description="give up after so long; left out: requests.default_deadline_ms")
+    ] = None
+    request_class: Annotated[str, Field(alias="class", max_length=128, description="one of requests.classes")] = (
+        "default"
+    )
     stream: Annotated[str | None, Field(min_length=1, max_length=128, description="whose state a model keeps")] = None
     reset: Annotated[bool, Field(description="begin that state anew")] = False
-    id: Annotated[str | None, Field(max_length=128)] = None
+    id: Annotated[str | None, Field(max_length=128, description="your own name for the request, for why")] = None
 
 
 class CostsRow(Result):
@@ -104,7 +125,7 @@ class Answer(Result):
 class Why(Arguments):
     """Arguments of why. `request` is the id in an answer."""
 
-    request: Annotated[str, Field(min_length=1, max_length=128), Positional()]
+    request: Annotated[str, Field(min_length=1, max_length=128, description="the id in an answer"), Positional()]
 
 
 class OptionRow(Result):
@@ -207,7 +228,7 @@ def _explanation(decision: Decision) -> Explanation:
         measured=None if measured is None else MeasuredRow.model_validate(measured_document(measured)),
         options=[_option_row(option) for option in decision.placement.options],
         request_class=decision.request_class,
-        decided_at=datetime.fromtimestamp(decision.decided_at, UTC).isoformat(timespec="seconds"),
+        decided_at=utc(decision.decided_at),
         rent=None if decision.rent is None else RentRow.model_validate(asdict(decision.rent)),
         margin=_margin_row(margin_of(decision.placement)),
         opinion=decision.opinion,

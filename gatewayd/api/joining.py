@@ -1,12 +1,23 @@
 """The verbs about how devices join and leave, with what they answer."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
+from gatewayd.api.doors import Doors
+from gatewayd.api.models import utc
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, Result, Role, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    DeviceText,
+    Name,
+    Positional,
+    Result,
+    Role,
+    Verb,
+)
 from gatewayd.core.command import Effect
 from gatewayd.core.credentials import MAX_DEVICES_OF_A_USER, CredentialKind
 from gatewayd.core.errors import BadRequest, Conflict, NotStored, TooLarge, UnknownDevice
@@ -49,7 +60,8 @@ class OscoreRow(Result):
 class NewCredentials(Result):
     """What devices.credentials.new answers: secrets that are shown this once.
 
-    `password`, `psk_key` and `oscore` null: not asked for. `broker`: what is left to do at the broker ("": nothing).
+    `password`, `psk_key` and `oscore` null: not asked for. `broker`: what is left to do at the broker ("": nothing);
+    `coap` likewise before the key and the context are of use: a line for each of them.
     """
 
     device: str
@@ -67,6 +79,7 @@ class NewCredentials(Result):
     trusted_keys: list[str]
     snippets: list[SnippetRow] = Field(repr=False)
     broker: str
+    coap: list[str] = Field(default_factory=list)
 
 
 class CredentialRow(Result):
@@ -86,12 +99,17 @@ class CredentialList(Result):
 
 
 class RemovedRow(Result):
-    """What was taken from a device. `broker`: what is left to do before the broker refuses it ("": nothing)."""
+    """What was taken from a device, which is `revoked` or `forgotten` now.
+
+    `credentials`: it had some, and they are void. `broker`: what is left to do before the broker refuses it ("": nothing).
+    """
 
     device: str
     credentials: bool
     pushes_ended: int
     broker: str
+    orders_ended: int = 0
+    what: Literal["revoked", "forgotten"] = "revoked"
 
 
 class PermitJoin(Arguments):
@@ -111,7 +129,7 @@ class ShowJoining(Arguments):
 class MakeCredentials(Arguments):
     """Arguments of devices.credentials.new. `speaks_for`: further devices behind this one's connection (a concentrator)."""
 
-    device: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
     kind: Annotated[
         Literal["all", "mqtt", "psk", "oscore"],
         Field(
@@ -137,13 +155,13 @@ class ListCredentials(Arguments):
 class RevokeDevice(Arguments):
     """Arguments of devices.revoke."""
 
-    device: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
 
 
 class ForgetDevice(Arguments):
     """Arguments of devices.forget."""
 
-    device: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
     force: Annotated[bool, Field(description="although it is online and approved")] = False
     keep_credentials: Annotated[bool, Field(description="let it come back as a newcomer with what it has")] = False
 
@@ -242,7 +260,15 @@ def _new_credentials(services: Services, issued: Issued, names: list[SnippetName
         trusted_keys=trusted,
         snippets=[SnippetRow(name=name, text=text) for name, text in texts.items() if text],
         broker=issued.broker,
+        coap=_closed(services.doors, issued),
     )
+
+
+def _closed(doors: Doors, issued: Issued) -> list[str]:
+    """Return why what was made cannot be used yet over CoAP, with what helps."""
+    key = [f"the key: {doors.psk}"] if issued.key is not None and doors.psk else []
+    context = [f"the OSCORE context: {doors.oscore}"] if issued.oscore is not None and doors.oscore else []
+    return key + context
 
 
 def _oscore_row(of: OscoreCredentials | None) -> OscoreRow | None:
@@ -257,13 +283,18 @@ def _oscore_row(of: OscoreCredentials | None) -> OscoreRow | None:
 
 
 def _credential_row(kind: str, name: str, devices: tuple[DeviceId, ...], made_at: float, who: str) -> CredentialRow:
-    at = datetime.fromtimestamp(made_at, UTC).isoformat(timespec="seconds")
+    at = utc(made_at)
     return CredentialRow(kind=kind, name=name, devices=list(devices), made_at=at, who=who)
 
 
 def _removed_row(removed: Removed) -> RemovedRow:
     return RemovedRow(
-        device=removed.device, credentials=removed.had_credentials, pushes_ended=removed.pushes, broker=removed.broker
+        device=removed.device,
+        credentials=removed.had_credentials,
+        pushes_ended=removed.pushes,
+        broker=removed.broker,
+        orders_ended=removed.orders,
+        what="forgotten" if removed.is_forgotten else "revoked",
     )
 
 
@@ -308,7 +339,7 @@ VERBS: tuple[AnyVerb, ...] = (
     ),
     Verb(
         "devices.revoke",
-        "Take a device out: its credentials, its approval and what is pushed to it",
+        "Take a device out: its credentials, its approval, what is pushed to it and ordered there",
         RevokeDevice,
         RemovedRow,
         revoke,
@@ -317,7 +348,7 @@ VERBS: tuple[AnyVerb, ...] = (
     ),
     Verb(
         "devices.forget",
-        "Remove a device with all that is known of it and wanted there",
+        "Remove a device with all that is known of it, wanted and ordered there",
         ForgetDevice,
         RemovedRow,
         forget,

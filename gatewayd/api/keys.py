@@ -1,12 +1,20 @@
 """The verbs about the keys that sign modules, with what they answer."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from gatewayd.api.models import utc
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Positional, Result, Role, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    Positional,
+    Result,
+    Role,
+    Verb,
+)
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import Conflict, NotFound
 from gatewayd.core.keys import Key, KeyState
@@ -49,19 +57,19 @@ class NewKey(Arguments):
 class RotateKeys(Arguments):
     """Arguments of keys.rotate. `key` (of keys.new): sign with that one; left out: with a fresh one."""
 
-    key: Annotated[KeyId | None, Positional()] = None
+    key: Annotated[KeyId | None, Positional(), Field(description="one of keys.new; left out: a fresh one")] = None
 
 
 class RevokeKey(Arguments):
     """Arguments of keys.revoke."""
 
-    key: Annotated[KeyId, Positional()]
+    key: Annotated[KeyId, Positional(), Field(description="its name, as keys.list shows it")]
 
 
 class ExportKeys(Arguments):
     """Arguments of keys.export. `format`: hex (a key a line) or c (an array for the device agent)."""
 
-    format: Literal["hex", "c"] = "hex"
+    format: Annotated[Literal["hex", "c"], Field(description="hex: a key a line; c: an array for firmware")] = "hex"
 
 
 async def list_keys(services: Services, args: ListKeys, caller: Caller) -> KeyList:  # noqa: ARG001 - a handler's shape
@@ -94,7 +102,7 @@ async def export(services: Services, args: ExportKeys, caller: Caller) -> Export
 
 def key_row(key: Key) -> KeyRow:
     """Return the key as callers see it."""
-    made_at = datetime.fromtimestamp(key.made_at, UTC).isoformat(timespec="seconds")
+    made_at = utc(key.made_at)
     return KeyRow(key=key.id, state=key.state.value, made_at=made_at, public_key=key.public.hex())
 
 

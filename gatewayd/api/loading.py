@@ -3,7 +3,17 @@
 from typing import Annotated
 
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, RefText, Result, Role, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    ModelText,
+    Positional,
+    RefText,
+    Result,
+    Role,
+    Verb,
+)
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import BadRequest, Conflict, NodeError, NoPlacement, UnknownModel
 from gatewayd.core.model import Version
@@ -33,7 +43,7 @@ class LoadModel(Arguments):
 class UnloadModel(Arguments):
     """Arguments of models.unload."""
 
-    model: Annotated[Name, Positional()]
+    model: Annotated[ModelText, Positional()]
 
 
 class Loaded(Result):

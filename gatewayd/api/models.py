@@ -8,11 +8,12 @@ from pydantic import Field
 
 from gatewayd.api.services import Services
 from gatewayd.api.verb import (
+    AliasText,
     AnyVerb,
     Arguments,
     Caller,
     FileContent,
-    Name,
+    ModelText,
     Number,
     Positional,
     Result,
@@ -132,12 +133,15 @@ class Described(Arguments):
     `samples` are float32 values of the only input, one sample after the other.
     """
 
-    model: Annotated[Name, Positional()]
+    model: Annotated[ModelText, Positional()]
     labels: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=128)], ...], Field(max_length=MAX_LABELS)
+        tuple[Annotated[str, Field(min_length=1, max_length=128)], ...],
+        Field(max_length=MAX_LABELS, description="the names of the first output's elements, in order"),
     ] = ()
-    preprocessing: Annotated[str, Field(max_length=128)] = ""
-    note: Text = ""
+    preprocessing: Annotated[
+        str, Field(max_length=128, description="what is done to raw samples before the model sees them: kws-mfcc@1")
+    ] = ""
+    note: Annotated[Text, Field(description="words about this version, kept with it")] = ""
     licence: Annotated[str, Field(max_length=128, description="SPDX id")] = ""
     card: Annotated[str, Field(max_length=MAX_CARD, description="model card, Markdown")] = ""
     tags: Annotated[tuple[str, ...], Field(max_length=MAX_TAGS, description="key=value")] = ()
@@ -149,14 +153,20 @@ class Described(Arguments):
 class AddModel(Described):
     """Arguments of models.add. `files` come in the message, `uploads` came before in parts (upload.begin); give one of them."""
 
-    files: Annotated[tuple[FileContent, ...], Field(max_length=MAX_FILES)] = ()
-    uploads: Annotated[tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=MAX_FILES)] = ()
+    files: Annotated[
+        tuple[FileContent, ...],
+        Field(max_length=MAX_FILES, description="a model file for each variant (.tflite, .onnx …)"),
+    ] = ()
+    uploads: Annotated[
+        tuple[Annotated[str, Field(max_length=64)], ...],
+        Field(max_length=MAX_FILES, description="files that came in parts (upload.begin), instead"),
+    ] = ()
 
 
 class ListModels(Arguments):
     """Arguments of models.list. `model` null: all."""
 
-    model: Annotated[Name | None, Positional()] = None
+    model: Annotated[ModelText | None, Positional(), Field(description="only this one")] = None
 
 
 class ModelList(Result):
@@ -168,11 +178,14 @@ class ModelList(Result):
 class MoveAlias(Arguments):
     """Arguments of models.alias. `expect` is the version it must point at now (0: at none), or somebody was faster."""
 
-    model: Annotated[Name, Positional()]
-    alias: Annotated[Name, Positional()]
-    version: Annotated[Number, Positional()]
+    model: Annotated[ModelText, Positional()]
+    alias: Annotated[AliasText, Positional()]
+    version: Annotated[Number, Positional(), Field(description="the version that it is to name from now on")]
     why: Text = ""
-    expect: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
+    expect: Annotated[
+        int | None,
+        Field(ge=0, le=2**31 - 1, description="the version it must name now (0: none), or it is left alone"),
+    ] = None
 
 
 async def add(services: Services, args: AddModel, caller: Caller) -> VersionRow:

@@ -6,7 +6,15 @@ from pydantic import Field
 
 from gatewayd.api.pushes import PushRow, push_row
 from gatewayd.api.services import Node, Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Positional, Result, Role, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    Positional,
+    Result,
+    Role,
+    Verb,
+)
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import NotFound
 from gatewayd.core.names import Digest
@@ -15,7 +23,7 @@ from gatewayd.core.names import Digest
 class ShowStatus(Arguments):
     """Arguments of status. `pushes` is how many of the latest pushes to show."""
 
-    pushes: Annotated[int, Field(ge=0, le=200)] = 20
+    pushes: Annotated[int, Field(ge=0, le=200, description="how many of the latest pushes to show")] = 20
 
 
 class WorkerRow(Result):
@@ -47,7 +55,16 @@ class AcceleratorRow(Result):
 class Release(Arguments):
     """Arguments of models.release. `digest` is that of the quarantined variant, or enough of its beginning."""
 
-    digest: Annotated[str, Field(min_length=8, max_length=64, pattern="^[0-9a-f]+$"), Positional()]
+    digest: Annotated[
+        str,
+        Field(
+            min_length=8,
+            max_length=64,
+            pattern="^[0-9a-f]+$",
+            description="of the quarantined variant (status names it), or enough of its beginning",
+        ),
+        Positional(),
+    ]
 
 
 class Status(Result):

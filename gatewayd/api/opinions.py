@@ -5,7 +5,17 @@ from typing import Annotated
 from pydantic import Field
 
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, RefText, Result, Role, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    ModelText,
+    Positional,
+    RefText,
+    Result,
+    Role,
+    Verb,
+)
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import BadRequest, Conflict, NotFound, UnknownModel
 from gatewayd.core.names import parse_model_name, parse_model_ref
@@ -18,15 +28,19 @@ class SetOpinion(Arguments):
     `wrong_cost` is what a wrong answer costs, in the unit of a placement's cost (read it as milliseconds).
     """
 
-    model: Annotated[Name, Positional()]
-    bigger: Annotated[RefText, Positional()]
-    wrong_cost: Annotated[float, Field(ge=0, le=1e9)] = DEFAULT_WRONG_J
+    model: Annotated[ModelText, Positional()]
+    bigger: Annotated[
+        RefText, Positional(), Field(description="the model that is asked when it is not sure: kws-large")
+    ]
+    wrong_cost: Annotated[
+        float, Field(ge=0, le=1e9, description="what a wrong answer costs; read it as milliseconds of waiting")
+    ] = DEFAULT_WRONG_J
 
 
 class UnsetOpinion(Arguments):
     """Arguments of opinions.unset."""
 
-    model: Annotated[Name, Positional()]
+    model: Annotated[ModelText, Positional()]
 
 
 class ListOpinions(Arguments):

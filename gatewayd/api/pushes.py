@@ -1,12 +1,26 @@
 """The verbs about pushes, with what they answer."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import Field
 
+from gatewayd.api.models import utc
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Number, Positional, RefText, Result, Role, Text, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    Count,
+    DeviceText,
+    Name,
+    Number,
+    Positional,
+    RefText,
+    Result,
+    Role,
+    Text,
+    Verb,
+)
 from gatewayd.core.errors import (
     BadRequest,
     Conflict,
@@ -22,14 +36,16 @@ from gatewayd.core.update import Push, awaits
 # A push that is looked for by its number is among so many; protects the store from reading all of its journal.
 _SEARCHED = 1000
 
-Count = Annotated[int, Field(ge=1, le=1000)]
+_PushNumber = Annotated[Number, Positional(), Field(description="a push's number, as pushes.list shows it")]
 
 
 class PushRow(Result):
     """One push. `offset` of `size_bytes` (what goes over the link) are there; `ended` says that nothing more will happen.
 
     `reason` says why it ended, `awaits` what it waits for; `replaces` is the newer version that an operator let it take over
-    from (0: none), `instead_of` the other model that gives way when it is accepted (`kws@2`; "": none).
+    from (0: none), `instead_of` the other model that gives way when it is accepted (`kws@2`; "": none). `already`: nothing new
+    was begun by this command, because the device runs the version (then this is the push that brought it; 0 and no moment:
+    none is known) or because this push of it is under way.
     """
 
     push: int
@@ -48,6 +64,7 @@ class PushRow(Result):
     ended_at: str | None = None
     replaces: int = 0
     instead_of: str = ""
+    already: bool = False
 
 
 class PushList(Result):
@@ -59,8 +76,8 @@ class PushList(Result):
 class StartPush(Arguments):
     """Arguments of push."""
 
-    device: Name
-    model: Annotated[RefText, Field(description="kws (its stable version), kws:canary or kws@3")]
+    device: DeviceText
+    model: RefText
     allow_downgrade: Annotated[
         bool, Field(description="let an older version take over from the newer one that runs; recorded")
     ] = False
@@ -72,14 +89,14 @@ class StartPush(Arguments):
 class CancelPush(Arguments):
     """Arguments of pushes.cancel."""
 
-    push: Annotated[Number, Positional()]
+    push: _PushNumber
     why: Text = "cancelled by an operator"
 
 
 class WatchPush(Arguments):
     """Arguments of pushes.watch."""
 
-    push: Annotated[Number, Positional()]
+    push: _PushNumber
 
 
 class ListPushes(Arguments):
@@ -91,12 +108,12 @@ class ListPushes(Arguments):
 class PushHistory(Arguments):
     """Arguments of pushes.history."""
 
-    device: Annotated[Name, Positional()]
+    device: Annotated[DeviceText, Positional()]
     limit: Count = 50
 
 
 async def start(services: Services, args: StartPush, caller: Caller) -> PushRow:
-    """Start getting a version onto a device; `status` shows how it goes on."""
+    """Start getting a version onto a device, unless it is there or on its way; `status` shows how it goes on."""
     device, ref = parse_device_id(args.device), parse_model_ref(args.model)
     leaving = None if args.instead_of is None else parse_model_name(args.instead_of)
     started = await services.pushes.start(
@@ -154,15 +171,12 @@ def push_row(push: Push) -> PushRow:
         reason=push.reason,
         awaits="" if push.state.is_end else awaits(push),
         who=push.who,
-        started_at=_moment(push.started_at),
-        ended_at=None if push.ended_at is None else _moment(push.ended_at),
+        started_at=utc(push.started_at) if push.started_at else "",
+        ended_at=None if push.ended_at is None else utc(push.ended_at),
         replaces=push.replaces,
         instead_of="" if push.instead_of is None else str(push.instead_of),
+        already=push.joined,
     )
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 VERBS: tuple[AnyVerb, ...] = (

@@ -7,7 +7,19 @@ from pydantic import Field
 
 from gatewayd.api.models import MoveRow, VersionRow, move_row, utc, version_row, version_row_of
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, RefText, Result, Role, Text, Verb
+from gatewayd.api.verb import (
+    AliasText,
+    AnyVerb,
+    Arguments,
+    Caller,
+    ModelText,
+    Positional,
+    RefText,
+    Result,
+    Role,
+    Text,
+    Verb,
+)
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import BadRequest, Conflict, UnknownModel
 from gatewayd.core.names import STABLE, ModelRef, parse_alias, parse_model_name, parse_model_ref
@@ -29,8 +41,8 @@ class ShownVersion(VersionRow):
 class ShowHistory(Arguments):
     """Arguments of models.history. `alias` null: all of them."""
 
-    model: Annotated[Name, Positional()]
-    alias: Annotated[Name | None, Positional()] = None
+    model: Annotated[ModelText, Positional()]
+    alias: Annotated[AliasText | None, Positional(), Field(description="only this one")] = None
 
 
 class History(Result):
@@ -42,8 +54,12 @@ class History(Result):
 class When(Arguments):
     """Arguments of models.when. `model` is `kws` or `kws:canary`, `at` a time such as 2026-11-22T19:00Z (UTC without a zone)."""
 
-    model: Annotated[RefText, Positional()]
-    at: Annotated[str, Field(min_length=1, max_length=40), Positional()]
+    model: Annotated[RefText, Positional(), Field(description="kws (its alias stable) or kws:canary")]
+    at: Annotated[
+        str,
+        Field(min_length=1, max_length=40, description="a moment: 2026-11-22T19:00Z (UTC where no zone is given)"),
+        Positional(),
+    ]
 
 
 class Meaning(Result):
@@ -59,22 +75,22 @@ class Meaning(Result):
 class OneAlias(Arguments):
     """Arguments of models.back and models.unalias."""
 
-    model: Annotated[Name, Positional()]
-    alias: Annotated[Name, Positional()]
+    model: Annotated[ModelText, Positional()]
+    alias: Annotated[AliasText, Positional()]
     why: Text = ""
 
 
 class OneVersion(Arguments):
     """Arguments of models.retire and models.restore. `model` is `kws@3`."""
 
-    model: Annotated[RefText, Positional()]
+    model: Annotated[RefText, Positional(), Field(description="one version: kws@3")]
     why: Text = ""
 
 
 class Collect(Arguments):
     """Arguments of models.collect. With `dry_run` nothing is removed."""
 
-    dry_run: bool = False
+    dry_run: Annotated[bool, Field(description="only tell what would go")] = False
 
 
 class ArtifactRow(Result):

@@ -4,9 +4,10 @@ The real services satisfy the Protocols without knowing them; so do the fakes of
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from gatewayd.api.doors import Doors
 from gatewayd.api.dropping_service import DroppingService
 from gatewayd.api.loading_service import LoadingService
 from gatewayd.api.opinions_service import OpinionsService
@@ -39,6 +40,9 @@ class InferenceService(Protocol):
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Serve one request. Raises: any GatewayError."""
+
+    def settle(self) -> None:
+        """Enter what the answers so far have taught."""
 
 
 class CatalogService(Protocol):
@@ -389,3 +393,4 @@ class Services:
     opinions: OpinionsService
     dropping: DroppingService
     broker: Broker = Broker()
+    doors: Doors = field(default_factory=Doors)

@@ -6,7 +6,16 @@ from pydantic import Field
 
 from gatewayd.api.models import MAX_ADD_BYTES, Described, VersionRow, admit, version_row
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, FileContent, Positional, Result, Role, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    FileContent,
+    Positional,
+    Result,
+    Role,
+    Verb,
+)
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import (
     BadRequest,
@@ -26,7 +35,7 @@ from gatewayd.wire.model_manifest import MAX_FILES
 PART_BYTES = 96 * 1024
 """What fits an MQTT message of 256 KB in base64 with room for the rest; smaller parts are fine too."""
 
-_Upload = Annotated[str, Field(min_length=1, max_length=64), Positional()]
+_Upload = Annotated[str, Field(min_length=1, max_length=64, description="its id, from upload.begin"), Positional()]
 _DigestText = Annotated[str, Field(min_length=64, max_length=64, description="SHA-256 in hex")]
 _Url = Annotated[str, Field(min_length=8, max_length=2048)]
 
@@ -34,7 +43,7 @@ _Url = Annotated[str, Field(min_length=8, max_length=2048)]
 class BeginUpload(Arguments):
     """Arguments of upload.begin: the size and SHA-256 of the whole file."""
 
-    size_bytes: Annotated[int, Field(ge=1, le=2**31)]
+    size_bytes: Annotated[int, Field(ge=1, le=2**31, description="of the whole file")]
     digest: _DigestText
 
 
@@ -42,8 +51,8 @@ class SendPart(Arguments):
     """Arguments of upload.part: bytes from `offset`, in order. A part sent twice does no harm."""
 
     upload: _Upload
-    offset: Annotated[int, Field(ge=0, le=2**31)]
-    content: FileContent
+    offset: Annotated[int, Field(ge=0, le=2**31, description="where in the file the part begins, in bytes")]
+    content: Annotated[FileContent, Field(description="the part's bytes")]
 
 
 class NameUpload(Arguments):
@@ -72,8 +81,14 @@ class Cancelled(Result):
 class FetchModel(Described):
     """Arguments of models.fetch: http or https addresses, each with the SHA-256 of what has to be there."""
 
-    sources: Annotated[tuple[_Url, ...], Field(min_length=1, max_length=MAX_FILES)]
-    digests: Annotated[tuple[_DigestText, ...], Field(min_length=1, max_length=MAX_FILES)]
+    sources: Annotated[
+        tuple[_Url, ...],
+        Field(min_length=1, max_length=MAX_FILES, description="http or https addresses of model files"),
+    ]
+    digests: Annotated[
+        tuple[_DigestText, ...],
+        Field(min_length=1, max_length=MAX_FILES, description="the SHA-256 of each in hex, in the same order"),
+    ]
 
 
 async def begin(services: Services, args: BeginUpload, caller: Caller) -> UploadRow:  # noqa: ARG001 - a handler's shape

@@ -9,7 +9,19 @@ from pydantic import Field
 
 from gatewayd.api.models import utc
 from gatewayd.api.services import Services
-from gatewayd.api.verb import AnyVerb, Arguments, Caller, Name, Positional, RefText, Result, Role, Text, Verb
+from gatewayd.api.verb import (
+    AnyVerb,
+    Arguments,
+    Caller,
+    DeviceText,
+    Name,
+    Positional,
+    RefText,
+    Result,
+    Role,
+    Text,
+    Verb,
+)
 from gatewayd.core.errors import (
     BadRequest,
     Conflict,
@@ -36,25 +48,43 @@ class StartStream(Arguments):
     """
 
     model: Annotated[RefText, Positional()]
-    device: Name
-    input: Annotated[str, Field(min_length=1, max_length=128)]
-    period_ms: Annotated[float, Field(ge=MIN_PERIOD_S * 1000, le=MAX_PERIOD_S * 1000)]
-    id: Name | None = None
-    deadline_ms: Annotated[float | None, Field(gt=0, le=_MAX_DEADLINE_S * 1000)] = None
-    until: datetime | None = None
-    for_s: Annotated[float | None, Field(gt=0, le=10 * 366 * 86_400)] = None
-    topic: Annotated[str, Field(max_length=1024)] = ""
-    qos: Annotated[int, Field(ge=0, le=1)] = 0
+    device: DeviceText
+    input: Annotated[str, Field(min_length=1, max_length=128, description="the name of a sensor there: mic")]
+    period_ms: Annotated[
+        float, Field(ge=MIN_PERIOD_S * 1000, le=MAX_PERIOD_S * 1000, description="from one request to the next")
+    ]
+    id: Annotated[Name | None, Field(description="the order's name; left out: one is made")] = None
+    deadline_ms: Annotated[
+        float | None,
+        Field(
+            gt=0,
+            le=_MAX_DEADLINE_S * 1000,
+            description="give each request up after so long; left out: the period, at most 10 s",
+        ),
+    ] = None
+    until: Annotated[datetime | None, Field(description="when it ends: 2026-11-22T19:00Z")] = None
+    for_s: Annotated[
+        float | None, Field(gt=0, le=10 * 366 * 86_400, description="for how long, in seconds, instead")
+    ] = None
+    topic: Annotated[
+        str,
+        Field(
+            max_length=1024, description="where answers are published; left out: stream/<id> below the node's topics"
+        ),
+    ] = ""
+    qos: Annotated[int, Field(ge=0, le=1, description="at which they are published")] = 0
     placement: Annotated[str, Field(description="auto, node, device:<id> or prefer:device:<id>")] = "auto"
     privacy: Annotated[str, Field(description="any or stay_on_device")] = "any"
-    request_class: Annotated[str, Field(alias="class", max_length=128)] = "default"
+    request_class: Annotated[str, Field(alias="class", max_length=128, description="one of requests.classes")] = (
+        "default"
+    )
     stream: Annotated[str | None, Field(min_length=1, max_length=128, description="whose state a model keeps")] = None
 
 
 class StopStream(Arguments):
     """Arguments of stream.stop."""
 
-    id: Annotated[Name, Positional()]
+    id: Annotated[Name, Positional(), Field(description="the order's name, as stream.list shows it")]
     why: Text = "stopped by an operator"
 
 

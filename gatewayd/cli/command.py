@@ -34,5 +34,5 @@ def add_completion(subparsers: "Subparsers", parser: argparse.ArgumentParser) ->
         return 0
 
     completion = subparsers.add_parser("completion", help="print a completion script for your shell")
-    completion.add_argument("shell", choices=SHELLS)
+    completion.add_argument("shell", choices=SHELLS, help="which one you use")
     completion.set_defaults(run=run)

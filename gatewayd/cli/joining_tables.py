@@ -1,7 +1,7 @@
 """Results of the joining verbs as text for people."""
 
 from gatewayd.api.joining import CredentialList, JoiningRow, NewCredentials, RemovedRow
-from gatewayd.cli.tables import table_text, text_of
+from gatewayd.cli.tables import many, table_text, text_of
 
 
 @text_of.register
@@ -21,7 +21,13 @@ def _new_credentials(result: NewCredentials) -> str:
         lines += [f"OSCORE master secret {oscore.master_secret}, master salt {oscore.master_salt}"]
     lines += [f"speaks for {', '.join(result.devices)}"] if len(result.devices) > 1 else []
     lines += [f"\n--- {each.name} ---\n{each.text.rstrip()}" for each in result.snippets]
-    return "\n".join([*lines, *([f"\nNOTE: {result.broker}"] if result.broker else [])])
+    notes = credential_notes(result)
+    return "\n".join([*lines, *([f"\n{notes}"] if notes else [])])
+
+
+def credential_notes(result: NewCredentials) -> str:
+    """Return what is left to do before new credentials are of use, "" when nothing is."""
+    return "\n".join(f"NOTE: {each}" for each in (result.broker, *result.coap) if each)
 
 
 @text_of.register
@@ -34,6 +40,8 @@ def _credentials(result: CredentialList) -> str:
 
 @text_of.register
 def _removed(result: RemovedRow) -> str:
-    had = "its credentials are void" if result.credentials else "it had no credentials here"
-    pushes = f", {result.pushes_ended} pushes ended" if result.pushes_ended else ""
-    return f"{result.device}: {had}{pushes}" + (f"\nNOTE: {result.broker}" if result.broker else "")
+    told = ["its credentials are void"] if result.credentials else []
+    told += [f"{many(result.pushes_ended, 'push', 'es')} ended"] if result.pushes_ended else []
+    told += [f"{many(result.orders_ended, 'standing order')} ended"] if result.orders_ended else []
+    line = f"{result.device} is {result.what}" + (f": {', '.join(told)}" if told else "")
+    return line + (f"\nNOTE: {result.broker}" if result.broker else "")

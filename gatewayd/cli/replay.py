@@ -14,6 +14,7 @@ from gatewayd.core.replay import Logged, decided_again, difference
 from gatewayd.core.whatif import WhatIf, what_if
 from gatewayd.wire.decisionlog import MAX_LINE_BYTES, Unreadable, read_log
 
+_WRITTEN = "the daemon writes the file that decisions.file names, every decisions.write_every_s (60) and at its end"
 _SHOWN = 3  # of the lines that cannot be read
 _UNITS = {
     "J": ("J", 1.0),
@@ -66,9 +67,15 @@ def run(arguments: argparse.Namespace) -> int:
         found = None if policy is None else what_if(logged, policy)
         for _ in logged:
             pass
+    except FileNotFoundError as error:
+        sys.stderr.write(f"gatewayd: {error.filename}: {error.strerror}; {_WRITTEN}\n")
+        return 1
     except OSError as error:
         sys.stderr.write(f"gatewayd: {error.filename}: {error.strerror}\n")
         return 1
+    if not replayed.decisions:
+        names = ", ".join(map(str, arguments.log))
+        sys.stderr.write(f"gatewayd: {names}: no decision in it; {_WRITTEN}\n")
     sys.stdout.write(_json(replayed, found) if arguments.json else _text(replayed, found, arguments.policy))
     return 0 if replayed.decisions and not replayed.different else 1
 

@@ -231,7 +231,8 @@ def _slot(slot: SlotRow) -> str:
     return f"{slot.slot}: {slot.state}" + (f" {slot.model}@{slot.version}" if slot.model else "")
 
 
-def _many(count: int, thing: str, ending: str = "s") -> str:
+def many(count: int, thing: str, ending: str = "s") -> str:
+    """Return so many of a thing in words."""
     return f"{count} {thing}{'' if count == 1 else ending}"
 
 
@@ -240,9 +241,9 @@ def _status(status: Status) -> str:
     broker = "connected" if status.mqtt_connected else "not connected"
     lines = [
         f"{status.node}: gatewayd {status.version}, up {status.uptime_s:.0f} s, MQTT {broker}",
-        f"{_many(status.models, 'model')} in {_many(status.versions, 'version')}",
-        f"{_many(status.devices, 'device')}, {status.devices_online} online, {status.devices_waiting} waiting for approval",
-        f"{_many(status.live_pushes, 'push', 'es')} running",
+        f"{many(status.models, 'model')} in {many(status.versions, 'version')}",
+        f"{many(status.devices, 'device')}, {status.devices_online} online, {status.devices_waiting} waiting for approval",
+        f"{many(status.live_pushes, 'push', 'es')} running",
     ]
     lines += [f"quarantined {row.digest[:12]}: {row.reason}" for row in status.quarantined]
     lines += [
@@ -290,7 +291,17 @@ def _exported(result: ExportedKeys) -> str:
 
 @text_of.register
 def _push(push: PushRow) -> str:
-    return _pushes([push])
+    return "\n".join([*filter(None, [already_text(push)]), _pushes([push])])
+
+
+def already_text(push: PushRow) -> str:
+    """Return why a command to push began nothing, "" when it did."""
+    if not push.already:
+        return ""
+    what, number = f"{push.model}@{push.version}", f"push {push.push}" if push.push else "no push known here"
+    if push.ended:
+        return f"{push.device} runs {what} already ({number} brought it)"
+    return f"{what} is on its way to {push.device} already ({number}{f', begun by {push.who}' if push.who else ''})"
 
 
 def _pushes(pushes: Sequence[PushRow]) -> str:

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, TextIO
 
 from pydantic import ValidationError
 
+from gatewayd.api.joining import NewCredentials
 from gatewayd.api.pushes import PushRow
 from gatewayd.api.table import VERBS
 from gatewayd.api.verb import AnyVerb, Positional
-from gatewayd.cli import dropping_tables as _dropping_tables  # noqa: F401 - as the next line
-from gatewayd.cli import joining_tables as _joining_tables  # noqa: F401 - it teaches `text_of` these results
+from gatewayd.cli import dropping_tables as _dropping_tables  # noqa: F401 - it teaches `text_of` these results
 from gatewayd.cli.access import access_of, add_arguments
 from gatewayd.cli.client import Client, NotReachable, Refused, UsageError
+from gatewayd.cli.joining_tables import credential_notes
 from gatewayd.cli.progress import DONE, Screen, wait
-from gatewayd.cli.tables import text_of
+from gatewayd.cli.tables import already_text, text_of
 from gatewayd.cli.why_text import explanation_text, opinions_text
 
 if TYPE_CHECKING:
@@ -111,9 +112,12 @@ def _pushed(
     client: Client, body: bytes, args: argparse.Namespace, *, out: TextIO, err: TextIO, sleep: Callable[[float], None]
 ) -> int:
     # With --json the result alone goes to the output, so that a program can read it.
-    ended = wait(client, PushRow.model_validate_json(body), screen=Screen(err if args.json else out), sleep=sleep)
+    begun, told = PushRow.model_validate_json(body), err if args.json else out
+    if begun.already:
+        told.write(already_text(begun) + "\n")
+    ended = begun if begun.already and begun.ended else wait(client, begun, screen=Screen(told), sleep=sleep)
     if args.json:
-        out.write(ended.model_dump_json() + "\n")
+        out.write(ended.model_copy(update={"already": begun.already}).model_dump_json() + "\n")
     return OK if ended.state == DONE else FAILED
 
 
@@ -126,7 +130,8 @@ def _saved(client: Client, args: argparse.Namespace, *, out: TextIO) -> int:
         raise UsageError(f"--save {path}: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(client.call(verb.name, _arguments(args, verb)))
+            body = client.call(verb.name, _arguments(args, verb))
+            file.write(body)
     except (NotReachable, Refused, UsageError):
         path.unlink()
         raise
@@ -134,6 +139,8 @@ def _saved(client: Client, args: argparse.Namespace, *, out: TextIO) -> int:
         path.unlink()
         raise UsageError(f"--save {path}: {error.strerror}; they were made, so make others with --replace") from error
     out.write(f"written to {path}, which only you may read\n")
+    if notes := credential_notes(NewCredentials.model_validate_json(body)):
+        out.write(f"{notes}\n")
     return OK
 
 
@@ -227,10 +234,17 @@ def _options(verb: AnyVerb) -> list[_Option]:
             is_positional=name in positional,
             # `inputs` stays `inputs` where there is an `input` too.
             singular=name if name.removesuffix("s") in fields else name.removesuffix("s"),
-            help=str(field.get("description", "")),
+            help=_help(field),
         )
         for name, field in fields.items()
     ]
+
+
+def _help(field: Mapping[str, object]) -> str:
+    """Return what the argument is for, with the default where there is one to tell; argparse reads % as its own."""
+    text, default = str(field.get("description") or _not_null(field).get("description", "")), field.get("default")
+    told = f"{text} (default: {default})" if default is not False and default not in (None, "", []) else text
+    return told.replace("%", "%%")
 
 
 def _kind(field: Mapping[str, object]) -> tuple[str, bool]:

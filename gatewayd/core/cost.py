@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from gatewayd.core.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Costs:
     """Predicted cost of one option: seconds to the answer, µJ from the device's battery, bytes over its link, P(failure)."""
 

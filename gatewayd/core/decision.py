@@ -1,13 +1,12 @@
 """One decision with everything that led to it and came of it: what `why` tells and the decision log keeps."""
 
-from dataclasses import dataclass
-
 from gatewayd.core.names import DeviceId, RequestId
 from gatewayd.core.placement import Placement
+from gatewayd.core.record import record
 from gatewayd.core.request import Measured, Target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rent:
     """Rent or buy for the pair that a request was about: J saved up after it (`saved`), over how many requests.
 
@@ -21,7 +20,7 @@ class Rent:
     state: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decision:
     """What `why` tells of one request: the placement, what was tried in turn, and how it ended.
 

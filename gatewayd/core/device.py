@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
+from gatewayd.core.record import record
 from gatewayd.core.tensor import TensorSpec
 
 
@@ -236,7 +237,7 @@ class PushReport:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunResult:
     """What came back from a device's run. `output` is raw, in the variant's dtype; `sample` numbers the sensor sample used.
 
@@ -265,7 +266,7 @@ class Inferred:
 DeviceEvent = Born | Lost | PushReport | Inferred
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SampleResult:
     """A raw sensor sample. `content` is stored as the sensor's spec says; `energy_uj` what reading and sending it cost."""
 
@@ -321,7 +322,11 @@ class KnownDevice:
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """What is written when a device is taken out: nothing is wanted there any more. `row` None: every row about it goes."""
+    """What is written when a device is taken out: nothing is wanted there any more. `row` None: every row about it goes.
+
+    `orders` are the standing orders that end with it.
+    """
 
     device: DeviceId
     row: KnownDevice | None = None
+    orders: tuple[str, ...] = ()

@@ -12,7 +12,10 @@ from gatewayd.core.names import DeviceId, Digest, ModelName
 
 
 class DropState(Enum):
-    """Where a drop stands. ASKED: nothing was heard yet; the others are ends."""
+    """Where a drop stands. ASKED: nothing was heard yet; the others are ends.
+
+    A FAILED one has no moment of its end while the device has not said what it holds: it may have carried it out.
+    """
 
     ASKED = "asked"
     DROPPED = "dropped"
@@ -41,8 +44,8 @@ class Drop:
     reason: str = ""
     ended_at: float | None = None
 
-    def ended(self, state: DropState, reason: str, *, at: float) -> "Drop":
-        """Return it at its end."""
+    def ended(self, state: DropState, reason: str, *, at: float | None) -> "Drop":
+        """Return it at its end; `at` None: what it came to is not known for sure."""
         return replace(self, state=state, reason=reason, ended_at=at)
 
 

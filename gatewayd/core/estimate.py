@@ -3,11 +3,12 @@
 Placement predicts with these. Each starts from a prior and follows its measurements; all arithmetic is O(1) per measurement.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import exp, isfinite, sqrt
 from typing import Self
 
 from gatewayd.core.device import Bearer, LinkKind, LinkQuality
+from gatewayd.core.record import record
 
 # The prior counts as a quarter of an observation: the first one replaces 80 % of it.
 _PRIOR_WORTH = 0.25
@@ -37,7 +38,7 @@ _TELLING_SHARE = 0.1
 _SLOWEST_BYTES_PER_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Estimate:
     """Recency-weighted mean and variance of a quantity that is never negative.
 
@@ -129,7 +130,7 @@ class Estimate:
         return self._moved(1.0 if happened else 0.0, count=self.count)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkEstimate:
     """What is believed of the way to a device: seconds for a small message and its answer, bytes/s, P(a message is lost)."""
 

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from gatewayd.core.dropping import Drop
 from gatewayd.core.names import DeviceId, Digest, ModelName
+from gatewayd.core.record import record
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.standing import Progress, StandingOrder
 from gatewayd.core.update import Push
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestServed:
     """A request was answered."""
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gatewayd.core.names import Digest, ModelName
+from gatewayd.core.record import record
 from gatewayd.core.tensor import Tensor, TensorSpec
 
 
@@ -136,7 +137,7 @@ class Trial:
     self_test: SelfTest | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeRun:
     """One inference on the node: outputs in the variant's own dtype, seconds waited and computed, and the engine that ran it."""
 

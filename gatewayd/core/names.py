@@ -4,11 +4,11 @@ Every name that arrives from outside passes through here once; past this point a
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NewType
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 
 ModelName = NewType("ModelName", str)
 DeviceId = NewType("DeviceId", str)
@@ -27,7 +27,7 @@ _MAX_DIGITS = 10
 _MAX_VERSION = 2**31 - 1  # a device keeps the anti-rollback sequence in 32 bits
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelRef:
     """What a caller names: `kws` (its stable version), `kws:canary` (an alias) or `kws@3` (a version)."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from gatewayd.core.cost import Costs, Weights
 from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 from gatewayd.core.request import NODE, Privacy, Target
 from gatewayd.core.wording import duration
 
@@ -31,7 +32,7 @@ Rank = tuple[float, str, int]
 """Hoped-for total J, the device's id ("": the node), and its index among the devices (NODE_INDEX: the node)."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Option:
     """One place a request could run. Either `refusal` says why not, or `costs` and `total` (J, see `Weights`) are predicted.
 
@@ -46,7 +47,7 @@ class Option:
     refusal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeFacts:
     """What running on the node means for this request. `refusal` says why it cannot ("": it can); times in seconds."""
 
@@ -56,7 +57,7 @@ class NodeFacts:
     queue_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceFacts:
     """What one device means for this request. `refusal` says why the model cannot run there now ("": it can).
 
@@ -107,7 +108,7 @@ class DeviceFacts:
         return self.battery if self.on_battery and self.battery is not None else _NO_BATTERY
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Question:
     """What placement must know of a request. `source` is the device that has the data (None: the data is in the request).
 

@@ -73,7 +73,8 @@ class Push:
     was taken up again; `confirmed` that the trial passed and the device was told to keep the model (it need not be stored: after
     a restart the device says that it has, or the trial runs again). `started_at` and `ended_at` are in seconds since 1970;
     `replaces` is the newer version that an operator allowed it to take over from (0: none), `instead_of` another model that the
-    device lets go when it accepts this one.
+    device lets go when it accepts this one. `joined`, which is not stored, is True in the answer to a wish that this push
+    stood for already; the number 0 is that of no push: the model came onto the device in some other way.
     """
 
     id: PushId
@@ -98,6 +99,7 @@ class Push:
     replaces: int = 0
     transfer_until_s: float = float("inf")
     instead_of: Held | None = None
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from enum import Enum
 
 from gatewayd.core.cost import Costs
 from gatewayd.core.names import DeviceId, ModelRef, RequestId
+from gatewayd.core.record import record
 from gatewayd.core.tensor import Tensor
 
 
@@ -23,7 +24,7 @@ class SensorRef:
     sensor: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """Where an inference runs: the node (device None) or a device."""
 
@@ -44,7 +45,7 @@ class Repeats:
     left_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InferenceRequest:
     """Exactly one of `inputs`, `raw` (both inline) and `source` (by reference) is given. `deadline_s` is on the monotonic clock.
 
@@ -70,7 +71,7 @@ class InferenceRequest:
     repeats: Repeats | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Measured:
     """What one request cost. Seconds; µJ on the device (0 on the node); bytes over the device's link."""
 
@@ -86,7 +87,7 @@ class Measured:
         return Measured(total_s, self.queue_s, self.transfer_s, self.compute_s, self.energy_uj, self.link_bytes)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InferenceResult:
     """The answer. `sample` numbers the sensor sample used, if any.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gatewayd import __version__
 from gatewayd.api.table import Api
@@ -72,7 +72,7 @@ class HttpEdge:
         try:
             route, names = self.routes.find(request.method, request.path)
             caller = self._parts.guard.admit(request, route.role)
-            if "Expect" in request.headers:
+            if hdrs.EXPECT in request.headers:
                 refused = await answer_expect(request, route.limit_bytes, is_protocol=is_protocol_path(request.path))
                 if refused is not None:
                     return refused

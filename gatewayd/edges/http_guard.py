@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gatewayd.api.verb import Caller, Role
 from gatewayd.core.errors import Forbidden, RateLimited, Unauthorized
@@ -73,7 +73,7 @@ class Guard:
     def _by_token(self, request: web.BaseRequest, peer: str) -> Caller:
         if self._failures.is_empty(peer):
             raise RateLimited(f"too many wrong tokens from {peer}: try again in a second")
-        scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+        scheme, _, presented = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         if scheme.lower() != "bearer" or not presented:
             raise Unauthorized("send the header Authorization: Bearer TOKEN (gatewayd token makes one)")
         found = matching_token(self.tokens, presented.strip())
@@ -83,7 +83,7 @@ class Guard:
         return Caller(found.name, Role[found.role.upper()])
 
     def _check_host(self, request: web.BaseRequest) -> None:
-        host = request.headers.get("Host", "localhost")
+        host = request.headers.get(hdrs.HOST, "localhost")
         name = host_name(host)
         if name not in self.hosts and not _is_address(name):
             raise Forbidden(f"the host {host[:_SHOWN]!r} is not ours: add it to http.hosts, or use the address")
@@ -114,6 +114,6 @@ def _is_address(name: str) -> bool:
 
 def _check_origin(request: web.BaseRequest) -> None:
     """Refuse what a page of another site makes a browser send: the operator's browser can reach a loopback listener."""
-    origin = request.headers.get("Origin")
+    origin = request.headers.get(hdrs.ORIGIN)
     if origin is not None and urlsplit(origin).netloc != request.host:
         raise Forbidden(f"requests from pages of {origin[:_SHOWN]!r} are not served")

@@ -7,9 +7,8 @@ repository extension".
 import asyncio
 import re
 from collections.abc import Callable
-from functools import partial
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gatewayd import __version__
 from gatewayd.api.table import Api
@@ -45,7 +44,7 @@ class InferenceRoutes:
         with self._bodies.counted():
             payload = await self._bodies.read(call)
             body = await self._decoded(
-                payload, headers.get("Content-Type"), headers.get(HEADER_LENGTH), call.limit_bytes
+                payload, headers.get(hdrs.CONTENT_TYPE), headers.get(HEADER_LENGTH), call.limit_bytes
             )
         try:
             result = await self._api.infer(call.model, body)
@@ -60,14 +59,12 @@ class InferenceRoutes:
         return web.Response(body=content, headers=octets)
 
     async def _decoded(self, payload: bytes, kind: str | None, header_length: str | None, limit: int) -> InferenceBody:
+        json_bytes_there = len(payload) if header_length is None else _length(header_length)
+        decode = _decode if header_length is None else _decode_parts
         said = None if kind == _UNSAID else kind
-        if header_length is None:
-            decode = partial(decode_body, payload, said, max_json_bytes=limit, max_raw_bytes=limit)
-            json_bytes_there = len(payload)
-        else:
-            json_bytes_there = _length(header_length)
-            decode = partial(decode_parts, payload, json_bytes_there, max_json_bytes=limit, max_raw_bytes=limit)
-        return await asyncio.to_thread(decode) if json_bytes_there > _LONG_BYTES else decode()
+        if json_bytes_there > _LONG_BYTES:
+            return await asyncio.to_thread(decode, payload, said, json_bytes_there, limit)
+        return decode(payload, said, json_bytes_there, limit)
 
     async def metadata(self, call: Call) -> web.StreamResponse:
         """Tell the model's inputs and outputs."""
@@ -102,6 +99,14 @@ class InferenceRoutes:
             _refuse_overrides(given.get("parameters"))
             arguments = {"model": call.model}
             return json_model(await self._api.call(verb, arguments, call.caller))
+
+
+def _decode(payload: bytes, kind: str | None, _: int, limit: int) -> InferenceBody:
+    return decode_body(payload, kind, max_json_bytes=limit, max_raw_bytes=limit)
+
+
+def _decode_parts(payload: bytes, _: str | None, json_length: int, limit: int) -> InferenceBody:
+    return decode_parts(payload, json_length, max_json_bytes=limit, max_raw_bytes=limit)
 
 
 def _length(text: str) -> int:

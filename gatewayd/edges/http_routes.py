@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from gatewayd.api.verb import Caller, Role
+from gatewayd.core.record import record
 
 Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
 
@@ -25,7 +26,7 @@ class Route:
     limit_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call:
     """One request on its way to a handler: what was named in its address, and who calls."""
 

@@ -25,6 +25,7 @@ from gatewayd.wire.topics import InferTopic, Topics
 __all__ = ["Limits", "MqttEdge", "offline_message", "online_message"]
 
 _LOG = logging.getLogger(__name__)
+_REQUESTS = (RequestServed, RequestFailed)
 
 
 class Api(Protocol):
@@ -95,7 +96,7 @@ class MqttEdge:
 
     def publish_event(self, event: GatewayEvent) -> None:
         """Tell whoever listens; QoS 0, dropped when the broker is away or slow. Never raises."""
-        if isinstance(event, RequestServed | RequestFailed) and not self._request_events:
+        if not self._request_events and isinstance(event, _REQUESTS):
             return
         message = event_message(self._topics, event)
         if message is None:
@@ -103,7 +104,7 @@ class MqttEdge:
         try:
             self._connection.publish(message)
         except (Overloaded, TooLarge) as error:
-            _LOG.warning("mqtt event dropped topic=%s reason=%s", message.topic, error)
+            _LOG.warning("mqtt event dropped", extra={"fields": {"topic": message.topic, "reason": error}})
 
     def _accept(self, message: Message) -> None:
         """Take a message from the connection: into the lane, or refused."""
@@ -133,7 +134,7 @@ class MqttEdge:
         except GatewayError as error:
             answer = self._answers.refusal(exchange, error)
         except Exception:  # noqa: BLE001 - an edge: the defect is told and logged, the daemon goes on
-            _LOG.exception("mqtt request failed topic=%s", exchange.message.topic)
+            _LOG.exception("mqtt request failed", extra={"fields": {"topic": exchange.message.topic}})
             answer = encode_error(Internal(), id=exchange.id)
         self._answers.send(exchange, answer, content_type=content_type)
 

@@ -216,7 +216,7 @@ class MqttCommands:
         except GatewayError as error:
             answer, outcome = self._answers.refusal(exchange, error), error.code
         except Exception:  # noqa: BLE001 - an edge: the defect is told and logged, the daemon goes on
-            _LOG.exception("mqtt command failed topic=%s", exchange.message.topic)
+            _LOG.exception("mqtt command failed", extra={"fields": {"topic": exchange.message.topic}})
             answer, outcome = encode_error(Internal(), id=exchange.id), Internal.code
         self._end(command, answer, outcome)
 

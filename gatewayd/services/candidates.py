@@ -15,6 +15,7 @@ from gatewayd.core.fit import Fitter, fit
 from gatewayd.core.model import Variant, Version
 from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.placement import DeviceFacts
+from gatewayd.core.record import record
 from gatewayd.core.shortlist import Shortlist
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.tracking import Tracking
@@ -38,7 +39,7 @@ class Source:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Holding:
     """What runs on a device when a version is asked for there; both None when it does not hold the version."""
 
@@ -46,7 +47,7 @@ class Holding:
     variant: Variant | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Candidate:
     """A device that may serve: its facts, and (when it holds the model) which slot and variant would run."""
 

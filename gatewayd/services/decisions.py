@@ -29,6 +29,7 @@ class Decisions:
         """Return the decision. Raises: NotFound when it was never made here or is forgotten."""
         found = self._kept.get(request)
         if found is None:
-            message = f"no decision about request {request!r} is kept (the latest {self._capacity} are)"
+            kept = f"the latest {self._capacity} since the start are"
+            message = f"no decision about request {request!r} is kept ({kept}, and decisions.file keeps more on disk)"
             raise NotFound(message)
         return found

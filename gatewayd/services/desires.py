@@ -176,6 +176,10 @@ class Desires:
         if push.state is PushState.ACCEPTED and not _shows(slots, push.model, push.version, (SlotState.ACTIVE,)):
             self._accepted[push.device, push.model] = push.version
 
+    def has_accepted(self, plan: Wanted) -> bool:
+        """Return whether the device has taken the version for good, and is still to report that it runs it."""
+        return self._accepted.get((plan.device, plan.version.model)) == plan.version.number
+
     def reported(self, device: DeviceId, slots: Sequence[Slot]) -> None:
         """The device says what it holds: that counts from now on, and is compared with what is wanted."""
         for model in self._desires.get(device, {}):

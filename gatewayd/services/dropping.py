@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gatewayd.core.device import Born, DeviceView
 from gatewayd.core.dropping import Drop, DropState, held_slot, is_held, is_only
@@ -48,12 +49,14 @@ class Drops:
         self._asking: set[DeviceId] = set()
         # At most one for each device: how it ended is not known, and its next report tells.
         self._doubtful: dict[DeviceId, Drop] = {}
-        self._heard: asyncio.Queue[Drop] = asyncio.Queue()
+        # What its report made of a drop, and whether that is news.
+        self._heard: asyncio.Queue[tuple[Drop, bool]] = asyncio.Queue()
         self._gone: OrderedDict[tuple[DeviceId, ModelName], int] = OrderedDict()
 
     async def load(self) -> None:
-        """Take up what was asked before a restart."""
+        """Take up what was asked before a restart, and what failed without the device's word on it: its next report has it."""
         for drop in await self._ports.store.load_open_drops():
+            await self._settle(drop.device)  # of several the newest counts
             self._doubtful[drop.device] = drop
         for drop in reversed(await self._ports.store.recent_drops(_REMEMBERED)):
             self._remember(drop)
@@ -99,17 +102,19 @@ class Drops:
         del self._doubtful[event.device]
         is_there, at = is_held(drop, event.report.slots), self._ports.wall_clock()
         if not is_there:
-            self._heard.put_nowait(drop.ended(DropState.DROPPED, "the device reports that it is gone", at=at))
+            self._heard.put_nowait((drop.ended(DropState.DROPPED, "the device reports that it is gone", at=at), True))
         elif drop.state is DropState.ASKED:
             why = "no answer was heard, and the device holds it still"
-            self._heard.put_nowait(drop.ended(DropState.FAILED, why, at=at))
+            self._heard.put_nowait((drop.ended(DropState.FAILED, why, at=at), True))
+        else:  # it had failed, and so it stays
+            self._heard.put_nowait((replace(drop, ended_at=at), False))
 
     async def run(self) -> None:
         """Store what devices said until cancelled."""
         while True:
-            drop = await self._heard.get()
+            drop, is_news = await self._heard.get()
             try:
-                await self._end(drop)
+                await (self._end(drop) if is_news else self._ports.store.save_drop(drop))
             except NotStored as error:  # it stays open in the journal, and the next report after a restart ends it
                 pairs = {"device": drop.device, "reason": str(error)}
                 logger.error("drop not journalled", extra={"fields": pairs})  # noqa: TRY400 - the message says all
@@ -134,6 +139,7 @@ class Drops:
 
     async def _journalled(self, drop: Drop) -> Drop:
         """Note what is about to be asked, and want the model no more: it would be pushed again as soon as it is gone."""
+        await self._settle(drop.device)
         unwanted = self._desires.wish(drop.device, drop.model)
         asked = await self._ports.store.add_drop(drop, unwanted=unwanted)
         if unwanted is not None:
@@ -156,7 +162,7 @@ class Drops:
             now = self._tracking.find(asked.device)
             if now is not None and now.report is not None and not is_held(asked, now.report.slots):
                 return await self._end(asked.ended(DropState.DROPPED, "its report says so", at=at()))
-            self._doubtful[asked.device] = await self._end(asked.ended(DropState.FAILED, str(error), at=at()))
+            self._doubtful[asked.device] = await self._end(asked.ended(DropState.FAILED, str(error), at=None))
             raise
         return await self._end(asked.ended(DropState.DROPPED, "", at=at()))
 
@@ -171,6 +177,14 @@ class Drops:
                     raise
             else:
                 return
+
+    async def _settle(self, device: DeviceId) -> None:
+        """Leave an earlier drop as it stands: a later one is what the device's next report tells about."""
+        earlier = self._doubtful.get(device)
+        if earlier is not None:
+            why = earlier.reason or "no answer was heard, and it was asked for again"
+            await self._ports.store.save_drop(earlier.ended(DropState.FAILED, why, at=self._ports.wall_clock()))
+            self._doubtful.pop(device, None)
 
     async def _end(self, drop: Drop) -> Drop:
         await self._ports.store.save_drop(drop)

@@ -8,7 +8,7 @@ import base64
 import logging
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatewayd.core.command import Note
 from gatewayd.core.credentials import (
@@ -33,6 +33,7 @@ from gatewayd.services.join_window import WindowState
 from gatewayd.services.ports import Clock, CredentialStore, DeviceLink, Notify
 from gatewayd.services.pushes import Pushes
 from gatewayd.services.renting import Renting
+from gatewayd.services.standing import StandingOrders
 from gatewayd.services.tracking import Tracking, WriteDeparture
 
 logger = logging.getLogger(__name__)
@@ -74,12 +75,17 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What revoking or forgetting did: credentials that are gone, pushes that ended, what is left to do at the broker."""
+    """What revoking or forgetting did: credentials that are gone, pushes and standing orders that ended.
+
+    `broker` is what is left to do there; `is_forgotten` False: it was revoked.
+    """
 
     device: DeviceId
     had_credentials: bool
     pushes: int
     broker: str
+    orders: int = 0
+    is_forgotten: bool = False
 
 
 @dataclass(slots=True)
@@ -91,10 +97,13 @@ class _Leaving:
     broker: str = ""
     ended: int = 0
     written: bool = False
+    orders: tuple[str, ...] = ()
+    is_forgotten: bool = False
 
     def removed(self, ended: int) -> Removed:
         """Return the outcome, `ended` pushes among it."""
-        return Removed(self.device, self.had_credentials, ended, self.broker)
+        had, orders = self.had_credentials, len(self.orders)
+        return Removed(self.device, had, ended, self.broker, orders, self.is_forgotten)
 
 
 class Joining:
@@ -109,6 +118,7 @@ class Joining:
         pushes: Pushes,
         collecting: Collector,
         renting: Renting,
+        orders: StandingOrders,
     ) -> None:
         self._ports = ports
         self._tracking = tracking
@@ -116,6 +126,7 @@ class Joining:
         self._pushes = pushes
         self._collecting = collecting
         self._renting = renting
+        self._orders = orders
 
     def permit(self, seconds: float, *, who: str) -> WindowState:
         """Let newcomers in for so long, 0: no longer. Raises: BadRequest."""
@@ -174,7 +185,7 @@ class Joining:
         return OscoreKey(device, random(KEY_BYTES), random(SALT_BYTES), kid, random(GATEWAY_ID_BYTES), at, who)
 
     async def revoke(self, device: DeviceId, *, who: str, note_of: Note[Removed] | None = None) -> Removed:
-        """Take a device out: its credentials, its approval, what is wanted and pushed there. May be repeated.
+        """Take a device out: its credentials, its approval, what is wanted, pushed and ordered there. May be repeated.
 
         Raises: UnknownDevice (neither seen nor given credentials), NotStored.
         """
@@ -187,7 +198,7 @@ class Joining:
         if not leaving.written:
             await write(Departure(device))
         # Its last will is not heard: by now the broker takes nothing of it any more.
-        return await self._gone(leaving, link, wholly=False)
+        return await self._gone(leaving, link, f"device {device} was revoked by {who}")
 
     async def forget(
         self,
@@ -209,6 +220,7 @@ class Joining:
         if view is not None and view.online and view.approved and not force:
             raise Conflict(f"{device} is online and approved: revoke it first, or force it")
         leaving = _Leaving(device) if keep_credentials else await self._without_credentials(device, who)
+        leaving.is_forgotten = True
         write = self._writer(leaving, f"forgotten by {who}", note_of)
         with suppress(UnknownDevice):  # it never came
             await self._tracking.forget(device, who=who, write=write)
@@ -216,25 +228,27 @@ class Joining:
             await write(Departure(device))
         self._desires.forget(device)
         self._collecting.forget(device)
-        return await self._gone(leaving, link, wholly=True)
+        return await self._gone(leaving, link, f"device {device} was forgotten by {who}")
 
     def _writer(self, leaving: "_Leaving", why: str, note_of: Note[Removed] | None) -> WriteDeparture:
-        """Return what writes the departure: the device's rows, the end of its push and the command's record are one."""
+        """Return what writes the departure: the rows of device and orders, the end of its push, the command's record are one."""
 
         async def write(departure: Departure) -> None:
+            leaving.orders = self._orders.about(departure.device)
+            departure = replace(departure, orders=leaving.orders)
             note = None if note_of is None else lambda ended: note_of(leaving.removed(ended))
             leaving.ended = await self._pushes.take_out(departure, why=why, note_of=note)
             leaving.written = True
 
         return write
 
-    async def _gone(self, leaving: "_Leaving", link: DeviceLink, *, wholly: bool) -> Removed:
+    async def _gone(self, leaving: "_Leaving", link: DeviceLink, why: str) -> Removed:
         """Tidy up after what is written: what fails here is made good by itself, and the command is carried out."""
+        await self._orders.ended_with(leaving.device, why=why, dropped=leaving.orders)
         self._renting.forget(leaving.device)
         with suppress(Overloaded):  # then it is back, and waits for approval
-            link.forget(
-                leaving.device, wholly=wholly
-            )  # with the next connection it would be back, as the broker retains it
+            # with the next connection it would be back, as the broker retains it
+            link.forget(leaving.device, wholly=leaving.is_forgotten)
         if leaving.device in self.credentials().leaving:
             with suppress(NotStored):
                 await self._ports.credentials.change(lambda known: known.left(leaving.device))

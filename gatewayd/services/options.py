@@ -2,7 +2,6 @@
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from gatewayd.core.cost import Weights
 from gatewayd.core.errors import BadRequest, DeviceUnreachable, Forbidden
@@ -11,6 +10,7 @@ from gatewayd.core.model import Place, Variant, Version
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.placement import DeviceFacts, NodeFacts, Question
 from gatewayd.core.presets import RequestClass
+from gatewayd.core.record import record
 from gatewayd.core.request import InferenceRequest, Privacy
 from gatewayd.core.shortlist import MAX_CANDIDATES
 from gatewayd.core.wording import duration
@@ -23,7 +23,7 @@ _NOWHERE = Estimate.prior(0.0)
 _NOTHING = Holding(None, None)  # what was held when it was decided, and is no more when it is to run
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Options:
     """Everything `place` needs for one request, and what running the choice needs: `holdings` of each device in `devices`."""
 

@@ -26,8 +26,8 @@ from gatewayd.core.errors import (
 )
 from gatewayd.core.events import PushMoved
 from gatewayd.core.names import DeviceId, ModelName, ModelRef, PushId
-from gatewayd.core.push import Cancelled, Command, Event, Push, SendCancel, Step, TimePassed
-from gatewayd.core.retry import Desire, Terms
+from gatewayd.core.push import Cancelled, Command, Push, SendCancel, Step, TimePassed
+from gatewayd.core.retry import PLACEMENT, Desire, Terms
 from gatewayd.core.update import new_push, resumed_after_restart, step
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.desires import Desires, Wishes
@@ -40,7 +40,7 @@ from gatewayd.services.push_events import EventLine, Given
 from gatewayd.services.push_hearing import Hearing
 from gatewayd.services.push_ports import NOTHING_MORE, Ending, PushOptions, PushPorts
 from gatewayd.services.push_sending import Sender, SendPorts
-from gatewayd.services.pushable import Wanted, wanted
+from gatewayd.services.pushable import SEARCHED, Wanted, push_behind, wanted
 from gatewayd.services.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -133,13 +133,14 @@ class Pushes:
         instead_of: ModelName | None = None,
         note_of: Note[Push] | None = None,
     ) -> Push:
-        """Wish for a version on a device and begin getting it there; joins a push of the same artifact that runs already.
+        """Wish for a version on a device and begin getting it there.
 
-        Another push to the device is cancelled first: the newest wish counts. `downgrade` lets an older version take over from
-        a newer one, and is recorded. `instead_of` is another model that gives way once the device has accepted this one.
+        What is there needs no push: the one that brought it is returned; what is on its way is joined. Otherwise another push to
+        the device is cancelled first: the newest wish counts. `downgrade` lets an older version take over from a newer one, and
+        is recorded. `instead_of` is another model that gives way once the device has accepted this one.
 
         Raises: UnknownModel, UnknownDevice, Forbidden (not approved), Conflict (offline, does not fit, older, retired, in
-        quarantine, already there), TooLarge (its manifest), Overloaded, NodeError.
+        quarantine), TooLarge (its manifest), Overloaded, NodeError.
         """
         async with self._starting:
             plan = self._wanted(device, ref, downgrade=downgrade, instead_of=instead_of)
@@ -207,7 +208,7 @@ class Pushes:
             await self._retry(desire)
 
     async def _retry(self, desire: Desire) -> None:
-        async with self._stepping:  # a push that is ending has then said what follows
+        async with self._stepping:  # a push that ends has then said what follows
             if self._live.on(desire.device) is not None or self._desires.is_planned(desire):
                 return  # the end of that push looks at the device's wishes again
         ref = ModelRef(desire.model, version=desire.version)
@@ -232,12 +233,12 @@ class Pushes:
 
     async def _start(self, plan: Wanted, *, who: str, is_wish: bool, note_of: Note[Push] | None) -> Push:
         running = self._live.on(plan.device)
+        if plan.is_there or self._desires.has_accepted(plan):
+            return await self._met(plan, running, who=who, is_wish=is_wish)
         if running is not None and (running.model, running.version, running.digest, running.instead_of) == plan.key:
-            return running
+            return replace(running, joined=True)
         if running is not None:
-            await self._advance(running.id, Cancelled(f"superseded by {plan.version}"))
-        if (still := self._live.on(plan.device)) is not None:
-            raise Conflict(f"{plan.device} is keeping {still.model}@{still.version} right now: push again in a moment")
+            await self._supersede(running, plan)
         if len(self._live) >= self._options.max_concurrent:
             raise Overloaded(f"{len(self._live)} pushes are running (pushes.max_concurrent): try again later")
         with self._catalog.keeper.holding() as hold:
@@ -245,6 +246,19 @@ class Pushes:
             if is_wish:
                 await self._desires.wish_for(plan, who=who)
             return await self._begin(plan, module, who=who, note_of=note_of)
+
+    async def _met(self, plan: Wanted, running: Push | None, *, who: str, is_wish: bool) -> Push:
+        """Wish for what is there, so that it stays: another version of it that is on its way there is wanted no more."""
+        if running is not None and running.model == plan.version.model:
+            await self._supersede(running, plan)
+        if is_wish and who != PLACEMENT:
+            await self._desires.wish_for(plan, who=who)
+        return push_behind(plan, await self._ports.store.recent(SEARCHED, plan.device))
+
+    async def _supersede(self, running: Push, plan: Wanted) -> None:
+        await self._advance_all([Given(running.id, Cancelled(f"superseded by {plan.version}"))])
+        if (still := self._live.on(plan.device)) is not None:
+            raise Conflict(f"{plan.device} is keeping {still.model}@{still.version} right now: push again in a moment")
 
     async def _begin(self, plan: Wanted, module: Module, *, who: str, note_of: Note[Push] | None) -> Push:
         first = new_push(
@@ -286,9 +300,6 @@ class Pushes:
         """Return the pushes whose deadline is over; none while the disk takes nothing."""
         now_s = self._ports.clock()
         return [] if now_s < self._blocked_until_s else self._live.due(now_s)
-
-    async def _advance(self, push: PushId, event: Event) -> None:
-        await self._advance_all([Given(push, event)])
 
     async def _advance_all(self, given: Sequence[Given], ending: Ending = NOTHING_MORE) -> int:
         """Take the steps in order, make every new state durable at once, then carry out the commands in the same order.

@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.decision import Rent
 from gatewayd.core.device import RUNNING, Report
@@ -18,6 +18,7 @@ from gatewayd.core.ledger import MAX_PAIRS, WATCHED_S, Ledger, LedgerRules, Miss
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, ModelName, ModelRef
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE, device_costs, node_costs
+from gatewayd.core.record import record
 from gatewayd.core.renting import Balance, Pair, PushPrice, hoped, push_cost, push_failure, push_s
 from gatewayd.core.request import NODE
 from gatewayd.core.retry import PLACEMENT
@@ -36,7 +37,7 @@ FLASH_WEAR = 5.0
 _MISSING = 3.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Totals:
     node: float
     device: float

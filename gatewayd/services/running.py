@@ -3,7 +3,8 @@
 import math
 import struct
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from gatewayd.core.device import RunResult, SampleResult
@@ -11,12 +12,14 @@ from gatewayd.core.errors import DeviceError, DeviceTimeout, NodeError, Overload
 from gatewayd.core.model import Variant
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
+from gatewayd.core.record import record
 from gatewayd.core.request import Measured
 from gatewayd.core.tensor import DType, Tensor, converted
 from gatewayd.services.candidates import Candidate, Source
 from gatewayd.services.estimates import DevicePair, Estimates
 from gatewayd.services.options import Options
 from gatewayd.services.ports import DeviceLink, NodeRuntime
+from gatewayd.services.settling import Settling
 from gatewayd.services.speech import Speech
 from gatewayd.services.tracking import Tracking
 
@@ -30,7 +33,7 @@ LinkOf = Callable[[DeviceId], DeviceLink]
 """Which link reaches a device."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ran:
     """One successful run: outputs in the variant's own dtypes; `measured.total_s` is filled in by the caller.
 
@@ -44,7 +47,7 @@ class Ran:
     returned: SampleResult | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NodeState:
     """Which state of a model that keeps one a run continues ("": the one all share), and whether it begins anew."""
 
@@ -58,11 +61,20 @@ NO_STATE = NodeState()
 class Runner:
     """Runs options and feeds the estimators."""
 
-    def __init__(self, *, runtime: NodeRuntime, link_of: LinkOf, tracking: Tracking, estimates: Estimates) -> None:
+    def __init__(
+        self,
+        *,
+        runtime: NodeRuntime,
+        link_of: LinkOf,
+        tracking: Tracking,
+        estimates: Estimates,
+        settling: Settling | None = None,
+    ) -> None:
         self._runtime = runtime
         self._link_of = link_of
         self._tracking = tracking
         self._estimates = estimates
+        self._settling = settling or Settling()
 
     async def on_node(
         self,
@@ -90,7 +102,7 @@ class Runner:
             stream=state.stream,
             is_reset=state.is_reset,
         )
-        self._estimates.saw_node_run(variant, run.compute_s)
+        self._settling.enter(partial(self._estimates.saw_node_run, variant, run.compute_s))
         measured = Measured(
             total_s=0.0,
             queue_s=run.queue_s,

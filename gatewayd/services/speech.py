@@ -1,15 +1,21 @@
 """Which tensors a caller speaks: those of the signature, or one variant's own stored types where the datatypes say so."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.model import Version
+from gatewayd.core.names import ModelName
+from gatewayd.core.record import record
 from gatewayd.core.request import InferenceRequest
-from gatewayd.core.tensor import Quantization, Tensor, TensorSpec
+from gatewayd.core.tensor import DType, Quantization, Tensor, TensorSpec
+
+# These protect memory: versions whose callers are remembered, and the ways in which they describe their tensors.
+_MAX_VERSIONS = 1024
+_MAX_PLANS = 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Speech:
     """One request's tensors as its caller gives and takes them; a spec's quantisation tells what stored values mean.
 
@@ -47,6 +53,53 @@ def speech_of(request: InferenceRequest, version: Version) -> Speech:
     if all(tensor.dtype is spec.dtype for tensor, spec in zip(given, signature.inputs, strict=True)):
         return Speech(given, signature.inputs, signature.outputs)
     return _stored_speech(given, version)
+
+
+class Speeches:
+    """`speech_of`, remembered per version for tensors that were described alike: most callers send the same again and again."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[ModelName, int], _Known] = {}
+
+    def of(self, request: InferenceRequest, version: Version) -> Speech:
+        """Return the request's tensors in the order of the model, and what their values mean. Raises: as `speech_of`."""
+        if request.outputs or not request.inputs:
+            return speech_of(request, version)
+        known = self._known.get((version.model, version.number))
+        if known is None or known.version is not version:
+            known = self._remember(version)
+        inputs = request.inputs
+        key = tuple([(each.name, each.dtype, each.shape) for each in inputs])
+        plan = known.plans.get(key)
+        if plan is None:
+            speech = speech_of(request, version)
+            if len(known.plans) < _MAX_PLANS:
+                order = tuple(inputs.index(each) for each in speech.inputs)
+                known.plans[key] = _Plan(order, speech.input_specs, speech.output_specs)
+            return speech
+        given = inputs if len(inputs) == 1 else tuple([inputs[index] for index in plan.order])
+        return Speech(given, plan.input_specs, plan.output_specs)
+
+    def _remember(self, version: Version) -> "_Known":
+        if len(self._known) >= _MAX_VERSIONS:
+            self._known.clear()
+        known = self._known[version.model, version.number] = _Known(version)
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where each input of the model stands among those given, and what values mean."""
+
+    order: tuple[int, ...]
+    input_specs: tuple[TensorSpec, ...]
+    output_specs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    version: Version
+    plans: dict[tuple[tuple[str, DType, tuple[int, ...]], ...], _Plan] = field(default_factory=dict)
 
 
 def _in_order(inputs: Sequence[Tensor], version: Version) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ itself and tells what it found is not asked at all: what it tells is the order's
 import asyncio
 import heapq
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Protocol
@@ -140,6 +140,18 @@ class StandingOrders:
         await self._ports.store.noting(record).drop_order(order_id)
         self._end(running, why)
         return running.order, running.progress
+
+    def about(self, device: DeviceId) -> tuple[str, ...]:
+        """Return the names of the orders that are nothing without a device: on its sensors, or pinned to it."""
+        orders = (each.order for each in self._orders.values())
+        return tuple(each.id for each in orders if device == each.source.device or each.pin == Target(device))
+
+    async def ended_with(self, device: DeviceId, *, why: str, dropped: Collection[str]) -> None:
+        """The device was taken out: end what is about it. The rows of `dropped` are gone already."""
+        for order_id in self.about(device):
+            self._end(self._orders[order_id], why)
+            if order_id not in dropped:
+                await self._forget(order_id)
 
     def wake(self) -> None:
         """Look now what is due: the clock has moved."""

@@ -74,8 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--broker", help="host:port (default: 127.0.0.1:1883)")
     parser.add_argument("--ca", type=Path, help="certificate of the authority to trust: the broker is reached over TLS")
-    parser.add_argument("--mqtt-version", choices=("3.1.1", "5"), default="3.1.1")
-    parser.add_argument("--username")
+    parser.add_argument(
+        "--mqtt-version", choices=("3.1.1", "5"), default="3.1.1", help="of the protocol (default: %(default)s)"
+    )
+    parser.add_argument("--username", help="the broker's user (see --password-file)")
     parser.add_argument("--password-file", type=Path, help="a file whose first line is the password")
     parser.add_argument("--prefix", help="first topic level(s) (default: gatewayd)")
     parser.add_argument("--node", help="the gateway's node name (with MQTT it must be given)")
@@ -94,7 +96,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of how this board differs from its profile")
     parser.add_argument("--arena", type=int, default=65536, help="bytes of RAM for the tensor arena")
     parser.add_argument("--slots", type=int, default=2, help="model slots, one of which stays free for staging")
-    parser.add_argument("--slot-bytes", type=int, default=131_072)
+    parser.add_argument(
+        "--slot-bytes", type=int, default=131_072, help="of flash for each model (default: %(default)s)"
+    )
     parser.add_argument("--chunk", type=int, default=1024, help="bytes of the receive buffer, and of a flash page")
     parser.add_argument(
         "--deflate-bits", type=int, default=12, help="window in which it decodes DEFLATE; 0: not at all"

@@ -7,14 +7,16 @@ RFC 8032 (Ed25519); docs/inference-module.md.
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import cbor2
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from gatewayd.core.errors import BadRequest, TooLarge
 from gatewayd.core.module import Manifest
 from gatewayd.wire.manifest_fields import manifest_members, read_members
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MAX_SIGNED_BYTES = 1024
 """Bounds the buffer that a device keeps for a signed manifest."""
@@ -49,7 +51,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return cbor2.dumps(manifest_members(manifest), canonical=True)
 
 
-def sign_manifest(manifest: Manifest, key: Ed25519PrivateKey) -> bytes:
+def sign_manifest(manifest: Manifest, key: "Ed25519PrivateKey") -> bytes:
     """Return the COSE_Sign1.
 
     Raises: TooLarge when it is over 1,024 bytes: the self-test's expected output and the operators are what grows;
@@ -72,6 +74,9 @@ def read_manifest(signed: bytes, keys: Mapping[bytes, bytes]) -> Manifest:
 
     Raises: BadRequest when it is too long, of another layout, by a key that is not there, changed, or says what cannot be.
     """
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - 9 MB that a node without pushes does without
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415 - as above
+
     if len(signed) > MAX_SIGNED_BYTES:
         raise BadRequest(f"signed manifest: {len(signed)} bytes, at most {MAX_SIGNED_BYTES} are read")
     protected, payload, signature = _split(signed)

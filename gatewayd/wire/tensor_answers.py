@@ -24,6 +24,8 @@ def encode_reply(result: InferenceResult, body: InferenceBody) -> tuple[bytes, s
 
 def encode_answer(result: InferenceResult, body: InferenceBody) -> tuple[bytes, int | None]:
     """Return the answer as `body` asked for it, and how long its JSON is; None when nothing follows the JSON."""
+    if not body.binary and not body.binary_named:
+        return encode_result(result), None
     as_bytes = [tensor for tensor in result.outputs if body.is_binary(tensor.name)]
     if not as_bytes:
         return encode_result(result), None

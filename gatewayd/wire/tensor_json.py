@@ -10,7 +10,7 @@ from sys import float_info
 from typing import NoReturn
 
 from gatewayd.core.errors import BadRequest
-from gatewayd.core.tensor import DType, Tensor, TensorSpec, tensor_from_values
+from gatewayd.core.tensor import DType, Tensor, TensorSpec, packed_numbers, tensor_from_values
 from gatewayd.wire.cbor import TypedArray
 
 # These protect error messages, logs and the loop from absurd but short bodies.
@@ -19,6 +19,7 @@ MAX_TEXT = 128
 
 _TENSOR_KEYS = ("name", "shape", "datatype", "data", "parameters")
 _REQUIRED_KEYS = ("name", "shape", "datatype", "data")
+_DTYPES: Mapping[str, DType] = {dtype.value: dtype for dtype in DType}
 _ELEMENT_TYPES: Mapping[DType, frozenset[type]] = {
     dtype: frozenset({int, float} if dtype is DType.FP32 else {bool} if dtype is DType.BOOL else {int})
     for dtype in DType
@@ -39,8 +40,10 @@ class BinaryTail:
         return bytes(taken)
 
 
-def read_tensor(value: object, path: str, tail: BinaryTail | None = None) -> Tensor:
+def read_tensor(value: object, path: str, tail: BinaryTail | None = None, *, has_flags: bool = True) -> Tensor:
     """Read one element of `inputs`. `data` is row-major, flat or nested as the shape is; or the bytes are in `tail`.
+
+    `has_flags`: whether the document may hold true or false anywhere, which pack as numbers; without them packing checks enough.
 
     Raises: BadRequest naming the path of the first mistake.
     """
@@ -50,12 +53,14 @@ def read_tensor(value: object, path: str, tail: BinaryTail | None = None) -> Ten
         if key not in fields and not (key == "data" and size is not None):
             refuse(f"{path}.{key}", "is missing")
     name = read_text(fields["name"], f"{path}.name")
-    spec = TensorSpec(name, _dtype(fields["datatype"], f"{path}.datatype"), _shape(fields["shape"], f"{path}.shape"))
+    spec = TensorSpec(name, _dtype(fields["datatype"], path), _shape(fields["shape"], path))
     if size is not None:
         return _from_tail(spec, size, fields, path, tail)
     data = fields["data"]
     if isinstance(data, bytes | TypedArray):
         return _from_bytes(spec, data, f"{path}.data")
+    if not has_flags and isinstance(data, list) and (content := packed_numbers(spec, data)) is not None:
+        return Tensor(spec.name, spec.dtype, spec.shape, content)
     # Types as a set, once: large lists pass here, and nearly all are flat and right.
     if (
         isinstance(data, list)
@@ -115,11 +120,13 @@ def _from_bytes(spec: TensorSpec, data: bytes | TypedArray, path: str) -> Tensor
 
 def write_tensor(tensor: Tensor) -> dict[str, object]:
     """Return one element of `outputs`, data flat. Elements that are not finite become null: JSON has no NaN."""
-    values: list[object] = list(tensor.values())
+    values: list[object]
     if tensor.dtype is DType.FP32:
         values = [write_number(value) for value in tensor.values()]
     elif tensor.dtype is DType.BOOL:
-        values = [bool(value) for value in values]
+        values = [bool(value) for value in tensor.values()]
+    else:
+        values = list(tensor.values())
     return {"name": tensor.name, "shape": list(tensor.shape), "datatype": tensor.dtype.value, "data": values}
 
 
@@ -153,18 +160,19 @@ def refuse(path: str, message: str) -> NoReturn:
     raise BadRequest(f"{path}: {message}")
 
 
-def _dtype(value: object, path: str) -> DType:
-    try:
-        return DType(value)
-    except ValueError:
-        refuse(path, f"{str(value)[:MAX_TEXT]!r} is not one of {', '.join(each.value for each in DType)}")
+def _dtype(value: object, tensor: str) -> DType:
+    found = _DTYPES.get(value) if isinstance(value, str) else None
+    if found is None:
+        refuse(f"{tensor}.datatype", f"{str(value)[:MAX_TEXT]!r} is not one of {', '.join(_DTYPES)}")
+    return found
 
 
-def _shape(value: object, path: str) -> tuple[int, ...]:
+def _shape(value: object, tensor: str) -> tuple[int, ...]:
     if not isinstance(value, list) or len(value) > MAX_RANK:
-        refuse(path, f"must be a list of at most {MAX_RANK} dimensions")
-    if not all(type(each) is int and each >= 1 for each in value):
-        refuse(path, "every dimension must be a whole number from 1")
+        refuse(f"{tensor}.shape", f"must be a list of at most {MAX_RANK} dimensions")
+    for each in value:
+        if type(each) is not int or each < 1:
+            refuse(f"{tensor}.shape", "every dimension must be a whole number from 1")
     return tuple(value)
 
 

@@ -11,11 +11,10 @@ from time import monotonic
 
 from .awake import Awake
 from .framing import Decoder, Frame, encode
-from .ring import COUNT, SOON, Layout
+from .ring import AWAKE_S, COUNT, SOON, Layout
 
 _CHUNK_BYTES = 64 * 1024
 _ONE = COUNT.pack(1)
-_AWAKE_S = 0.0005  # a small request is read, answered and followed by the next within it; a wrong guess costs no more
 
 
 class Channel:
@@ -39,15 +38,15 @@ class Channel:
         """Wait until there is something; return how many inferences, and the control frames. There may be neither.
 
         The wait is awake where an inference was announced, and where this one was announced soon after the last answer: so
-        will be the next.
+        will be the next. In a row of such, what comes soon after the last answer need not be announced.
 
         Raises: EOFError when the other side closed; FramingError, OSError.
         """
         began_s = monotonic()
-        ready = self._awake.wait(self._poll.poll, began_s + _AWAKE_S) if self._is_due or self._is_hot else ()
+        ready = self._awake.wait(self._poll.poll, began_s + AWAKE_S) if self._is_due or self._is_hot else ()
         inferences, is_soon, frames = self._take(ready or self._poll.poll())
         if not self._is_due:
-            self._is_hot = is_soon and monotonic() - began_s < _AWAKE_S
+            self._is_hot = (is_soon or self._is_hot) and monotonic() - began_s < AWAKE_S
         self._is_due = is_soon and not inferences
         return inferences, frames
 

@@ -47,6 +47,10 @@ ANSWER = struct.Struct("<QIId")
 COUNT = struct.Struct("<Q")
 SOON = 1 << 32
 """Added to the worker's eventfd: an inference is being read, stay awake for it."""
+AWAKE_S = 0.0005
+"""A small request is read, answered and followed by the next within it; a wrong guess costs no more."""
+HOT_S = 0.0003
+"""How long after an answer the other side may take a worker for awake that was in a row of requests: it knows of it later."""
 
 RESET = 1
 DONE, REFUSED, EXPIRED = 1, 2, 3

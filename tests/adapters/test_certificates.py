@@ -1,13 +1,13 @@
 import socket
 import ssl
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
-from gatewayd.adapters.certificates import AUTHORITY_DAYS, SERVER_DAYS, Pair, days_left, new_authority, new_server
+from gatewayd.adapters.certificates import Pair, new_authority, new_server
 from gatewayd.core.errors import BadRequest
 
 NOW = datetime.now(UTC)
@@ -71,12 +71,3 @@ def test_an_authority_in_pieces_signs_nothing(authority: Pair) -> None:
         new_server(["x"], (authority[0], new_authority("y", now=NOW)[1]), now=NOW)
     with pytest.raises(BadRequest, match="cannot be read"):
         new_server(["x"], (authority[0], b"nonsense"), now=NOW)
-
-
-def test_the_days_left_are_told(tmp_path: Path, authority: Pair) -> None:
-    (tmp_path / "ca.pem").write_bytes(authority[0])
-    (tmp_path / "server.pem").write_bytes(new_server(["x"], authority, now=NOW)[0])
-    later = NOW + timedelta(days=10)
-    assert days_left(tmp_path / "ca.pem", now=later) == pytest.approx(AUTHORITY_DAYS - 10, abs=0.1)
-    assert days_left(tmp_path / "server.pem", now=later) == pytest.approx(SERVER_DAYS - 10, abs=0.1)
-    assert days_left(tmp_path / "missing.pem", now=later) is None

@@ -100,7 +100,8 @@ def test_without_a_pid_file_somebody_else_tells_the_broker() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [(None, "No such file"), ("x", "no process number"), (str(os.getpid()), "is no mosquitto")]
+    ("content", "words"),
+    [(None, "mosquitto seems not to run"), ("x", "no process number"), (str(os.getpid()), "is no mosquitto")],
 )
 def test_no_other_process_is_signalled(tmp_path: Path, content: str | None, words: str) -> None:
     pid_file = tmp_path / "mosquitto.pid"

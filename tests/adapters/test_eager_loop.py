@@ -17,13 +17,21 @@ def _loop() -> EagerLoop:
     return loop
 
 
+def _nothing() -> None:
+    """Nothing is expected in particular."""
+
+
 def test_what_is_expected_comes_while_awake() -> None:
     async def work() -> None:
         loop, descriptor = _loop(), os.eventfd(0, os.EFD_NONBLOCK)
         came: asyncio.Future[int] = loop.create_future()
-        loop.add_reader(descriptor, lambda: came.set_result(os.eventfd_read(descriptor)))
+
+        def take() -> None:
+            came.set_result(os.eventfd_read(descriptor))
+
+        loop.add_reader(descriptor, take)
         writer = loop.run_in_executor(None, os.eventfd_write, descriptor, 7)
-        loop.expect(60)
+        loop.expect(60, descriptor, take)
         assert await came == 7
         loop.remove_reader(descriptor)
         os.close(descriptor)
@@ -32,11 +40,47 @@ def test_what_is_expected_comes_while_awake() -> None:
     _run(work())
 
 
+def test_what_is_expected_is_told_a_turn_earlier() -> None:
+    async def work() -> None:
+        loop, descriptor, seen = _loop(), os.eventfd(0, os.EFD_NONBLOCK), list[str]()
+
+        def take() -> None:
+            os.eventfd_read(descriptor)
+            seen.append("told")
+
+        loop.add_reader(descriptor, take)
+        os.eventfd_write(descriptor, 1)
+        loop.expect(60, descriptor, take)
+        is_over = asyncio.Event()
+        loop.call_later(0, is_over.set)  # due in the same turn
+        await is_over.wait()
+        assert seen == ["told"]
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+    _run(work())
+
+
+def test_what_comes_beside_it_is_not_lost() -> None:
+    async def work() -> None:
+        loop, expected, other = _loop(), os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(1, os.EFD_NONBLOCK)
+        both: asyncio.Future[int] = loop.create_future()
+        loop.add_reader(expected, lambda: os.eventfd_read(expected))
+        loop.add_reader(other, lambda: both.set_result(os.eventfd_read(other)))
+        loop.expect(60, expected, _nothing)
+        assert await both == 1
+        for descriptor in (expected, other):
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    _run(work())
+
+
 def test_what_does_not_come_is_slept_for() -> None:
     async def work() -> None:
         loop, is_over = _loop(), asyncio.Event()
         loop.call_later(0.3, is_over.set)
-        loop.expect(0.001)
+        loop.expect(0.001, -1, _nothing)
         cpu_s = time.process_time()
         await is_over.wait()
         assert time.process_time() - cpu_s < 0.25, "awake for a moment, asleep for the rest"
@@ -48,7 +92,7 @@ def test_timers_are_kept_while_awake() -> None:
     async def work() -> None:
         loop, is_over = _loop(), asyncio.Event()
         loop.call_later(0.001, is_over.set)
-        loop.expect(60)
+        loop.expect(60, -1, _nothing)
         async with asyncio.timeout(20):
             await is_over.wait()
 
@@ -58,9 +102,79 @@ def test_timers_are_kept_while_awake() -> None:
 def test_callbacks_go_first() -> None:
     async def work() -> None:
         loop, seen = _loop(), list[str]()
-        loop.expect(60)
+        loop.expect(60, -1, _nothing)
         loop.call_soon(seen.append, "callback")
         await asyncio.sleep(0)
         assert seen == ["callback"]
+
+    _run(work())
+
+
+def test_work_that_can_wait_is_done_while_something_is_awaited() -> None:
+    async def work() -> None:
+        loop, descriptor, seen = _loop(), os.eventfd(0, os.EFD_NONBLOCK), list[str]()
+
+        def take() -> None:
+            os.eventfd_read(descriptor)
+            seen.append("answer")
+            came.set_result(None)
+
+        def later() -> None:
+            seen.append("work")
+            os.eventfd_write(descriptor, 1)
+
+        came: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(descriptor, take)
+        loop.call_meanwhile(later)
+        loop.expect(60, descriptor, take)
+        await came
+        assert seen == ["work", "answer"]
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+    _run(work())
+
+
+def test_work_that_can_wait_does_not_wait_for_ever() -> None:
+    async def work() -> None:
+        loop, is_done = _loop(), asyncio.Event()
+        loop.call_meanwhile(is_done.set)
+        async with asyncio.timeout(20):
+            await is_done.wait()
+
+    _run(work())
+
+
+def test_what_comes_goes_before_work_that_can_wait() -> None:
+    async def work() -> None:
+        loop, descriptor, seen = _loop(), os.eventfd(1, os.EFD_NONBLOCK), list[str]()
+        is_done = asyncio.Event()
+
+        def take() -> None:
+            os.eventfd_read(descriptor)
+            seen.append("came")
+
+        def later() -> None:
+            seen.append("work")
+            is_done.set()
+
+        loop.add_reader(descriptor, take)
+        loop.call_meanwhile(later)
+        await is_done.wait()
+        assert seen == ["came", "work"]
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+    _run(work())
+
+
+def test_a_defect_in_work_that_can_wait_is_told_and_harms_nobody() -> None:
+    async def work() -> None:
+        loop, told, is_done = _loop(), list[dict[str, object]](), asyncio.Event()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        loop.call_meanwhile(iter(()).__next__)
+        loop.call_meanwhile(is_done.set)
+        await is_done.wait()
+        assert [type(each["exception"]) for each in told] == [StopIteration]
 
     _run(work())

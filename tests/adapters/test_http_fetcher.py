@@ -1,11 +1,15 @@
 """Fetching from a real server on loopback, which has to be allowed first."""
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from gatewayd.adapters.certificates import new_authority, new_server
 from gatewayd.adapters.http_fetcher import HttpFetcher
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, NodeError, NotFound, TooLarge
 
@@ -14,16 +18,16 @@ CONTENT = bytes(range(256)) * 40
 
 
 @asynccontextmanager
-async def server(handler: Handler) -> AsyncIterator[str]:
+async def server(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_get("/{name:.*}", handler)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
         port = runner.addresses[0][1]
-        yield f"http://127.0.0.1:{port}"
+        yield f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
     finally:
         await runner.cleanup()
 
@@ -93,6 +97,24 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
         assert port
         with pytest.raises(DeadlineExceeded, match="did not deliver the file"):
             await HttpFetcher(allow_local=True, timeout_s=0.0).fetch(base, max_bytes=10)
+
+
+async def test_whom_to_trust_is_read_when_a_file_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime.now(UTC)
+    authority, other = (new_authority(name, now=now) for name in ("gw", "other"))
+    certificate, key = new_server(["127.0.0.1"], authority, now=now)
+    (tmp_path / "server.pem").write_bytes(certificate + key)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "server.pem")
+    trusted = tmp_path / "trusted.pem"
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    fetcher = HttpFetcher(allow_local=True)
+    async with server(whole, tls=tls) as base:
+        trusted.write_bytes(other[0])
+        with pytest.raises(NodeError, match="certificate"):
+            await fetcher.fetch(f"{base}/m.tflite", max_bytes=100_000)
+        trusted.write_bytes(authority[0])
+        assert await fetcher.fetch(f"{base}/m.tflite", max_bytes=100_000) == CONTENT
 
 
 async def test_nobody_there() -> None:

@@ -80,6 +80,38 @@ def test_a_damaged_file_is_no_reason_to_make_a_new_key(tmp_path: Path, content: 
         opened(tmp_path)
 
 
+def test_a_file_without_public_halves_is_completed(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    path = tmp_path / "keys" / "keys.json"
+    whole = path.read_text()
+    rows = [{name: value for name, value in row.items() if name != "public"} for row in json.loads(whole)["keys"]]
+    path.write_text(json.dumps({"keys": rows}))
+    assert opened(tmp_path).known() == first.known()
+    assert path.read_text() == whole
+
+
+def test_halves_that_do_not_belong_together_sign_nothing(tmp_path: Path) -> None:
+    opened(tmp_path)
+    path = tmp_path / "keys" / "keys.json"
+    document = json.loads(path.read_text())
+    document["keys"][0]["secret"] = "11" * 32
+    path.write_text(json.dumps(document))
+    with pytest.raises(NodeError, match=r"do not belong together: restore keys\.json"):
+        opened(tmp_path).sign(MANIFEST)
+
+
+def test_a_key_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    monkeypatch.setattr("sys.executable", str(python))
+    with pytest.raises(NodeError, match=r"no key can be made: .*No such file"):
+        opened(tmp_path)
+    python.write_text("#!/bin/sh\necho no entropy >&2; exit 1\n")
+    python.chmod(0o700)
+    with pytest.raises(NodeError, match="no key can be made: no entropy"):
+        opened(tmp_path)
+    assert not (tmp_path / "keys" / "keys.json").exists()
+
+
 def test_two_signing_keys_are_damage_too(tmp_path: Path) -> None:
     opened(tmp_path)
     path = tmp_path / "keys" / "keys.json"

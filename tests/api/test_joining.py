@@ -72,12 +72,25 @@ async def test_revoke_and_forget_tell_what_is_left_to_do() -> None:
     world.joining.broker = "reload it"
     await call(world, "devices.credentials.new", device="door-1")
     assert json.loads(await call(world, "devices.revoke", device="door-1")) == {
-        "device": "door-1", "credentials": True, "pushes_ended": 1, "broker": "reload it",
+        "device": "door-1", "credentials": True, "pushes_ended": 1, "broker": "reload it", "orders_ended": 0, "what": "revoked",
     }  # fmt: skip
     world.joining.online.add(DeviceId("door-1"))
     with pytest.raises(Conflict):
         await call(world, "devices.forget", device="door-1")
-    assert json.loads(await call(world, "devices.forget", device="door-1", force=True))["credentials"] is False
+    forgotten = json.loads(await call(world, "devices.forget", device="door-1", force=True))
+    assert (forgotten["credentials"], forgotten["orders_ended"], forgotten["what"]) == (False, 2, "forgotten")
+
+
+async def test_each_kind_of_credentials_says_what_keeps_it_from_being_of_use() -> None:
+    world = World()
+    world.doors.psk, world.doors.oscore = "no DTLS", "no port"
+    made = {
+        kind: json.loads(await call(world, "devices.credentials.new", device="door-1", kind=kind, replace=True))["coap"]
+        for kind in ("mqtt", "psk", "all")
+    }
+    assert made == {"mqtt": [], "psk": ["the key: no DTLS"], "all": ["the key: no DTLS"]}
+    world.doors.psk = ""
+    assert json.loads(await call(world, "devices.credentials.new", device="door-2", kind="psk"))["coap"] == []
 
 
 @pytest.mark.parametrize("verb", ["devices.permit-join", "devices.credentials.new", "devices.revoke", "devices.forget"])

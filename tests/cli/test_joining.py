@@ -49,5 +49,18 @@ def test_the_rest_is_readable(daemon: Daemon) -> None:
     assert "nobody has credentials" in daemon.command("devices", "credentials", "list").out
     daemon.command("devices", "credentials", "new", "door-1")
     assert "door-1" in daemon.command("devices", "credentials", "list").out
-    assert daemon.command("devices", "revoke", "door-1").out == "door-1: its credentials are void, 1 pushes ended\n"
-    assert daemon.command("devices", "forget", "door-1").out == "door-1: it had no credentials here\n"
+    assert (
+        daemon.command("devices", "revoke", "door-1").out
+        == "door-1 is revoked: its credentials are void, 1 push ended\n"
+    )
+    told = "door-1 is forgotten: 2 standing orders ended\n"
+    assert daemon.command("devices", "forget", "door-1").out == told
+
+
+def test_what_keeps_new_credentials_from_being_of_use_is_told(daemon: Daemon, tmp_path: Path) -> None:
+    daemon.world.doors.psk = "DTLS does not listen: restart the gateway"
+    note = "NOTE: the key: DTLS does not listen: restart the gateway\n"
+    new = ("devices", "credentials", "new", "door-1", "--replace", "--kind")
+    assert daemon.command(*new, "psk").out.endswith(note)
+    assert daemon.command(*new, "all", "--save", str(tmp_path / "door-1.json")).out.endswith(note)
+    assert "NOTE" not in daemon.command(*new, "mqtt").out

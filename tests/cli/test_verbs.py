@@ -163,6 +163,31 @@ def test_a_push_that_somebody_else_began_is_followed(daemon: Daemon) -> None:
     assert daemon.command("pushes", "watch", "8").code == FAILED
 
 
+def test_what_is_there_already_is_no_failure(daemon: Daemon) -> None:
+    push = ("push", "--device", "cam-7", "--model", "kws")
+    daemon.world.pushes.states = [PushState.ACCEPTED]
+    daemon.command(*push)
+    ran = daemon.command(*push)
+    assert (ran.code, ran.out, ran.err) == (OK, "cam-7 runs kws@1 already (push 7 brought it)\n", "")
+    ran = daemon.command(*push, "--json")
+    assert (ran.code, ran.err) == (OK, "cam-7 runs kws@1 already (push 7 brought it)\n")
+    row = json.loads(ran.out)
+    assert (row["push"], row["state"], row["ended"], row["already"]) == (7, "accepted", True, True)
+
+
+def test_a_push_that_is_on_its_way_is_joined_and_followed(daemon: Daemon) -> None:
+    push = ("push", "--device", "cam-7", "--model", "kws")
+    daemon.world.pushes.states = [PushState.TRANSFERRING]
+    daemon.command(
+        "pushes", "watch", str(json.loads(daemon.command(*push, "--no-wait", "--json").out)["push"]), "--no-wait"
+    )
+    daemon.world.pushes.states = [PushState.WRITTEN, PushState.ACCEPTED]
+    ran = daemon.command(*push)
+    assert (ran.code, ran.err) == (OK, "")
+    assert ran.out.startswith("kws@1 is on its way to cam-7 already (push 7, begun by http:127.0.0.1)\n")
+    assert ran.out.endswith("accepted\n")
+
+
 def test_a_push_that_fails(daemon: Daemon) -> None:
     daemon.world.pushes.states = [PushState.ROLLED_BACK]
     ran = daemon.command("push", "--device", "cam-7", "--model", "kws", "--json")

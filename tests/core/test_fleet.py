@@ -158,8 +158,9 @@ def test_whatever_the_clock_says_it_stays_sane(asked: list[tuple[float, int, int
 @given(st.integers(2, 40), st.integers(0, 2**30), st.sampled_from([1, 5, 20]))
 def test_the_prior_is_never_worth_more_than_there_was(devices: int, seed: int, burst: int) -> None:
     requests = arrivals(random.Random(seed), [8.0 / DAY_S] * devices, DAY_S, burst=burst)  # noqa: S311 - repeatable arrivals
-    play = played(devices, requests)
+    play, now_s = played(devices, requests), 2 * DAY_S
+    fleet = play.fleet.at(now_s, devices=devices)
     for device in play.rates:
-        prior = play.prior(device, DAY_S)
-        assert prior.bursts <= min(play.fleet.bursts, play.fleet.alike()) + 1e-9
-        assert prior.device_s <= play.fleet.device_s + 1.0
+        prior = play.prior(device, now_s)
+        assert prior.bursts <= min(fleet.bursts, fleet.alike()) + 1e-9
+        assert prior.device_s <= fleet.device_s + 1e-9

@@ -12,6 +12,7 @@ from gatewayd.services.collecting import Collector, CollectorPorts
 from gatewayd.services.joining import Joining, JoiningPorts
 from gatewayd.services.ports import ModelReader
 from gatewayd.services.renting import Renting
+from gatewayd.services.standing import OrderPorts, StandingOrders
 from gatewayd.wire.mosquitto import hash_for
 from gatewayd.wire.topics import Topics
 from tests.services.fake_device import FakeDevice
@@ -26,6 +27,7 @@ class Stage:
     joining: Joining
     files: CredentialFiles
     renting: Renting
+    orders: StandingOrders
     told: list[str] = field(default_factory=list)
 
     def what(self, device: DeviceId = DEVICE) -> list[str]:
@@ -63,8 +65,19 @@ async def stage(folder: Path, *, open_join: bool = False, read: ModelReader | No
         )
         await collecting.load()
         renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock)
-        joining = Joining(
-            ports, tracking=w.tracking, desires=w.desires, pushes=w.pushes, collecting=collecting, renting=renting
+        orders = StandingOrders(
+            OrderPorts(
+                w.store, w.inference, w.catalog, w.tracking, w.events.append, w.clock, lambda: 1.7e9, lambda: "r"
+            )
         )
-        found = Stage(w, joining, files, renting)
+        joining = Joining(
+            ports,
+            tracking=w.tracking,
+            desires=w.desires,
+            pushes=w.pushes,
+            collecting=collecting,
+            renting=renting,
+            orders=orders,
+        )
+        found = Stage(w, joining, files, renting, orders)
         yield found

@@ -58,6 +58,17 @@ async def heard(w: World, drops: Drops) -> Drop:
     return (await drops.recent(1))[0]
 
 
+async def settled(w: World, drops: Drops) -> Drop:
+    """Let the service store what the device's report makes of a drop, news or not."""
+    async with asyncio.TaskGroup() as tasks:
+        loop = tasks.create_task(drops.run(), name="drops")
+        drops.handle(Born(DEVICE, LinkKind.MQTT, Report(w.device.capabilities, w.device.slots, 0.9)))
+        while await w.store.load_open_drops():  # each look waits for the disk
+            pass
+        loop.cancel()
+    return (await drops.recent(1))[0]
+
+
 async def test_a_model_leaves_and_is_wanted_no_more(tmp_path: Path) -> None:
     async with full(tmp_path) as (w, drops):
         await w.desires.want(DEVICE, KWS, 1, who="ann", downgrade=False)
@@ -90,13 +101,48 @@ async def test_an_answer_that_is_lost_is_asked_for_again_and_the_report_counts(t
         assert ended(w) == [DropState.FAILED, DropState.DROPPED]
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_a_drop_that_failed_is_corrected_by_the_devices_next_report_only(
+    tmp_path: Path, *, is_lost: bool, is_restarted: bool
+) -> None:
+    async with full(tmp_path) as (w, drops):
+        w.device.loses_drops = is_lost  # else it carries the drop out, and its answer is lost
+        w.device.answers = False
+        with pytest.raises(DeviceTimeout):
+            await drops.drop(DEVICE, KWS, who="ann")
+        (failed,) = await drops.recent(1)
+        assert (failed.state, failed.ended_at) == (DropState.FAILED, None)
+        again = drops_of(w) if is_restarted else drops
+        if is_restarted:
+            await again.load()
+        row = await settled(w, again)
+        assert row.state is (DropState.FAILED if is_lost else DropState.DROPPED)
+        assert await w.store.load_open_drops() == ()
+        w.device.slots = TWO[1:]  # it goes later, for another reason: that is not this drop
+        later = drops_of(w)
+        await later.load()
+        later.handle(Born(DEVICE, LinkKind.MQTT, Report(w.device.capabilities, w.device.slots, 0.9)))
+        assert (await later.recent(1))[0] == row
+
+
+async def test_another_drop_leaves_the_failed_one_as_it_is(tmp_path: Path) -> None:
+    async with full(tmp_path) as (w, drops):
+        w.device.loses_drops, w.device.answers = True, False
+        with pytest.raises(DeviceTimeout):
+            await drops.drop(DEVICE, KWS, who="ann")
+        w.device.loses_drops, w.device.answers = False, True
+        await drops.drop(DEVICE, KWS, who="bob")
+        states = [(drop.who, drop.state, drop.ended_at is None) for drop in await drops.recent(5)]
+        assert states == [("bob", DropState.DROPPED, False), ("ann", DropState.FAILED, False)]
+
+
 async def test_what_the_node_could_not_ask_ends_too(tmp_path: Path) -> None:
     async with full(tmp_path) as (w, drops):
         w.device.send_fails = Overloaded("full")
         with pytest.raises(Overloaded):
             await drops.drop(DEVICE, KWS, who="ann")
         assert (await drops.recent(1))[0].state is DropState.FAILED
-        assert await w.store.load_open_drops() == ()
         w.device.send_fails = None
         assert (await drops.drop(DEVICE, KWS, who="ann")).state is DropState.DROPPED
 

@@ -6,11 +6,15 @@ import pytest
 
 from gatewayd.core.credentials import CredentialKind, Credentials
 from gatewayd.core.device import PushPhase
-from gatewayd.core.errors import BadRequest, Conflict, Overloaded, UnknownDevice
+from gatewayd.core.errors import BadRequest, Conflict, NotStored, Overloaded, UnknownDevice
+from gatewayd.core.events import OrderEnded
 from gatewayd.core.names import DeviceId, parse_model_ref
 from gatewayd.core.push import PushState
+from gatewayd.core.request import SensorRef, Target
+from gatewayd.core.standing import StandingOrder
 from gatewayd.wire.mosquitto import is_password
 from tests.services.joining_world import stage
+from tests.services.locking import locked
 from tests.services.world import DEVICE
 
 BOTH = tuple(CredentialKind)
@@ -206,6 +210,44 @@ async def test_what_was_saved_up_for_a_push_goes_with_the_device(tmp_path: Path,
         assert s.renting.kept().pairs == ()
         assert s.renting.kept().pending == ()
         assert s.renting.kept().devices == ()
+
+
+@pytest.mark.parametrize("is_forgotten", [True, False])
+async def test_standing_orders_end_with_their_device(tmp_path: Path, *, is_forgotten: bool) -> None:
+    async with stage(tmp_path) as s:
+        await s.w.add()
+        await s.w.join()
+        s.w.device.id = OTHER
+        await s.w.join()
+        s.w.device.id = DEVICE
+        for order in (_order("its-mic", DEVICE), _order("pinned", OTHER, Target(DEVICE)), _order("another", OTHER)):
+            await s.orders.start(order)
+        if is_forgotten:
+            removed = await s.joining.forget(DEVICE, force=True, keep_credentials=True, who="bob")
+        else:
+            removed = await s.joining.revoke(DEVICE, who="bob")
+        assert (removed.orders, removed.is_forgotten) == (2, is_forgotten)
+        ended = [(event.order.id, event.why) for event in s.w.events if isinstance(event, OrderEnded)]
+        why = f"device dev-1 was {'forgotten' if is_forgotten else 'revoked'} by bob"
+        assert ended == [("its-mic", why), ("pinned", why)]
+        assert [order.id for order, _ in s.orders.orders()] == ["another"]
+        assert [order.id for order in await s.w.store.load_orders()] == ["another"]
+
+
+async def test_orders_go_on_when_a_departure_is_not_stored(tmp_path: Path) -> None:
+    async with stage(tmp_path) as s:
+        await s.w.add()
+        await s.w.join()
+        await s.orders.start(_order("its-mic", DEVICE))
+        with locked(tmp_path), pytest.raises(NotStored):
+            await s.joining.forget(DEVICE, force=True, keep_credentials=True, who="bob")
+        assert [order.id for order, _ in s.orders.orders()] == ["its-mic"]
+        assert s.w.tracking.device(DEVICE).approved
+
+
+def _order(name: str, device: DeviceId, pin: Target | None = None) -> StandingOrder:
+    terms = (name, parse_model_ref("kws"), SensorRef(device, "mic"))
+    return StandingOrder(*terms, period_s=9.0, deadline_s=5.0, until=None, who="ann", started_at=1.7e9, pin=pin)
 
 
 async def test_a_forgotten_device_may_keep_its_credentials(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,21 +114,18 @@ async def test_a_new_model_that_answers_wrongly_is_rolled_back(tmp_path: Path) -
             "kws@1 does not fit on dev-1: tflite-int8: needs a 4,096-byte arena, the device gives 2,048 (2,048 short)",
         ),
         ("one slot", Conflict, "kws@1 has no room on dev-1"),
-        ("there", Conflict, "dev-1 runs kws@1 already"),
     ],
 )
 async def test_what_cannot_work_is_refused_before_a_byte_is_sent(
     tmp_path: Path, prepare: str, error: type[GatewayError], message: str
 ) -> None:
     async with world(tmp_path) as w:
-        version = await w.add()
+        await w.add()
         ref, device = parse_model_ref("nope" if prepare == "unknown model" else "kws"), w.device.id
         if prepare == "arena":
             w.device.capabilities = replace(CAPABILITIES, arena_bytes=2048)
         if prepare == "one slot":
             w.device.slots = EMPTY[:1]
-        if prepare == "there":
-            w.device.slots = (Slot(0, SlotState.ACTIVE, version.model, 1, version.variants[0].digest), EMPTY[1])
         w.device.birth()
         if prepare != "not approved":
             await w.tracking.approve(device, who="ann")
@@ -148,11 +146,57 @@ async def test_asking_twice_joins_and_another_version_supersedes(tmp_path: Path)
         await w.join()
         w.device.silent_at = PushPhase.WANT
         first = await w.pushes.start(w.device.id, KWS, who="ann")
-        assert await w.pushes.start(w.device.id, KWS, who="bob") == w.pushes.live()[0]
+        assert await w.pushes.start(w.device.id, KWS, who="bob") == replace(w.pushes.live()[0], joined=True)
         second = await w.pushes.start(w.device.id, parse_model_ref("kws@2"), who="ann")
         rows = {row.id: row for row in await w.pushes.recent(10)}
         assert (rows[first.id].state, rows[first.id].reason) == (PushState.CANCELLED, "superseded by kws@2")
         assert [push.id for push in w.pushes.live()] == [second.id]
+
+
+@pytest.mark.parametrize("is_reported", [False, True])
+async def test_what_a_device_has_accepted_is_not_pushed_again(tmp_path: Path, *, is_reported: bool) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        async with running(w.pushes):
+            first = await w.ended(await w.pushes.start(w.device.id, KWS, who="ann"))
+            if is_reported:
+                w.device.slots = _active(version)
+                w.device.birth()
+            w.device.sent.clear()
+            again = await w.pushes.start(w.device.id, KWS, who="bob")
+        assert (again.id, again.state, again.joined) == (first.id, PushState.ACCEPTED, True)
+        assert (w.device.sent, len(await w.pushes.recent(10))) == ([], 1)
+        assert [(wish.version, wish.who) for wish in w.pushes.desired(w.device.id)] == [(1, "bob")]
+
+
+async def test_what_came_with_the_firmware_is_wished_for_and_not_pushed(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add()
+        w.device.slots = _active(version)
+        await w.join()
+        push = await w.pushes.start(w.device.id, KWS, who="ann")
+        assert (push.id, push.state, push.joined, push.size_bytes) == (0, PushState.ACCEPTED, True, push.offset)
+        assert (w.device.sent, await w.pushes.recent(10), w.pushes.live()) == ([], [], ())
+        assert [(wish.version, wish.who) for wish in w.pushes.desired(w.device.id)] == [(1, "ann")]
+
+
+async def test_wishing_for_what_is_there_ends_the_push_of_another_version(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        first = await w.add(b"one")
+        await w.add(b"two")
+        w.device.slots = _active(first)
+        await w.join()
+        w.device.silent_at = PushPhase.WANT
+        under_way = await w.pushes.start(w.device.id, parse_model_ref("kws@2"), who="ann")
+        await w.pushes.start(w.device.id, KWS, who="bob")
+        (ended,) = await w.pushes.recent(10)
+        assert (ended.id, ended.state, ended.reason) == (under_way.id, PushState.CANCELLED, "superseded by kws@1")
+        assert [(wish.version, wish.who) for wish in w.pushes.desired(w.device.id)] == [(1, "bob")]
+
+
+def _active(version: Version) -> tuple[Slot, ...]:
+    return (Slot(0, SlotState.ACTIVE, version.model, version.number, version.variants[0].digest), EMPTY[1])
 
 
 async def test_a_push_goes_on_after_the_gateway_restarts(tmp_path: Path) -> None:
@@ -315,6 +359,13 @@ async def test_a_disk_that_takes_nothing_for_a_while_delays_pushes_and_ends_noth
                     w.clock.now_s += 1
                     with pytest.raises(NotStored):
                         await w.store.save_push(push)
+                for _ in range(
+                    100
+                ):  # a step whose journalling fails is undone when that is known: until then it is out of sight
+                    if w.pushes.live():
+                        break
+                    with suppress(NotStored):
+                        await w.store.recent(1)
                 assert [each.id for each in w.pushes.live()] == [push.id]
             while w.pushes.live():
                 await w.store.recent(1)

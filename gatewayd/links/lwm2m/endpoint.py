@@ -205,7 +205,7 @@ class _Question:
             try:
                 notified(_answer(self._open(event.message)))
             except DeviceUnreachable as failure:
-                logger.debug("notification dropped reason=%r", str(failure))
+                logger.debug("notification dropped", extra={"fields": {"reason": str(failure)}})
         if self.has_ended:
             notified(None)
 

@@ -48,7 +48,7 @@ class Quarantine:
             found = self._of[device] = _Failures()
             while len(self._of) > MAX_DEVICES:
                 self._of.popitem(last=False)
-            logger.error("device task failed device=%s task=%r", device, task, exc_info=error)
+            logger.error("device task failed", exc_info=error, extra={"fields": {"device": device, "task": task}})
         now_s = self._clock()
         found.at_s.append(now_s)
         if len(found.at_s) < FAILURES or now_s - found.at_s[0] > WITHIN_S or now_s < found.out_until_s:
@@ -59,7 +59,7 @@ class Quarantine:
             f"quarantined for {KEPT_OUT_S / 60:.0f} min: {FAILURES} of its tasks failed ({type(error).__name__}); the log has "
             f"the traceback, report it; gatewayd devices forget {device} --keep-credentials lets it in before"
         )
-        logger.error("device quarantined device=%s reason=%r", device, why)
+        logger.error("device quarantined", extra={"fields": {"device": device, "reason": why}})
         return why
 
     def check(self, device: DeviceId) -> None:

@@ -59,7 +59,8 @@ class Saving:
             try:
                 await self._rows.save_registrations(saved, ended)
             except NotStored as error:
-                logger.error("registrations not stored count=%d reason=%r", len(unsaved), str(error))  # noqa: TRY400 - says all
+                pairs = {"count": len(unsaved), "reason": str(error)}
+                logger.error("registrations not stored", extra={"fields": pairs})  # noqa: TRY400 - says all
                 self._unsaved = {**unsaved, **self._unsaved}
                 self._wanted.set()
                 await asyncio.sleep(_RETRY_S)

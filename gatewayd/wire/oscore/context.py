@@ -7,10 +7,6 @@ Source: RFC 8613, sections 3.2 (keys), 5 (nonce, additional data), 8 (who protec
 from dataclasses import dataclass, field
 
 import cbor2
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESCCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gatewayd.core.errors import BadRequest, Forbidden
 from gatewayd.wire.oscore.header import MAX_ID_BYTES, MAX_PARTIAL_IV_BYTES, Header, encode_header, partial_iv
@@ -58,6 +54,8 @@ class SecurityContext:
 
     def __init__(self, material: Material) -> None:
         """Raises: ValueError when an id is over 7 bytes, or both are the same."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESCCM  # noqa: PLC0415 - 9 MB for who uses OSCORE only
+
         ids = (material.sender_id, material.recipient_id)
         if max(map(len, ids)) > MAX_ID_BYTES or len(set(ids)) == 1:
             raise ValueError("OSCORE ids have at most 7 bytes and differ")
@@ -104,6 +102,8 @@ class SecurityContext:
         return Sealed(encode_header(header), self._sender.encrypt(nonce, plaintext, additional(asked)))
 
     def _opened(self, asked: Asked, nonce: bytes, payload: bytes) -> bytes:
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - loaded with the context
+
         if len(payload) <= _TAG_BYTES:
             raise Forbidden("OSCORE: too short to be a protected message")
         try:
@@ -117,6 +117,9 @@ class SecurityContext:
 
 def derived(material: Material, role: bytes, kind: str, length: int) -> bytes:
     """Return a key ("Key", with its owner's id as `role`) or the common IV ("IV", with none)."""
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415 - as in SecurityContext
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415 - as above
+
     info = cbor2.dumps([role, material.id_context, AES_CCM_16_64_128, kind, length])
     return HKDF(SHA256(), length, material.master_salt, info).derive(material.master_secret)
 
