@@ -10,11 +10,11 @@ Source: Robbins 1956, "An empirical Bayes approach to statistics"; k by the meth
 device, over as many as there were if all were alike).
 """
 
-from dataclasses import dataclass
 from math import exp, log
 from typing import Self
 
 from gatewayd.core.rates import ALONE, FLEET_MEMORY_S, Prior, Rate
+from gatewayd.core.record import record
 
 # Before anything was seen devices of one model are taken to be so much alike (the k above: rates that differ by a third or so),
 # which so many pairs of bursts that could be on one device outvote.
@@ -23,7 +23,7 @@ _ALIKE, _EVIDENCE = 8.0, 6.0
 _SIZE_WORTH = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fleet:
     """All devices that could be asked for a model; sums that fade with `FLEET_MEMORY_S`, as of `at_s`.
 
@@ -43,6 +43,8 @@ class Fleet:
 
         `since_s` is from when on the first ones could be asked, if that is known (None: from now on).
         """
+        if self.at_s == now_s and self.devices == devices:
+            return self
         start_s = (now_s if since_s is None else since_s) if self.at_s is None else self.at_s
         there = devices if self.at_s is None else self.devices
         kept = exp(-max(0.0, now_s - start_s) / FLEET_MEMORY_S)

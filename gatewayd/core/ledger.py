@@ -16,6 +16,7 @@ from gatewayd.core.fleet import Fleet
 from gatewayd.core.kept import Kept, KeptDevice
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.rates import ALONE, NEVER_ASKED, Prior, Rate
+from gatewayd.core.record import record
 from gatewayd.core.renting import (
     Balance,
     Pair,
@@ -38,7 +39,7 @@ _NO_FLEET = Fleet()
 _MEMORY = 20.0  # requests over which the saving of a model that is there is averaged
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Room:
     """The device's slots: how many models it can hold, which it holds, and which of those stay (pins, standing orders)."""
 
@@ -47,7 +48,7 @@ class Room:
     kept: frozenset[ModelName] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Missed:
     """A request that the node served although its device could have, with the model: totals in J, as `Weights.total` gives.
 
@@ -138,18 +139,19 @@ class Ledger:
         if before.born_s is None:
             before = replace(before, born_s=now_s if missed.born_s is None else missed.born_s)
         fleet = self._fleet(missed.pair[1], now_s, devices=missed.devices, since_s=missed.since_s)
+        prior = fleet.prior(before.rate, now_s)
         balance = after_node_request(
             before,
             node_total=missed.node_total,
             device_total=missed.device_total,
             hoped_total=missed.hoped_total,
             now_s=now_s,
-            prior=fleet.prior(before.rate, now_s),
+            prior=prior,
         )
-        self._pooled(missed.pair, fleet, before.rate, now_s)
+        fleet = self._pooled(missed.pair, fleet, before.rate, now_s, opens=before.rate.opens(now_s, prior))
         self._keep(missed.pair, balance)
         cost = with_retries(missed.price.cost, balance.failures)
-        if not is_due(balance, cost, self._rules.terms, now_s=now_s, prior=self._prior(missed.pair, balance, now_s)):
+        if not is_due(balance, cost, self._rules.terms, now_s=now_s, prior=fleet.prior(balance.rate, now_s)):
             return NOT_DUE
         return self._admitted(missed.pair, missed.price, missed.room, cost=cost, now_s=now_s)
 
@@ -182,8 +184,9 @@ class Ledger:
         requests = balance.requests + 1
         kept = balance.saving + (max(0.0, saving) - balance.saving) / min(requests, _MEMORY)
         fleet = self._fleet(pair[1], now_s, devices=devices)
-        rate = balance.rate.asked(now_s, fleet.prior(balance.rate, now_s))
-        self._pooled(pair, fleet, balance.rate, now_s)
+        prior = fleet.prior(balance.rate, now_s)
+        rate = balance.rate.asked(now_s, prior)
+        self._pooled(pair, fleet, balance.rate, now_s, opens=balance.rate.opens(now_s, prior))
         balance = replace(balance, saved_missed=0.0, requests=requests, hoped_missed=0.0, saving=kept, rate=rate)
         self._keep(pair, balance)
         known = self._devices.get(pair[0])
@@ -298,15 +301,15 @@ class Ledger:
         fleet = self._pool.get(model, _NO_FLEET)
         return fleet.at(now_s, devices=fleet.devices if devices is None else devices, since_s=since_s)
 
-    def _pooled(self, pair: Pair, fleet: Fleet, before: Rate, now_s: float) -> None:
+    def _pooled(self, pair: Pair, fleet: Fleet, before: Rate, now_s: float, *, opens: bool) -> Fleet:
         """Let what one device is asked be a prior for the model's others."""
         if len(self._pool) >= MAX_PAIRS and pair[1] not in self._pool:
             self._pool.clear()
         # What was silent since nobody knows when ends no gap; and that an order asks says nothing of who is asked without one.
         if before.last_s is not None and not isinf(before.count):
-            opens = before.opens(now_s, fleet.prior(before, now_s))
             fleet = fleet.asked(before, now_s, is_opening=opens)
         self._pool[pair[1]] = fleet
+        return fleet
 
     def _keep(self, pair: Pair, balance: Balance) -> None:
         self._balances[pair] = balance

@@ -5,9 +5,10 @@ that come one by one are bursts of one. What others of its kind do is a prior (`
 it what a push will save; see `gatewayd.core.renting`.
 """
 
-from dataclasses import dataclass
 from math import exp, inf, isinf, sqrt
 from typing import Self
+
+from gatewayd.core.record import record
 
 # About so many gaps are remembered: a rate that halves is noticed within a few dozen requests.
 _MEMORY = 50.0
@@ -25,7 +26,7 @@ _SIZE_WORTH = 1.0
 _SHORTEST_GAP_S, _LONGEST_GAP_S = 1e-6, 1e9  # keep sums and rates finite, whatever a clock says
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Prior:
     """What others of its kind say of a rate: `bursts` that opened in `device_s` seconds of a device, of `size` requests each."""
 
@@ -38,7 +39,7 @@ ALONE = Prior()
 """There are no others."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rate:
     """Exponentially weighted gaps: how many (`count`), their sum in seconds, the bursts they opened; when the last gap ended.
 

@@ -17,6 +17,7 @@ from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.placement import DeviceFacts
 from gatewayd.core.rates import ALONE, NEVER_ASKED, Prior, Rate
+from gatewayd.core.record import record
 
 # The saving per request follows about so many requests: a link that got worse counts before its old days are forgotten.
 _MEMORY = 20.0
@@ -58,7 +59,7 @@ class RentTerms:
     confidence_z: float = 0.8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Balance:
     """What one (device, model) pair would have saved so far, in J (see `Weights`). Start anew after a push.
 
