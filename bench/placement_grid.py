@@ -3,7 +3,7 @@
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gatewayd.core.cost import Costs, Weights
 from gatewayd.simulate.boards import BOARDS, LINKS, MODELS, Board, Link, Model
@@ -17,7 +17,10 @@ DAY_S = 86_400.0
 # Break-even below this is no question, above it no run of this length reaches a hundred times it.
 LEAST, MOST = 8.0, 300.0
 MOST_REQUESTS = 8_000
-DEVICES = 2
+# Devices of a scenario: a pair of them, and a fleet, in which each request tells of all the others.
+PAIR, FLEET = 2, 12
+# A fleet at a hundred times the break-even is decided within its first minutes, and takes as long to play as all the rest.
+MOST_OF_FLEET = 10.0
 # Deviations of the logarithm: of a device's rate around its load's, and of a scenario's length around a day.
 SPREAD, UNSURE_LENGTH = 0.2, 0.25
 
@@ -40,8 +43,11 @@ class _Pairing:
     break_even: float
 
 
-def cases(count: int, *, seed: int) -> Iterator[Case]:
-    """Yield `count` cases: the grid of ratio, load and drift in turn, everything else drawn from the seed."""
+def cases(count: int, *, seed: int, devices: int = PAIR) -> Iterator[Case]:
+    """Yield `count` cases: the grid of ratio, load and drift in turn, everything else drawn from the seed.
+
+    With other numbers of `devices` the scenarios are the same but for that.
+    """
     chance = random.Random(seed)
     pairings = list(_pairings())
     for index in range(count):
@@ -55,7 +61,9 @@ def cases(count: int, *, seed: int) -> Iterator[Case]:
         pairing = chance.choice([each for each in fitting if (each.board.name, each.model.name) == (board, model)])
         if arrival == "periodic" and drift.startswith("asked"):
             drift = "link slower"  # a standing order is asked as it was ordered
-        yield _case(index, pairing, ratio=ratio, arrival=arrival, drift=drift, chance=chance)
+        case = _case(index, pairing, ratio=ratio, arrival=arrival, drift=drift, chance=chance)
+        (group,) = case.scenario.devices
+        yield replace(case, scenario=replace(case.scenario, devices=(replace(group, count=devices),)))
 
 
 def _case(index: int, pairing: _Pairing, *, ratio: float, arrival: str, drift: str, chance: random.Random) -> Case:
@@ -72,7 +80,7 @@ def _case(index: int, pairing: _Pairing, *, ratio: float, arrival: str, drift: s
     scenario = Scenario(
         name=f"{index}: {pairing.board.name}, {pairing.model.name}, {pairing.link.name}, {pairing.request_class}, {arrival}",
         duration_s=duration_s,
-        devices=(Group("board", pairing.board.name, pairing.link.name, DEVICES, battery_j=1e6),),
+        devices=(Group("board", pairing.board.name, pairing.link.name, PAIR, battery_j=1e6),),
         load=(load,),
         changes=_changes(drift, duration_s * chance.uniform(0.2, 0.8), chance),
         seed=chance.randrange(2**31),

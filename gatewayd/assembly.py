@@ -53,6 +53,7 @@ from gatewayd.services.pushes import Pushes
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
 from gatewayd.services.settling import Settling
+from gatewayd.services.siblings import Siblings
 from gatewayd.services.standing import OrderPorts, StandingOrders
 from gatewayd.services.tracking import Tracking
 from gatewayd.wire.mosquitto import SALT_BYTES, hash_for
@@ -136,7 +137,8 @@ def assemble(config: Config, means: Means) -> Core:
     )
     ports = DropPorts(means.store, means.link_of, means.notify, time.time)
     drops = Drops(ports, tracking=tracking, pushes=pushes, desires=desires)
-    renting = _renting(config, drops, pushes, estimates, preflight, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
+    learned = (estimates, preflight, tracking)
+    renting = _renting(config, drops, pushes, learned, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
     classes = config.requests.settings
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
     settling = Settling(_meanwhile)
@@ -233,11 +235,13 @@ def _renting(
     config: Config,
     drops: Drops,
     pushes: Pushes,
-    estimates: Estimates,
-    preflight: Preflight,
+    learned: tuple[Estimates, Preflight, Tracking],
     *,
     ordered: Callable[[DeviceId], frozenset[ModelName]],
 ) -> Renting:
+    estimates, preflight, tracking = learned
+    siblings = Siblings(tracking.find, time.monotonic, preflight.fit)
+    tracking.watch(siblings.changed)
     return Renting(
         pushes=pushes,
         estimates=estimates,
@@ -247,6 +251,7 @@ def _renting(
         rules=config.placement.rules,
         ordered=ordered,
         is_unwanted=drops.is_unwanted,
+        siblings=siblings,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from gatewayd.core.budget import Budget
 from gatewayd.core.damping import Damping
 from gatewayd.core.eviction import Resident
+from gatewayd.core.fleet import Fleet
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.rates import Rate
 from gatewayd.core.renting import Balance, Pair, PushPrice
@@ -35,15 +36,15 @@ class Kept:
     """The whole book, made in the time it takes to copy references: the loop makes it, a thread writes it down.
 
     `pairs` and `devices` have those first that were asked least recently. `not_before` is from when on a pair may be pushed to
-    again, `pool` what all devices ask of a model. `pending` are pushes that were asked for and of which nobody has heard yet how
-    they ended; `orders` are standing orders: when each asked last, and how often it asks, per second. `dampings` are the devices
-    that came and went.
+    again, `pool` what each model is asked on all devices. `pending` are pushes that were asked for and of which nobody has heard
+    yet how they ended; `orders` are standing orders: when each asked last, and how often it asks, per second. `dampings` are the
+    devices that came and went.
     """
 
     pairs: tuple[tuple[Pair, Balance], ...] = ()
     not_before: tuple[tuple[Pair, float], ...] = ()
     devices: tuple[KeptDevice, ...] = ()
-    pool: tuple[tuple[ModelName, Rate], ...] = ()
+    pool: tuple[tuple[ModelName, Fleet], ...] = ()
     pending: tuple[tuple[Pair, PushPrice], ...] = ()
     orders: tuple[tuple[Pair, float, float], ...] = ()
     dampings: tuple[tuple[DeviceId, Damping], ...] = ()
@@ -54,7 +55,7 @@ class Kept:
             tuple((pair, _moved_balance(balance, by_s)) for pair, balance in self.pairs),
             tuple((pair, at_s + by_s) for pair, at_s in self.not_before),
             tuple(each.moved(by_s) for each in self.devices),
-            tuple((model, _moved_rate(rate, by_s)) for model, rate in self.pool),
+            tuple((model, replace(fleet, at_s=_moved(fleet.at_s, by_s))) for model, fleet in self.pool),
             self.pending,
             tuple((pair, last_s + by_s, per_s) for pair, last_s, per_s in self.orders),
             tuple((device, _moved_damping(damping, by_s)) for device, damping in self.dampings),

@@ -7,13 +7,16 @@ carry out what it says. Every call is O(models on one device); all state is boun
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import isinf
 from types import MappingProxyType
 
 from gatewayd.core.budget import Allowance, Budget, can_spend, spent, wait_s
 from gatewayd.core.eviction import Earning, Newcomer, Resident, admit
+from gatewayd.core.fleet import Fleet
 from gatewayd.core.kept import Kept, KeptDevice
 from gatewayd.core.names import DeviceId, ModelName
-from gatewayd.core.rates import NEVER_ASKED, Rate
+from gatewayd.core.rates import ALONE, NEVER_ASKED, Prior, Rate
+from gatewayd.core.record import record
 from gatewayd.core.renting import (
     Balance,
     Pair,
@@ -32,10 +35,11 @@ RETRY_S = 60.0
 # From so long after its start on a gateway takes the silence before a pair's first request for what it is; before that the short
 # time since its start is no sign of a high rate.
 WATCHED_S = 3600.0
+_NO_FLEET = Fleet()
 _MEMORY = 20.0  # requests over which the saving of a model that is there is averaged
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Room:
     """The device's slots: how many models it can hold, which it holds, and which of those stay (pins, standing orders)."""
 
@@ -44,11 +48,12 @@ class Room:
     kept: frozenset[ModelName] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Missed:
     """A request that the node served although its device could have, with the model: totals in J, as `Weights.total` gives.
 
     `since_s` is from when on the pair could be asked, and `born_s` when the version came (None: from this request on).
+    `devices` are those that could be asked for the model now, this one among them.
     """
 
     pair: Pair
@@ -59,6 +64,7 @@ class Missed:
     room: Room
     since_s: float | None = None
     born_s: float | None = None
+    devices: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ class Ledger:
         self._balances: OrderedDict[Pair, Balance] = OrderedDict()
         self._not_before_s: dict[Pair, float] = {}
         self._devices: OrderedDict[DeviceId, _Device] = OrderedDict()
-        self._pool: dict[ModelName, Rate] = {}
+        self._pool: dict[ModelName, Fleet] = {}
 
     def balance(self, pair: Pair) -> Balance:
         """Return what is saved up for a pair."""
@@ -132,17 +138,20 @@ class Ledger:
         before = self._known(missed.pair, missed.since_s)
         if before.born_s is None:
             before = replace(before, born_s=now_s if missed.born_s is None else missed.born_s)
+        fleet = self._fleet(missed.pair[1], now_s, devices=missed.devices, since_s=missed.since_s)
+        prior = fleet.prior(before.rate, now_s)
         balance = after_node_request(
             before,
             node_total=missed.node_total,
             device_total=missed.device_total,
             hoped_total=missed.hoped_total,
             now_s=now_s,
+            prior=prior,
         )
-        self._pooled(missed.pair, before.rate, now_s)
+        fleet = self._pooled(missed.pair, fleet, before.rate, now_s, opens=before.rate.opens(now_s, prior))
         self._keep(missed.pair, balance)
         cost = with_retries(missed.price.cost, balance.failures)
-        if not is_due(balance, cost, self._rules.terms, now_s=now_s):
+        if not is_due(balance, cost, self._rules.terms, now_s=now_s, prior=fleet.prior(balance.rate, now_s)):
             return NOT_DUE
         return self._admitted(missed.pair, missed.price, missed.room, cost=cost, now_s=now_s)
 
@@ -165,21 +174,24 @@ class Ledger:
         """Enter that a standing order was taken back: the rate is to be learned again."""
         self._keep(pair, replace(self.balance(pair), rate=NEVER_ASKED, ordered_until_s=None))
 
-    def served(self, pair: Pair, *, saving: float, now_s: float) -> None:
+    def served(self, pair: Pair, *, saving: float, now_s: float, devices: int | None = None) -> None:
         """Enter a request for a model that its device holds; `saving` is against the node (0: the node ran it).
 
+        `devices` are those that could be asked for the model (None: as many as at the last request).
         However the model came there, nothing is missed any more: rent that was saved up before must not pay for another push.
         """
         balance = self._known(pair)
         requests = balance.requests + 1
         kept = balance.saving + (max(0.0, saving) - balance.saving) / min(requests, _MEMORY)
-        self._pooled(pair, balance.rate, now_s)
-        rate = balance.rate.asked(now_s)
+        fleet = self._fleet(pair[1], now_s, devices=devices)
+        prior = fleet.prior(balance.rate, now_s)
+        rate = balance.rate.asked(now_s, prior)
+        self._pooled(pair, fleet, balance.rate, now_s, opens=balance.rate.opens(now_s, prior))
         balance = replace(balance, saved_missed=0.0, requests=requests, hoped_missed=0.0, saving=kept, rate=rate)
         self._keep(pair, balance)
         known = self._devices.get(pair[0])
         if known is not None and (there := known.residents.get(pair[1])) is not None:
-            earns = self._earning(balance, now_s)
+            earns = self._earning(pair, balance, now_s)
             known.residents[pair[1]] = replace(there.after_hit(saving, now_s=now_s), earns=earns)
 
     def started(self, pair: Pair, price: PushPrice, *, now_s: float) -> None:
@@ -196,8 +208,8 @@ class Ledger:
             self._keep(pair, balance.after_failed_push())
             self._not_before_s[pair] = now_s + RETRY_S
             return
-        earns = self._earning(balance, now_s)
-        per_s = balance.rate.per_s(now_s) * balance.saving
+        earns = self._earning(pair, balance, now_s)
+        per_s = balance.rate.per_s(now_s, self._prior(pair, balance, now_s)) * balance.saving
         paid_s = break_even_s(price.cost, saving_per_s=per_s, most_s=self._rules.terms.horizon_s)
         there = Resident(
             pair[1],
@@ -248,7 +260,7 @@ class Ledger:
             return Verdict(is_push=False, reason=reason)
         device = self._device(pair[0])
         self._align(device, room, price=cost, now_s=now_s)
-        newcomer = Newcomer(pair[1], cost, self._earning(self.balance(pair), now_s))
+        newcomer = Newcomer(pair[1], cost, self._earning(pair, self.balance(pair), now_s))
         others = [each for each in device.residents.values() if each.model != pair[1]]
         admission = admit(newcomer, others, slots=room.slots, now_s=now_s)
         device.residents = {each.model: each for each in admission.residents}
@@ -270,24 +282,34 @@ class Ledger:
         held = {name: device.residents.get(name) or Resident(name, price, price, used_s=now_s) for name in room.held}
         device.residents = {name: replace(each, is_kept=name in room.kept) for name, each in held.items()}
 
-    def _earning(self, balance: Balance, now_s: float) -> Earning:
-        low, high = balance.rate.bounds(now_s, z=self._rules.terms.confidence_z)
+    def _earning(self, pair: Pair, balance: Balance, now_s: float) -> Earning:
+        prior = self._prior(pair, balance, now_s)
+        low, high = balance.rate.bounds(now_s, z=self._rules.terms.confidence_z, prior=prior)
         return Earning(low * balance.saving, high * balance.saving if balance.saving > 0.0 else 0.0)
 
     def _known(self, pair: Pair, since_s: float | None = None) -> Balance:
         known = self._balances.get(pair)
         if known is not None:
             return known
-        rate = Rate.believed(self._pool.get(pair[1], NEVER_ASKED))
-        return Balance(rate=rate if since_s is None else rate.since(since_s))
+        return Balance(rate=NEVER_ASKED if since_s is None else NEVER_ASKED.since(since_s))
 
-    def _pooled(self, pair: Pair, rate: Rate, now_s: float) -> None:
-        """Let the model's gaps on all devices be the prior of its next pair."""
-        if rate.last_s is not None and now_s > rate.last_s:
-            pool = self._pool.get(pair[1], NEVER_ASKED)
-            if len(self._pool) >= MAX_PAIRS and pair[1] not in self._pool:
-                self._pool.clear()
-            self._pool[pair[1]] = pool.after_gap(now_s - rate.last_s)
+    def _prior(self, pair: Pair, balance: Balance, now_s: float) -> Prior:
+        fleet = self._pool.get(pair[1])
+        return ALONE if fleet is None else fleet.at(now_s, devices=fleet.devices).prior(balance.rate, now_s)
+
+    def _fleet(self, model: ModelName, now_s: float, *, devices: int | None, since_s: float | None = None) -> Fleet:
+        fleet = self._pool.get(model, _NO_FLEET)
+        return fleet.at(now_s, devices=fleet.devices if devices is None else devices, since_s=since_s)
+
+    def _pooled(self, pair: Pair, fleet: Fleet, before: Rate, now_s: float, *, opens: bool) -> Fleet:
+        """Let what one device is asked be a prior for the model's others."""
+        if len(self._pool) >= MAX_PAIRS and pair[1] not in self._pool:
+            self._pool.clear()
+        # What was silent since nobody knows when ends no gap; and that an order asks says nothing of who is asked without one.
+        if before.last_s is not None and not isinf(before.count):
+            fleet = fleet.asked(before, now_s, is_opening=opens)
+        self._pool[pair[1]] = fleet
+        return fleet
 
     def _keep(self, pair: Pair, balance: Balance) -> None:
         self._balances[pair] = balance

@@ -16,7 +16,8 @@ from gatewayd.core.cost import Costs, Weights
 from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.placement import DeviceFacts
-from gatewayd.core.rates import NEVER_ASKED, Rate
+from gatewayd.core.rates import ALONE, NEVER_ASKED, Prior, Rate
+from gatewayd.core.record import record
 
 # The saving per request follows about so many requests: a link that got worse counts before its old days are forgotten.
 _MEMORY = 20.0
@@ -26,6 +27,9 @@ _PUSHES_BELIEVED = 20.0
 _WORST_FAILURE = 0.95
 # A demand that has lasted as long as was forecast is expected to last this share of the forecast, at least.
 _LEAST_LEFT = 0.125
+# A push that is expected to save this share of its price is bought: who waits for more pays rent up to 1.2 prices first, and then
+# the price all the same. (With a rate known to a third or so, waiting costs more on average from here on.)
+_WORTH_IT = 0.85
 
 Pair = tuple[DeviceId, ModelName, int]
 """A device, and a version of a model."""
@@ -52,10 +56,10 @@ class RentTerms:
     robustness: float = 0.01
     horizon_s: float = 86_400.0
     patience: float = 0.2
-    confidence_z: float = 0.6
+    confidence_z: float = 0.8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Balance:
     """What one (device, model) pair would have saved so far, in J (see `Weights`). Start anew after a push.
 
@@ -90,10 +94,12 @@ def after_node_request(
     device_total: float,
     hoped_total: float | None = None,
     now_s: float | None = None,
+    prior: Prior = ALONE,
 ) -> Balance:
     """Return the balance after the node served a request that the device would have served for `device_total`.
 
-    `hoped_total` is the device's optimistic bound (None: as expected). `now_s` None leaves the rate alone.
+    `hoped_total` is the device's optimistic bound (None: as expected). `now_s` None leaves the rate alone; `prior` is what the
+    model's other devices say of it.
     A request for which the device is dearer neither adds nor takes away: with the model there, placement would still have
     sent it to the node. Taking it away would break the bound: savings of +1 and -1 in turn would never buy.
     """
@@ -105,7 +111,7 @@ def after_node_request(
         requests,
         balance.hoped_missed + hoped,
         balance.saving + (missed - balance.saving) / min(requests, _MEMORY),
-        balance.rate if now_s is None else balance.rate.asked(now_s),
+        balance.rate if now_s is None else balance.rate.asked(now_s, prior),
         balance.failures,
         balance.ordered_until_s,
         balance.born_s,
@@ -166,16 +172,16 @@ def should_push(balance: Balance, cost: float) -> bool:
     return balance.saved_missed >= cost
 
 
-def threshold(balance: Balance, cost: float, terms: RentTerms, *, now_s: float) -> float:
+def threshold(balance: Balance, cost: float, terms: RentTerms, *, now_s: float, prior: Prior = ALONE) -> float:
     """Return the rent, in J, at which to buy for `cost`: from λ·cost to (1 + patience)·cost, never above cost/λ.
 
-    λ·cost when the saving predicted for as long as the demand will last is worth the price even at the rate's lower bound, else
-    the most; `cost` when nothing can be predicted yet, and whenever λ is 1.
+    λ·cost when the saving predicted for as long as the demand will last is nearly worth the price even at the rate's lower bound,
+    else the most; `cost` when nothing can be predicted yet, and whenever λ is 1.
     """
-    low, high = balance.rate.bounds(now_s, z=terms.confidence_z)
+    low, high = balance.rate.bounds(now_s, z=terms.confidence_z, prior=prior)
     if terms.robustness >= 1.0 or isinf(high):
         return cost
-    if low * balance.saving * left_s(balance, terms, now_s=now_s) >= cost:
+    if low * balance.saving * left_s(balance, terms, now_s=now_s) >= _WORTH_IT * cost:
         return terms.robustness * cost
     return min(1.0 + terms.patience, 1.0 / terms.robustness) * cost
 
@@ -194,7 +200,7 @@ def left_s(balance: Balance, terms: RentTerms, *, now_s: float) -> float:
     return min(horizon_s, max(horizon_s - age_s, age_s - horizon_s, _LEAST_LEFT * horizon_s))
 
 
-def is_due(balance: Balance, cost: float, terms: RentTerms, *, now_s: float) -> bool:
+def is_due(balance: Balance, cost: float, terms: RentTerms, *, now_s: float, prior: Prior = ALONE) -> bool:
     """Return whether to push now: the rent paid, by what is expected or hoped of the device, has reached the threshold.
 
     With a standing order that is worth the price it is due at once. By hope alone it must reach the whole price with patience:
@@ -203,7 +209,7 @@ def is_due(balance: Balance, cost: float, terms: RentTerms, *, now_s: float) -> 
     if balance.ordered_until_s is not None and _is_order_worth(balance, cost, terms, now_s=now_s):
         return True
     most = min(1.0 + terms.patience, 1.0 / terms.robustness) * cost
-    at = threshold(balance, cost, terms, now_s=now_s)
+    at = threshold(balance, cost, terms, now_s=now_s, prior=prior)
     return balance.saved_missed >= at or balance.hoped_missed >= max(at, most)
 
 

@@ -27,6 +27,7 @@ from gatewayd.services.estimates import Estimates
 from gatewayd.services.inference import Served
 from gatewayd.services.ports import Clock
 from gatewayd.services.pushes import Pushes
+from gatewayd.services.siblings import Siblings
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +58,12 @@ class Renting:
         rules: LedgerRules | None = None,
         ordered: Callable[[DeviceId], frozenset[ModelName]] = lambda _: frozenset(),
         is_unwanted: Callable[[DeviceId, ModelName, int], bool] = lambda *_: False,
+        siblings: Siblings | None = None,
     ) -> None:
         """`ordered` returns the models that standing orders want on a device: those are never taken from it.
 
         `is_unwanted` tells whether an operator took a version from a device: that one is not brought back unasked.
+        `siblings` counts the devices that could be asked for a version (None: each device is alone).
         """
         self._pushes = pushes
         self._estimates = estimates
@@ -69,6 +72,7 @@ class Renting:
         self._fit = fitter
         self._ordered = ordered
         self._is_unwanted = is_unwanted
+        self._siblings = siblings
         self._horizon_s = (rules or LedgerRules()).terms.horizon_s
         self._ledger = Ledger(rules)
         self._started_s = clock()
@@ -112,11 +116,11 @@ class Renting:
         if source is None or served.request.pin is not None or source.view.report is None:
             return None
         pair = (source.view.id, served.version.model, served.version.number)
-        totals, holds = _totals(served), served.options.candidate(0).holding.slot is not None
+        totals, holds = self._totals(served), served.options.candidate(0).holding.slot is not None
         self._settle(pair, is_there=holds)
         if holds:
             saving = totals.node - totals.device if served.result.ran_on != NODE else 0.0
-            self._ledger.served(pair, saving=saving, now_s=self._clock())
+            self._ledger.served(pair, saving=saving, now_s=self._clock(), devices=self._devices(served.version))
             return None
         placed_s = self._clock() - served.result.measured.total_s
         if served.result.ran_on != NODE or placed_s < self._there_s.get(pair, placed_s):
@@ -156,13 +160,32 @@ class Renting:
         self, served: Served, pair: Pair, totals: _Totals, price: PushPrice, room: Room, *, now_s: float
     ) -> Verdict:
         self._follow_order(served, pair, now_s, saving=max(0.0, totals.node - totals.device))
-        # The daemon may run for months: silence longer than the horizon says no more than the horizon itself. Or it may have
-        # just started: then the short time until now is no sign of a high rate.
-        has_watched = now_s - self._started_s >= WATCHED_S
-        since_s = max(self._started_s, now_s - self._horizon_s) if has_watched else None
-        born_s = self._born_s(served.version, now_s)
-        missed = Missed(pair, totals.node, totals.device, totals.hoped, price, room, since_s, born_s)
+        missed = Missed(
+            pair,
+            totals.node,
+            totals.device,
+            totals.hoped,
+            price,
+            room,
+            since_s=self._since_s(pair[0], now_s),
+            born_s=self._born_s(served.version, now_s),
+            devices=self._devices(served.version),
+        )
         return self._ledger.missed(missed, now_s=now_s)
+
+    def _since_s(self, device: DeviceId, now_s: float) -> float | None:
+        """Return from when on silence counts, the device being there to be asked; None when that is too short to tell anything.
+
+        A short time is no sign of a high rate. And the daemon may run for months: silence longer than the horizon says no more
+        than the horizon itself.
+        """
+        there_s = self._siblings.since_s(device) if self._siblings is not None else None
+        since_s = max(self._started_s, self._started_s if there_s is None else there_s)
+        return max(since_s, now_s - self._horizon_s) if now_s - since_s >= WATCHED_S else None
+
+    def _devices(self, version: Version) -> int:
+        """Return how many devices could be asked for a version now, the one that was among them."""
+        return 1 if self._siblings is None else max(1, self._siblings.count(version))
 
     def _born_s(self, version: Version, now_s: float) -> float | None:
         """Return when the version was admitted, by the steady clock; a wall clock that was set back makes that now."""
@@ -233,17 +256,35 @@ class Renting:
 
     def _price(self, served: Served, pair: Pair, size_bytes: int, chunk_bytes: int) -> PushPrice:
         facts, weights = served.options.devices[0], served.options.question.weights
+        link = self._estimates.link(facts.device)
         per_byte_uj = RADIO_UJ_PER_BYTE if facts.on_battery else 0.0
         cost = push_cost(
             size_bytes=size_bytes,
-            link=facts.link,
+            link=link,
             weights=weights,
             energy_uj_per_byte=per_byte_uj,
             failure=push_failure(self._ledger.balance(pair).failures),
             flash_wear=FLASH_WEAR,
             chunk_bytes=chunk_bytes,
         )
-        return PushPrice(cost, push_s(size_bytes, facts.link, chunk_bytes=chunk_bytes), per_byte_uj * size_bytes)
+        return PushPrice(cost, push_s(size_bytes, link, chunk_bytes=chunk_bytes), per_byte_uj * size_bytes)
+
+    def _totals(self, served: Served) -> _Totals:
+        """Return what node, device, and the device at its best are expected to cost, in J; queues pass, and are left out.
+
+        The link is as this answer showed it: before a device's first answer it was a guess by its kind.
+        """
+        question, total = served.options.question, served.options.question.weights.total
+        link = self._estimates.link(served.options.devices[0].device)
+        node, facts = (
+            replace(served.options.node, queue_s=0.0),
+            replace(served.options.devices[0], queue_s=0.0, link=link),
+        )
+        return _Totals(
+            total(node_costs(node, facts)),
+            total(device_costs(question, facts)),
+            total(device_costs(question, hoped(facts))),
+        )
 
     def _room(self, report: Report, pair: Pair) -> Room:
         """Return how many models the device holds beside the slot for staging, which, and which are others' wishes."""
@@ -260,14 +301,3 @@ class Renting:
 def _drops_models(source: Source | None) -> bool:
     report = source.view.report if source is not None else None
     return report is not None and report.capabilities.drops_models
-
-
-def _totals(served: Served) -> _Totals:
-    """Return what node, device, and the device at its best are expected to cost, in J; queues pass, and are left out."""
-    question, total = served.options.question, served.options.question.weights.total
-    node, facts = replace(served.options.node, queue_s=0.0), replace(served.options.devices[0], queue_s=0.0)
-    return _Totals(
-        total(node_costs(node, facts)),
-        total(device_costs(question, facts)),
-        total(device_costs(question, hoped(facts))),
-    )

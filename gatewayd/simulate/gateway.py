@@ -1,6 +1,8 @@
 """The daemon's own policy, as `core` has it: `place`, the estimators, and the ledger of rent and buy."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from gatewayd.core.calibration import Calibration
 from gatewayd.core.cost import Weights
@@ -31,13 +33,21 @@ _Believed = tuple[DeviceFacts, NodeFacts]
 class GatewayPolicy:
     """Places with `core.placement.place`, pushes when `core.ledger.Ledger` says so.
 
-    `watched_s` is how long the gateway has run already when the scenario begins.
+    `watched_s` is how long the gateway has run already when the scenario begins. `fleets` are the devices that could be asked
+    for each model, as the daemon counts those that are connected (a model that is not in it: only the one that is asked).
     """
 
     name = "gatewayd"
 
-    def __init__(self, weights: Weights, rules: LedgerRules, *, watched_s: float = WATCHED_S) -> None:
-        self._weights = weights
+    def __init__(
+        self,
+        weights: Weights,
+        rules: LedgerRules,
+        *,
+        watched_s: float = WATCHED_S,
+        fleets: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self._weights, self._fleets = weights, fleets
         self._watched_s, self._horizon_s = watched_s, rules.terms.horizon_s
         # What was believed when a request was placed, until it ends: its answer is entered with that.
         self._believed: dict[int, _Believed] = {}
@@ -83,17 +93,22 @@ class GatewayPolicy:
         believed = self._believed.pop(id(ask), None) or self._believe(ask, situation)
         self._compare(ask, run, now_s, on_device=on_device)
         self._beliefs.saw(ask, run, on_device=on_device, now_s=now_s)
-        node_total, device_total, hoped_total = self._totals(ask, situation, believed)
+        # With what this answer showed of the link: before a device's first answer that was a guess by its kind.
+        link = self._beliefs.link(station, now_s)
+        learned = replace(believed[0], link=link), believed[1]
+        node_total, device_total, hoped_total = self._totals(ask, situation, learned)
         pair = _pair(station, model)
+        devices = self._fleets.get(model.name, 1)
         held_then = not believed[0].refusal
         if held_then:
-            self._ledger.served(pair, saving=node_total - device_total if on_device else 0.0, now_s=now_s)
+            saving = node_total - device_total if on_device else 0.0
+            self._ledger.served(pair, saving=saving, now_s=now_s, devices=devices)
             return None
         if on_device or not station.can_run(model):
             return None
-        price, room = self._price(station, model, believed[0].link), self._room(station, situation)
+        price, room = self._price(station, model, link), self._room(station, situation)
         since_s = self._since_s(now_s)
-        missed = Missed(pair, node_total, device_total, hoped_total, price, room, since_s, born_s=0.0)
+        missed = Missed(pair, node_total, device_total, hoped_total, price, room, since_s, 0.0, devices)
         verdict = self._ledger.missed(missed, now_s=now_s)
         if not verdict.is_push or situation.pushing is not None or situation.holds(model):
             return None

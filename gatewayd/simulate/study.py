@@ -17,7 +17,7 @@ from gatewayd.simulate.gateway import GatewayPolicy
 from gatewayd.simulate.optimum import optimum
 from gatewayd.simulate.plot import cost_plot, latency_plot
 from gatewayd.simulate.policy import Policy
-from gatewayd.simulate.scenario import Scenario, parse_scenario
+from gatewayd.simulate.scenario import parse_scenario
 from gatewayd.simulate.table import table
 from gatewayd.simulate.world import World
 
@@ -52,7 +52,7 @@ def study(wanted: Wanted, *, progress: TextIO) -> str:
         scenario = replace(scenario, seed=wanted.seed)
     world = World(scenario)
     terms = RentTerms(robustness=wanted.robustness, horizon_s=scenario.horizon_s)
-    policies = [_policy(name, scenario, terms) for name in wanted.policies]
+    policies = [_policy(name, world, terms) for name in wanted.policies]
     with _writing(wanted.requests) as write, _telling(progress, len(world.asks) * len(policies)) as tell:
         tallies = [Simulation(world, each, watch=_watch(each.name, write, tell)).run() for each in policies]
         least = optimum(world)
@@ -67,10 +67,11 @@ def study(wanted: Wanted, *, progress: TextIO) -> str:
     return f"{head}\n{asked}{table(tallies, least)}\n{predicted}{drawn}"
 
 
-def _policy(name: str, scenario: Scenario, terms: RentTerms) -> Policy:
+def _policy(name: str, world: World, terms: RentTerms) -> Policy:
+    scenario = world.scenario
     if name == GatewayPolicy.name:
         rules = LedgerRules(terms, air=scenario.air, energy=scenario.energy)
-        return GatewayPolicy(scenario.weights, rules, watched_s=scenario.watched_s)
+        return GatewayPolicy(scenario.weights, rules, watched_s=scenario.watched_s, fleets=world.fleets())
     return BASELINES[name](scenario.weights)
 
 

@@ -6,6 +6,7 @@ All policies meet the same world: the same requests at the same times, the same 
 import math
 import random
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -37,6 +38,10 @@ class Station:
     def can_run(self, model: Model) -> bool:
         """Return whether the model runs on the board and fits its flash."""
         return model.name in self.board.seconds and model.size_bytes <= self.board.flash_bytes
+
+    def is_of(self, group: str, model: Model) -> bool:
+        """Return whether it is of that group and can run the model."""
+        return self.group.name == group and self.can_run(model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +154,14 @@ class World:
             and change.at_s <= now_s < change.at_s + (change.for_s if change.for_s is not None else math.inf)
             for change in self.scenario.changes
         )
+
+    def fleets(self) -> dict[str, int]:
+        """Return how many devices could be asked for each model, as far as the loads say who has its data."""
+        asked = {(load.devices, load.model) for load in self.scenario.load}
+        able = Counter(
+            model for group, model in asked for station in self.stations if station.is_of(group, self.models[model])
+        )
+        return dict(able)
 
     def _link_s(self, ask: Ask, byte_count: int, at_s: float) -> float:
         link = ask.station.link

@@ -10,6 +10,7 @@ from typing import TypeVar
 from gatewayd.core.budget import Budget
 from gatewayd.core.damping import Damping
 from gatewayd.core.eviction import Earning, Resident
+from gatewayd.core.fleet import Fleet
 from gatewayd.core.kept import Kept, KeptDevice
 from gatewayd.core.names import DeviceId, ModelName, parse_device_id, parse_model_name
 from gatewayd.core.rates import Rate
@@ -20,6 +21,7 @@ MAX_ROWS = 50_000
 """Of each list: protects memory, the ledger keeps 20,000 pairs."""
 _MAX_RESIDENTS = 1000
 _MAX_COMINGS = 1000
+_RATE_BEFORE = 4  # numbers
 _LARGEST = 1e30  # keeps sums and squares finite
 _LARGEST_WHOLE = 2**31
 
@@ -35,7 +37,7 @@ def rent_members(kept: Kept) -> dict[str, object]:
             [each.device, [_resident_row(there) for there in each.residents], _budget_row(each.air), _budget_row(each.energy)]
             for each in kept.devices
         ],
-        "pool": [[model, *_rate_row(rate)] for model, rate in kept.pool],
+        "fleets": [[model, *_fleet_row(fleet)] for model, fleet in kept.pool],
         "pending": [[*pair, price.cost, price.air_s, price.energy_uj] for pair, price in kept.pending],
         "orders": [[*pair, _number(last_s), _number(per_s)] for pair, last_s, per_s in kept.orders],
         "dampings": [
@@ -46,12 +48,12 @@ def rent_members(kept: Kept) -> dict[str, object]:
 
 
 def read_rent(document: Document) -> Kept:
-    """Return what the members say; a checkpoint of an earlier gatewayd has none. Raises: ValueError, BadRequest."""
+    """Return what the members say; a checkpoint of an earlier gatewayd has none, or no fleets. Raises: ValueError, BadRequest."""
     return Kept(
         _rows(document, "rent", lambda row: (_pair(row), _balance(row[3:]))),
         _rows(document, "not_before", lambda row: (_pair(row), _finite(row[3]))),
         _rows(document, "held", _device_of),
-        _rows(document, "pool", lambda row: (_model(row[0]), _rate(row[1:5]))),
+        _rows(document, "fleets", lambda row: (_model(row[0]), _fleet(row[1:]))),
         _rows(document, "pending", lambda row: (_pair(row), PushPrice(*(_positive(each) for each in row[3:6])))),
         _rows(document, "orders", lambda row: (_pair(row), _finite(row[3]), _positive(row[4]))),
         _rows(document, "dampings", _damping_of),
@@ -75,7 +77,12 @@ def _balance_row(balance: Balance) -> list[object]:
 
 
 def _rate_row(rate: Rate) -> list[object]:
-    return [_number(each) for each in (rate.count, rate.gaps_s, rate.squares, rate.last_s)]
+    return [_number(each) for each in (rate.count, rate.gaps_s, rate.bursts, rate.last_s, rate.shared)]
+
+
+def _fleet_row(fleet: Fleet) -> list[object]:
+    sums = (fleet.device_s, fleet.requests, fleet.bursts, fleet.pairs)
+    return [fleet.devices, *(_number(each) for each in sums), _number(fleet.at_s)]
 
 
 def _resident_row(there: Resident) -> list[object]:
@@ -90,7 +97,7 @@ def _budget_row(budget: Budget | None) -> list[object] | None:
 
 def _balance(of: Sequence[object]) -> Balance:
     saved, hoped, saving = (_positive(each) for each in of[:3])
-    return Balance(saved, _whole(of[3]), hoped, saving, _rate(of[7:11]), _whole(of[4]), _time(of[5]), _moment(of[6]))
+    return Balance(saved, _whole(of[3]), hoped, saving, _rate(of[7:]), _whole(of[4]), _time(of[5]), _moment(of[6]))
 
 
 def _device_of(row: Sequence[object]) -> KeptDevice:
@@ -115,8 +122,25 @@ def _damping_of(row: Sequence[object]) -> tuple[DeviceId, Damping]:
 
 
 def _rate(given: Sequence[object]) -> Rate:
-    count, gaps_s, squares, last_s = given
-    return Rate(_limit(count), _limit(gaps_s), _positive(squares), _moment(last_s))
+    if len(given) == _RATE_BEFORE:
+        return _rate_before(given)
+    count, gaps_s, bursts, last_s, shared = given
+    return Rate(_limit(count), _limit(gaps_s), _positive(bursts), _moment(last_s), _positive(shared))
+
+
+def _rate_before(given: Sequence[object]) -> Rate:
+    """Return a rate as it was kept before bursts were counted: the sum of the gaps' squares tells about as much."""
+    count, gaps_s, squares, last_s = _limit(given[0]), _limit(given[1]), _positive(given[2]), _moment(given[3])
+    if isinf(count) or count <= 0.0 or gaps_s <= 0.0:
+        return Rate(count, gaps_s, 0.0, last_s)
+    spread = squares * count / (gaps_s * gaps_s) - 1.0
+    return Rate(count, gaps_s, count / max(1.0, spread), last_s)
+
+
+def _fleet(given: Sequence[object]) -> Fleet:
+    devices, *sums, at_s = given
+    device_s, requests, bursts, pairs = (_positive(each) for each in sums)
+    return Fleet(_whole(devices), device_s, requests, bursts, pairs, _moment(at_s))
 
 
 def _budget(given: object) -> Budget | None:

@@ -42,7 +42,7 @@ class Play:
                 order = Order(pair, 0.125, now_s + 1024.0, float(saving), PRICE, room, is_measured=True)
                 verdict = self.ledger.ordered(order, now_s=now_s)
             case _:
-                missed = Missed(pair, float(saving), 0.0, -1.0, PRICE, room, since_s=now_s - 64.0)
+                missed = Missed(pair, float(saving), 0.0, -1.0, PRICE, room, since_s=now_s - 64.0, devices=3)
                 verdict = self.ledger.missed(missed, now_s=now_s)
         self.verdicts.append(verdict)
         if verdict.is_push:

@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 from math import inf
 
 import pytest
@@ -55,8 +56,28 @@ def test_a_burst_after_a_long_silence_is_not_taken_for_a_rate() -> None:
 def test_others_rates_are_a_prior() -> None:
     ledger = Ledger()
     for turn in range(60):
-        ledger.served((DeviceId("other"), A, 1), saving=10.0, now_s=10.0 * turn)
-    assert ledger.missed(missed(), now_s=600.0).is_push
+        ledger.served((DeviceId("other"), A, 1), saving=10.0, now_s=10.0 * turn, devices=2)
+    assert ledger.missed(replace(missed(), devices=2), now_s=600.0).is_push
+
+
+def test_silent_siblings_put_a_push_off() -> None:
+    """Asked after an hour, a device alone is pushed to; where fifty others were silent all the time, it is not yet."""
+    assert Ledger().missed(missed(since_s=0.0), now_s=1500.0).is_push
+    assert not Ledger().missed(replace(missed(since_s=0.0), devices=50), now_s=1500.0).is_push
+    busy = Ledger()
+    pushed = [
+        busy.missed(replace(missed(since_s=0.0), devices=50), now_s=1500.0 * turn).is_push for turn in range(1, 5)
+    ]
+    assert any(pushed)  # its own gaps outvote them
+
+
+def test_a_standing_order_says_nothing_of_the_others() -> None:
+    ledger = Ledger()
+    ledger.expect((DeviceId("other"), A, 1), per_s=1.0, until_s=inf, saving=1.0)
+    for turn in range(60):
+        ledger.served((DeviceId("other"), A, 1), saving=10.0, now_s=float(turn), devices=2)
+    (_, fleet), *_ = ledger.kept().pool
+    assert fleet.bursts == 0.0
 
 
 def test_hope_buys_in_the_end() -> None:

@@ -8,6 +8,7 @@ from gatewayd.core.names import Digest, ModelName, ModelRef
 from gatewayd.core.push import PushState
 from gatewayd.core.request import NODE, Repeats
 from gatewayd.services.renting import Renting
+from gatewayd.services.siblings import Siblings
 from tests.services.world import World, running, world
 
 MODEL_BYTES = bytes(range(256)) * 10
@@ -219,3 +220,38 @@ async def test_what_an_operator_dropped_is_not_brought_back_unasked(tmp_path: Pa
             assert await _serve(w, renting, times=500) == 500
             assert not await w.pushes.recent(10)
             loop.cancel()
+
+
+async def test_a_device_that_came_a_moment_ago_was_not_silent_all_day(tmp_path: Path) -> None:
+    """Silence counts from when the device was there, and not while that is too short to tell anything."""
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        siblings = Siblings(w.tracking.find, w.clock)
+        w.tracking.watch(siblings.changed)
+        renting = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock, siblings=siblings)
+        w.clock.now_s += 40_000.0
+        await w.join()
+        w.clock.now_s += 10.0
+        await w.inference.infer(w.request(source=True))
+        renting.served(w.served[-1])
+        assert renting.balance(w.device.id, version).rate.count == 0.0
+        other = Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock, siblings=siblings)
+        w.clock.now_s += 5000.0
+        await w.inference.infer(w.request(source=True))
+        other.served(w.served[-1])
+        assert other.balance(w.device.id, version).rate.gaps_s == 5000.0
+
+
+async def test_what_is_missed_is_judged_by_the_link_as_it_showed_itself(tmp_path: Path) -> None:
+    """Before a device's first answer its link is a guess; who decides at that answer should not guess any more."""
+    async with world(tmp_path) as w:
+        version = await w.add(MODEL_BYTES)
+        await w.join()
+        await w.inference.infer(w.request(source=True))
+        quick, slow = (Renting(pushes=w.pushes, estimates=w.estimates, clock=w.clock) for _ in range(2))
+        quick.served(w.served[0])
+        for _ in range(30):
+            w.estimates.saw_transfer(w.device.id, byte_count=1000, elapsed_s=100.0)
+        slow.served(w.served[0])
+        saved = [each.balance(w.device.id, version).saved_missed for each in (quick, slow)]
+        assert saved[1] > 10 * saved[0] > 0

@@ -66,11 +66,26 @@ def test_the_book_of_rent_comes_back(asked: list[tuple[DeviceId, int, int]], is_
     assert again == found  # what was rounded once stays
     moved = kept.moved(-now_s)
     assert found.kept.not_before == moved.not_before
+    for (model, mine_of_all), (other_model, theirs_of_all) in zip(found.kept.pool, moved.pool, strict=True):
+        assert (model, mine_of_all.devices) == (other_model, theirs_of_all.devices)
+        assert mine_of_all.device_s == pytest.approx(theirs_of_all.device_s, abs=1e-3)
+        assert mine_of_all.at_s == pytest.approx(theirs_of_all.at_s, abs=1e-3)
     for (pair, mine), (other, theirs) in zip(found.kept.pairs, moved.pairs, strict=True):
         assert (pair, mine.requests, mine.ordered_until_s) == (other, theirs.requests, theirs.ordered_until_s)
         assert mine.saved_missed == pytest.approx(theirs.saved_missed, abs=1e-3)
     assert [each.device for each in found.kept.devices] == [each.device for each in moved.devices]
     assert (found.kept.pending, found.kept.orders, found.kept.dampings) == (moved.pending, moved.orders, moved.dampings)
+
+
+def test_what_an_earlier_gatewayd_kept_is_read() -> None:
+    """It knew gaps and their squares, and one rate for all devices, which says nothing without how long they were silent."""
+    row = ["d", "a", 1, 5.0, 5.0, 1.0, 3, 0, None, -100.0, 10.0, 100.0, 1900.0, -7.0]
+    text = json.dumps({**EMPTY, "rent": [row], "pool": [["a", 10.0, 100.0, 1900.0, None]]})
+    kept = decode_learned(zlib.compress(text.encode())).kept
+    ((_, balance),) = kept.pairs
+    assert (balance.rate.count, balance.rate.gaps_s, balance.rate.last_s) == (10.0, 100.0, -7.0)
+    assert balance.rate.bursts == pytest.approx(10.0 / 0.9, rel=0.2)
+    assert kept.pool == ()
 
 
 EMPTY = {"checkpoint": 1, "pairs": [], "node": [], "links": [], "samples": [], "digests": []}
@@ -84,7 +99,7 @@ EMPTY = {"checkpoint": 1, "pairs": [], "node": [], "links": [], "samples": [], "
         {"samples": [["d", 0, [1, float("nan"), 1]]]}, {"links": [["d", [1, 1, 1]]]}, {"samples": [0] * 50_001},
         {"pairs": [["d", True, [1, 1, 1], [1, 1, 1]]]}, {"rent": [["d", "a", 1]]}, {"rent": [[0] * 5] * 50_001},
         {"rent": [["d", "a", 1, 1, 1, 1, -1, 0, None, None, 0, 0, 0, None]]}, {"not_before": [["d", "a", 1, "inf"]]},
-        {"pool": [["a", "inf", 0, "inf", None]]},
+        {"fleets": [["a", 2, 0, 0, "inf", 0, None]]}, {"fleets": [["a", -2, 0, 0, 0, 0, None]]}, {"fleets": [["a", 2, 0]]},
         {"held": [["d", [["a", 1, 2, 0, 0, 0, "inf", 0, "inf"]], None, None]]}, {"held": [["d", [], [1], None]]},
         {"pending": [["d", "a", 1, 1, 1, -1]]}, {"orders": [["d", "a", 1, "inf", 1]]}, {"at": -1}, {"at": True},
         {"dampings": [["d", [0] * 1001, 1, 1, 1]]}, {"dampings": [["d", [], 1, 1e31, 1]]}, {"held": [["d", [], None]]},
