@@ -20,9 +20,10 @@ T = TypeVar("T")
 
 
 class Awake:
-    """Waits for events awake, as long as the processor is free for it."""
+    """Waits for events awake, as long as the processor is free for it: nobody else's turn takes `pushed_off_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, pushed_off_s: float = _PUSHED_OFF_S) -> None:
+        self._pushed_off_s = pushed_off_s
         self._asleep_until_s = 0.0
 
     def wait(self, ask: Callable[[float], Sequence[T]], until_s: float) -> Sequence[T]:
@@ -36,7 +37,7 @@ class Awake:
                 return found
             sched_yield()  # the caller of this very request may be waiting for this processor
             now_s = monotonic()
-            if now_s - last_s > _PUSHED_OFF_S:
+            if now_s - last_s > self._pushed_off_s:
                 self._asleep_until_s = now_s + _REST_S
                 return ()
             last_s = now_s

@@ -23,14 +23,14 @@ class _Asked:
 
 def test_what_comes_is_returned_at_once() -> None:
     asked = _Asked(ready_at=3)
-    assert Awake().wait(asked, monotonic() + 60) == ["event"]
+    assert Awake(pushed_off_s=60).wait(asked, monotonic() + 60) == ["event"]
     assert asked.times == 3
 
 
 def test_nothing_comes_in_time() -> None:
     asked = _Asked(ready_at=10**9)
     until_s = monotonic() + 0.002
-    assert not Awake().wait(asked, until_s)
+    assert not Awake(pushed_off_s=60).wait(asked, until_s)
     assert monotonic() >= until_s
     assert asked.times >= 1
 
