@@ -1,7 +1,11 @@
 """The `gatewayd` program: argv to exit code. Each command imports only what it needs."""
 
 import argparse
+import errno
+import io
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +20,44 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = Path("/etc/gatewayd/gatewayd.yaml")
 
 
+INTERRUPTED, UNREAD = 128 + signal.SIGINT, 128 + signal.SIGPIPE
+"""What a shell shows for a program that a signal ended."""
+
+_NOT_WRITTEN = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (0 done, 1 failed, 2 usage)."""
+    """Run one command; returns its exit code (0 done, 1 failed, 2 usage, 130 interrupted, 141 nobody reads its output)."""
+    _prepare_output()
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has gone, as `head` does; the last flush at the end of the process must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"gatewayd: the output cannot be written: {error.strerror}\n")
+        return 1
+
+
+def _prepare_output() -> None:
+    """Have somewhere to write, where the caller closed the output, and show what its encoding lacks as escapes."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in {"utf-8", "utf8"}:
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _run(argv: Sequence[str] | None) -> int:
     given = _words(sys.argv[1:] if argv is None else list(argv))
     parser = _parser(given)
     arguments = parser.parse_args(given)

@@ -17,6 +17,7 @@ from gatewayd.adapters.broker_reload import MosquittoReload
 from gatewayd.adapters.checkpoint_file import CheckpointFile
 from gatewayd.adapters.credentials import CredentialFiles, open_credentials
 from gatewayd.adapters.decision_file import DecisionFile
+from gatewayd.adapters.eager_loop import EagerLoop
 from gatewayd.adapters.keys import Keys
 from gatewayd.adapters.model_trial import ModelTrials
 from gatewayd.adapters.opinion_file import OpinionFile
@@ -51,6 +52,7 @@ from gatewayd.services.push_ports import PushOptions, PushPorts
 from gatewayd.services.pushes import Pushes
 from gatewayd.services.renting import Renting
 from gatewayd.services.running import Runner
+from gatewayd.services.settling import Settling
 from gatewayd.services.standing import OrderPorts, StandingOrders
 from gatewayd.services.tracking import Tracking
 from gatewayd.wire.mosquitto import SALT_BYTES, hash_for
@@ -137,7 +139,10 @@ def assemble(config: Config, means: Means) -> Core:
     renting = _renting(config, drops, pushes, estimates, preflight, ordered=lambda device: orders.wanted_on(device))  # noqa: PLW0108 - they are made later
     classes = config.requests.settings
     decisions = Decisions(config.requests.decisions_kept, log=None if means.log is None else means.log.keep)
-    runner = Runner(runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates)
+    settling = Settling(_meanwhile)
+    runner = Runner(
+        runtime=means.workers, link_of=means.link_of, tracking=tracking, estimates=estimates, settling=settling
+    )
     opinions = _opinions(config, means, catalog, runner, estimates)
     inference = Inference(
         catalog=catalog,
@@ -148,7 +153,7 @@ def assemble(config: Config, means: Means) -> Core:
         clock=time.monotonic,
         on_served=renting.served,
         opinions=opinions,
-        later=_soon,
+        settling=settling,
     )
     registry = registry_parts(
         config, means.store, means.artifacts, catalog=catalog, tracking=tracking, pushes=pushes, notify=means.notify
@@ -177,9 +182,13 @@ def assemble(config: Config, means: Means) -> Core:
     return Core(*asked, checkpoints, credentials, classes, opinions, drops)
 
 
-def _soon(settle: Callable[[], None]) -> None:
-    """What an answer teaches is entered when it has left."""
-    asyncio.get_running_loop().call_soon(settle)
+def _meanwhile(settle: Callable[[], None]) -> None:
+    """What an answer teaches is entered when it has left; a loop that waits awake does it meanwhile."""
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, EagerLoop):
+        loop.call_meanwhile(settle)
+    else:
+        loop.call_soon(settle)
 
 
 def _pushes(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gatewayd import __version__, frugal
@@ -36,6 +37,7 @@ from gatewayd.config import Config
 from gatewayd.core.device import LinkKind
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent, InputRefused
+from gatewayd.core.record import record
 from gatewayd.daemon_lwm2m import Links, Lwm2m, Telling, lwm2m_parts, open_coap
 from gatewayd.daemon_mqtt import MqttEdges, Wires, mqtt_edges, mqtt_wires
 from gatewayd.edges.http_events import EventStreams
@@ -140,7 +142,7 @@ class _Events:
         tell(InputRefused(where, code, message))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Daemon:
     """The running parts."""
 
@@ -195,6 +197,7 @@ class _Daemon:
             systemd.notify("STOPPING=1")
             logger.info("stopping")
             await self._drain(edges)
+            self.core.services.inference.settle()
             await self.core.checkpoints.save()
             if self.log is not None:
                 await self.log.flush()
@@ -303,7 +306,7 @@ async def _open_http(
         api,
         http_listen(config),
         max_body_bytes=config.http.max_body_bytes,
-        metrics_text=events.metrics.text,
+        metrics_text=partial(_metrics_text, api, events.metrics),
         ready=events.is_serving,
         guard=reload.guard,
         events=events.streams,
@@ -324,6 +327,12 @@ async def _with_broker(config: Config, stack: AsyncExitStack) -> tuple[Config, E
     )
     mqtt = config.mqtt.model_copy(update={"host": "127.0.0.1", "port": broker.port_v5})
     return config.model_copy(update={"mqtt": mqtt}), broker
+
+
+def _metrics_text(api: Api, metrics: Metrics) -> bytes:
+    """Return the metrics, the last answer counted."""
+    api.settle()
+    return metrics.text()
 
 
 async def _watchdog() -> None:

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 
 from gatewayd.adapters.mqtt_connection import MqttConnection
 from gatewayd.adapters.store import Store
 from gatewayd.api.table import Api
 from gatewayd.api.verb import Caller, Role
 from gatewayd.config import Config
+from gatewayd.core.record import record
 from gatewayd.edges import mqtt as mqtt_edge
 from gatewayd.edges.mqtt import MqttEdge
 from gatewayd.edges.mqtt_answers import Answers
@@ -22,7 +22,7 @@ OnRefused = Callable[[str, str, str], None]
 Loops = dict[str, Coroutine[object, object, None]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wires:
     """The connections: `plain` for what is heard at once, `late` for commands, which are acknowledged once they are obeyed."""
 
@@ -39,7 +39,7 @@ class Wires:
         return {"mqtt connection": self.plain.run(), "mqtt command connection": self.late.run()}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MqttEdges:
     """Where clients come in over MQTT."""
 

@@ -3,7 +3,6 @@
 import secrets
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.adapters.artifacts import Artifacts
@@ -13,6 +12,7 @@ from gatewayd.adapters.model_folder import WatchedFolder
 from gatewayd.adapters.store import Store
 from gatewayd.config import Config
 from gatewayd.core.building import ETHOS_U, INT8
+from gatewayd.core.record import record
 from gatewayd.services.building import Builder, BuilderPorts
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.collecting import Collector, CollectorPorts
@@ -26,7 +26,7 @@ from gatewayd.wire.built_models import check_built
 from gatewayd.wire.tflite import read_model
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RegistryParts:
     """What surrounds the catalog."""
 

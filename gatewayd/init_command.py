@@ -132,8 +132,12 @@ def run(args: argparse.Namespace, *, stdin: TextIO | None = None, out: TextIO | 
     except BadRequest as error:
         sys.stderr.write(f"gatewayd init: {error}\n")
         return 2
-    except (GatewayError, OSError) as error:
+    except GatewayError as error:
         sys.stderr.write(f"gatewayd init: {error}\n")
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        sys.stderr.write(f"gatewayd init: {where}{error.strerror or error}\n")
         return 1
     out.write("\n".join([*writer.told, "", *steps]) + "\n")
     return 0

@@ -62,8 +62,12 @@ def run(args: argparse.Namespace, *, out: TextIO | None = None) -> int:
     except BadRequest as error:
         sys.stderr.write(f"gatewayd mqtt-user: {error}\n")
         return 2
-    except (GatewayError, OSError) as error:
+    except GatewayError as error:
         sys.stderr.write(f"gatewayd mqtt-user: {error}\n")
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        sys.stderr.write(f"gatewayd mqtt-user: {where}{error.strerror or error}\n")
         return 1
     if password:
         out.write(f"{password}\n")

@@ -6,6 +6,7 @@ An acknowledgement is a line of a file that the recorder sees too: from there on
 import asyncio
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 from gatewayd.adapters.artifacts import open_artifacts
@@ -28,7 +29,7 @@ def push_row(number: int, state: PushState) -> Push:
         id=PushId(number), device=DeviceId("cam-7"), model=ModelName("kws"), version=number, variant="tflite-int8",
         digest=digest_of(ARTIFACTS[number - 1]), size_bytes=54_000, now_s=0.0, limits=Limits(),
     ).push  # fmt: skip
-    return Push(**{name: getattr(first, name) for name in first.__slots__} | {"state": state})
+    return Push(**{name: getattr(first, name) for name in (each.name for each in fields(first))} | {"state": state})
 
 
 async def work(folder: Path) -> None:

@@ -43,6 +43,9 @@ class FakeInference:
     error: Exception | None = None
     seen: list[InferenceRequest] = field(default_factory=list)
 
+    def settle(self) -> None:
+        """Nothing waits."""
+
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         self.seen.append(request)
         if self.error is not None:

@@ -329,3 +329,10 @@ def test_no_user_takes_another_ones_place(tmp_path: Path, name: str) -> None:
     before = contents(tmp_path)
     mqtt_user(tmp_path, name, "--replace", code=1 if name == "gatewayd-gw" else 2)
     assert contents(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    initialised(file, "--yes", code=1)
+    assert capsys.readouterr().err == f"gatewayd init: {file}: File exists\n"

@@ -11,11 +11,11 @@ Jetson: NVIDIA L4T documentation (/etc/nv_tegra_release). Intel: Linux drivers i
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from gatewayd.core.accelerator import Found, Kind
+from gatewayd.core.record import record
 
 MAX_ENTRIES = 1024  # protects the scan from a folder gone mad
 _MAX_FILE_BYTES = 4096
@@ -29,7 +29,7 @@ _LIBRARY_FOLDERS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tree:
     """The files of a machine under a root. What cannot be read is not there."""
 

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from aiocoap import Context, Message, interfaces  # type: ignore[import-untyped]  # aiocoap ships no types
@@ -16,9 +15,10 @@ from aiocoap.message import Direction  # type: ignore[import-untyped]  # as abov
 
 from gatewayd.adapters.coap_context import BoundedMessages, RandomTokens, Refused, decoded
 from gatewayd.adapters.dtls import Address, DtlsSessions
+from gatewayd.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DtlsOptions:
     """Where to listen, the keys by identity, and how many associations to hold."""
 

@@ -21,6 +21,7 @@ from aiocoap.pipe import Pipe  # type: ignore[import-untyped]  # as above
 from gatewayd.adapters.coap_context import Refused
 from gatewayd.adapters.oscore_contexts import Held, OscoreContexts
 from gatewayd.core.errors import BadRequest, Conflict, DeviceUnreachable, Forbidden, NotStored
+from gatewayd.core.record import record
 from gatewayd.wire.oscore.context import Asked
 from gatewayd.wire.oscore.header import Header, decode_header
 from gatewayd.wire.oscore.numbers import Verdict
@@ -169,7 +170,7 @@ class _Answers:
         inner.opt.observe = header.number & 0xFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Opened:
     """A question that its sender proved; `code` is that of its answer, outside."""
 

@@ -13,12 +13,12 @@ import tempfile
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.core.building import ETHOS_U, INT8, Compiled, Recipe
 from gatewayd.core.errors import DeadlineExceeded, EngineMissing, ModelRefused, NodeError
 from gatewayd.core.names import Digest
+from gatewayd.core.record import record
 from gatewayd.worker.framing import TAIL_BYTES, printable
 
 PROGRAMS: Mapping[str, Path] = {
@@ -38,7 +38,7 @@ _DESCRIBE_TIMEOUT_S = 20.0
 _ANSWER_BYTES = 65536
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompilerLimits:
     """What one build may take."""
 

@@ -9,10 +9,10 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.core.decision import Decision
+from gatewayd.core.record import record
 from gatewayd.wire.decisionlog import LogWriter
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ MAX_WAITING = 10_000
 _DAY_S = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DecisionFileOptions:
     """`max_bytes` for both files together; `max_bytes_per_day` protects the card: what is more is left out until the next day.
 

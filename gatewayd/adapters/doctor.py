@@ -4,7 +4,6 @@ Everything is tried as the daemon does it: engines in a process of their own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.adapters.accelerators import find_accelerators
@@ -12,11 +11,12 @@ from gatewayd.adapters.worker_process import WorkerProcess
 from gatewayd.core.accelerator import ENGINE_HINTS, Found
 from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import GatewayError
+from gatewayd.core.record import record
 
 _START_S = 20.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EngineHealth:
     """One engine: its version and devices, or why it does not start ("": it does)."""
 

@@ -9,6 +9,13 @@ from collections.abc import Callable
 
 from gatewayd.worker.awake import Awake
 
+_A_WHILE_S = 0.002  # who asks again asks sooner; nobody notices that something was counted so much later
+
+
+def _no_loop(work: Callable[[], None]) -> None:
+    """Refuse: the selector belongs to no loop yet."""
+    raise RuntimeError(f"no loop to run {work} on")
+
 
 class EagerSelector(selectors.EpollSelector):
     """Epoll that can be told to stay awake for a moment. Linux only, as is the daemon."""
@@ -19,6 +26,8 @@ class EagerSelector(selectors.EpollSelector):
         self._awake_until_s = 0.0
         self._expected = -1
         self._told: Callable[[], object] = bool
+        self.meanwhile: list[Callable[[], None]] = []
+        self.call_soon: Callable[[Callable[[], None]], object] = _no_loop
         # Epoll is itself something to poll: asking so costs a third of asking it for its list.
         self._anything = select.poll()
         self._anything.register(self.fileno(), select.POLLIN)
@@ -35,12 +44,26 @@ class EagerSelector(selectors.EpollSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait as epoll does, awake first where something is expected."""
         until_s, self._awake_until_s = self._awake_until_s, 0.0
+        if self.meanwhile and (timeout is None or timeout > 0):
+            return self._select_meanwhile(timeout, until_s)
         if until_s and (timeout is None or timeout > 0):
             if timeout is not None:
                 until_s = min(until_s, time.monotonic() + timeout)
             if self._awake.wait(self._anything.poll, until_s):
                 return self._after_telling(super().select(0))
         return super().select(timeout)
+
+    def _select_meanwhile(self, timeout: float | None, until_s: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """With work that can wait: give it to the loop when something is expected, or when nothing comes for a while."""
+        wait_s = 0.0 if until_s else _A_WHILE_S if timeout is None else min(timeout, _A_WHILE_S)
+        found = super().select(wait_s)
+        if found:
+            return self._after_telling(found) if until_s else found
+        self._awake_until_s = until_s
+        work, self.meanwhile = self.meanwhile, []
+        for each in work:
+            self.call_soon(each)
+        return []
 
     def _after_telling(self, found: list[tuple[selectors.SelectorKey, int]]) -> list[tuple[selectors.SelectorKey, int]]:
         others = [each for each in found if each[0].fd != self._expected]
@@ -55,6 +78,7 @@ class EagerLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._eager = EagerSelector()
         super().__init__(self._eager)
+        self._eager.call_soon = self.call_soon
 
     def expect(self, within_s: float, descriptor: int, told: Callable[[], object]) -> None:
         """Stay awake for `within_s` seconds from now, or until there is something; as `EagerSelector.expect`.
@@ -62,6 +86,10 @@ class EagerLoop(asyncio.SelectorEventLoop):
         `told` is what the loop calls for `descriptor` anyway, and may be called for nothing; it must not raise.
         """
         self._eager.expect(within_s, descriptor, told)
+
+    def call_meanwhile(self, work: Callable[[], None]) -> None:
+        """Call `work` while the loop waits awake for something, or when nothing has come for 2 ms: nobody waits for it."""
+        self._eager.meanwhile.append(work)
 
 
 def has_another_processor() -> bool:

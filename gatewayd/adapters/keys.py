@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatewayd.core.errors import Conflict, NodeError, NotFound
 from gatewayd.core.keys import Key, KeyState
 from gatewayd.core.module import Manifest
+from gatewayd.core.record import record
 from gatewayd.wire.manifest import PUBLIC_KEY_BYTES, key_id, read_manifest, sign_manifest
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _MAKER = Path(__file__).with_name("fresh_key.py")
 _MAKING_S = 30.0  # it takes 0.1 s; protects the start from a machine that starts no program any more
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Pair:
     """A key with its secret half."""
 

@@ -8,16 +8,17 @@ import importlib.util
 import logging
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from gatewayd.core.errors import NodeError
+from gatewayd.core.record import record
 
 _LOG = logging.getLogger(__name__)
 
 _AGAIN_S = 60.0  # a network that is not there yet
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Service:
     """What is announced: `kind` such as `_mqtt._tcp`, the name of this one of them, its port and what is told beside."""
 

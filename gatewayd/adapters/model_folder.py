@@ -9,12 +9,12 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from gatewayd.core.errors import BadRequest, NodeError
 from gatewayd.core.names import Digest
+from gatewayd.core.record import record
 from gatewayd.core.source import FolderModel, ManifestFile
 from gatewayd.wire.model_manifest import is_whole, parse_manifest
 
@@ -33,7 +33,7 @@ PATIENCE_LOOKS = 24
 _RESULT = ".result.json"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Seen:
     """A manifest's digest, and how many looks in a row found it."""
 

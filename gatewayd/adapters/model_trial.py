@@ -8,7 +8,6 @@ import math
 import resource
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +17,7 @@ from gatewayd.core.engine import EngineSpec, Format, format_of
 from gatewayd.core.errors import EngineMissing, GatewayError, ModelRefused
 from gatewayd.core.model import Place, SelfTest, Structure, Trial, Verdict
 from gatewayd.core.names import Digest
+from gatewayd.core.record import record
 from gatewayd.core.selftest import matches, self_test_input
 from gatewayd.core.tensor import DType, TensorSpec
 from gatewayd.core.tflm import OPERATORS
@@ -31,7 +31,7 @@ _TOLERANCE = 2  # stored units: kernels round differently, by ±1 in a few % of 
 _FLOAT_TOLERANCE = 1  # FLOAT_UNIT, 1e-3: float kernels differ by about 1e-5
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TrialLimits:
     """What a trial may take. `engine_s` bounds everything on one engine, `input_bytes` what is made up for all inputs."""
 

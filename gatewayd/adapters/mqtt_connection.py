@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.matcher import MQTTMatcher
@@ -18,6 +18,7 @@ from gatewayd.adapters.mqtt_outbox import Outbox
 from gatewayd.adapters.mqtt_paho import MqttOptions, packet_bytes
 from gatewayd.adapters.mqtt_session import BrokerRefused, Session
 from gatewayd.core.errors import Overloaded, TooLarge
+from gatewayd.core.record import record
 from gatewayd.wire.mqtt import Handler, LateHandler, Message
 
 __all__ = ["MqttConnection", "MqttOptions", "Timing"]
@@ -35,7 +36,7 @@ _VERSIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Timing:
     """How patient a connection is, in seconds.
 
@@ -52,7 +53,7 @@ class Timing:
     tick_s: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Subscription:
     topic_filter: str
     qos: int

@@ -5,7 +5,7 @@ Nothing here knows an event loop; `connect` blocks and is for a thread.
 
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -13,6 +13,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from gatewayd.adapters.mqtt_prompt import PromptClient
+from gatewayd.core.record import record
 from gatewayd.wire.mqtt import Message
 from gatewayd.wire.mqtt_publish import MalformedPacket, decode_puback, decode_publish, encode_publish
 
@@ -25,7 +26,7 @@ _PUBLISH = 0x30
 _OVERHEAD_BYTES = 2 * 65536
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MqttOptions:
     """Where the broker is and who we are there.
 

@@ -1,16 +1,16 @@
 """The store's SQL about commands that were carried out. Runs on the store's thread only."""
 
 import sqlite3
-from dataclasses import dataclass
 
 from gatewayd.core.command import CommandId, Record
+from gatewayd.core.record import record
 
 _PRUNED_AT_ONCE = 16
 _ALWAYS_KEPT = 1_000
 _COLUMNS = "key, body, verb, answer, at, tries"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Keep:
     """How many commands are remembered, and for how long: protects the disk. A broker repeats within its session's expiry.
 

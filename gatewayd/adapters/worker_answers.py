@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from gatewayd.core.errors import BadRequest, EngineMissing, GatewayError, ModelRefused, WorkerDied
 from gatewayd.core.model import Structure
+from gatewayd.core.record import record
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 from gatewayd.worker.framing import Frame
 
@@ -15,7 +15,7 @@ _MAX_TENSORS = 64
 _MAX_DIMENSIONS = 16
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoadedModel:
     """What an engine says of a model it loaded, in the model's order."""
 

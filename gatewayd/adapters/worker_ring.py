@@ -10,13 +10,13 @@ import mmap
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import isfinite
 from time import monotonic
 
 from gatewayd.adapters.worker_answers import Invocation, LoadedModel
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, GatewayError, ModelRefused
+from gatewayd.core.record import record
 from gatewayd.worker.ring import (
     ANSWER,
     ANSWER_OFFSET,
@@ -46,7 +46,7 @@ Sink = Callable[[Invocation | GatewayError], None]
 """Who is told how an inference ended; called on the event loop, must return at once."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Shared:
     """The descriptors that both sides hold; the daemon's own copies."""
 

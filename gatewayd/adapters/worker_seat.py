@@ -17,6 +17,7 @@ from gatewayd.adapters.worker_process import MEMORY_LIMIT_BYTES, WorkerProcess
 from gatewayd.core.engine import EngineSpec
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, GatewayError, ModelRefused, Overloaded, WorkerDied
 from gatewayd.core.model import NodeRun, Variant
+from gatewayd.core.record import record
 from gatewayd.core.tensor import Tensor
 
 _RECENT_SHARE = 0.2  # weight of the newest measurement in the mean: about the last ten count
@@ -27,7 +28,7 @@ _AWAKE_FACTOR = 1.5  # of the mean of computing
 _AWAKE_MORE_S = 0.00005  # the worker's own wake-up
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerLimits:
     """What bounds the node's runtime.
 

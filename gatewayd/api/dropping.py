@@ -1,10 +1,10 @@
 """The verbs about models that leave a device because they are told to, with what they answer."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import Field
 
+from gatewayd.api.models import utc
 from gatewayd.api.services import Services
 from gatewayd.api.verb import (
     AnyVerb,
@@ -99,13 +99,9 @@ def _row(drop: Drop) -> DropRow:
         reason=drop.reason,
         who=drop.who,
         why=drop.why,
-        asked_at=_moment(drop.asked_at),
-        ended_at=None if drop.ended_at is None else _moment(drop.ended_at),
+        asked_at=utc(drop.asked_at),
+        ended_at=None if drop.ended_at is None else utc(drop.ended_at),
     )
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 VERBS: tuple[AnyVerb, ...] = (

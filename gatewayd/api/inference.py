@@ -4,11 +4,11 @@
 """
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import Field, JsonValue
 
+from gatewayd.api.models import utc
 from gatewayd.api.services import Services
 from gatewayd.api.verb import (
     AnyVerb,
@@ -228,7 +228,7 @@ def _explanation(decision: Decision) -> Explanation:
         measured=None if measured is None else MeasuredRow.model_validate(measured_document(measured)),
         options=[_option_row(option) for option in decision.placement.options],
         request_class=decision.request_class,
-        decided_at=datetime.fromtimestamp(decision.decided_at, UTC).isoformat(timespec="seconds"),
+        decided_at=utc(decision.decided_at),
         rent=None if decision.rent is None else RentRow.model_validate(asdict(decision.rent)),
         margin=_margin_row(margin_of(decision.placement)),
         opinion=decision.opinion,

@@ -1,11 +1,11 @@
 """The verbs about how devices join and leave, with what they answer."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from gatewayd.api.doors import Doors
+from gatewayd.api.models import utc
 from gatewayd.api.services import Services
 from gatewayd.api.verb import (
     AnyVerb,
@@ -283,7 +283,7 @@ def _oscore_row(of: OscoreCredentials | None) -> OscoreRow | None:
 
 
 def _credential_row(kind: str, name: str, devices: tuple[DeviceId, ...], made_at: float, who: str) -> CredentialRow:
-    at = datetime.fromtimestamp(made_at, UTC).isoformat(timespec="seconds")
+    at = utc(made_at)
     return CredentialRow(kind=kind, name=name, devices=list(devices), made_at=at, who=who)
 
 

@@ -1,10 +1,10 @@
 """The verbs about the keys that sign modules, with what they answer."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from gatewayd.api.models import utc
 from gatewayd.api.services import Services
 from gatewayd.api.verb import (
     AnyVerb,
@@ -102,7 +102,7 @@ async def export(services: Services, args: ExportKeys, caller: Caller) -> Export
 
 def key_row(key: Key) -> KeyRow:
     """Return the key as callers see it."""
-    made_at = datetime.fromtimestamp(key.made_at, UTC).isoformat(timespec="seconds")
+    made_at = utc(key.made_at)
     return KeyRow(key=key.id, state=key.state.value, made_at=made_at, public_key=key.public.hex())
 
 

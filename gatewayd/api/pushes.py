@@ -1,10 +1,10 @@
 """The verbs about pushes, with what they answer."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import Field
 
+from gatewayd.api.models import utc
 from gatewayd.api.services import Services
 from gatewayd.api.verb import (
     AnyVerb,
@@ -171,16 +171,12 @@ def push_row(push: Push) -> PushRow:
         reason=push.reason,
         awaits="" if push.state.is_end else awaits(push),
         who=push.who,
-        started_at=_moment(push.started_at) if push.started_at else "",
-        ended_at=None if push.ended_at is None else _moment(push.ended_at),
+        started_at=utc(push.started_at) if push.started_at else "",
+        ended_at=None if push.ended_at is None else utc(push.ended_at),
         replaces=push.replaces,
         instead_of="" if push.instead_of is None else str(push.instead_of),
         already=push.joined,
     )
-
-
-def _moment(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
 VERBS: tuple[AnyVerb, ...] = (

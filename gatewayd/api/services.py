@@ -4,7 +4,7 @@ The real services satisfy the Protocols without knowing them; so do the fakes of
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from gatewayd.api.doors import Doors
@@ -19,6 +19,7 @@ from gatewayd.core.device import DeviceView
 from gatewayd.core.keys import Key
 from gatewayd.core.model import NOTHING_SAID, About, Seat, Version
 from gatewayd.core.names import Alias, DeviceId, Digest, ModelName, ModelRef, PushId, RequestId, parse_model_ref
+from gatewayd.core.record import record
 from gatewayd.core.registry import AliasMove, Retirement
 from gatewayd.core.request import InferenceRequest, InferenceResult
 from gatewayd.core.retry import Desire, Terms
@@ -40,6 +41,9 @@ class InferenceService(Protocol):
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
         """Serve one request. Raises: any GatewayError."""
+
+    def settle(self) -> None:
+        """Enter what the answers so far have taught."""
 
 
 class CatalogService(Protocol):
@@ -276,7 +280,7 @@ class RuntimeService(Protocol):
         """Let a quarantined variant be tried again."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Node:
     """The node's own facts. `clock` and `started_s` are monotonic seconds; `connected` tells whether the broker is there.
 
@@ -296,7 +300,7 @@ class Node:
         return self.clock() - self.started_s
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Broker:
     """What devices are told of the broker. `ca` is the authority's certificate in PEM ("": they come without TLS)."""
 
@@ -306,7 +310,7 @@ class Broker:
     ca: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Requests:
     """Makes requests out of bodies. `new_id` names those whose caller gave no id; a deadline is cut to `max_deadline_s`."""
 
@@ -354,7 +358,7 @@ class OrdersService(Protocol):
         """End an order. Raises: NotFound."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Streams:
     """Standing orders and where their answers may go. `wall_clock` in seconds since 1970.
 
@@ -367,7 +371,7 @@ class Streams:
     default_topic: Callable[[str], str]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Services:
     """What handlers are given."""
 

@@ -92,6 +92,7 @@ class Api:
         """
         verb = self.verb(name)
         verb.check_role(caller)
+        self.settle()
         result: BaseModel = await verb.handler(self._services, await _parsed(verb, arguments), caller)
         return result
 
@@ -101,6 +102,10 @@ class Api:
         Raises: any GatewayError.
         """
         return await self._services.inference.infer(self._services.requests.make(model, body, arrived_s=arrived_s))
+
+    def settle(self) -> None:
+        """Enter what the answers so far have taught, so that what is told next holds the last one, too."""
+        self._services.inference.settle()
 
     def model_names(self) -> tuple[str, ...]:
         """Return the names of all models, in order."""

@@ -7,7 +7,6 @@ import base64
 import binascii
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, Final, Generic, TypeVar
 
@@ -72,7 +71,7 @@ class Result(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, defer_build=_WHEN_USED)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Positional:
     """Marks an argument that the command line takes by position."""
 
@@ -137,7 +136,7 @@ A = TypeVar("A", bound=Arguments)
 R = TypeVar("R", bound=Result)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verb(Generic[A, R]):
     """One verb. `is_read` changes nothing and may be repeated; `errors` are those its caller should expect.
 

@@ -113,8 +113,10 @@ def _token(path: Path | None) -> str | None:
         return os.environ.get(TOKEN_VARIABLE) or None
     try:
         return path.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--token-file {path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise UsageError(f"--token-file {path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--token-file {path}: holds no token: {error}") from error
 
 
 def _path(variable: str) -> Path | None:

@@ -63,10 +63,12 @@ class Client:
         status, body = self._post(f"/api/{verb.replace('.', '/')}", json.dumps(arguments).encode())
         if status != HTTP_OK:
             raise _refusal(status, body)
+        if body[:1] != b"{":
+            raise Refused("http_200", f"{self.url} answered something else than JSON; is this a gatewayd?")
         return body
 
     def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        parts = urlsplit(self.url)
+        parts = self._parts()
         connection = self._connection(parts)
         before = "" if parts.scheme == "unix" else parts.path.rstrip("/")
         headers = {"Content-Type": "application/json"}
@@ -77,12 +79,19 @@ class Client:
             response = connection.getresponse()
             return response.status, response.read(MAX_ANSWER_BYTES)
         except (OSError, HTTPException) as error:
-            message = f"no gatewayd answers at {self.url}: {error or type(error).__name__}; is it running? see --url"
+            why = str(error).strip() or type(error).__name__
+            message = f"no gatewayd answers at {self.url}: {why}; is it running? see --url"
             raise NotReachable(message) from error
         except ValueError as error:  # a token or path that no header holds; its text is not repeated
             raise UsageError("the token or --url holds characters that HTTP does not") from error
         finally:
             connection.close()
+
+    def _parts(self) -> SplitResult:
+        try:
+            return urlsplit(self.url)
+        except ValueError as error:
+            raise UsageError(f"--url {self.url}: {error}") from error
 
     def _connection(self, parts: SplitResult) -> HTTPConnection:
         try:

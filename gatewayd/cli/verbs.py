@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from gatewayd.api.joining import NewCredentials
 from gatewayd.api.pushes import PushRow
 from gatewayd.api.table import VERBS
-from gatewayd.api.verb import AnyVerb, Positional
+from gatewayd.api.verb import MAX_FILE_BYTES, AnyVerb, Positional
 from gatewayd.cli import dropping_tables as _dropping_tables  # noqa: F401 - it teaches `text_of` these results
 from gatewayd.cli.access import access_of, add_arguments
 from gatewayd.cli.client import Client, NotReachable, Refused, UsageError
@@ -99,12 +99,8 @@ def run(
         if verb.name in _WAITS and not args.no_wait:
             return _pushed(client, body, args, out=out, err=err, sleep=sleep)
         out.write(_rendered(verb, body, is_json=args.json) + "\n")
-    except UsageError as error:
-        return _failed(err, str(error), USAGE)
-    except NotReachable as error:
-        return _failed(err, str(error), UNREACHABLE)
-    except Refused as error:
-        return _failed(err, f"{error.code}: {error}", FAILED)
+    except (UsageError, NotReachable, Refused, ValidationError) as error:
+        return _failed(err, verb, error)
     return OK
 
 
@@ -115,7 +111,13 @@ def _pushed(
     begun, told = PushRow.model_validate_json(body), err if args.json else out
     if begun.already:
         told.write(already_text(begun) + "\n")
-    ended = begun if begun.already and begun.ended else wait(client, begun, screen=Screen(told), sleep=sleep)
+    try:
+        ended = begun if begun.already and begun.ended else wait(client, begun, screen=Screen(told), sleep=sleep)
+    except KeyboardInterrupt:
+        err.write(
+            f"\ngatewayd: push {begun.push} goes on: gatewayd pushes watch {begun.push}, or pushes cancel {begun.push}\n"
+        )
+        raise
     if args.json:
         out.write(ended.model_copy(update={"already": begun.already}).model_dump_json() + "\n")
     return OK if ended.state == DONE else FAILED
@@ -153,7 +155,17 @@ def _rendered(verb: AnyVerb, body: bytes, *, is_json: bool) -> str:
     return body.decode(errors="replace")
 
 
-def _failed(err: TextIO, message: str, code: int) -> int:
+def _failed(err: TextIO, verb: AnyVerb, error: UsageError | NotReachable | Refused | ValidationError) -> int:
+    """Tell what went wrong; return the exit code."""
+    match error:
+        case UsageError():
+            code, message = USAGE, str(error)
+        case NotReachable():
+            code, message = UNREACHABLE, str(error)
+        case Refused():
+            code, message = FAILED, f"{error.code}: {error}"
+        case ValidationError():
+            code, message = FAILED, f"the answer to {verb.name} cannot be read: is the daemon of another version?"
     err.write(f"gatewayd: {message}\n")
     return code
 
@@ -274,9 +286,15 @@ def _sent(name: str, value: object) -> object:
     if not isinstance(value, Path):
         return value
     try:
-        return base64.b64encode(value.read_bytes()).decode()
+        with value.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{name}: {value}: {error.strerror}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise UsageError(
+            f"{name}: {value}: is over the limit of {MAX_FILE_BYTES} bytes; larger ones go in parts (upload begin)"
+        )
+    return base64.b64encode(content).decode()
 
 
 def _json(text: str) -> object:

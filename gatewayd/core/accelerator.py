@@ -1,7 +1,8 @@
 """What accelerators are: the kinds there are, what was found of each, what is missing and how to get it. Values only."""
 
-from dataclasses import dataclass
 from enum import Enum
+
+from gatewayd.core.record import record
 
 
 class Kind(Enum):
@@ -14,7 +15,7 @@ class Kind(Enum):
     INTEL_NPU = "intel-npu"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Found:
     """One piece of hardware: where it was seen, and what it still lacks to be used (each with how to get it)."""
 

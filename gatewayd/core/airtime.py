@@ -4,10 +4,10 @@ A budget of seconds on the air fills at `share` per second and holds at most `bu
 take. Without inference on the link there is no budget to keep: the air is free.
 """
 
-from dataclasses import dataclass
+from gatewayd.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AirRules:
     """`share` of a link's time (above 0, at most 1) is for pushes while inference was seen within `quiet_s`.
 
@@ -20,7 +20,7 @@ class AirRules:
     most_s: float = 1.5
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Airtime:
     """One link's budget: `left_s` seconds of air at `at_s`, below 0 when a chunk took more than there was."""
 

@@ -15,6 +15,7 @@ from enum import Enum
 from gatewayd.core.arena_kernels import KERNELS, Kernel, Operands
 from gatewayd.core.arena_plan import Need, planned_bytes
 from gatewayd.core.graph import Graph, GraphNode, GraphTensor
+from gatewayd.core.record import record
 
 ALIGNMENT_BYTES = 16  # Source: MicroArenaBufferAlignment(), tensorflow/lite/micro/micro_arena_constants.h
 MAX_PLANNED = 600
@@ -35,7 +36,7 @@ class KernelSet(Enum):
     CMSIS_NN = "cmsis-nn"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Runtime:
     """How a build of TensorFlow Lite Micro lays its arena out. Sizes in bytes, of a structure each unless said otherwise.
 
@@ -83,7 +84,7 @@ CORTEX_M_CMSIS_NN = Runtime(
 """The same with Arm's kernels, which trade scratch memory for speed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Prediction:
     """What was predicted for one runtime. `arena_bytes` None: it cannot be, and `reason` says why."""
 

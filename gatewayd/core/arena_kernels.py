@@ -8,13 +8,13 @@ Scratch of CMSIS-NN: arm_convolve_s8_get_buffer_size and its like, github.com/AR
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 
 from gatewayd.core.graph import GraphNode, GraphTensor, Subgraph
+from gatewayd.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Operands:
     """A node with its tensors at hand; None where an optional one was left out. `is_optimized`: CMSIS-NN kernels."""
 
@@ -61,7 +61,7 @@ def _nothing(_: Operands) -> tuple[Sizes, Sizes]:
     return (), ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kernel:
     """One operator's share.
 

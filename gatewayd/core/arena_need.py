@@ -6,12 +6,13 @@ nothing but itself, so that what is accepted stays safe.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fractions import Fraction
 
 from gatewayd.core.device import Capabilities
 from gatewayd.core.model import Variant
 from gatewayd.core.names import Digest
+from gatewayd.core.record import record
 
 MAX_LESSONS = 4_096
 """Bounds memory; past it the oldest lesson is forgotten."""
@@ -19,7 +20,7 @@ MAX_FACTOR = Fraction(2)
 """Protects from a device that refuses everything: it would teach that nothing fits anywhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RuntimeKind:
     """Devices whose arenas are laid out alike."""
 
@@ -33,7 +34,7 @@ class RuntimeKind:
         return cls(capabilities.runtime, capabilities.runtime_version, capabilities.cpu)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lesson:
     """What was seen of one artifact: the smallest arena it ran in, the largest it was refused in (None: neither yet)."""
 
@@ -41,7 +42,7 @@ class Lesson:
     refused_in: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Need:
     """Bytes (None: not known) and how they are known."""
 
@@ -49,7 +50,7 @@ class Need:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Beliefs:
     """Everything learned. Treat the mappings as read-only."""
 

@@ -6,10 +6,11 @@ Source: tensorflow/lite/micro/memory_planner/greedy_memory_planner.cc, github.co
 
 from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from gatewayd.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Need:
     """A buffer: its bytes, and the first and last moment it is in use."""
 

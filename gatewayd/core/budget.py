@@ -3,11 +3,12 @@
 A bucket that fills steadily. A push larger than the bucket may go when the bucket is full; the debt then holds back the next.
 """
 
-from dataclasses import dataclass
 from math import inf
 
+from gatewayd.core.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Allowance:
     """`per_s` units flow in each second, at most `most` are kept. inf: not limited.
 
@@ -18,7 +19,7 @@ class Allowance:
     most: float = inf
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Budget:
     """What was left at `at_s` (below 0: debt)."""
 

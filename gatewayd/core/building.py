@@ -5,7 +5,6 @@ Values and decisions only; the programs run in `gatewayd.adapters.compilers`.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 
 from gatewayd.core.device import Capabilities
@@ -13,6 +12,7 @@ from gatewayd.core.engine import Format
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.model import Structure, Variant, Version
 from gatewayd.core.names import Digest
+from gatewayd.core.record import record
 from gatewayd.core.tensor import DType
 
 INT8 = "int8"
@@ -30,7 +30,7 @@ NPU_CONFIGS = (
 TARGETS = (INT8, *NPU_CONFIGS)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recipe:
     """How to make the variant `variant`: which plugin, from which variant, with which options."""
 
@@ -40,7 +40,7 @@ class Recipe:
     options: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Compiled:
     """What a plugin made: the new artifact's bytes, and one line on what it did."""
 
@@ -48,7 +48,7 @@ class Compiled:
     report: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Build:
     """A result by its key, the digest of (input, samples, plugin, version, options)."""
 

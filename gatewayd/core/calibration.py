@@ -1,8 +1,9 @@
 """How good predictions are: what was predicted against what was seen. A value for a metric and for `why`; decides nothing."""
 
-from dataclasses import dataclass
 from math import isfinite
 from typing import Self
+
+from gatewayd.core.record import record
 
 # About so many answers are remembered: the figure follows a change within a minute of ordinary load.
 _MEMORY = 100.0
@@ -12,7 +13,7 @@ _LARGEST_ERROR = 10.0
 _LEAST = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Calibration:
     """Recency-weighted figures over answers.
 

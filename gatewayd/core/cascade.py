@@ -9,15 +9,17 @@ shared among levels because accuracy does not fall with confidence). The bound i
 shares near 0 it needs a tenth of the answers that UCB1's takes. Pure, O(bins) per answer.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from math import inf, isfinite, log
 from typing import Self
+
+from gatewayd.core.record import record
 
 BINS = 16
 """Confidence levels. More tell finer, and each must be learned by itself: the regret's bound grows with their number."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Prices:
     """What the operator weighs, in J (see `core.cost.Weights`): a wrong answer, and asking the node (time, energy, bytes)."""
 
@@ -30,7 +32,7 @@ class Prices:
         return self.asking / self.wrong if self.wrong > 0.0 else inf
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Level:
     """What is known of one bin: how often the node was asked, and how often it then disagreed."""
 
@@ -41,7 +43,7 @@ class Level:
 _UNKNOWN = (Level(),) * BINS
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cascade:
     """What was learned of one (small model, big model) pair. `answers` is how many the device gave so far."""
 

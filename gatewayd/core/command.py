@@ -5,11 +5,11 @@ The record of a command is written in the transaction of its effect: both are th
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
 from gatewayd.core.errors import GatewayError
+from gatewayd.core.record import record
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class Effect(Enum):
     OUTSIDE = "outside"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Record:
     """What is known of a command. `key` is who named it how, `body` what it says, both SHA-256; `at` is wall time.
 
@@ -46,7 +46,7 @@ class Record:
     tries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommandId:
     """A command that its sender gave a name: repeated under that name, it is the same command."""
 
@@ -97,7 +97,7 @@ def answered(command: CommandId, answer: bytes, *, at: float) -> Record:
     return Record(command.key, command.body, command.verb, kept, at)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Work:
     """How to carry a command out. `run` returns its answer, and given a receipt may write the record with the effect.
 
@@ -109,7 +109,7 @@ class Work:
     refusal: Callable[[GatewayError], bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Obeyed:
     """The answer to a command. `is_repeated`: it was carried out before, and the answer is empty if it was too long to keep."""
 

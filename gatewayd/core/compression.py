@@ -4,15 +4,15 @@ Pure, but slow for megabytes: call it off the loop.
 """
 
 import zlib
-from dataclasses import dataclass
 
 from gatewayd.core.device import Capabilities
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 
 _BEST, _MOST_MEMORY = 9, 9
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Decoder:
     """What a device decodes: streams within a window of 2**`window_bits` bytes.
 

@@ -1,7 +1,5 @@
 """The five terms of a placement's cost: latency, energy, bandwidth, reliability; privacy is a hard constraint, not a cost."""
 
-from dataclasses import dataclass
-
 from gatewayd.core.record import record
 
 
@@ -15,7 +13,7 @@ class Costs:
     failure: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Weights:
     """What one unit of each term is worth to a class of requests, in the same abstract unit (read it as milliseconds).
 

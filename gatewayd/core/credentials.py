@@ -4,11 +4,12 @@ A broker user speaks for one device, or (a concentrator) for a list of them; a k
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 
 from gatewayd.core.errors import Conflict, TooLarge
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 
 MAX_USERS = 10_000  # protects the disk and the broker's reload: as many as a gateway may have devices
 MAX_DEVICES_OF_A_USER = 1_000  # protects the access list, which the broker walks for every message of that user
@@ -28,7 +29,7 @@ class CredentialKind(Enum):
     OSCORE = "oscore"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BrokerUser:
     """A user of the broker. `password` is its hash as mosquitto keeps it; `devices` are those it may speak for."""
 
@@ -39,7 +40,7 @@ class BrokerUser:
     who: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreSharedKey:
     """A key for DTLS; its identity is the device's id. The protocol needs the key itself on both ends."""
 
@@ -49,7 +50,7 @@ class PreSharedKey:
     who: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OscoreKey:
     """What an OSCORE context is derived from. `kid` names the device in its messages, `gateway_id` the gateway in ours.
 
@@ -66,7 +67,7 @@ class OscoreKey:
     is_used: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Credentials:
     """All there are, by name. Every change is a new value.
 

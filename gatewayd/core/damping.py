@@ -5,12 +5,12 @@ request placed there costs a timeout. Pure: times come from the caller's monoton
 Source: RFC 2439, "BGP Route Flap Damping" (suppress while unstable, reuse after a time that grows); the figures are our own.
 """
 
-from dataclasses import dataclass
+from gatewayd.core.record import record
 
 _MAX_STRIKES = 16  # bounds the doubling: 2**16 times the first while is more than any `most_s`
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DampingRules:
     """`comings` within `within_s` hold a device off for `first_s`, then twice that, up to `most_s`.
 
@@ -27,7 +27,7 @@ class DampingRules:
 USUAL = DampingRules()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Damping:
     """What is remembered of one device: its last comings, how often it was held off, and until when it is (0: it is not)."""
 

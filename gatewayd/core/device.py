@@ -1,6 +1,6 @@
 """What is known of a device: its profile (prior), its capabilities (reported), its slots (truth) and its link (measured)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
@@ -42,7 +42,7 @@ class Packaging(Enum):
     MODULE = "module"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lwm2mTraits:
     """How a kind of board that has only standard objects is recognised over LwM2M, and how it takes a model.
 
@@ -67,7 +67,7 @@ class Lwm2mTraits:
     energy_source: EnergySource = EnergySource.MAINS
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Profile:
     """Prior knowledge of a kind of board. `source` says where the figures come from.
 
@@ -88,7 +88,7 @@ class Profile:
     lwm2m: Lwm2mTraits | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sensor:
     """A source of samples on the device. `spec` is how raw samples are stored; `preprocessing` what was done to them."""
 
@@ -97,7 +97,7 @@ class Sensor:
     preprocessing: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slot:
     """A place in flash for one model. Model, version and digest are None in an empty slot."""
 
@@ -108,7 +108,7 @@ class Slot:
     digest: Digest | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Capabilities:
     """What one device says of itself. `operators` None: it did not say (then any operator is assumed to be supported).
 
@@ -159,7 +159,7 @@ class Bearer(Enum):
     WIRED = "wired"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Connectivity:
     """How a device says that it is connected; None and () where it does not say.
 
@@ -173,7 +173,7 @@ class Connectivity:
     has_choice: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Report:
     """A device's birth message, checked: what it is and what it holds now. `battery` is 0..1, None when not reported."""
 
@@ -195,7 +195,7 @@ class Report:
         return mine != theirs or self.bearer is not before.bearer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Born:
     """The device connected, or its report changed."""
 
@@ -204,7 +204,7 @@ class Born:
     report: Report
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Lost:
     """The device went away (last will, lifetime over)."""
 
@@ -225,7 +225,7 @@ class PushPhase(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PushReport:
     """One report of a device about a push. `offset` and `length` in bytes come with WANT; `reason` with REJECTED/FAILED."""
 
@@ -252,7 +252,7 @@ class RunResult:
     has_sample: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Inferred:
     """A device ran the model of a slot by itself, on its sensor of that index, and told the result. Nobody had asked."""
 
@@ -276,7 +276,7 @@ class SampleResult:
     elapsed_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkQuality:
     """What was measured of a link: seconds for a small message and its answer, bytes per second, lost share (0..1)."""
 
@@ -285,7 +285,7 @@ class LinkQuality:
     loss: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceView:
     """One device as everybody sees it: an immutable snapshot. `report` None: never seen since it was stored.
 
@@ -307,7 +307,7 @@ class DeviceView:
     revoked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KnownDevice:
     """What survives a restart of a device: whether the operator let it in. `first_seen_at` in seconds since 1970.
 
@@ -320,7 +320,7 @@ class KnownDevice:
     revoked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Departure:
     """What is written when a device is taken out: nothing is wanted there any more. `row` None: every row about it goes.
 

@@ -4,11 +4,12 @@ A drop is journalled before it is asked for, and ends by the device's answer. Wh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from gatewayd.core.device import RUNNING, Report, Slot, SlotState
 from gatewayd.core.names import DeviceId, Digest, ModelName
+from gatewayd.core.record import record
 
 
 class DropState(Enum):
@@ -23,7 +24,7 @@ class DropState(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drop:
     """One model that a device is to let go, named by all it is known by, so that no other one is meant.
 

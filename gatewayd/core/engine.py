@@ -1,8 +1,10 @@
 """What an inference engine of the node is: which program, in which environment, on which piece of hardware. Values only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from gatewayd.core.record import record
 
 
 class Format(Enum):
@@ -32,7 +34,7 @@ def format_of(content: bytes) -> Format:
     return Format.ONNX if is_onnx else Format.TFLITE
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EngineSpec:
     """An engine (litert, tflite-runtime, tflm, onnxruntime, openvino) as the config names it.
 

@@ -1,7 +1,5 @@
 """What the services announce: edges publish it, metrics count it, logs write it. Values only."""
 
-from dataclasses import dataclass
-
 from gatewayd.core.dropping import Drop
 from gatewayd.core.names import DeviceId, Digest, ModelName
 from gatewayd.core.record import record
@@ -18,7 +16,7 @@ class RequestServed:
     result: InferenceResult
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestFailed:
     """A request ended in an error; `code` is the error's stable name, `total_s` what it took."""
 
@@ -28,21 +26,21 @@ class RequestFailed:
     total_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PushMoved:
     """A push changed state or made progress."""
 
     push: Push
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelDropped:
     """What became of a model that a device was told to let go."""
 
     drop: Drop
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceChanged:
     """A device came, went, was approved or changed what it holds; `what` says which in a word or two."""
 
@@ -51,7 +49,7 @@ class DeviceChanged:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JoiningChanged:
     """The door for newcomers opened for `seconds`, or closed; `admitted` came in, `who` did it ("time": it was over)."""
 
@@ -61,7 +59,7 @@ class JoiningChanged:
     who: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelAdded:
     """A version was admitted."""
 
@@ -69,7 +67,7 @@ class ModelAdded:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AliasMoved:
     """An alias points elsewhere now; `version` None: it was removed."""
 
@@ -78,7 +76,7 @@ class AliasMoved:
     version: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VersionRetired:
     """A version was taken out of use, or (`retired` false) brought back."""
 
@@ -87,7 +85,7 @@ class VersionRetired:
     retired: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArtifactsCollected:
     """Artifacts that nothing needs were removed."""
 
@@ -95,7 +93,7 @@ class ArtifactsCollected:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InputRefused:
     """Something from outside was malformed or over a limit; `where` is the edge or link it came by."""
 
@@ -104,7 +102,7 @@ class InputRefused:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WorkerEnded:
     """A model took its worker process down (crash, hang, memory); `reason` is what the process died of."""
 
@@ -114,7 +112,7 @@ class WorkerEnded:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VariantQuarantined:
     """A variant killed its worker twice in a row and is not run on the node until it is released."""
 
@@ -123,7 +121,7 @@ class VariantQuarantined:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AcceleratorChanged:
     """An accelerator came or went; `engines` are the labels of those that use it."""
 
@@ -133,7 +131,7 @@ class AcceleratorChanged:
     engines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OrderAnswered:
     """A request of a standing order was answered."""
 
@@ -141,7 +139,7 @@ class OrderAnswered:
     result: InferenceResult
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OrderFailed:
     """Requests of a standing order fail: `failing` in a row by now. Told less and less often while it lasts."""
 
@@ -151,7 +149,7 @@ class OrderFailed:
     failing: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OrderEnded:
     """A standing order was stopped, or its time is over."""
 

@@ -9,14 +9,15 @@ than a fetch, no deterministic policy can: docs/placement.md.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Self
 
 from gatewayd.core.names import ModelName
+from gatewayd.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Earning:
     """What a model saves on the device, in J per second: the confidence bounds."""
 
@@ -24,7 +25,7 @@ class Earning:
     high: float = inf
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resident:
     """A model on the device. `price` is what bringing it back costs, `credit` 0..price, both in J.
 
@@ -46,7 +47,7 @@ class Resident:
         return replace(self, credit=min(self.price, self.credit + max(0.0, saving)), used_s=now_s)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Newcomer:
     """A model whose rent has reached its threshold: what its push costs, and what it is expected to earn."""
 
@@ -55,7 +56,7 @@ class Newcomer:
     earns: Earning = Earning()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Admission:
     """Whether to push. `evict` is who leaves first (None: nobody has to); `residents` are those that stay, credits drained.
 

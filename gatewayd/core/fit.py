@@ -4,19 +4,19 @@ The device checks again by itself and has the last word; this saves the airtime 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from gatewayd.core.arena_need import NOTHING_LEARNED, Beliefs, Need
 from gatewayd.core.building import NPU_CONFIGS, is_for_npu
 from gatewayd.core.device import Capabilities, Slot, SlotState
 from gatewayd.core.model import Operator, Place, Variant, Version
 from gatewayd.core.names import ModelName
+from gatewayd.core.record import record
 
 # The TensorFlow Lite schema that every .tflite file since 2018 is written in. Source: tensorflow/lite/version.h.
 TFLITE_SCHEMA = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fit:
     """The variant to push (None: none fits) and one reason for each variant that was refused."""
 
@@ -28,7 +28,7 @@ Fitter = Callable[[Version, Capabilities], Fit]
 """`fit`, or `fit` with what was learned meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Finding:
     """One variant against one device: what stands in the way (() when it runs), and the arena it needs there."""
 

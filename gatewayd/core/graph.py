@@ -3,10 +3,10 @@
 It is read where it is needed (planning memory, showing costs) and not stored: `core.model.Structure` holds what lasts.
 """
 
-from dataclasses import dataclass
+from gatewayd.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GraphTensor:
     """One tensor. `byte_count` is what its values take at run time, 0 when its size is not known before.
 
@@ -28,7 +28,7 @@ class GraphTensor:
         return self.kind in {"FLOAT32", "FLOAT16", "BFLOAT16", "FLOAT64"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GraphNode:
     """One operator in its place. `inputs` are tensor numbers of its subgraph, -1 for one left out.
 
@@ -46,7 +46,7 @@ class GraphNode:
     transposes: tuple[bool, bool] = (False, False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Subgraph:
     """Tensors and the operators over them; the first subgraph of a graph is the model."""
 
@@ -56,7 +56,7 @@ class Subgraph:
     outputs: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Metadata:
     """A named blob in the file."""
 
@@ -64,7 +64,7 @@ class Metadata:
     byte_count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Graph:
     """A whole file. `accelerator` is what it was compiled for ("": nothing; "edgetpu", "ethos-u").
 

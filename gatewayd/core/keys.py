@@ -1,7 +1,8 @@
 """What is known of a key that signs modules; its secret half never leaves the adapter that keeps it."""
 
-from dataclasses import dataclass
 from enum import Enum
+
+from gatewayd.core.record import record
 
 
 class KeyState(Enum):
@@ -12,7 +13,7 @@ class KeyState(Enum):
     REVOKED = "revoked"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Key:
     """A key's public half. `id` is its name in 16 hex digits; `made_at` in seconds since 1970."""
 

@@ -1,10 +1,11 @@
 """What the estimators have learned, as one value: what a checkpoint keeps over a restart."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.kept import Kept
 from gatewayd.core.names import DeviceId, Digest
+from gatewayd.core.record import record
 
 # What was learned before a restart is worth at most so many observations after it: a good guess, not a measurement of today.
 _MOST_WORTH = 5.0
@@ -12,7 +13,7 @@ _MOST_WORTH = 5.0
 _LONGEST_STOP_S = 366 * 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Learned:
     """Compute and energy per (device, artifact), compute per artifact on the node, links, and energy per sensor's sample.
 
@@ -24,7 +25,7 @@ class Learned:
     node: tuple[tuple[Digest, Estimate], ...] = ()
     links: tuple[tuple[DeviceId, LinkEstimate], ...] = ()
     samples: tuple[tuple[DeviceId, int, Estimate], ...] = ()
-    kept: Kept = Kept()  # noqa: RUF009 - a frozen value
+    kept: Kept = Kept()
     at_s: float = field(default=0.0, compare=False)
     at: float = field(default=0.0, compare=False)
 

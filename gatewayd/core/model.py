@@ -1,6 +1,5 @@
 """What a model is: versions, variants, signatures, and where each variant can run. Values only."""
 
-from dataclasses import dataclass
 from enum import Enum
 
 from gatewayd.core.names import Digest, ModelName
@@ -8,7 +7,7 @@ from gatewayd.core.record import record
 from gatewayd.core.tensor import Tensor, TensorSpec
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Operator:
     """One kind of operator in a model, e.g. CONV_2D version 3, and how many nodes use it."""
 
@@ -17,7 +16,7 @@ class Operator:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Forecast:
     """The arena a model was predicted to need, where no runtime was asked: bytes per build of TensorFlow Lite Micro.
 
@@ -32,7 +31,7 @@ class Forecast:
     objections: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Structure:
     """What a static reading of a model file found, without running it.
 
@@ -49,7 +48,7 @@ class Structure:
     accelerator: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signature:
     """The tensor contract of a version, the same for all its variants.
 
@@ -70,7 +69,7 @@ class Place(Enum):
     DEVICE = "device"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verdict:
     """What admission found for one engine: `reason` says why not, or what was measured. `latency_s` None: not measured."""
 
@@ -90,7 +89,7 @@ class RunsOn(Enum):
     NOWHERE = "refused"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SelfTest:
     """A test vector a device runs before it activates a model: input bytes come from a stated generator and `seed`.
 
@@ -103,7 +102,7 @@ class SelfTest:
     tolerance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Vector:
     """What a variant answers to one of its version's samples: the first output in the variant's dtype, or its beginning.
 
@@ -115,7 +114,7 @@ class Vector:
     tolerance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class About:
     """What people say of a version: a licence (SPDX), a model card in Markdown, tags (key, value), and where it came from."""
 
@@ -128,7 +127,7 @@ class About:
 NOTHING_SAID = About()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Trial:
     """What trying a model file in child processes found. `arena_bytes` and `self_test` None: no TFLM here."""
 
@@ -147,7 +146,7 @@ class NodeRun:
     engine: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Seat:
     """One loaded variant on the node: its engine, process (None: between two), requests here, recent mean of computing."""
 
@@ -159,7 +158,7 @@ class Seat:
     compute_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Variant:
     """One build of a version. `arena_bytes` is the smallest arena that loads and invokes on TFLM (None: not known)."""
 
@@ -191,7 +190,7 @@ class Variant:
         return found[0] if found else None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Version:
     """An immutable release; `number` is also the anti-rollback sequence. `created_at` is wall time in seconds since 1970.
 

@@ -3,19 +3,18 @@
 Bytes are `gatewayd.wire.manifest` and docs/inference-module.md.
 """
 
-from dataclasses import dataclass
-
 from gatewayd.core.model import SelfTest
 from gatewayd.core.names import Digest, ModelName
+from gatewayd.core.record import record
 from gatewayd.core.tensor import TensorSpec
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Raw:
     """The artifact travels as it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Deflate:
     """The artifact travels as raw DEFLATE (RFC 1951): `size_bytes` and `digest` are of the encoded bytes.
 
@@ -27,7 +26,7 @@ class Deflate:
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delta:
     """The artifact travels as its difference from the one named `base`, which the device must hold. Not sent yet."""
 
@@ -39,7 +38,7 @@ class Delta:
 Encoding = Raw | Deflate | Delta
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Held:
     """A model that a device holds, named so that no other one is meant."""
 
@@ -50,7 +49,7 @@ class Held:
         return f"{self.model}@{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Manifest:
     """What a device must know of a model before a byte of it comes.
 

@@ -1,9 +1,8 @@
 """Which model has a bigger one that is asked when the device's answer is not sure enough. Values only; see `core.cascade`."""
 
-from dataclasses import dataclass
-
 from gatewayd.core.model import Version
 from gatewayd.core.names import ModelName, ModelRef
+from gatewayd.core.record import record
 
 # J (read it as milliseconds) of a wrong answer unless the operator says: worth asking a node within half a second each time.
 DEFAULT_WRONG_J = 500.0
@@ -11,7 +10,7 @@ MAX_OPINIONS = 256
 """Bounds memory and the file."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SecondOpinion:
     """`bigger` is asked on the node about answers of `model`; `wrong_j` is what a wrong answer costs, in J (see `Weights`)."""
 

@@ -1,9 +1,9 @@
 """What survives a restart of an OSCORE context: how far its sequence numbers may have been used."""
 
-from dataclasses import dataclass
+from gatewayd.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredNumbers:
     """Numbers of ours below `sender`, and of the peer's below `recipient`, may have been used.
 

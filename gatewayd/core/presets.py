@@ -1,20 +1,20 @@
 """Classes of requests: what each pays for the terms of a cost, where its data may go, and how long it queues at most."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from gatewayd.core.cost import Weights
+from gatewayd.core.record import record
 from gatewayd.core.request import Privacy
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestClass:
     """`privacy` holds for every request of the class, whatever the request says. `max_queue_s` None: as long as its deadline.
 
     When the node is overloaded, classes with a short `max_queue_s` are turned away first.
     """
 
-    weights: Weights = Weights()  # noqa: RUF009 - a frozen value
+    weights: Weights = Weights()
     privacy: Privacy = Privacy.ANY
     max_queue_s: float | None = None
 

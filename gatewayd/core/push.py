@@ -3,12 +3,12 @@
 Values only; what leads to what is the table in `gatewayd.core.update`.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 
 from gatewayd.core.device import PushReport, Slot
 from gatewayd.core.module import Held, Manifest
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
+from gatewayd.core.record import record
 
 _NO_DIGEST = Digest("")
 
@@ -39,7 +39,7 @@ _ENDS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """How long each state may last, in seconds; `stall_s` is re-armed by every chunk that brings the transfer forward.
 
@@ -61,7 +61,7 @@ class Limits:
     transfer_s: float = 600.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Push:
     """Getting one version onto one device.
 
@@ -102,7 +102,7 @@ class Push:
     joined: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Offer:
     """What a device is told about a model before a byte of it is sent: `signed` is the manifest as it travels."""
 
@@ -111,38 +111,38 @@ class Offer:
     signed: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceGone:
     """The device lost its connection."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceBack:
     """The device said what it holds: after a connect, or because something in it changed."""
 
     slots: tuple[Slot, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimePassed:
     """The clock moved on; only a deadline that is over matters."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancelled:
     """Somebody wants the push to end."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TrialPassed:
     """The new model answered the gateway's own inference."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TrialFailed:
     """It did not, or wrongly."""
 
@@ -152,12 +152,12 @@ class TrialFailed:
 Event = PushReport | DeviceGone | DeviceBack | TimePassed | Cancelled | TrialPassed | TrialFailed
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendOffer:
     """Offer the model; to a device that knows the push already this asks where it stands."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendChunk:
     """Send these bytes of the artifact; always within it."""
 
@@ -165,22 +165,22 @@ class SendChunk:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendActivate:
     """Let the tested model take over, on trial."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunTrial:
     """Run one inference on the new model and tell its outcome as `TrialPassed` or `TrialFailed`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendAccept:
     """End the trial: the new model stays."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendCancel:
     """Drop the push; the device keeps (or goes back to) its old model."""
 
@@ -190,7 +190,7 @@ class SendCancel:
 Command = SendOffer | SendChunk | SendActivate | RunTrial | SendAccept | SendCancel
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """What an event led to: the push as it stands now, and what to do, in order. Journal the push before doing it."""
 

@@ -1,10 +1,10 @@
 """Why a placement came out as it did, in words and in numbers: its reason, and what would have turned it over."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from gatewayd.core.cost import Costs, Weights
 from gatewayd.core.placement import DeviceFacts, Option, Placement
+from gatewayd.core.record import record
 from gatewayd.core.request import NODE
 from gatewayd.core.wording import duration, figure, place_name
 
@@ -37,7 +37,7 @@ def reason_of(placement: Placement) -> str:
     return f"{winner} is cheapest: {figures} ({_contrast(question.weights, best.costs, second.costs, sent=sent)})"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flip:
     """One change that alone would have made the runner-up come first. `now` and `then` are in the unit that `what` names."""
 
@@ -47,7 +47,7 @@ class Flip:
     then: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Margin:
     """How firm a placement is: by how much J the runner-up was dearer (hoped-for totals), and what would turn it over.
 

@@ -1,14 +1,13 @@
 """What survives a restart of a device's LwM2M registration: who it is, where it was, and what it said when it registered."""
 
-from dataclasses import dataclass
-
 from gatewayd.core.names import DeviceId, Digest
+from gatewayd.core.record import record
 
 NOT_WHOLE = Digest("0" * 64)
 """The digest of no bytes that anybody has."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredRegistration:
     """`query` and `links` as the device sent them (its latest words); `address` is where it was heard last when that was stored.
 
@@ -23,7 +22,7 @@ class StoredRegistration:
     links: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredPackage:
     """What a device without our objects was given: its /9 instance tells neither digest nor version for certain.
 

@@ -4,16 +4,17 @@ Readers keep the one they got; a change copies the maps it touches (1,000 versio
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from gatewayd.core.errors import Conflict, UnknownModel
 from gatewayd.core.model import Version
 from gatewayd.core.names import STABLE, Alias, ModelName, ModelRef
+from gatewayd.core.record import record
 
 _LISTED = 8  # an error names this many alternatives: enough to see a typo, short enough for one log line
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AliasMove:
     """A recorded move of an alias; `version` None: it was removed. `moved_at` is wall time in seconds since 1970."""
 
@@ -25,7 +26,7 @@ class AliasMove:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Retirement:
     """A version taken out of use. `retired_at` is wall time in seconds since 1970."""
 
@@ -54,7 +55,7 @@ def place_before(moves: Sequence[AliasMove], alias: Alias) -> int | None:
     return places[-2] if len(places) > 1 else None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Registry:
     """Versions by model and number, aliases by model, what is retired. Treat the mappings as read-only."""
 

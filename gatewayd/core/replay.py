@@ -3,14 +3,14 @@
 Pure: what a log holds goes in, what differs comes out.
 """
 
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from gatewayd.core.placement import DeviceFacts, NodeFacts, Placement, Question, place
+from gatewayd.core.record import record
 from gatewayd.core.request import Measured, Target
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Logged:
     """One logged decision: everything `place` saw, the fingerprint of what it answered, and what came of it.
 

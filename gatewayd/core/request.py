@@ -1,6 +1,6 @@
 """One inference request and its answer."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from gatewayd.core.cost import Costs
@@ -16,7 +16,7 @@ class Privacy(Enum):
     STAY_ON_DEVICE = "stay_on_device"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SensorRef:
     """Data that is still at a sensor: `{"device": "cam-7", "input": "frame"}`."""
 
@@ -37,7 +37,7 @@ class Target:
 NODE = Target()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Repeats:
     """What is known of the requests to come: so many a second, for `left_s` more seconds (inf: no end in sight)."""
 

@@ -1,16 +1,17 @@
 """What follows a push that ended: try again (when?), give up, or leave the device alone because it looks poisonous. Pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.device import DeviceView, Slot, SlotState
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.push import Push, PushState
+from gatewayd.core.record import record
 
 PLACEMENT = "placement"
 """In whose name pushes are wished for that nobody asked for; what others wished for is theirs, and stays."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Retry:
     """`tries` pushes of one wish, the pauses between them doubling from `first_s` to at most `most_s`.
 
@@ -24,7 +25,7 @@ class Retry:
     quarantine_after: int = 5
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Desire:
     """What the gateway wants on a device, kept apart from what the device reports.
 
@@ -44,7 +45,7 @@ class Desire:
     instead_of: ModelName | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Terms:
     """On which terms a device is pushed to. `one_slot`: the operator allows it to be without a model during a push.
 
@@ -57,7 +58,7 @@ class Terms:
     quarantine: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Aftermath:
     """What a push's end led to. `again_in_s` None: no further try by itself. `desire` None: nothing is wanted any more."""
 

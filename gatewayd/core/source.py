@@ -1,12 +1,11 @@
 """Where models come from: what a manifest in the watched folder says. Values only."""
 
-from dataclasses import dataclass
-
 from gatewayd.core.model import NOTHING_SAID, About
 from gatewayd.core.names import Alias, Digest, ModelName
+from gatewayd.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ManifestFile:
     """A file that belongs to a model: its name beside the manifest and the digest of its whole content."""
 
@@ -14,7 +13,7 @@ class ManifestFile:
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelManifest:
     """What to admit. `version` is the number it must get (None: the next one); `alias` is moved to it (None: none)."""
 
@@ -29,7 +28,7 @@ class ModelManifest:
     about: About = NOTHING_SAID
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FolderModel:
     """A manifest of the folder and the bytes of its files, all there and all as it says; or why it is not taken.
 

@@ -4,10 +4,10 @@ The time of the n-th request is `first + n * period`: what is late does not push
 time is missed, not asked twice later.
 """
 
-from dataclasses import dataclass
 from math import floor, inf
 
 from gatewayd.core.names import ModelRef
+from gatewayd.core.record import record
 from gatewayd.core.request import Privacy, SensorRef, Target
 
 MIN_PERIOD_S = 0.02
@@ -19,7 +19,7 @@ MAX_PER_S = 500.0
 """Protects the loop: requests a second of all orders together."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StandingOrder:
     """Data at a sensor, asked for again and again until stopped, or until `until` (seconds since 1970; None: no end).
 
@@ -63,7 +63,7 @@ def _wish(order: StandingOrder) -> tuple[object, ...]:
     return (order.model, order.source, order.period_s, order.deadline_s, order.request_class, order.privacy, *where)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Due:
     """When an order is asked next: request number `number`, at `first_s + number * period`, on the monotonic clock."""
 
@@ -80,7 +80,7 @@ class Due:
         return Due(self.first_s, reached + 1), reached - self.number
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Progress:
     """How an order goes since the daemon started.
 

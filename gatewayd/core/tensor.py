@@ -3,7 +3,6 @@
 import struct
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from math import isfinite, isnan, prod
@@ -49,7 +48,7 @@ _RANGES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Quantization:
     """Affine quantisation: real = (stored - zero_point) * scale. Source: TFLite 8-bit quantization specification."""
 

@@ -8,7 +8,7 @@ An offer is also the question "where do you stand?": after any cut the gateway o
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import assert_never
 
 from gatewayd.core.device import PushPhase, PushReport, Slot, SlotState
@@ -35,6 +35,7 @@ from gatewayd.core.push import (
     TrialFailed,
     TrialPassed,
 )
+from gatewayd.core.record import record
 
 # The machine and what it speaks come from one place, whoever drives it.
 __all__ = [
@@ -134,7 +135,7 @@ def awaits(push: Push) -> str:
     return f"waiting for {_AWAITED[push.state]}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Turn:
     """When an event happened, under which limits."""
 

@@ -20,6 +20,7 @@ from gatewayd.core.cost import Costs, Weights
 from gatewayd.core.estimate import Estimate
 from gatewayd.core.placement import NODE_INDEX, OPTIMISM_Z, DeviceFacts, Placement, device_costs, node_costs, place
 from gatewayd.core.policies import Policy
+from gatewayd.core.record import record
 from gatewayd.core.replay import Logged, decided_again
 from gatewayd.core.request import Measured
 
@@ -31,7 +32,7 @@ QUANTITIES = ("J", "latency_s", "energy_uj", "link_bytes")
 """What is estimated, each as a mean per request: J by the weights each request was decided with."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Interval:
     """A mean and its 95 % interval."""
 
@@ -40,7 +41,7 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WhatIf:
     """The outcome. `same` requests go where they went, `refused` ones nowhere; `unknown` places of the policy were never used.
 

@@ -5,7 +5,6 @@ It admits, decodes, calls the API and encodes; meaning is elsewhere. One table o
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from aiohttp import hdrs, web
@@ -15,6 +14,7 @@ from gatewayd.api.table import Api
 from gatewayd.api.verb import AnyVerb, Role
 from gatewayd.core.errors import GatewayError
 from gatewayd.core.events import GatewayEvent
+from gatewayd.core.record import record
 from gatewayd.edges.http_answers import (
     is_protocol_path,
     json_document,
@@ -36,7 +36,7 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SMALL_BODY_BYTES = 2**16  # protects memory: requests about the repository are a line or two
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpParts:
     """What the edge needs beside the API.
 

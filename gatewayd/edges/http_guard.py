@@ -6,7 +6,7 @@ Without tokens whoever reaches the listener is the operator: the daemon then lis
 import ipaddress
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 
 from gatewayd.api.verb import Caller, Role
 from gatewayd.core.errors import Forbidden, RateLimited, Unauthorized
+from gatewayd.core.record import record
 from gatewayd.edges.rates import Rates
 from gatewayd.wire.access_tokens import AccessToken, matching_token
 
@@ -21,7 +22,7 @@ FAILURES_PER_S = 5.0  # guesses of tokens per peer; a token has 256 bits, so thi
 _SHOWN = 200
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Guard:
     """Names and admits callers. `tokens` empty: none are asked for.
 

@@ -5,7 +5,7 @@ aiohttp's own application (router, middlewares, signals) costs a tenth of a smal
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from aiohttp import web
 
@@ -17,7 +17,7 @@ Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
 MAX_PATH_CHARS = 1024  # protects the patterns and the messages
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route:
     """A handler; `role` is what its caller must have (None: everybody); `limit_bytes` bounds the body."""
 
@@ -42,7 +42,7 @@ class Call:
         return f"{self.names['model']}@{version}" if version else self.names["model"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Routes:
     """The table. `add` before serving, `find` for every request."""
 

@@ -7,13 +7,13 @@ import stat
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 from gatewayd.api.table import Api
 from gatewayd.core.events import GatewayEvent
+from gatewayd.core.record import record
 from gatewayd.edges.http import HttpEdge, HttpParts
 from gatewayd.edges.http_events import EventStreams
 from gatewayd.edges.http_guard import Guard
@@ -26,7 +26,7 @@ _FULL = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpTimeouts:
     """How long a peer may hold what it holds, in seconds.
 
@@ -41,7 +41,7 @@ class HttpTimeouts:
     shutdown_s: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpListen:
     """Where to listen. `port` 0: any free one; `tls` None: plain; `unix_socket` None: no Unix socket beside TCP.
 

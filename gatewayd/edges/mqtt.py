@@ -8,11 +8,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from gatewayd.core.errors import GatewayError, Internal, Overloaded, TooLarge
 from gatewayd.core.events import GatewayEvent, RequestFailed, RequestServed
+from gatewayd.core.record import record
 from gatewayd.core.request import InferenceResult
 from gatewayd.edges.lane import Lane
 from gatewayd.edges.mqtt_announcements import event_message, offline_message, online_message
@@ -35,7 +35,7 @@ class Api(Protocol):
         """Serve one inference whose time runs from `arrived_s`. Raises: any GatewayError."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Limits:
     """What the edge takes. Over `max_payload_bytes` is refused with an answer; `max_queued_bytes` holds for all that waits.
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from gatewayd.api.verb import AnyVerb, Caller
 from gatewayd.core.command import CommandId, Effect, Obeyed, Receipt, Work, command_id
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, GatewayError, Internal, NodeError, Overloaded
+from gatewayd.core.record import record
 from gatewayd.edges.mqtt_answers import LONG_BYTES, Answers, Exchange, compact, parsed_object
 from gatewayd.edges.subject_lane import SubjectLane
 from gatewayd.wire.cbor import decode_cbor
@@ -45,7 +46,7 @@ class Obedience(Protocol):
         """Carry out what was not yet, and return the answer. Raises: any GatewayError."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommandLimits:
     """What is taken. Over `max_payload_bytes` is refused with an answer; `in_flight` run at once, `waiting` more wait.
 

@@ -4,12 +4,14 @@ All numbers are little-endian.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from gatewayd.core.record import record
 
 _PUSH_ID: dict[str, object] = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Said:
     """One kind of message: `schema` of its JSON, or the `layout` of its bytes ("": it is JSON)."""
 

@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from gatewayd.core.errors import Overloaded
+from gatewayd.core.record import record
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Waiting(Generic[T]):
     item: T
     size: int

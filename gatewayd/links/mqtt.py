@@ -7,7 +7,6 @@ says becomes a `DeviceEvent`. Which devices are known, let in or approved is not
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar, assert_never
 
 from gatewayd.core.budget import Allowance, Budget, can_spend, spent
@@ -16,6 +15,7 @@ from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceTimeout, DeviceUnreachable, Overloaded, RateLimited
 from gatewayd.core.names import DeviceId, PushId, parse_device_id
 from gatewayd.core.push import Offer
+from gatewayd.core.record import record
 from gatewayd.wire import mqttdevice as protocol
 from gatewayd.wire.mqtt import Connection, Message
 from gatewayd.wire.mqttdevice import DropFrame, DropMessage, FrameStatus, PongFrame, ResultFrame, SampleFrame, UpMessage
@@ -31,7 +31,7 @@ Answer = ResultFrame | SampleFrame | PongFrame | DropFrame
 F = TypeVar("F", ResultFrame, SampleFrame, PongFrame, DropFrame)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Pending:
     device: DeviceId
     answer: "asyncio.Future[tuple[Answer, float]]"

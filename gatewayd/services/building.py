@@ -5,7 +5,7 @@ Versions never change, so what was built makes a new version: all that the old o
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from gatewayd.core.building import (
@@ -25,6 +25,7 @@ from gatewayd.core.errors import BadRequest, Conflict, UnknownDevice
 from gatewayd.core.fit import fit
 from gatewayd.core.model import Place, Variant, Verdict, Version
 from gatewayd.core.names import DeviceId, ModelRef
+from gatewayd.core.record import record
 from gatewayd.core.tensor import DType
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.keeping import Hold
@@ -34,7 +35,7 @@ from gatewayd.services.tracking import Tracking
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Built:
     """What a build led to. `is_new` false: the variant was there; `is_cached`: the plugin did not have to run.
 
@@ -50,7 +51,7 @@ class Built:
     obstacles: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BuilderPorts:
     """What building needs from outside; `wall_clock` gives seconds since 1970."""
 

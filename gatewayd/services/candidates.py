@@ -30,7 +30,7 @@ _NO_SAMPLE = Estimate.prior(0.0)
 _Key = tuple[ModelName, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Source:
     """Where by-reference data is: the device as it is now, and which of its sensors."""
 

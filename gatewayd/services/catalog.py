@@ -8,7 +8,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.command import Note
 from gatewayd.core.engine import Format, format_of
@@ -16,6 +16,7 @@ from gatewayd.core.errors import BadRequest, Conflict, GatewayError, ModelRefuse
 from gatewayd.core.events import AliasMoved, ModelAdded, VersionRetired
 from gatewayd.core.model import NOTHING_SAID, About, Signature, Structure, Variant, Vector, Version
 from gatewayd.core.names import STABLE, Alias, ModelName, ModelRef
+from gatewayd.core.record import record
 from gatewayd.core.registry import AliasMove, Registry, Retirement, place_at, place_before
 from gatewayd.core.tensor import DType, TensorSpec
 from gatewayd.services.keeping import Hold, Keeper
@@ -37,7 +38,7 @@ MAX_FILES = 8
 MAX_TRIALS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CatalogPorts:
     """What the catalog needs from outside; `wall_clock` gives seconds since 1970."""
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.errors import NodeError
 from gatewayd.core.learned import Learned, kept_now
+from gatewayd.core.record import record
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.ports import CheckpointStore, Clock
 from gatewayd.services.renting import Renting
@@ -22,7 +23,7 @@ _DAY_BYTES, _DAY_BYTES_PER_DEVICE = 2_500_000, 20_000
 _DAY_S = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Book:
     """Who keeps the book of rent and buy and of the devices that come and go, and the clocks that its times are told by."""
 

@@ -6,12 +6,12 @@ its last report or is to run, what a push sends, and what an admission or a buil
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from gatewayd.core.device import Born
 from gatewayd.core.events import ArtifactsCollected
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, Digest
+from gatewayd.core.record import record
 from gatewayd.core.update import Push
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.ports import Artifacts, Clock, HoldingStore, Notify, PushStore
@@ -25,7 +25,7 @@ _IN_USE = "a version in use"
 _BATCH = 64  # removed in one turn: an admission waits that long to store its bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Collected:
     """What a collection removed (or would), with sizes, and why each artifact outside the versions in use was kept."""
 
@@ -35,7 +35,7 @@ class Collected:
     kept_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CollectorPorts:
     """What collecting needs from outside; `wall_clock` gives seconds since 1970."""
 

@@ -6,7 +6,7 @@ The decisions are `core.retry`; here they meet the store, the clock and chance. 
 import heapq
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.command import Note, Record
 from gatewayd.core.device import DeviceView, Slot, SlotState
@@ -14,6 +14,7 @@ from gatewayd.core.errors import NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged
 from gatewayd.core.names import DeviceId, ModelName
 from gatewayd.core.push import Push, PushState
+from gatewayd.core.record import record
 from gatewayd.core.retry import PLACEMENT, Desire, Retry, Terms, after_end, obstacle, pause_s
 from gatewayd.services.ports import Clock, DesireStore, Notify
 from gatewayd.services.pushable import Wanted
@@ -33,7 +34,7 @@ Wishes = tuple[Terms, tuple[Desire, ...]]
 """A device's terms, and what is wanted there."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DesirePorts:
     """What this service needs from outside; `wall_clock` gives seconds since 1970, `chance` numbers of 0..1."""
 

@@ -1,11 +1,11 @@
 """What the service of dropped models is given."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from gatewayd.core.dropping import Drop
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 from gatewayd.core.retry import Desire
 from gatewayd.services.ports import Clock, DeviceLink, Notify
 
@@ -26,7 +26,7 @@ class DropStore(Protocol):
         """Return the latest drops (of one device), newest first."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DropPorts:
     """What this service needs from outside; `wall_clock` gives seconds since 1970."""
 

@@ -15,6 +15,7 @@ from gatewayd.core.model import Place, Variant
 from gatewayd.core.names import DeviceId, Digest
 from gatewayd.core.placement import RADIO_UJ_PER_BYTE
 from gatewayd.core.priors import compute_prior, energy_prior
+from gatewayd.core.record import record
 from gatewayd.services.ports import Clock
 
 # Bounds the memory at about 0.5 KB a pair; the least recently used pair falls back to its prior.
@@ -28,7 +29,7 @@ _NODE_PRIOR_S = 0.002
 _MAX_NODE_PRIORS = 1000  # kept because a decision asks for one: more than any registry has that was never run
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DevicePair:
     """Learned cost of one artifact on one device: seconds and µJ per inference."""
 

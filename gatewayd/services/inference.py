@@ -11,9 +11,18 @@ from functools import partial
 
 from gatewayd.core.decision import Decision, Rent
 from gatewayd.core.device import RunResult, SampleResult
-from gatewayd.core.errors import DeadlineExceeded, DeviceError, GatewayError, NodeError, NoPlacement, Overloaded
+from gatewayd.core.errors import (
+    DeadlineExceeded,
+    DeviceError,
+    DeviceRefused,
+    GatewayError,
+    NodeError,
+    NoPlacement,
+    Overloaded,
+)
 from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
+from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import NODE_INDEX, Option, Placement, place
 from gatewayd.core.reasons import reason_of
 from gatewayd.core.record import record
@@ -25,10 +34,8 @@ from gatewayd.services.opinions import Opinions
 from gatewayd.services.options import OptionFinder, Options
 from gatewayd.services.ports import Clock, Notify
 from gatewayd.services.running import NodeState, Ran, Runner
+from gatewayd.services.settling import Settling
 from gatewayd.services.speech import Speech, Speeches
-
-Later = Callable[[Callable[[], None]], object]
-"""Calls what it is given in a moment, in order."""
 
 
 @record
@@ -42,16 +49,10 @@ class Served:
     result: InferenceResult
 
 
-def _at_once(settle: Callable[[], None]) -> None:
-    """Do it now."""
-    settle()
-
-
 class Inference:
     """Serves requests. `on_served` is called once per answer, must return at once, and tells what it learned.
 
-    What an answer teaches is entered by way of `later` (the loop's `call_soon`): after the answer has left, and before anything
-    else is read. Nobody waits for what is only counted.
+    What an answer teaches is entered by way of `settling` (None: at once).
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Inference:
         on_served: Callable[[Served], Rent | None],
         wall_clock: Clock = time.time,
         opinions: Opinions | None = None,
-        later: Later = _at_once,
+        settling: Settling | None = None,
     ) -> None:
         self._catalog = catalog
         self._finder = finder
@@ -77,7 +78,7 @@ class Inference:
         self._on_served = on_served
         self._wall_clock = wall_clock
         self._opinions = opinions
-        self._later = later
+        self._settling = settling or Settling()
         self._speeches = Speeches()
 
     async def infer(self, request: InferenceRequest) -> InferenceResult:
@@ -101,20 +102,30 @@ class Inference:
         return await self._served(request, self._clock(), told)
 
     async def _served(
-        self, request: InferenceRequest, started_s: float, told_run: RunResult | None = None
+        self,
+        request: InferenceRequest,
+        started_s: float,
+        told_run: RunResult | None = None,
+        *,
+        tried: Sequence[str] = (),
     ) -> InferenceResult:
+        """Serve it; `tried` says what failed before it was placed anew, which happens once."""
         version = self._catalog.resolve(request.model)
         speech = self._speeches.of(request, version)
-        options = self._finder.find(request, version, now_s=started_s)
+        options = self._finder.find(request, version, now_s=self._clock() if tried else started_s)
         placement = place(options.question, options.node, options.devices)
-        attempts: list[str] = []
+        attempts = list(tried)
         unsure = self._opinions.unsure_below(version, options) if self._opinions is not None else None
         try:
             option, ran = await self._first_success(
                 request, options, placement, speech, attempts, told=told_run, unsure=unsure
             )
         except GatewayError as error:
-            self._record(request, version, placement, attempts, outcome=str(error))
+            may_again = isinstance(error, DeviceRefused) and told_run is None and not tried
+            if may_again and self._has_moved(request, version, options):
+                return await self._served(request, started_s, tried=attempts)
+            record = partial(self._record, request, version, placement, attempts, outcome=str(error))
+            self._settling.enter(record)  # behind the answers before it
             raise
         total_s = self._clock() - started_s
         outputs = _outputs(speech, ran)
@@ -139,10 +150,29 @@ class Inference:
             about = (request, version, options, speech)
             answer, told = await self._second(self._opinions, *about, result, returned=ran.returned)
         served = Served(request, version, options, placement, result)
-        self._later(partial(self._settle, served, attempts, answer, opinion=told))
+        self._settling.enter(partial(self._learn, served, attempts, answer, opinion=told))
         return answer
 
-    def _settle(self, served: Served, attempts: Sequence[str], answer: InferenceResult, *, opinion: str) -> None:
+    def settle(self) -> None:
+        """Enter what answers have taught since the last time; who shows it calls this first."""
+        self._settling.settle()
+
+    def _has_moved(self, request: InferenceRequest, version: Version, options: Options) -> bool:
+        """Return whether what a device holds has changed since it was placed there: another slot or version may serve it.
+
+        A request waits for its turn on a device; meanwhile the device may have accepted a newer model and let that one go.
+        """
+        now_s = self._clock()
+        if now_s >= request.deadline_s:
+            return False
+        try:
+            newest = self._catalog.resolve(request.model)
+            now = self._finder.find(request, newest, now_s=now_s)
+        except GatewayError:
+            return False
+        return newest.number != version.number or _held(now) != _held(options)
+
+    def _learn(self, served: Served, attempts: Sequence[str], answer: InferenceResult, *, opinion: str) -> None:
         """Tell of an answer, learn from it and record it."""
         request, result = served.request, served.result
         self._notify(RequestServed(request, answer))
@@ -272,12 +302,20 @@ class Inference:
 def _nothing_served(
     placement: Placement, attempts: Sequence[str], failure: GatewayError | None, *, is_overloaded: bool
 ) -> GatewayError:
-    if not placement.ranked:
-        return Overloaded(reason_of(placement)) if is_overloaded else NoPlacement(reason_of(placement))
     tried = "; ".join(attempts)
+    if not placement.ranked:
+        why = f"tried {tried}; then {reason_of(placement)}" if tried else reason_of(placement)
+        return Overloaded(why) if is_overloaded else NoPlacement(why)
     if failure is None:
         return DeadlineExceeded("the deadline passed before anything could be tried")
     return type(failure)(f"tried {tried}")
+
+
+def _held(options: Options) -> list[tuple[DeviceId, int | None]]:
+    """Return in which slot each device holds the model."""
+    slots = [options.candidate(index).holding.slot for index in range(len(options.devices))]
+    indices = (None if slot is None else slot.index for slot in slots)
+    return [(facts.device, index) for facts, index in zip(options.devices, indices, strict=True)]
 
 
 def _reason(option: Option, placement: Placement, attempts: Sequence[str]) -> str:

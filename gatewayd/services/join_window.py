@@ -4,18 +4,18 @@ It is kept in memory only: after a restart the door is closed, whatever was left
 """
 
 import asyncio
-from dataclasses import dataclass
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.events import JoiningChanged
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 from gatewayd.services.ports import Clock, Notify
 
 MAX_WINDOW_S = 3600.0  # protects against a door that somebody opened and forgot
 _LONGEST_WAIT_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WindowState:
     """`left_s` 0: closed. `admitted` are those let in by the window that is open, or that was open last."""
 

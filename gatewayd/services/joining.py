@@ -27,6 +27,7 @@ from gatewayd.core.device import Departure
 from gatewayd.core.errors import Conflict, NotStored, Overloaded, UnknownDevice
 from gatewayd.core.events import DeviceChanged
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 from gatewayd.services.collecting import Collector
 from gatewayd.services.desires import Desires
 from gatewayd.services.join_window import WindowState
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 _DRAWS = 4  # of 2**24 ids, at most 10,000 of which are taken: all of them taken comes once in 10**12 times
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JoiningPorts:
     """What this service needs from outside.
 
@@ -58,7 +59,7 @@ class JoiningPorts:
     wall_clock: Clock
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Issued:
     """New credentials, the only time they are seen. `key` is raw; None: that kind was not asked for.
 
@@ -73,7 +74,7 @@ class Issued:
     oscore: OscoreKey | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Removed:
     """What revoking or forgetting did: credentials that are gone, pushes and standing orders that ended.
 

@@ -6,7 +6,7 @@ Nothing is offered on trust: the artifact is read back and hashed, what was enco
 import asyncio
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.compression import Decoder, deflated, inflated
 from gatewayd.core.errors import BadRequest, NodeError, NotFound, TooLarge
@@ -14,6 +14,7 @@ from gatewayd.core.fit import TFLITE_SCHEMA
 from gatewayd.core.model import Variant, Version
 from gatewayd.core.module import Deflate, Encoding, Held, Manifest, Raw
 from gatewayd.core.names import Digest
+from gatewayd.core.record import record
 from gatewayd.services.keeping import Hold, Keeper
 from gatewayd.services.ports import Artifacts, Signer
 from gatewayd.services.pushable import Wanted
@@ -24,7 +25,7 @@ MAX_REMEMBERED = 64
 _WORTH_IT = 0.95
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Module:
     """What goes to a device: the manifest as signed, and where the bytes for its chunks are."""
 

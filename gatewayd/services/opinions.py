@@ -8,7 +8,7 @@ two models then see different things: which it was is told.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.cascade import Cascade, Prices
 from gatewayd.core.device import SampleResult
@@ -17,6 +17,7 @@ from gatewayd.core.model import Place, Variant, Version
 from gatewayd.core.names import ModelName, ModelRef
 from gatewayd.core.opinion import MAX_OPINIONS, SecondOpinion, unsuited
 from gatewayd.core.placement import NodeFacts, node_costs
+from gatewayd.core.record import record
 from gatewayd.core.request import Privacy
 from gatewayd.services.catalog import Catalog
 from gatewayd.services.estimates import Estimates
@@ -30,7 +31,7 @@ MAX_CASCADES = 1024  # bounds memory: pairs of versions of which something is le
 _Pair = tuple[ModelName, int, ModelName, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Second:
     """What became of the question whether to ask: `told` in words; `ran` and `version` when the bigger model answered."""
 

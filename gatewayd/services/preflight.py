@@ -5,7 +5,6 @@ Reads the catalog and the devices; what it learns is in memory only: devices sho
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gatewayd.core.arena_need import Beliefs, RuntimeKind
 from gatewayd.core.device import Born, Capabilities, DeviceEvent, Inferred, Lost, PushPhase, PushReport, SlotState
@@ -13,6 +12,7 @@ from gatewayd.core.errors import UnknownDevice, UnknownModel
 from gatewayd.core.fit import Finding, Fit, findings, fit, preprocessing_remark, room_for
 from gatewayd.core.model import Variant, Version
 from gatewayd.core.names import DeviceId, ModelRef
+from gatewayd.core.record import record
 from gatewayd.core.update import Push
 from gatewayd.services.catalog import Catalog, variant_of
 from gatewayd.services.tracking import Tracking
@@ -25,7 +25,7 @@ _RAN = {PushPhase.TESTED, PushPhase.TRIAL, PushPhase.ACCEPTED}
 _REFUSED = {PushPhase.REJECTED, PushPhase.FAILED}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Check:
     """One device against one version. `room` says why no slot is free ("": one is); `remark` is no obstacle.
 

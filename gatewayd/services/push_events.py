@@ -1,10 +1,10 @@
 """The line in which events wait for the consumer of the pushes: bounded, taken in batches."""
 
 import asyncio
-from dataclasses import dataclass
 
 from gatewayd.core.names import PushId
 from gatewayd.core.push import DeviceBack, DeviceGone, Event
+from gatewayd.core.record import record
 
 # Reports that wait for the journal. Past it new ones are dropped: devices repeat what was not answered.
 MAX_WAITING = 4096
@@ -13,7 +13,7 @@ MAX_WAITING = 4096
 BATCH = 256
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Given:
     """An event for one push, waiting its turn."""
 

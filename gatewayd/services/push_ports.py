@@ -1,7 +1,6 @@
 """What the pushes service is given: its ports, its options, and what goes with the end of a push."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gatewayd.core.airtime import AirRules
 from gatewayd.core.command import Note
@@ -9,11 +8,12 @@ from gatewayd.core.device import Departure
 from gatewayd.core.fit import Fitter, fit
 from gatewayd.core.names import DeviceId
 from gatewayd.core.push import Limits, Push
+from gatewayd.core.record import record
 from gatewayd.core.retry import Desire
 from gatewayd.services.ports import Artifacts, Clock, DeviceLink, Notify, PushStore, Signer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PushPorts:
     """What the pushes service needs from outside; `wall_clock` gives seconds since 1970."""
 
@@ -26,7 +26,7 @@ class PushPorts:
     wall_clock: Clock
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PushOptions:
     """`limits` are the floor of every deadline; `max_concurrent` protects the air and the node's memory."""
 
@@ -36,7 +36,7 @@ class PushOptions:
     fitter: Fitter = fit
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ending:
     """What is stored together with the end of a push that an operator ends.
 

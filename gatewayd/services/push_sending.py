@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import assert_never
 
 from gatewayd.core.airtime import AirRules, Airtime, spend
@@ -24,13 +23,14 @@ from gatewayd.core.push import (
     TrialFailed,
     TrialPassed,
 )
+from gatewayd.core.record import record
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.ports import Artifacts, Clock, DeviceLink, Signer
 from gatewayd.services.proving import Prover
 from gatewayd.services.tracking import Tracking
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendPorts:
     """What sending needs from outside."""
 
@@ -40,7 +40,7 @@ class SendPorts:
     clock: Clock
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Chunk:
     """A chunk that waits for its share of the air."""
 

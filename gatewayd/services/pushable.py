@@ -1,7 +1,7 @@
 """Whether a version may be pushed to a device now: every reason against it, before a byte is sent. Reads values only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.compression import Decoder, decoder_of
 from gatewayd.core.device import DeviceView, Report, Slot, SlotState
@@ -12,13 +12,14 @@ from gatewayd.core.model import Variant, Version
 from gatewayd.core.module import Held
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
 from gatewayd.core.push import Push, PushState
+from gatewayd.core.record import record
 from gatewayd.core.retry import Terms, newest_version
 
 # The push that brought a model is looked for among so many of its device; protects the store.
 SEARCHED = 100
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wanted:
     """What is to be pushed where. `replaces` is the newer version that it takes over from (0: none).
 

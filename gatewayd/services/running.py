@@ -4,6 +4,7 @@ import math
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from gatewayd.core.device import RunResult, SampleResult
@@ -18,6 +19,7 @@ from gatewayd.services.candidates import Candidate, Source
 from gatewayd.services.estimates import DevicePair, Estimates
 from gatewayd.services.options import Options
 from gatewayd.services.ports import DeviceLink, NodeRuntime
+from gatewayd.services.settling import Settling
 from gatewayd.services.speech import Speech
 from gatewayd.services.tracking import Tracking
 
@@ -59,11 +61,20 @@ NO_STATE = NodeState()
 class Runner:
     """Runs options and feeds the estimators."""
 
-    def __init__(self, *, runtime: NodeRuntime, link_of: LinkOf, tracking: Tracking, estimates: Estimates) -> None:
+    def __init__(
+        self,
+        *,
+        runtime: NodeRuntime,
+        link_of: LinkOf,
+        tracking: Tracking,
+        estimates: Estimates,
+        settling: Settling | None = None,
+    ) -> None:
         self._runtime = runtime
         self._link_of = link_of
         self._tracking = tracking
         self._estimates = estimates
+        self._settling = settling or Settling()
 
     async def on_node(
         self,
@@ -91,7 +102,7 @@ class Runner:
             stream=state.stream,
             is_reset=state.is_reset,
         )
-        self._estimates.saw_node_run(variant, run.compute_s)
+        self._settling.enter(partial(self._estimates.saw_node_run, variant, run.compute_s))
         measured = Measured(
             total_s=0.0,
             queue_s=run.queue_s,

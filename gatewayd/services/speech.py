@@ -1,7 +1,7 @@
 """Which tensors a caller speaks: those of the signature, or one variant's own stored types where the datatypes say so."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.model import Version
@@ -87,7 +87,7 @@ class Speeches:
         return known
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Plan:
     """Where each input of the model stands among those given, and what values mean."""
 
@@ -96,7 +96,7 @@ class _Plan:
     output_specs: tuple[TensorSpec, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Known:
     version: Version
     plans: dict[tuple[tuple[str, DType, tuple[int, ...]], ...], _Plan] = field(default_factory=dict)

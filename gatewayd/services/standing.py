@@ -19,6 +19,7 @@ from gatewayd.core.errors import BadRequest, Conflict, GatewayError, NotFound, O
 from gatewayd.core.events import OrderAnswered, OrderEnded, OrderFailed
 from gatewayd.core.model import Version
 from gatewayd.core.names import DeviceId, ModelName, ModelRef, RequestId
+from gatewayd.core.record import record
 from gatewayd.core.request import InferenceRequest, InferenceResult, Repeats, Target
 from gatewayd.core.standing import MAX_ORDERS, MAX_PER_S, Due, Progress, StandingOrder
 from gatewayd.services.ports import Clock, Notify, StandingStore
@@ -53,7 +54,7 @@ class Resolving(Protocol):
         """Return the version that `ref` names now. Raises: UnknownModel."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OrderPorts:
     """What orders need. `clock` is monotonic, `wall_clock` in seconds since 1970; `new_id` names each request."""
 

@@ -8,7 +8,7 @@ import asyncio
 import heapq
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.command import Note
 from gatewayd.core.damping import STEADY, USUAL, Damping, DampingRules
@@ -16,13 +16,13 @@ from gatewayd.core.device import Born, Departure, DeviceView, LinkKind, Lost, Pr
 from gatewayd.core.errors import CallerError, DeviceError, NodeError, NotStored, UnknownDevice
 from gatewayd.core.events import DeviceChanged, InputRefused
 from gatewayd.core.names import DeviceId, ModelName
+from gatewayd.core.record import record
 from gatewayd.services.estimates import Estimates
 from gatewayd.services.join_window import JoinWindow
 from gatewayd.services.ports import Clock, DeviceStore, Notify, Pinger
 from gatewayd.services.tracked import Tracked, running
 
-# Pings in flight at once: a thousand silent devices must not fill the outgoing queue of a link.
-MAX_PINGS = 32
+MAX_PINGS = 32  # in flight at once: a thousand silent devices must not fill the outgoing queue of a link
 _PING_TIMEOUT_S = 5.0
 _TICK_S = 0.5
 _STORE_RETRY_S = 5.0
@@ -33,7 +33,7 @@ WriteDeparture = Callable[[Departure], Awaitable[object]]
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TrackingOptions:
     """`open_join`: unknown devices are let in at once. `max_devices` bounds memory and the store.
 

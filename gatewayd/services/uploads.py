@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from gatewayd.core.errors import BadRequest, Conflict, NotFound, Overloaded, TooLarge
 from gatewayd.core.names import Digest
+from gatewayd.core.record import record
 from gatewayd.services.ports import Clock
 
 MAX_UPLOADS = 8
@@ -30,7 +31,7 @@ class _Upload:
     is_whole: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UploadState:
     """An upload as its sender sees it: `received` of `size_bytes` are here; `whole` says that the digest was right."""
 

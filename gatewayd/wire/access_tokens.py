@@ -7,9 +7,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 
 ROLES = ("viewer", "operator", "admin")
 PREFIX = "gwd_"  # lets secret scanners find a token that was committed by mistake
@@ -20,7 +20,7 @@ MAX_TOKEN_CHARS = 512  # protects the loop from hashing whole headers
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.@-]{0,62})\s+(?P<role>[a-z]+)\s+(?P<digest>[0-9a-f]{64})")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccessToken:
     """Who has the token, what they may do, and the SHA-256 of the token."""
 

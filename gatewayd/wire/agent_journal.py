@@ -15,11 +15,12 @@ Progress record: magic "GWP2", u32 sequence, u32 offset, u32 CRC-32; its sequenc
 
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.device import SlotState
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import Digest, PushId, parse_model_name
+from gatewayd.core.record import record
 from gatewayd.wire.agent_terms import EMPTY_SLOT, Floor, SlotRecord
 
 WORD_BYTES = 16
@@ -41,7 +42,7 @@ _UNFINISHED = {SlotState.STAGING, SlotState.TRIAL}
 PROGRESS_BYTES = _PROGRESS.size + _CRC.size
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Journal:
     """One state. `push`, `offset` and `attempts` belong to the one slot that is STAGING or TRIAL, if any.
 
@@ -60,7 +61,7 @@ class Journal:
     leaving: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JournalCopy:
     """What one copy says. `journal` None: nothing whole. `end` is where the next record goes; -1: erase it first."""
 

@@ -15,6 +15,7 @@ from enum import IntEnum
 from gatewayd.core.device import Capabilities, PushPhase, SlotState
 from gatewayd.core.model import SelfTest
 from gatewayd.core.names import Digest, ModelName, PushId
+from gatewayd.core.record import record
 from gatewayd.core.tensor import DType
 from gatewayd.wire.mqttdevice import ResultFrame, SampleFrame
 
@@ -33,7 +34,7 @@ A model that resets its device looks like a power cut; three cuts in a row at th
 _NO_MODEL, _NO_DIGEST, _NO_PUSH = ModelName(""), Digest("0" * 64), PushId(0)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Board:
     """The constants of one device.
 
@@ -65,7 +66,7 @@ class Step(IntEnum):
     TRIAL = 9
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotRecord:
     """What a slot holds; everything but `state` is void in an empty one."""
 
@@ -79,7 +80,7 @@ class SlotRecord:
 EMPTY_SLOT = SlotRecord()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Floor:
     """The newest version of a model ever accepted, so that an older one is refused even when that model is gone."""
 
@@ -90,24 +91,24 @@ class Floor:
 NO_FLOOR = Floor()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Booted:
     """Power came: both copies of the journal, whole, as they are in flash (any bytes)."""
 
     journals: tuple[bytes, bytes]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Connected:
     """The broker is there and the subscription stands."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Disconnected:
     """The broker is gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MessageReceived:
     """A message came on `down/<kind>`."""
 
@@ -115,7 +116,7 @@ class MessageReceived:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotHashed:
     """SHA-256 of bytes of a slot, as `HashSlot` asked."""
 
@@ -123,7 +124,7 @@ class SlotHashed:
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SlotInflated:
     """`InflateSlot` is done; `failure` says why the stream was refused ("": the slot holds all it decodes to)."""
 
@@ -131,7 +132,7 @@ class SlotInflated:
     failure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SelfTestDone:
     """The model ran on the self-test's input: its first output, or why it did not load or run."""
 
@@ -141,28 +142,28 @@ class SelfTestDone:
     failure: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunDone:
     """A run ended, well or not."""
 
     frame: ResultFrame
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SampleDone:
     """A sensor was read, or not."""
 
     frame: SampleFrame
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BatteryChanged:
     """The battery's charge in whole percent."""
 
     percent: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ticked:
     """Time passed, nothing else."""
 
@@ -182,7 +183,7 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Publish:
     """Send a message on `up/<kind>`."""
 
@@ -192,7 +193,7 @@ class Publish:
     retain: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EraseSlot:
     """Erase a slot from `offset` to `end`: page boundaries, or the slot's end."""
 
@@ -201,7 +202,7 @@ class EraseSlot:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WriteSlot:
     """Write into erased flash."""
 
@@ -210,7 +211,7 @@ class WriteSlot:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WriteJournal:
     """Write a record into a copy (0 or 1) of the journal. At offset 0: erase all pages of that copy first."""
 
@@ -219,7 +220,7 @@ class WriteJournal:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HashSlot:
     """Hash `size_bytes` of a slot from `offset`, as they are in flash; answer with `SlotHashed`."""
 
@@ -228,7 +229,7 @@ class HashSlot:
     offset: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InflateSlot:
     """Decode the raw DEFLATE stream of `encoded_bytes` at `offset` into the slot's beginning, which is erased.
 
@@ -243,7 +244,7 @@ class InflateSlot:
     window_bits: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunSelfTest:
     """Load the model into the arena and run it once on the generated input of `seed`; answer with `SelfTestDone`."""
 
@@ -252,7 +253,7 @@ class RunSelfTest:
     seed: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunModel:
     """Run a slot's model on `content`, or, when None, on a sample of sensor number `sensor`; answer with `RunDone`.
 
@@ -267,7 +268,7 @@ class RunModel:
     below: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadSensor:
     """Read a sensor; answer with `SampleDone`."""
 
@@ -275,7 +276,7 @@ class ReadSensor:
     sensor: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ignored:
     """A message had no effect; for the device's own log."""
 

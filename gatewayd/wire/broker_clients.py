@@ -6,9 +6,10 @@ it when that was written, and whoever has it keeps what they could do.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 from gatewayd.wire.mosquitto import ROLES, Granted, client_access, is_hash, password_line
 from gatewayd.wire.topics import Topics
 
@@ -19,7 +20,7 @@ HEADER = "# roles: viewer client operator admin"
 _WILD = re.compile(r"[+#/]")  # a name stands in a topic of the access list
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BrokerClient:
     """A user of the broker: who, what they may do there (one of `mosquitto.ROLES`), and their password's hash."""
 

@@ -7,12 +7,12 @@ manifest has a decoder of its own rules (`wire/manifest.py`). Source: RFC 8949 Â
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import NoReturn
 
 import cbor2
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 from gatewayd.core.tensor import DType, Tensor
 
 MAX_DEPTH = 16  # protects the stack; a tensor in nested lists has eight dimensions at most
@@ -27,7 +27,7 @@ _SIMPLE: Mapping[int, object] = {20: False, 21: True, 22: None}
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _OTHER = range(8)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TypedArray:
     """Numbers as bytes, little-endian, with what they are."""
 

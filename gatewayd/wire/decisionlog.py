@@ -20,6 +20,7 @@ from gatewayd.core.decision import Decision
 from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.names import DeviceId
 from gatewayd.core.placement import DeviceFacts, NodeFacts, Question
+from gatewayd.core.record import record
 from gatewayd.core.replay import Logged, fingerprint
 from gatewayd.core.request import NODE, Measured, Privacy, Target
 
@@ -33,7 +34,7 @@ _MAX_WORDS = 300  # of a refusal or an error: whether there is one decides, its 
 _ESTIMATE_FIELDS = tuple(each.name for each in fields(Estimate))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unreadable:
     """A line that says nothing. `is_torn`: the last of the file, without an end: it was being written when the power went."""
 

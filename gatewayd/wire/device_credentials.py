@@ -11,10 +11,11 @@ the public keys, in hex, of which one signs each model. A member that a reader d
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import DeviceId, parse_device_id
+from gatewayd.core.record import record
 from gatewayd.wire.topics import Topics
 
 MAX_BYTES = 2**18  # protects the reader's memory
@@ -23,7 +24,7 @@ _MAX_PORT = 65535
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OscoreCredentials:
     """An OSCORE context from the device's end: `sender_id` is in its questions, `recipient_id` in the gateway's."""
 
@@ -33,7 +34,7 @@ class OscoreCredentials:
     recipient_id: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceCredentials:
     """See the module's docstring; `username` and `psk_identity` "", `oscore` None: that kind was not asked for."""
 

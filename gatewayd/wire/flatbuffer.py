@@ -6,11 +6,11 @@ items than the caller allows, so that a hostile file costs no more than a good o
 Source: FlatBuffers internals (https://flatbuffers.dev/internals/).
 """
 
-from dataclasses import dataclass
 from struct import Struct, unpack_from
 from typing import Final
 
 from gatewayd.core.errors import ModelRefused
+from gatewayd.core.record import record
 
 U8: Final = Struct("<B")
 I8: Final = Struct("<b")
@@ -24,7 +24,7 @@ _U16: Final = Struct("<H")
 _VTABLE_HEADER_BYTES = 4  # its own size and the table's, 16 bits each
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Vector:
     """A vector that lies wholly inside the file: `count` items from byte `start`."""
 
@@ -32,7 +32,7 @@ class Vector:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Table:
     """A table whose vtable and inline fields lie inside the file. `where` names it in errors, such as `tensor 5`."""
 

@@ -1,13 +1,13 @@
 """The files that `gatewayd init` writes, as text: the config, mosquitto's, systemd's drop-in. Nothing is written here."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
+from gatewayd.core.record import record
 from gatewayd.wire.topics import Topics
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """What was asked for. `is_open`: listen on the network, not on loopback alone. `is_service`: systemd runs both daemons.
 

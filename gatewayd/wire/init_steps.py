@@ -1,14 +1,14 @@
 """What `gatewayd init` tells at its end: what to do now, as commands to paste. Text of values only."""
 
 import shlex
-from dataclasses import dataclass
 
+from gatewayd.core.record import record
 from gatewayd.wire.init_files import Plan
 
 _AS_ROOT = "Both daemons would run as root like this: run init as a user of their own, or with --systemd."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """What is in the folder now. `is_first`: there was no config before; `is_changed`: something was written or replaced.
 

@@ -4,11 +4,12 @@ The connection itself is `adapters/mqtt_connection.py`; whoever needs it is hand
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from gatewayd.core.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Message:
     """One publish. Content type to expiry are MQTT 5 properties, None on 3.1.1 or when absent; `expiry_s` in seconds.
 

@@ -8,13 +8,13 @@ Source: docs/device-protocol-mqtt.md.
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from gatewayd.core.device import Born, LinkKind, Lost, PushPhase, PushReport
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.model import SelfTest
 from gatewayd.core.module import Encoding, Held, Raw
 from gatewayd.core.names import DeviceId, Digest, ModelName, PushId
+from gatewayd.core.record import record
 from gatewayd.wire.manifest import MAX_SIGNED_BYTES, read_manifest
 from gatewayd.wire.mqttdevice_data import (
     MAX_CHUNK_BYTES,
@@ -78,7 +78,7 @@ MAX_OFFER_BYTES = _OFFER.size + MAX_SIGNED_BYTES
 """Bounds the device's receive buffer for control."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OfferMessage:
     """What a device is told about a model before a byte of it is sent: the manifest, its signature checked.
 
@@ -106,21 +106,21 @@ class OfferMessage:
         return self.size_bytes if isinstance(self.encoding, Raw) else self.encoding.size_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Activate:
     """Let the tested model take over, on trial."""
 
     push: PushId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accept:
     """End the trial: the new model stays."""
 
     push: PushId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel:
     """Drop the push; keep (or go back to) the old model."""
 

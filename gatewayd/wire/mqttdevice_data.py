@@ -4,11 +4,11 @@ Source: docs/device-protocol-mqtt.md. Reserved bytes are sent as 0 and ignored w
 """
 
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import PushId
+from gatewayd.core.record import record
 from gatewayd.wire.mqttdevice_json import U31, printable
 
 MAX_DATA_BYTES = 262_144
@@ -36,7 +36,7 @@ class FrameStatus(IntEnum):
     FAILED = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChunkFrame:
     """A piece of the model, `content` from byte `offset`."""
 
@@ -45,7 +45,7 @@ class ChunkFrame:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunFrame:
     """Run the model in `slot` (which must hold `version`) on `content`, or, when that is None, on sensor number `sensor`.
 
@@ -61,7 +61,7 @@ class RunFrame:
     below: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SampleRequest:
     """Read sensor number `sensor` and send the raw sample."""
 
@@ -69,21 +69,21 @@ class SampleRequest:
     sensor: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ping:
     """Send the token back."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PongFrame:
     """The token of a ping, back."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResultFrame:
     """What a run gave: `content` is the raw output (b"" unless OK), `reason` says why not ("" when OK).
 
@@ -110,7 +110,7 @@ class ResultFrame:
         return self.energy_nj / 1e3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SampleFrame:
     """What a sensor gave: `content` is the raw sample (b"" unless OK), `reason` says why not ("" when OK)."""
 

@@ -3,9 +3,8 @@
 Source: docs/device-protocol-mqtt.md, "Dropping a model".
 """
 
-from dataclasses import dataclass
-
 from gatewayd.core.names import Digest, ModelName, parse_digest, parse_model_name
+from gatewayd.core.record import record
 from gatewayd.wire.mqttdevice_json import (
     MAX_CONTROL_BYTES,
     MAX_REASON_CHARS,
@@ -19,7 +18,7 @@ from gatewayd.wire.mqttdevice_json import (
 _DROPPED, _REFUSED = "dropped", "refused"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DropMessage:
     """Let go the model of exactly this name, version and digest; `is_last` allows it to be the only one that runs."""
 
@@ -30,7 +29,7 @@ class DropMessage:
     is_last: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DropFrame:
     """The device's answer: the model is not there (any more), or `reason` says why it stays ("": it is gone)."""
 

@@ -4,11 +4,11 @@ Generic: it knows fields and wire types, no schema. Source: https://protobuf.dev
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
 from gatewayd.core.errors import ModelRefused
+from gatewayd.core.record import record
 
 MAX_FIELDS = 200_000
 """Protects time, over one message; the largest networks have some ten thousand nodes and constants."""
@@ -19,7 +19,7 @@ _LONGEST_VARINT = 10
 _WORD = 1 << 64
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Field:
     """One field of a message: a number, or the place of its bytes (`start` to `end`)."""
 
@@ -30,7 +30,7 @@ class Field:
     is_bytes: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """A message inside the file. `where` names it in errors."""
 

@@ -8,13 +8,13 @@ Source: tensorflow/lite/schema/schema.fbs, schema version 3.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import isfinite, prod
 
 from gatewayd.core.arena_forecast import forecast
 from gatewayd.core.errors import ModelRefused
 from gatewayd.core.graph import Graph, GraphNode, GraphTensor, Subgraph
 from gatewayd.core.model import Operator, Structure
+from gatewayd.core.record import record
 from gatewayd.core.tensor import DType, Quantization, TensorSpec
 from gatewayd.wire.flatbuffer import F32, I8, I32, I64, U8, U32, U64, Table, root_table
 from gatewayd.wire.tflite_extras import (
@@ -59,7 +59,7 @@ _ZERO_POINTS = {DType.INT8: (-128, 127), DType.UINT8: (0, 255), DType.INT16: (-3
 _ZERO_POINT_32 = (-(2**31), 2**31 - 1)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Tensor:
     table: Table
     shape: tuple[int, ...]
@@ -67,14 +67,14 @@ class _Tensor:
     buffer: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Graph:
     table: Table
     tensors: tuple[_Tensor, ...]
     operators: tuple[Table, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _File:
     """What reading found, in the two forms that are wanted of it."""
 

@@ -4,10 +4,10 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from gatewayd.core.errors import BadRequest, Forbidden
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 
 # mosquitto disconnects a client whose topic has more than 200 levels; nobody needs more than these.
 _MAX_LEVELS = 32
@@ -15,21 +15,21 @@ _MAX_TOPIC_BYTES = 1024
 _CONTROL = frozenset({"infer", "cmd", "device", "status", "event", "stream"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InferTopic:
     """An inference request; `model_ref_text` is what stood in the topic, not checked yet."""
 
     model_ref_text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CommandTopic:
     """A command; `verb` is what stood in the topic, not checked yet."""
 
     verb: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceUp:
     """Something a device published; `device_text` and `kind` are what stood in the topic, not checked yet."""
 
@@ -40,7 +40,7 @@ class DeviceUp:
 ClientTopic = InferTopic | CommandTopic
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Topics:
     """The topics of one node. `prefix` may have several levels, `node` is one.
 

@@ -108,3 +108,73 @@ def test_callbacks_go_first() -> None:
         assert seen == ["callback"]
 
     _run(work())
+
+
+def test_work_that_can_wait_is_done_while_something_is_awaited() -> None:
+    async def work() -> None:
+        loop, descriptor, seen = _loop(), os.eventfd(0, os.EFD_NONBLOCK), list[str]()
+
+        def take() -> None:
+            os.eventfd_read(descriptor)
+            seen.append("answer")
+            came.set_result(None)
+
+        def later() -> None:
+            seen.append("work")
+            os.eventfd_write(descriptor, 1)
+
+        came: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(descriptor, take)
+        loop.call_meanwhile(later)
+        loop.expect(60, descriptor, take)
+        await came
+        assert seen == ["work", "answer"]
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+    _run(work())
+
+
+def test_work_that_can_wait_does_not_wait_for_ever() -> None:
+    async def work() -> None:
+        loop, is_done = _loop(), asyncio.Event()
+        loop.call_meanwhile(is_done.set)
+        async with asyncio.timeout(20):
+            await is_done.wait()
+
+    _run(work())
+
+
+def test_what_comes_goes_before_work_that_can_wait() -> None:
+    async def work() -> None:
+        loop, descriptor, seen = _loop(), os.eventfd(1, os.EFD_NONBLOCK), list[str]()
+        is_done = asyncio.Event()
+
+        def take() -> None:
+            os.eventfd_read(descriptor)
+            seen.append("came")
+
+        def later() -> None:
+            seen.append("work")
+            is_done.set()
+
+        loop.add_reader(descriptor, take)
+        loop.call_meanwhile(later)
+        await is_done.wait()
+        assert seen == ["came", "work"]
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+    _run(work())
+
+
+def test_a_defect_in_work_that_can_wait_is_told_and_harms_nobody() -> None:
+    async def work() -> None:
+        loop, told, is_done = _loop(), list[dict[str, object]](), asyncio.Event()
+        loop.set_exception_handler(lambda _, context: told.append(context))
+        loop.call_meanwhile(iter(()).__next__)
+        loop.call_meanwhile(is_done.set)
+        await is_done.wait()
+        assert [type(each["exception"]) for each in told] == [StopIteration]
+
+    _run(work())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.api.table import VERBS
+from gatewayd.cli.client import Client
 from gatewayd.cli.command import add_commands
 from gatewayd.cli.verbs import FAILED, NOUNS, OK, UNREACHABLE, USAGE, run
 from gatewayd.core.errors import ModelRefused
@@ -188,6 +189,27 @@ def test_a_push_that_is_on_its_way_is_joined_and_followed(daemon: Daemon) -> Non
     assert ran.out.endswith("accepted\n")
 
 
+def test_a_push_that_is_followed_no_more_goes_on(daemon: Daemon) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    parser = argparse.ArgumentParser(prog="gatewayd")
+    add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args(["push", "--device", "cam-7", "--model", "kws", "--url", daemon.url])
+    err = io.StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        run(args, out=io.StringIO(), err=err, sleep=interrupt)
+    assert err.getvalue() == "\ngatewayd: push 7 goes on: gatewayd pushes watch 7, or pushes cancel 7\n"
+
+
+def test_an_answer_of_another_shape_is_one_clear_line(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Client, "call", lambda *_: b'{"pushed": true}')
+    ran = daemon.command("push", "--device", "cam-7", "--model", "kws")
+    assert (ran.code, ran.err) == (
+        FAILED, "gatewayd: the answer to push cannot be read: is the daemon of another version?\n",
+    )  # fmt: skip
+
+
 def test_a_push_that_fails(daemon: Daemon) -> None:
     daemon.world.pushes.states = [PushState.ROLLED_BACK]
     ran = daemon.command("push", "--device", "cam-7", "--model", "kws", "--json")
@@ -263,7 +285,13 @@ def test_a_file_that_is_not_there(daemon: Daemon, tmp_path: Path) -> None:
     assert ran == Ran(USAGE, "", f"gatewayd: files: {tmp_path / 'x'}: No such file or directory\n")
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://x", "http://x:99999"])
+def test_a_file_without_an_end_is_not_read_for_ever(daemon: Daemon) -> None:
+    ran = daemon.command("infer", "kws", "--raw", "/dev/zero")
+    assert ran.code == USAGE
+    assert "raw: /dev/zero: is over the limit of 8388608 bytes" in ran.err
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "ftp://x", "http://x:99999", "http://[::1"])
 def test_an_address_that_makes_no_sense(url: str) -> None:
     ran = command("status", "--url", url)
     assert (ran.code, ran.err.startswith(f"gatewayd: --url {url}: ")) == (USAGE, True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import struct
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from gatewayd.core.device import (
@@ -61,6 +61,8 @@ class FakeDevice:
     loses_drops: bool = False
     below: bytes | None = None
     returned_bytes: int = 8
+    moves_to: tuple[Slot, ...] = ()
+    on_move: Callable[[], Awaitable[object]] | None = None
 
     def birth(self) -> None:
         self.emit(Born(self.id, LinkKind.MQTT, Report(self.capabilities, self.slots, 0.9)))
@@ -84,6 +86,12 @@ class FakeDevice:
         self.asked += 1
         if not self.answers:
             raise DeviceTimeout(f"{device} did not answer within {timeout_s} s")
+        if self.moves_to:  # since the request was placed it has accepted another model, and says so before it refuses
+            self.slots, self.moves_to = self.moves_to, ()
+            self.birth()
+            if self.on_move is not None:
+                await self.on_move()
+            raise DeviceRefused(f"device {device}: slot {slot} runs nothing")
         assert self.slots[slot].version == version
         self.samples += content is None
         self.below = below

@@ -8,6 +8,7 @@ from gatewayd.core.device import Slot, SlotState
 from gatewayd.core.errors import (
     BadRequest,
     DeadlineExceeded,
+    DeviceRefused,
     DeviceTimeout,
     DeviceUnreachable,
     Forbidden,
@@ -19,7 +20,7 @@ from gatewayd.core.errors import (
 )
 from gatewayd.core.events import RequestFailed, RequestServed
 from gatewayd.core.model import Version
-from gatewayd.core.names import DeviceId, RequestId
+from gatewayd.core.names import Alias, DeviceId, RequestId
 from gatewayd.core.request import NODE, Privacy, Target
 from gatewayd.core.tensor import DType, Tensor
 from gatewayd.services.inference import _likeliest
@@ -98,6 +99,51 @@ async def test_when_the_device_is_silent_the_next_option_serves_and_says_so(tmp_
         assert len(result.attempts) == 1
         assert result.attempts[0].startswith("device:dev-1: dev-1 did not answer")
         assert result.reason.startswith("node serves because what came first failed: device:dev-1: dev-1 did not")
+
+
+def _active(version: Version, index: int) -> tuple[Slot, ...]:
+    slot = Slot(index, SlotState.ACTIVE, version.model, version.number, version.variants[0].digest)
+    return (slot, Slot(1, SlotState.EMPTY)) if index == 0 else (Slot(0, SlotState.EMPTY), slot)
+
+
+@pytest.mark.parametrize("is_newer", [False, True])
+async def test_what_waited_for_a_slot_that_gave_way_is_placed_anew(tmp_path: Path, *, is_newer: bool) -> None:
+    """The same version has moved to another slot, or a newer one is the stable one by now."""
+    async with world(tmp_path) as w:
+        first = await w.add(b"one")
+        _install(w, first)
+        await w.join()
+        request = w.request(source=True, pin=DEVICE)
+        newer = await w.add(b"two") if is_newer else first
+        if is_newer:
+            await w.catalog.move_alias(first.model, Alias("stable"), 1, who="ann", why="")
+        w.device.moves_to = _active(newer, 1)
+        if is_newer:
+            w.device.on_move = lambda: w.catalog.move_alias(first.model, Alias("stable"), 2, who="ann", why="")
+        result = await w.inference.infer(request)
+        assert (result.ran_on, result.version) == (DEVICE, newer.number)
+        assert result.attempts == ("device:dev-1: device dev-1: slot 0 runs nothing",)
+        assert "serves because what came first failed" in result.reason
+
+
+async def test_what_waited_for_a_model_that_left_says_what_was_tried(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        _install(w, await w.add())
+        await w.join()
+        request = w.request(source=True, pin=DEVICE)
+        w.device.moves_to = (Slot(0, SlotState.EMPTY), Slot(1, SlotState.EMPTY))
+        with pytest.raises(NoPlacement, match=r"tried device:dev-1: .*runs nothing; then .*kws@1 is not installed"):
+            await w.inference.infer(request)
+
+
+async def test_a_device_that_refuses_and_has_not_moved_is_asked_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as w:
+        version = await w.add()
+        _install(w, version)
+        await w.join()
+        w.device.moves_to = w.device.slots
+        with pytest.raises(DeviceRefused, match="runs nothing"):
+            await w.inference.infer(w.request(source=True, pin=DEVICE))
 
 
 async def test_a_preferred_device_that_is_gone_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from gatewayd.core.device import RUNNING, Born, DeviceEvent, Inferred, LinkKind, Lost, Report, RunResult
-from gatewayd.core.errors import BadRequest, DeviceError, GatewayError, NodeError
+from gatewayd.core.errors import BadRequest, DeviceError, DeviceRefused, GatewayError, NodeError
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 from gatewayd.links.lwm2m.births import Birth, Prior, has_our_objects, read_birth, read_reception, read_slots
 from gatewayd.links.lwm2m.errands import Errands
 from gatewayd.links.lwm2m.interface import Bucket
@@ -30,7 +31,7 @@ _OWN_PER_S = 50.0
 """Results of a device's own accord that are passed on in a second. Protects the loop: no standing order asks more often."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Surroundings:
     """What every attachment is given. `births` bounds how many are read at once: a fleet registers after a power cut."""
 
@@ -64,6 +65,7 @@ class Attachment:
     _watcher: "asyncio.Task[None] | None" = None
     _looker: "asyncio.Task[None] | None" = None
     _receiver: "asyncio.Task[None] | None" = None
+    _renewer: "asyncio.Task[None] | None" = None
     _own: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,6 +121,29 @@ class Attachment:
         if self.birth is None:
             return await self.renew()
         return self._born(await self.errands.do(self._read_slots, timeout_s=_BIRTH_S, urgency=Urgency.CONTROL))
+
+    def check_holds(self, slot: int, version: int) -> None:
+        """Raises: DeviceRefused when the device said since that the slot runs another version, or none."""
+        if self.birth is None:
+            return
+        held = next((each for each in self.birth.report.slots if each.index == slot), None)
+        if held is not None and (held.state not in RUNNING or held.version != version):
+            raise DeviceRefused(f"device {self.device}: slot {slot} does not run version {version} (any more)")
+
+    async def look_again(self, *, timeout_s: float) -> None:
+        """It refused a run as if its slot ran nothing: have the slots read, once for all who were refused. Never raises."""
+        if self._renewer is None and not self.has_left:
+            self._renewer = self.around.spawn(self._looked_again(), f"lwm2m slots {self.device}")
+        if self._renewer is not None:
+            await asyncio.wait({self._renewer}, timeout=max(0.0, timeout_s))
+
+    async def _looked_again(self) -> None:
+        try:
+            await self.renew_slots()
+        except GatewayError as error:
+            logger.debug("slots not read", extra={"fields": {"device": self.device, "reason": str(error)}})
+        finally:
+            self._renewer = None
 
     def _born(self, birth: Birth) -> Report:
         if not self.has_left:

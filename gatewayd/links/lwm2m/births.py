@@ -4,11 +4,12 @@ Source: docs/lwm2m.md, "What the gateway reads".
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.device import Connectivity, Profile, Report, Slot
 from gatewayd.core.errors import BadRequest, DeviceError, DeviceRefused, NodeError
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 from gatewayd.core.registration import StoredPackage
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.strangers import firmware_slots, profile_of, software_slots, stranger_report
@@ -24,7 +25,7 @@ ANSWER_S = 10.0
 """How long one read may take. A device that does not answer the first is not asked the next: nobody's address is flooded."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Prior:
     """What the gateway knows before it asks: profiles that have LwM2M traits, and what it gave to which instance of a device."""
 
@@ -32,7 +33,7 @@ class Prior:
     given: Callable[[DeviceId], Mapping[int, StoredPackage]] = lambda _: {}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Birth:
     """A device as it was read. `profile` None: it has our objects, or nobody knows its kind."""
 

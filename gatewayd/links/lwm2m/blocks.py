@@ -5,9 +5,10 @@ What a device asks in blocks is put together in `Uploads`; what we ask goes thro
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.errors import DeviceRefused
+from gatewayd.core.record import record
 from gatewayd.links.lwm2m.coap import (
     DEFAULT_SIZE_EXPONENT,
     Answer,
@@ -96,14 +97,14 @@ async def _sent_once(asking: Asking, ask: Ask, exponent: int) -> Answer:
             exponent = answer.block1.size_exponent
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Whole:
     """A request whose last block came."""
 
     request: Incoming
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """A request that goes on: what to answer."""
 

@@ -1,12 +1,13 @@
 """Where a push goes on a device, and by which way: read just before, because only the state of its slots is the truth."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from gatewayd.core.device import Lwm2mTraits
 from gatewayd.core.errors import BadRequest, DeviceRefused
 from gatewayd.core.names import DeviceId
 from gatewayd.core.push import Offer
+from gatewayd.core.record import record
 from gatewayd.core.registration import StoredPackage
 from gatewayd.links.lwm2m.attachment import Attachment
 from gatewayd.links.lwm2m.births import model_slots, read_instances, read_software
@@ -22,7 +23,7 @@ from gatewayd.wire.lwm2m.states import Software
 WAYS = (Way.PUSH, Way.PULL)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Chooser:
     """`ways` are those of our boards, in the order in which they are tried; others' are in their profile."""
 

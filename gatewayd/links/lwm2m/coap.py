@@ -4,11 +4,11 @@ Sources: RFC 7252 (CoAP), RFC 7959 (blocks), RFC 7641 (observe).
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
 from gatewayd.core.errors import DeviceRefused, DeviceTimeout, DeviceUnreachable
+from gatewayd.core.record import record
 
 DEFAULT_SIZE_EXPONENT = 6
 """Blocks of 1,024 bytes, the largest."""
@@ -61,7 +61,7 @@ def dotted(code: int) -> str:
     return f"{code >> 5}.{code & 31:02}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """A Block1 or Block2 option: block `number` of 2**(`size_exponent` + 4) bytes, and whether `more` follow."""
 
@@ -80,7 +80,7 @@ class Block:
         return self.number * self.size_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Timing:
     """How a question is repeated: first after `ack_timeout_s` (times up to 1.5), then after twice that, `retransmits` times.
 
@@ -112,7 +112,7 @@ class Peer(Protocol):
         """The base URI under which the peer reaches the gateway: `coap://192.0.2.1:5683`."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ask:
     """A question to a device. `observe` 0 registers an observation, 1 cancels it; `echo`: what it wants to hear again."""
 
@@ -129,7 +129,7 @@ class Ask:
     echo: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answer:
     """What a device answered, or notified."""
 
@@ -149,7 +149,7 @@ class Answer:
         return self.code < _FIRST_ERROR
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Incoming:
     """A question from a device. `etags`: what it holds already."""
 
@@ -166,7 +166,7 @@ class Incoming:
     etags: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """Our answer to a device. `max_age_s` says when it may try again."""
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 
 from gatewayd.core.errors import DeviceTimeout, DeviceUnreachable, Overloaded
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 from gatewayd.links.lwm2m.coap import Answer, Ask, Exchange, NoAnswer, Notified, Observation, Peer, Timing
 from gatewayd.links.lwm2m.rtt import RoundTrips
 from gatewayd.links.lwm2m.turns import Turns, Urgency
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LineLimits:
     """`waiting` bounds the questions in one device's queue (protects memory; one more is refused).
 

@@ -7,19 +7,20 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from gatewayd.core.device import DeviceEvent, Lost, Profile, RunResult, SampleResult
 from gatewayd.core.dropping import Drop
 from gatewayd.core.errors import BadRequest, DeviceRefused, DeviceUnreachable, Forbidden, Overloaded
 from gatewayd.core.names import DeviceId, PushId
 from gatewayd.core.push import Offer
+from gatewayd.core.record import record
 from gatewayd.core.registration import StoredPackage
 from gatewayd.links.lwm2m import slot_terms as terms
 from gatewayd.links.lwm2m.attachment import Attachment, Surroundings
 from gatewayd.links.lwm2m.births import Prior
 from gatewayd.links.lwm2m.choosing import WAYS, Chooser
-from gatewayd.links.lwm2m.coap import Ask, Code, Exchange, Incoming, Method, Peer, Reply, Serve
+from gatewayd.links.lwm2m.coap import Ask, Code, Exchange, Incoming, Method, Peer, Refusal, Reply, Serve
 from gatewayd.links.lwm2m.device_pushes import DevicePushes
 from gatewayd.links.lwm2m.dropping import dropped
 from gatewayd.links.lwm2m.interface import Bucket, Interface
@@ -43,9 +44,11 @@ _TICK_S = 0.5
 _QUIET_S = 20.0  # a device heard of so lately is not pinged: its battery pays for every answer
 _COME_LATER_S = 5
 _UP_WITHIN_S = 2.0
+# How a device refuses to run a slot that runs no model.
+_RUNS_NOTHING = (Code.METHOD_NOT_ALLOWED, Code.NOT_FOUND)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LinkOptions:
     """`most`: devices at one time. `newcomers_per_s` and `newcomers_burst` bound registrations of new ones.
 
@@ -206,10 +209,17 @@ class Lwm2mDeviceLink:
             raise DeviceRefused(f"device {device} has no ML Model object (/26242): it runs nothing on request")
 
         async def errand() -> RunResult:
+            if not is_trial:  # while it waited for its turn, the device may have let that model go
+                attachment.check_holds(slot, version)
             return await attachment.runs.run(slot, version=version, content=content, sensor=sensor, until_s=until_s)
 
-        urgency = Urgency.TRIAL if is_trial else Urgency.INFERENCE
-        return await attachment.errands.do(errand, timeout_s=timeout_s, urgency=urgency)
+        try:
+            urgency = Urgency.TRIAL if is_trial else Urgency.INFERENCE
+            return await attachment.errands.do(errand, timeout_s=timeout_s, urgency=urgency)
+        except Refusal as refusal:
+            if refusal.response in _RUNS_NOTHING and not is_trial:
+                await attachment.look_again(timeout_s=(until_s - self._clock()) / 2)
+            raise
 
     async def read_sensor(self, device: DeviceId, *, sensor: int, timeout_s: float) -> SampleResult:
         """See `services.ports.DeviceLink`."""

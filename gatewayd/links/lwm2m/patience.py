@@ -1,13 +1,15 @@
 """How long each wait of a push may take: set for a fast link, more on a slow one. Values only."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from gatewayd.core.record import record
 
 _FAST_S = 0.25  # up to here what is set is more than enough
 _MOST_ASKED_S, _MOST_BLOCK_S = 150.0, 300.0
 """Protects the number of concurrent pushes: a link on which one question takes longer than this is given up on."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Patience:
     """Seconds that each wait may take on a fast link (a slow one gets more, see `on`), and how often a transfer may start again.
 

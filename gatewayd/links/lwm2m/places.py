@@ -4,11 +4,11 @@ Source: docs/lwm2m.md, "A push"; OMA LwM2M Software Management 1.0.1; OMA LwM2M 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gatewayd.core.device import Packaging
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.push import Offer
+from gatewayd.core.record import record
 from gatewayd.links.lwm2m import slot_terms as terms
 from gatewayd.links.lwm2m.operations import Operations
 from gatewayd.links.lwm2m.slot_terms import Action, Seen
@@ -25,7 +25,7 @@ _PACKAGE, _URI, _INSTALL, _UNINSTALL, _STATE, _ACTIVATE, _DEACTIVATE = 2, 3, 4, 
 _FIRMWARE_PACKAGE, _FIRMWARE_URI, _FIRMWARE_UPDATE, _FIRMWARE_STATE = 0, 1, 2, 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """One instance of one object on one device."""
 

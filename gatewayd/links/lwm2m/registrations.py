@@ -12,6 +12,7 @@ from enum import Enum
 
 from gatewayd.core.errors import Forbidden, NotFound, Overloaded
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 from gatewayd.core.registration import StoredRegistration
 from gatewayd.links.lwm2m.coap import Peer
 from gatewayd.wire.lwm2m.registration import Registration, Update
@@ -52,7 +53,7 @@ class Came(Enum):
     CHANGED = "changed"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Access:
     """Who may register. `endpoints`: the one endpoint name of each credential; `plain`: whether one without a credential may."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from gatewayd.core.device import RunResult
 from gatewayd.core.errors import BadRequest, DeviceRefused
 from gatewayd.core.names import DeviceId
+from gatewayd.core.record import record
 from gatewayd.links.lwm2m.freshness import runs_after
 from gatewayd.wire.lwm2m.objects import MODEL
 from gatewayd.wire.lwm2m.paths import Path
@@ -28,7 +29,7 @@ _MAX_REASON_CHARS = 200
 _MAX_SENSOR = 7  # a device has at most eight sensors
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """What a slot shows of its last run. `tag` None: the device has no tags; 0: nobody asked for that run."""
 

@@ -3,12 +3,13 @@
 Values only. The update engine speaks of phases (`core.device.PushPhase`), a device of resources; these are the words between.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 from math import inf
 
 from gatewayd.core.device import PushPhase
 from gatewayd.core.names import Digest, ModelName, PushId
+from gatewayd.core.record import record
 from gatewayd.links.lwm2m.patience import Patience
 from gatewayd.wire.lwm2m.states import Firmware, ModelSlot, Software
 
@@ -38,7 +39,7 @@ class Stage(Enum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Goal:
     """What is to be in the instance at the end.
 
@@ -63,14 +64,14 @@ class Goal:
 # What is heard.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Seen:
     """What the instance holds now: read or notified, always the whole of it (states are skipped, results come late)."""
 
     values: Software | Firmware | ModelSlot
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Answered:
     """The device answered an action. `code` None: no answer came; nothing is known of what it did."""
 
@@ -78,44 +79,44 @@ class Answered:
     code: Code | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TransferEnded:
     """The package's last block was answered (2.04) or fetched, or the transfer broke: `code` of the refusal, None for silence."""
 
     code: Code | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Progressed:
     """The transfer came forward."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BegunAnew:
     """The device fetches from the first byte again: it lost what it had."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Offered:
     """The engine offers, or asks where the device stands."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ActivateWanted:
     """The engine wants the trial to begin."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AcceptWanted:
     """The engine wants the new model to stay."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CancelWanted:
     """The engine wants the push to end, out of its trial too."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimePassed:
     """The clock moved on; only a deadline that is over matters."""
 
@@ -129,7 +130,7 @@ Heard = (
 # What is to be done.
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WritePackage:
     """Write the package (Block1) from byte `offset`, after a pause. The first bytes are asked of the engine with WANT."""
 
@@ -138,7 +139,7 @@ class WritePackage:
     after_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WriteUri:
     """Write the package's address; the device fetches (Block2), from byte `offset` if it keeps what it has."""
 
@@ -147,73 +148,73 @@ class WriteUri:
     after_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AskAgain:
     """The transfer under way asks the engine again for the bytes it needs next."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopTransfer:
     """Send no more blocks, serve no more."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Look:
     """Read the whole instance now, and tell it as Seen."""
 
     instance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reset:
     """Write an empty package address: clients drop what they began to download."""
 
     instance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Uninstall:
     """Execute Uninstall. Only ever of an instance that was seen inactive."""
 
     instance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Install:
     """Execute Install (/9), Update (/5)."""
 
     instance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Activate:
     """Execute Activate."""
 
     instance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Deactivate:
     """Execute Deactivate."""
 
     instance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WriteOffer:
     """Write the push's id (/26242/i/13), then the signed manifest (/18)."""
 
     instance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accept:
     """Execute Accept (/26242/i/16)."""
 
     instance: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel:
     """Execute Cancel (/26242/i/17)."""
 
@@ -226,7 +227,7 @@ Action = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Said:
     """What the engine is told: becomes a `PushReport`. WANT is not among them: the transfer asks for its bytes itself."""
 
@@ -234,7 +235,7 @@ class Said:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Course:
     """One push on its way into one instance.
 
@@ -265,7 +266,7 @@ class Course:
         return self.stage is Stage.ENDED
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Turn:
     """What something heard led to: the course as it is now, what the engine is told, what to do, in order."""
 
@@ -274,7 +275,7 @@ class Turn:
     actions: tuple[Action, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Now:
     """When it was heard, and how long things may take."""
 

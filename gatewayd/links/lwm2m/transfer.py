@@ -4,9 +4,9 @@ What its end means is `slots_transfer`; a last 2.04 proves only that the bytes w
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gatewayd.core.errors import DeviceError, NodeError
+from gatewayd.core.record import record
 from gatewayd.links.lwm2m.coap import DEFAULT_SIZE_EXPONENT, Answer, Ask, Block, Code, Method
 from gatewayd.links.lwm2m.feed import Feed
 from gatewayd.links.lwm2m.operations import Operations
@@ -18,7 +18,7 @@ _LEAST_EXPONENT = 2  # 64 bytes: what fits one frame of 802.15.4 with its header
 _PROGRESS_S = 1.0  # how often the table hears that the transfer goes on; a block of a slow link takes longer
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Writing:
     """How to write: where to, how large a block is at most, how long one may take now until it counts as lost."""
 

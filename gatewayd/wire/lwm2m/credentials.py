@@ -1,10 +1,10 @@
 """The file of pre-shared keys: one line per device, `endpoint identity key`, the key in hex. Text → values, checked."""
 
 import re
-from dataclasses import dataclass
 
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import DeviceId, parse_device_id
+from gatewayd.core.record import record
 
 OSCORE_IDENTITY = "oscore/"
 """Before the name of a device whose messages were proved by its OSCORE context; no device's name has a slash."""
@@ -14,7 +14,7 @@ _IDENTITY = re.compile(r"[!-~]{1,128}")  # RFC 4279, section 5.3: 128 bytes have
 _MAX_LINES = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Credential:
     """A device's key, and the identity under which it names it."""
 

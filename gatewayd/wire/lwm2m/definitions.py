@@ -1,9 +1,9 @@
 """What an object's resources are: name, type, operations, single or multiple. The definitions themselves are in `objects`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Flag, auto
 
+from gatewayd.core.record import record
 from gatewayd.wire.lwm2m.paths import RESOURCE, Path
 from gatewayd.wire.lwm2m.values import Type
 
@@ -16,7 +16,7 @@ class Operations(Flag):
     EXECUTE = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResourceDefinition:
     """One resource. `kind` None: it can only be executed."""
 
@@ -29,7 +29,7 @@ class ResourceDefinition:
     units: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ObjectDefinition:
     """One object with its resources."""
 

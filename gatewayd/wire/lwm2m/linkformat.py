@@ -5,9 +5,9 @@ Source: RFC 6690, section 2.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gatewayd.core.errors import BadRequest, TooLarge
+from gatewayd.core.record import record
 
 MAX_BYTES = 16_384
 """Protects the event loop; a client with 64 objects of several instances registers some 1,500 bytes."""
@@ -24,7 +24,7 @@ _ESCAPED = re.compile(r"\\(.)")
 _BARE = re.compile(r"[!#$%&'()*+\-./:=?@\[\]^_`{|}~0-9A-Za-z]+")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Link:
     """One link: where it points, and its attributes in order; a value of None is an attribute without `=`."""
 

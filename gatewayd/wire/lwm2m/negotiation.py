@@ -6,9 +6,10 @@ Source: OMA LwM2M Core 1.2.2, section 7.4 (which version has which formats); beh
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 
+from gatewayd.core.record import record
 from gatewayd.wire.lwm2m.definitions import Definitions
 from gatewayd.wire.lwm2m.formats import Format
 from gatewayd.wire.lwm2m.paths import RESOURCE, Path
@@ -55,7 +56,7 @@ def use_of(path: Path, definitions: Definitions, *, is_read: bool) -> Use:
     return Use.READ_VALUE if is_read else Use.WRITE_VALUE
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Negotiation:
     """What is known of one device. None as a format means: no Accept option (it answers as it likes)."""
 

@@ -3,9 +3,8 @@
 Source: OMA LwM2M Core 1.1.1, section 7.2 (identifiers are 16 bits, 65535 is reserved).
 """
 
-from dataclasses import dataclass
-
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 
 MAX_ID = 65_534
 LEVELS = 4
@@ -16,7 +15,7 @@ OBJECT, INSTANCE, RESOURCE, RESOURCE_INSTANCE = 1, 2, 3, 4
 """How deep a path goes; 0 is the root."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Path:
     """A place in a device's tree. None from some level on: all of what is below.
 

@@ -5,10 +5,11 @@ Source: OMA LwM2M Core 1.1.1, section 6.2; Transport 1.1.1, section 6.4.2.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 from gatewayd.wire.lwm2m.formats import Format, format_of
 from gatewayd.wire.lwm2m.linkformat import Link, parse_links
 from gatewayd.wire.lwm2m.paths import INSTANCE, MAX_PATH_CHARS, OBJECT, Path, parse_path
@@ -40,7 +41,7 @@ class Version(Enum):
     V1_2 = "1.2"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Binding:
     """How a device is reached: transports by their letters, and whether it sleeps between its updates."""
 
@@ -48,7 +49,7 @@ class Binding:
     is_queued: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RegisteredObject:
     """One object a device has: its version where it says one, and the ids of its instances, ascending."""
 
@@ -57,7 +58,7 @@ class RegisteredObject:
     instances: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Registration:
     """A device as it registered. `lifetime_s` None: it never ends (lifetime 0, from 1.1 on).
 
@@ -90,7 +91,7 @@ class Registration:
         return path.object is not None and self.object(path.object) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Update:
     """What changed; None: it stays. `is_endless` says that the lifetime became 0."""
 
@@ -120,7 +121,7 @@ class Update:
         return replace(changed, objects=self.links.objects, root=self.links.root, formats=formats)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Links:
     objects: tuple[RegisteredObject, ...]
     formats: tuple[Format, ...]

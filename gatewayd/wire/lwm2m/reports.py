@@ -5,13 +5,13 @@ Source: OMA LwM2M Core 1.1.1, appendices E.4 and E.5; docs/lwm2m/26241.xml and 2
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import cbor2
 
 from gatewayd.core.device import Bearer, Capabilities, Connectivity, EnergySource, Report, Sensor, Slot, SlotState
 from gatewayd.core.errors import BadRequest
 from gatewayd.core.names import parse_model_name
+from gatewayd.core.record import record
 from gatewayd.wire.lwm2m.cbor import read_cbor
 from gatewayd.wire.lwm2m.objects import DEVICE, MODEL, MONITORING, RUNTIME, SOFTWARE
 from gatewayd.wire.lwm2m.paths import Path
@@ -46,7 +46,7 @@ _SLOTS = range(MAX_SLOTS)
 _DECODES_AT_ONCE = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeviceInfo:
     """What /3 says. Texts are "" and numbers None where it says nothing; `battery` is 0..1."""
 

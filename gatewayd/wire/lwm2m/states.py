@@ -4,11 +4,11 @@ Both ends: the gateway reads them, a simulated device writes them. What follows 
 Source: OMA LwM2M Software Management 1.0.3, section 6.1; OMA LwM2M Core 1.1.1, appendix E.6; docs/lwm2m/26242.xml.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from gatewayd.core.device import SlotState
 from gatewayd.core.names import Digest
+from gatewayd.core.record import record
 from gatewayd.wire.lwm2m.objects import FIRMWARE, MODEL, SOFTWARE
 from gatewayd.wire.lwm2m.paths import Path
 from gatewayd.wire.lwm2m.readings import Readings
@@ -77,7 +77,7 @@ class Phase(IntEnum):
     FAILED = 8
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Software:
     """One instance of /9. Name and version may be "" before DELIVERED; `is_active` is /12, the truth about running."""
 
@@ -89,7 +89,7 @@ class Software:
     is_active: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Firmware:
     """/5/0. `result` 0 initial, 1 success, others failures."""
 
@@ -99,7 +99,7 @@ class Firmware:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ModelSlot:
     """One instance of /26242. Model, version and digest are "" and 0 in an empty slot; `push` 0: none."""
 

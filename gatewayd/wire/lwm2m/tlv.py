@@ -6,11 +6,11 @@ Source: OMA LwM2M Core 1.1.1, section 7.4.3.
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import groupby
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 from gatewayd.wire.lwm2m.definitions import NONE, Definitions
 from gatewayd.wire.lwm2m.limits import MAX_RECORDS
 from gatewayd.wire.lwm2m.paths import INSTANCE, OBJECT, RESOURCE, RESOURCE_INSTANCE, Path
@@ -31,7 +31,7 @@ class Kind(IntEnum):
     RESOURCE = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Entry:
     kind: Kind
     id: int

@@ -7,10 +7,10 @@ import binascii
 import math
 import re
 from base64 import b64decode, b64encode, urlsafe_b64encode
-from dataclasses import dataclass
 from enum import Enum
 
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 from gatewayd.wire.lwm2m.paths import Path
 
 I64_LOW, I64_HIGH, U64_HIGH = -(2**63), 2**63 - 1, 2**64 - 1
@@ -36,7 +36,7 @@ class Type(Enum):
     CORELNK = "Corelnk"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ObjectLink:
     """A reference to an object instance; 65535:65535 refers to nothing."""
 
@@ -56,7 +56,7 @@ Value = str | int | float | bool | bytes | ObjectLink
 Objlnk ObjectLink. A value that no definition gives a type to is what its format makes of it: TLV bytes, text str."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Record:
     """One value and its place: a resource, or one instance of a multiple resource.
 

@@ -4,11 +4,12 @@ Which sequence numbers were used is `numbers`' business: whoever seals twice wit
 Source: RFC 8613, sections 3.2 (keys), 5 (nonce, additional data), 8 (who protects what).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import cbor2
 
 from gatewayd.core.errors import BadRequest, Forbidden
+from gatewayd.core.record import record
 from gatewayd.wire.oscore.header import MAX_ID_BYTES, MAX_PARTIAL_IV_BYTES, Header, encode_header, partial_iv
 
 AES_CCM_16_64_128 = 10
@@ -20,7 +21,7 @@ _KEY_BYTES, _NONCE_BYTES, _TAG_BYTES = 16, 13, 8
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Material:
     """What both ends were given. Their ids are seen from one end: the other end's sender is this one's recipient."""
 
@@ -31,7 +32,7 @@ class Material:
     id_context: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked:
     """What ties an answer to its question: the asker's id and the question's partial IV."""
 
@@ -39,7 +40,7 @@ class Asked:
     partial_iv: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Sealed:
     """A protected message: the option's value, and the payload."""
 

@@ -1,8 +1,7 @@
 """The value of the OSCORE option: partial IV, kid context and kid, as RFC 8613 section 6.1 packs them. Bytes → values → bytes."""
 
-from dataclasses import dataclass
-
 from gatewayd.core.errors import BadRequest
+from gatewayd.core.record import record
 
 MAX_PARTIAL_IV_BYTES = 5
 MAX_ID_BYTES = 7
@@ -11,7 +10,7 @@ MAX_ID_CONTEXT_BYTES = 32  # protects what is looked up and logged; the field it
 _LENGTH, _HAS_KID, _HAS_CONTEXT, _RESERVED = 0x07, 0x08, 0x10, 0xE0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Header:
     """`partial_iv` b"": none; `kid` and `kid_context` None: absent (an empty one is present, and has no bytes)."""
 

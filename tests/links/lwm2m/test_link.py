@@ -106,8 +106,9 @@ async def test_a_run_of_another_version_than_it_holds() -> None:
     async with running_server() as server, scripted_device(server.address) as device:
         await attached(device, server)
         runs(device)
-        with pytest.raises(DeviceRefused, match="holds version 1, not 2"):
+        with pytest.raises(DeviceRefused, match="slot 1 does not run version 2"):
             await server.link.run_model(DEVICE, slot=1, version=2, content=b"1", sensor=0, timeout_s=5)
+        assert device.executed == []
 
 
 async def test_a_sample() -> None:

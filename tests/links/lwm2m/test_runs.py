@@ -8,8 +8,8 @@ import pytest
 from aiocoap import Message  # type: ignore[import-untyped]  # aiocoap ships no types
 from aiocoap.numbers import codes  # type: ignore[import-untyped]  # as above
 
-from gatewayd.core.device import Inferred, RunResult
-from gatewayd.core.errors import DeviceTimeout
+from gatewayd.core.device import Born, Inferred, RunResult, SlotState
+from gatewayd.core.errors import DeviceRefused, DeviceTimeout
 from gatewayd.core.names import DeviceId
 from tests.lwm2m_boards import OUR_LINKS, active_slot, our_board
 from tests.lwm2m_client import TLV, Path, ScriptedDevice, scripted_device, tlv
@@ -283,6 +283,39 @@ async def test_a_slot_that_runs_nothing_any_more_is_observed_no_more() -> None:
         device.notify(old, b"", number=700)
         await device.until(lambda: device.resets == 1)
         assert SLOT not in device.observed
+
+
+async def test_a_run_that_is_refused_because_the_slot_runs_nothing_has_the_slots_read_first() -> None:
+    async with running_server() as server, scripted_device(server.address) as device:
+        await Board(device).attach(server)
+        moved = active_slot()
+        empty = ((0, 0), (1, ""), (2, 0), (3, b""))
+
+        def refuse(path: Path, _: str) -> Message | None:
+            """It accepted the same model in another slot a moment ago."""
+            device.tree.values |= {(26242, 0, key): value for key, value in moved.items()}
+            device.tree.values |= {(*SLOT, key): value for key, value in empty}
+            return Message(code=codes.METHOD_NOT_ALLOWED) if path == (*SLOT, 5) else None
+
+        device.on_execute = refuse
+        with pytest.raises(DeviceRefused, match=r"4\.05"):
+            await run(server)
+        born = [event for event in server.events if isinstance(event, Born)][-1]  # before the refusal is told
+        assert [(slot.index, slot.version) for slot in born.report.slots if slot.state is SlotState.ACTIVE] == [(0, 1)]
+        device.executed.clear()
+        with pytest.raises(DeviceRefused, match="slot 1 does not run version 1"):
+            await run(server)  # it waited for its turn meanwhile: the device is not asked
+        assert device.executed == []
+
+
+async def test_several_that_are_refused_have_the_slots_read_once() -> None:
+    async with running_server() as server, scripted_device(server.address) as device:
+        await Board(device).attach(server)
+        device.on_execute = lambda *_: Message(code=codes.METHOD_NOT_ALLOWED)  # and its slots say otherwise
+        births = len([event for event in server.events if isinstance(event, Born)])
+        done = await asyncio.gather(*(run(server) for _ in range(4)), return_exceptions=True)
+        assert [type(each).__name__ for each in done] == ["Refusal"] * 4
+        assert len([event for event in server.events if isinstance(event, Born)]) - births < 4
 
 
 async def test_a_slot_that_is_emptied_beside_one_that_runs_is_observed_no_more() -> None:
