@@ -5,7 +5,12 @@ another process that is woken, copies the same bytes out of shared memory and an
 less the same inference without any other process. All take turns, on one core: waking a process on another one costs 8 µs
 or 80 as the scheduler likes (more on a virtual machine), which is no property of the program. `free_` figures are without
 that restraint; so are the `eager_` figures, with daemon and worker waiting awake for each other, which is how the daemon runs
-them. `over_empty` is a call through the worker less a ping-pong without a payload.
+them. `over_empty` is a call through the worker less a ping-pong without a payload; `isolation` is that less the inference
+itself, which costs as much in the caller's process (LiteRT copies its input there too): what being apart adds to waking somebody.
+
+`forked_` and `program_` are about processes: workers that a nursery forks, and workers that are programs of their own.
+`models_2_mb` is the memory of two models' workers (nursery included) that is not of files; `next_model_mb` what the second model
+adds; `ready_ms` the second model's preload; `back_ms` from a worker's death to the next answer.
 """
 
 import asyncio
@@ -17,9 +22,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from signal import SIGKILL
 from statistics import median, quantiles
 
 import numpy as np
@@ -30,6 +37,7 @@ from gatewayd.adapters.eager_loop import EagerLoop
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.adapters.workers import Workers
 from gatewayd.core.engine import EngineSpec
+from gatewayd.core.errors import WorkerDied
 from gatewayd.core.model import Place, Variant, Verdict
 from gatewayd.core.names import Digest
 from gatewayd.core.tensor import Tensor
@@ -46,6 +54,7 @@ GOALS = {
     "eager_overhead_1_mb_p50_us": ("<=", 100.0),
     "eager_over_empty_10_kb_p50_us": ("<=", 25.0),
     "eager_over_empty_1_mb_p50_us": ("<=", 100.0),
+    "eager_isolation_1_mb_p50_us": ("<=", 100.0),
 }
 Call = Callable[[], Awaitable[object]]
 
@@ -155,6 +164,8 @@ async def one_size(workers: Workers, folder: Path, name: str, size_bytes: int, p
     for over, what in (("overhead", "ping_pong"), ("over_empty", "empty_ping_pong"), ("over_in_process", "in_process")):
         pairs = zip(runs[f"worker_{name}_p50_us"][1:], runs[f"{what}_{name}_p50_us"][1:], strict=True)
         figures[f"{over}_{name}_p50_us"] = median(ours - theirs for ours, theirs in pairs)
+    apart = (runs[f"{what}_{name}_p50_us"][1:] for what in ("worker", "in_process", "empty_ping_pong"))
+    figures[f"isolation_{name}_p50_us"] = median(ours - own - empty for ours, own, empty in zip(*apart, strict=True))
     return figures
 
 
@@ -198,6 +209,48 @@ async def every_size(workers: Workers, folder: Path, ping: PingPong) -> dict[str
     return figures | await many_at_once(workers, folder)
 
 
+async def processes(*, is_forked: bool) -> dict[str, float]:
+    """Load two models and kill one again and again."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        first, second = (stored(first_elements_model(size), folder) for size in (4096, 8192))
+        limits = replace(WorkerLimits(), is_forked=is_forked)
+        engines = [EngineSpec("litert")]
+        async with Workers(lambda digest: folder / digest, engines, clock=time.monotonic, limits=limits) as workers:
+            await answered(workers, first)
+            one_mb = memory_mb(workers)
+            started = time.perf_counter()
+            await workers.preload(second, timeout_s=20)
+            ready_ms = (time.perf_counter() - started) * 1e3
+            await answered(workers, second)
+            two_mb = memory_mb(workers)
+            back_ms = []
+            for _ in range(ROUNDS * 2):
+                os.kill(workers.pids()[first.digest], SIGKILL)
+                started = time.perf_counter()
+                with suppress(WorkerDied):  # the one that was on its way
+                    await answered(workers, first)
+                await answered(workers, first)
+                back_ms.append((time.perf_counter() - started) * 1e3)
+                workers.release(first.digest)
+    return {"models_2_mb": two_mb, "next_model_mb": two_mb - one_mb, "ready_ms": ready_ms, "back_ms": median(back_ms)}
+
+
+async def answered(workers: Workers, variant: Variant) -> None:
+    spec = variant.structure.inputs[0]
+    await workers.run(variant, (Tensor(spec.name, spec.dtype, spec.shape, bytes(spec.byte_count)),), timeout_s=20)
+
+
+def memory_mb(workers: Workers) -> float:
+    """Return what the workers and their nurseries hold of memory that is not of files, each shared page counted once."""
+    lines = (
+        line
+        for pid in (*workers.pids().values(), *workers.nurseries())
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    )
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon:")) / 1024
+
+
 def main() -> None:
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {max(cores)})
@@ -206,6 +259,8 @@ def main() -> None:
     found["free_"] = asyncio.run(measured(is_eager=False))
     with asyncio.Runner(loop_factory=EagerLoop) as runner:
         found["eager_"] = runner.run(measured(is_eager=True))
+    found["forked_"] = asyncio.run(processes(is_forked=True))
+    found["program_"] = asyncio.run(processes(is_forked=False))
     report = Report("worker")
     for prefix, figures in found.items():
         for name, value in figures.items():
