@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from math import isfinite
-from time import monotonic
 
 from gatewayd.adapters.worker_answers import Invocation, LoadedModel
 from gatewayd.core.errors import BadRequest, DeadlineExceeded, GatewayError, ModelRefused
@@ -24,7 +23,6 @@ from gatewayd.worker.ring import (
     COUNT,
     DONE,
     EXPIRED,
-    HOT_S,
     MAX_SLOTS,
     MEMORY_BYTES,
     PIECE,
@@ -98,9 +96,6 @@ class WorkerRing:
         self._sinks: deque[tuple[Sink, int]] = deque()
         self._free: list[int] = []
         self._refusals: dict[int, GatewayError] = {}
-        # As the worker reckons it (`worker/channel.py`): whether it is awake for a moment after an answer.
-        self._answered_s = 0.0
-        self._is_hot = False
         self._loop.add_reader(shared.answered, self._take)
 
     @property
@@ -186,13 +181,11 @@ class WorkerRing:
         return self._shared.answered, self._take
 
     def rouse(self) -> None:
-        """Wake the worker ahead of an inference that is being read; one that has work, or had some just now, is awake."""
+        """Wake the worker ahead of an inference that is being read, unless it has work or says that it is awake."""
         if self._sinks or self._loaded is None:
             return
-        is_soon = monotonic() - self._answered_s < HOT_S
-        if not (is_soon and self._is_hot):
+        if not self._memory[AWAKE_OFFSET]:
             os.write(self._shared.doorbell, _SOON)
-        self._is_hot = is_soon
 
     def refused(self, request_id: str, error: GatewayError) -> bool:
         """Take note of the words of a refusal; False when no inference on its way has that id."""
@@ -236,7 +229,6 @@ class WorkerRing:
             self._sinks.popleft()
             heappush(self._free, slot)
             sink(answer)
-        self._answered_s = monotonic()
         self._on_room()
 
     def _answer(self, number: int, slot: int) -> Invocation | GatewayError | str:

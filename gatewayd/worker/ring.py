@@ -23,7 +23,7 @@ several requests arrive in one wake-up. SOON added to the worker's eventfd wakes
 A large request to a worker that has nothing else to do may come in pieces: after the header and each piece of its inputs (see
 `pieces`) but the last, who submits adds PIECE, and 1 as ever when all of it is there. A worker may take the pieces in as they
 come, while the next are being written on another processor; it need not. The byte at AWAKE_OFFSET is 1 while the worker waits
-awake: only then is that worth anything, and nothing depends on it.
+awake: only then is that worth anything, and it need not be woken with SOON. Nothing but time depends on it.
 Control frames and inferences are never on their way at the same time.
 
 Who reads an answer copies it once and checks the copy: whatever a worker writes, it can only answer wrongly.
@@ -60,8 +60,6 @@ PIECE_BYTES = 128 * 1024
 """Small enough that the last one, which nobody copies meanwhile, takes 7 µs; large enough that telling of it (1 µs) is little."""
 AWAKE_S = 0.0005
 """A small request is read, answered and followed by the next within it; a wrong guess costs no more."""
-HOT_S = 0.0003
-"""How long after an answer the other side may take a worker for awake that was in a row of requests: it knows of it later."""
 
 RESET = 1
 DONE, REFUSED, EXPIRED = 1, 2, 3
