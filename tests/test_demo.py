@@ -47,13 +47,19 @@ def test_a_termination_in_mid_story_leaves_nothing_behind() -> None:
     command = [sys.executable, "-m", "gatewayd", "demo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as demo:
         assert demo.stdout is not None
-        line = next(line for line in demo.stdout if "tflite-int8" in line)
+        seen: list[str] = []
+        for line in demo.stdout:
+            seen.append(line)
+            if "tflite-int8" in line:
+                break
+        else:
+            raise AssertionError("".join(seen))
         children = [
             os.pidfd_open(int(pid)) for pid in Path(f"/proc/{demo.pid}/task/{demo.pid}/children").read_text().split()
         ]
         demo.send_signal(signal.SIGTERM)
         told = demo.stdout.read()
-    assert children, line
+    assert children, seen
     assert demo.returncode == 130
     assert "Stopped before the end" in told
     for child in children:

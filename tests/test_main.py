@@ -114,7 +114,9 @@ def listener() -> Iterator[socket.socket]:
 
 def _status(listener: socket.socket) -> "subprocess.Popen[bytes]":
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    return subprocess.Popen([*PROGRAM, "status", "--url", url], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Whoever runs the tests in the background may ignore interrupts, which children inherit; a terminal does not.
+    command = ["env", "--default-signal=INT", *PROGRAM, "status", "--url", url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def test_an_interrupt_is_no_traceback(listener: socket.socket) -> None:
