@@ -23,7 +23,7 @@ from gatewayd.core.tensor import Tensor
 _RECENT_SHARE = 0.2  # weight of the newest measurement in the mean: about the last ten count
 _LOOK_EVERY_S = 0.25  # how often a busy worker is looked at
 _STUCK_FACTOR = 20.0
-_AWAKE_S = 0.0003  # longer answers are slept for: a wake-up is little beside them
+_AWAKE_S = 0.0005  # longer answers are slept for: a wake-up is little beside them
 _AWAKE_FACTOR = 1.5  # of the mean of computing
 _AWAKE_MORE_S = 0.00005  # the worker's own wake-up
 

@@ -123,8 +123,12 @@ class Workers:
 
         Not while anything is at work: then nobody sleeps for long, and the processors have better to do.
         """
-        if self._seats and not any(each.seat.waiting for each in self._seats.values()):
-            self._seats[next(reversed(self._seats))].seat.rouse()
+        last = None
+        for last in self._seats.values():
+            if last.seat.waiting:
+                return
+        if last is not None:
+            last.seat.rouse()
 
     def _is_alone(self) -> bool:
         """Whether a single request is at work on the node."""

@@ -42,20 +42,39 @@ def test_what_is_expected_comes_while_awake() -> None:
 
 def test_what_is_expected_is_told_a_turn_earlier() -> None:
     async def work() -> None:
-        loop, descriptor, seen = _loop(), os.eventfd(0, os.EFD_NONBLOCK), list[str]()
+        loop, descriptor, seen = _loop(), os.eventfd(1, os.EFD_NONBLOCK), list[str]()
+        came: asyncio.Future[None] = loop.create_future()
 
-        def take() -> None:
+        def told() -> None:
             os.eventfd_read(descriptor)
             seen.append("told")
+            came.set_result(None)
 
-        loop.add_reader(descriptor, take)
-        os.eventfd_write(descriptor, 1)
-        loop.expect(60, descriptor, take)
-        is_over = asyncio.Event()
-        loop.call_later(0, is_over.set)  # due in the same turn
-        await is_over.wait()
+        loop.add_reader(descriptor, seen.append, "read in a turn")
+        loop.expect(60, descriptor, told)
+        await came
         assert seen == ["told"]
         loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+    _run(work())
+
+
+def test_callbacks_that_never_end_keep_nobody_out() -> None:
+    async def work() -> None:
+        loop, descriptor = _loop(), os.eventfd(1, os.EFD_NONBLOCK)
+        came: asyncio.Future[int] = loop.create_future()
+
+        def take() -> None:
+            came.set_result(os.eventfd_read(descriptor))
+            loop.remove_reader(descriptor)
+
+        loop.add_reader(descriptor, take)
+        turns = 0
+        while not came.done():
+            await asyncio.sleep(0)
+            turns += 1
+            assert turns < 20
         os.close(descriptor)
 
     _run(work())
