@@ -120,7 +120,7 @@ class UploadsService(Protocol):
     """Files that arrive in parts."""
 
     def begin(self, *, size_bytes: int, digest: Digest) -> UploadState:
-        """Announce a file. Raises: TooLarge, Overloaded."""
+        """Announce a file. Raises: TooLarge, Conflict."""
 
     def part(self, upload: str, *, offset: int, content: bytes) -> UploadState:
         """Take the next bytes. Raises: NotFound, Conflict, TooLarge."""

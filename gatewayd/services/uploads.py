@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gatewayd.core.errors import BadRequest, Conflict, NotFound, Overloaded, TooLarge
+from gatewayd.core.errors import BadRequest, Conflict, NotFound, TooLarge
 from gatewayd.core.names import Digest
 from gatewayd.core.record import record
 from gatewayd.services.ports import Clock
@@ -52,12 +52,12 @@ class Uploads:
         self._uploads: dict[str, _Upload] = {}
 
     def begin(self, *, size_bytes: int, digest: Digest) -> UploadState:
-        """Announce a file. Raises: TooLarge; Overloaded when too many are on their way."""
+        """Announce a file. Raises: TooLarge; Conflict when too many are on their way: one has to end first."""
         self._expire()
         if size_bytes > self._max_bytes:
             raise TooLarge(f"size: {size_bytes} bytes are over the limit of {self._max_bytes} (limits.max_model_bytes)")
         if len(self._uploads) >= MAX_UPLOADS:
-            raise Overloaded(
+            raise Conflict(
                 f"{MAX_UPLOADS} uploads are on their way: end one, or wait until one expires ({EXPIRES_S:g} s)"
             )
         upload = self._new_id()

@@ -3,7 +3,7 @@ from hashlib import sha256
 
 import pytest
 
-from gatewayd.core.errors import BadRequest, Conflict, NotFound, Overloaded, TooLarge
+from gatewayd.core.errors import BadRequest, Conflict, NotFound, TooLarge
 from gatewayd.core.names import Digest
 from gatewayd.services.uploads import EXPIRES_S, MAX_UPLOADS, Uploads
 from tests.services.world import ManualClock
@@ -86,7 +86,7 @@ def test_what_stops_expires_and_makes_room() -> None:
     clock = ManualClock()
     service = uploads(clock)
     names = [service.begin(size_bytes=200, digest=DIGEST).upload for _ in range(MAX_UPLOADS)]
-    with pytest.raises(Overloaded, match="uploads are on their way"):
+    with pytest.raises(Conflict, match="uploads are on their way"):
         service.begin(size_bytes=200, digest=DIGEST)
     clock.now_s += EXPIRES_S - 1
     service.part(names[0], offset=0, content=CONTENT[:50])
