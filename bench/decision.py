@@ -36,9 +36,7 @@ from gatewayd.core.device import (
     Slot,
     SlotState,
 )
-from gatewayd.core.device import (
-    Report as DeviceReport,
-)
+from gatewayd.core.device import Report as DeviceReport
 from gatewayd.core.model import Operator, Place, Signature, Structure, Variant, Verdict, Version
 from gatewayd.core.names import DeviceId, Digest, ModelName, ModelRef, RequestId
 from gatewayd.core.placement import place

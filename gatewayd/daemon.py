@@ -45,14 +45,7 @@ from gatewayd.edges.http_server import HttpTimeouts, serve_http
 from gatewayd.edges.mqtt import MqttEdge
 from gatewayd.edges.rates import TOLD_PER_S, Rates
 from gatewayd.links.mqtt import MqttDeviceLink
-from gatewayd.parts import (
-    announced,
-    decision_file,
-    engine_specs,
-    http_listen,
-    kept_commands,
-    worker_limits,
-)
+from gatewayd.parts import announced, decision_file, engine_specs, http_listen, kept_commands, worker_limits
 from gatewayd.reloading import Reload
 from gatewayd.services.tracking import Tracking
 from gatewayd.startup import listening, made_folder

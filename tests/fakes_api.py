@@ -9,9 +9,7 @@ from gatewayd.api.services import Node, Requests, Services, Streams
 from gatewayd.api.table import Api
 from gatewayd.core.command import Note
 from gatewayd.core.decision import Decision
-from gatewayd.core.device import (
-    DeviceView,
-)
+from gatewayd.core.device import DeviceView
 from gatewayd.core.errors import Conflict, GatewayError, NotFound, UnknownDevice, UnknownModel
 from gatewayd.core.fit import findings, fit
 from gatewayd.core.model import NOTHING_SAID, About, Seat, Version

@@ -16,13 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from gatewayd.adapters.worker_answers import (
-    Invocation,
-    LoadedModel,
-    read_arena,
-    read_error,
-    read_model,
-)
+from gatewayd.adapters.worker_answers import Invocation, LoadedModel, read_arena, read_error, read_model
 from gatewayd.adapters.worker_channel import WorkerChannel
 from gatewayd.adapters.worker_child import Child, Inherited, Launch, open_capture, start_worker
 from gatewayd.adapters.worker_ring import Shared, WorkerRing, open_shared

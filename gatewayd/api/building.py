@@ -6,16 +6,7 @@ from pydantic import Field
 
 from gatewayd.api.models import VersionRow, version_row
 from gatewayd.api.services import Services
-from gatewayd.api.verb import (
-    AnyVerb,
-    Arguments,
-    Caller,
-    Positional,
-    RefText,
-    Result,
-    Role,
-    Verb,
-)
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, Positional, RefText, Result, Role, Verb
 from gatewayd.core.errors import BadRequest, Conflict, DeadlineExceeded, EngineMissing, ModelRefused, UnknownModel
 from gatewayd.core.names import parse_model_ref
 from gatewayd.services.building import Built

@@ -6,16 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from gatewayd.api.services import Services
-from gatewayd.api.verb import (
-    AnyVerb,
-    Arguments,
-    Caller,
-    DeviceText,
-    Positional,
-    Result,
-    Role,
-    Verb,
-)
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, DeviceText, Positional, Result, Role, Verb
 from gatewayd.core.device import Capabilities, Connectivity, DeviceView, Sensor, Slot
 from gatewayd.core.errors import BadRequest, UnknownDevice
 from gatewayd.core.names import parse_device_id

@@ -5,17 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from gatewayd.api.services import Services
-from gatewayd.api.verb import (
-    AnyVerb,
-    Arguments,
-    Caller,
-    DeviceText,
-    Positional,
-    RefText,
-    Result,
-    Role,
-    Verb,
-)
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, DeviceText, Positional, RefText, Result, Role, Verb
 from gatewayd.core.errors import BadRequest, UnknownDevice, UnknownModel
 from gatewayd.core.fit import Finding
 from gatewayd.core.names import parse_device_id, parse_model_ref

@@ -7,17 +7,7 @@ from pydantic import Field
 from gatewayd.api.doors import Doors
 from gatewayd.api.models import utc
 from gatewayd.api.services import Services
-from gatewayd.api.verb import (
-    AnyVerb,
-    Arguments,
-    Caller,
-    DeviceText,
-    Name,
-    Positional,
-    Result,
-    Role,
-    Verb,
-)
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, DeviceText, Name, Positional, Result, Role, Verb
 from gatewayd.core.command import Effect
 from gatewayd.core.credentials import MAX_DEVICES_OF_A_USER, CredentialKind
 from gatewayd.core.errors import BadRequest, Conflict, NotStored, TooLarge, UnknownDevice

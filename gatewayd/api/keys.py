@@ -6,15 +6,7 @@ from pydantic import Field
 
 from gatewayd.api.models import utc
 from gatewayd.api.services import Services
-from gatewayd.api.verb import (
-    AnyVerb,
-    Arguments,
-    Caller,
-    Positional,
-    Result,
-    Role,
-    Verb,
-)
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, Positional, Result, Role, Verb
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import Conflict, NotFound
 from gatewayd.core.keys import Key, KeyState

@@ -3,17 +3,7 @@
 from typing import Annotated
 
 from gatewayd.api.services import Services
-from gatewayd.api.verb import (
-    AnyVerb,
-    Arguments,
-    Caller,
-    ModelText,
-    Positional,
-    RefText,
-    Result,
-    Role,
-    Verb,
-)
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, ModelText, Positional, RefText, Result, Role, Verb
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import BadRequest, Conflict, NodeError, NoPlacement, UnknownModel
 from gatewayd.core.model import Version

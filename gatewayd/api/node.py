@@ -6,15 +6,7 @@ from pydantic import Field
 
 from gatewayd.api.pushes import PushRow, push_row
 from gatewayd.api.services import Node, Services
-from gatewayd.api.verb import (
-    AnyVerb,
-    Arguments,
-    Caller,
-    Positional,
-    Result,
-    Role,
-    Verb,
-)
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, Positional, Result, Role, Verb
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import NotFound
 from gatewayd.core.names import Digest

@@ -5,17 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from gatewayd.api.services import Services
-from gatewayd.api.verb import (
-    AnyVerb,
-    Arguments,
-    Caller,
-    ModelText,
-    Positional,
-    RefText,
-    Result,
-    Role,
-    Verb,
-)
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, ModelText, Positional, RefText, Result, Role, Verb
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import BadRequest, Conflict, NotFound, UnknownModel
 from gatewayd.core.names import parse_model_name, parse_model_ref

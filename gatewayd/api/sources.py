@@ -6,16 +6,7 @@ from pydantic import Field
 
 from gatewayd.api.models import MAX_ADD_BYTES, Described, VersionRow, admit, version_row
 from gatewayd.api.services import Services
-from gatewayd.api.verb import (
-    AnyVerb,
-    Arguments,
-    Caller,
-    FileContent,
-    Positional,
-    Result,
-    Role,
-    Verb,
-)
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, FileContent, Positional, Result, Role, Verb
 from gatewayd.core.command import Effect
 from gatewayd.core.errors import (
     BadRequest,

@@ -22,15 +22,7 @@ from gatewayd.api.verb import (
     Text,
     Verb,
 )
-from gatewayd.core.errors import (
-    BadRequest,
-    Conflict,
-    Forbidden,
-    NotFound,
-    Overloaded,
-    UnknownDevice,
-    UnknownModel,
-)
+from gatewayd.core.errors import BadRequest, Conflict, Forbidden, NotFound, Overloaded, UnknownDevice, UnknownModel
 from gatewayd.core.names import parse_device_id, parse_model_ref
 from gatewayd.core.request import SensorRef
 from gatewayd.core.standing import MAX_PERIOD_S, MIN_PERIOD_S, Progress, StandingOrder

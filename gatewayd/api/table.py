@@ -26,12 +26,7 @@ from gatewayd.api import (
 from gatewayd.api.loading import RepositoryRow, repository_rows
 from gatewayd.api.models import ModelMetadata, metadata
 from gatewayd.api.services import Services
-from gatewayd.api.verb import (
-    AnyVerb,
-    Arguments,
-    Caller,
-    Role,
-)
+from gatewayd.api.verb import AnyVerb, Arguments, Caller, Role
 from gatewayd.core.errors import NotFound
 from gatewayd.core.names import parse_model_ref
 from gatewayd.core.request import InferenceResult

@@ -9,15 +9,7 @@ from gatewayd.core.cost import Weights
 from gatewayd.core.estimate import LinkEstimate
 from gatewayd.core.ledger import WATCHED_S, Ledger, LedgerRules, Missed, Order, Room
 from gatewayd.core.names import ModelName
-from gatewayd.core.placement import (
-    RADIO_UJ_PER_BYTE,
-    DeviceFacts,
-    NodeFacts,
-    Question,
-    device_costs,
-    node_costs,
-    place,
-)
+from gatewayd.core.placement import RADIO_UJ_PER_BYTE, DeviceFacts, NodeFacts, Question, device_costs, node_costs, place
 from gatewayd.core.renting import Pair, PushPrice, hoped, push_cost, push_failure, push_s
 from gatewayd.core.request import NODE, Privacy
 from gatewayd.simulate.beliefs import Beliefs

@@ -8,15 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .engines import (
-    EngineMissing,
-    ModelRefused,
-    Spec,
-    check_counts,
-    check_filled,
-    make_spec,
-    text_option,
-)
+from .engines import EngineMissing, ModelRefused, Spec, check_counts, check_filled, make_spec, text_option
 
 _PACKAGES = {"litert": ("ai_edge_litert", "ai-edge-litert"), "tflite-runtime": ("tflite_runtime", "tflite-runtime")}
 # What an interpreter raises on a model it will not take.

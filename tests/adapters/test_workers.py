@@ -13,14 +13,7 @@ import pytest
 from gatewayd.adapters.worker_seat import WorkerLimits
 from gatewayd.adapters.workers import Workers
 from gatewayd.core.engine import EngineSpec
-from gatewayd.core.errors import (
-    BadRequest,
-    DeadlineExceeded,
-    EngineMissing,
-    ModelRefused,
-    Overloaded,
-    WorkerDied,
-)
+from gatewayd.core.errors import BadRequest, DeadlineExceeded, EngineMissing, ModelRefused, Overloaded, WorkerDied
 from gatewayd.core.model import NodeRun, Place, Variant, Verdict
 from gatewayd.core.names import Digest
 from gatewayd.core.tensor import DType, Tensor
