@@ -45,14 +45,14 @@ class EagerSelector(selectors.EpollSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait as epoll does, awake first where something is expected."""
-        if timeout == 0 and self._turns < _TURNS:
-            self._turns += 1  # callbacks are due: what has come meanwhile can wait for them as well
-            return []
+        if timeout == 0:  # callbacks are due: what has come meanwhile can wait for a few of them as well
+            self._turns = (self._turns + 1) % (_TURNS + 1)
+            return [] if self._turns else super().select(0)
         self._turns = 0
         until_s, self._awake_until_s = self._awake_until_s, 0.0
-        if self.meanwhile and (timeout is None or timeout > 0):
+        if self.meanwhile:
             return self._select_meanwhile(timeout, until_s)
-        if until_s and (timeout is None or timeout > 0):
+        if until_s:
             if timeout is not None:
                 until_s = min(until_s, time.monotonic() + timeout)
             if self._awake.wait(self._anything.poll, until_s):

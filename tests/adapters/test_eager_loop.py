@@ -80,6 +80,29 @@ def test_callbacks_that_never_end_keep_nobody_out() -> None:
     _run(work())
 
 
+def test_callbacks_in_between_do_not_make_it_forget() -> None:
+    async def work() -> None:
+        loop, descriptor, seen = _loop(), os.eventfd(0, os.EFD_NONBLOCK), list[str]()
+        came: asyncio.Future[None] = loop.create_future()
+
+        def told() -> None:
+            os.eventfd_read(descriptor)
+            seen.append("told")
+            came.set_result(None)
+
+        loop.add_reader(descriptor, seen.append, "read in a turn")
+        loop.expect(60, descriptor, told)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        os.eventfd_write(descriptor, 1)
+        await came
+        assert seen == ["told"]
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+    _run(work())
+
+
 def test_what_comes_beside_it_is_not_lost() -> None:
     async def work() -> None:
         loop, expected, other = _loop(), os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(1, os.EFD_NONBLOCK)
