@@ -70,7 +70,7 @@ class HttpEdge:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request, whatever happens. What nobody expected is logged with its traceback, and the daemon goes on."""
         try:
-            route, names = self.routes.find(request.method, request.path)
+            route, names = self.routes.route(request)
             caller = self._parts.guard.admit(request, route.role)
             if hdrs.EXPECT in request.headers:
                 refused = await answer_expect(request, route.limit_bytes, is_protocol=is_protocol_path(request.path))
@@ -116,12 +116,12 @@ class HttpEdge:
         add("GET", "/api/events", Route(self._parts.events.serve, Role.VIEWER))
 
     async def _post_verb(self, verb: AnyVerb, call: Call) -> web.StreamResponse:
-        with self._bodies.counted():
+        with self._bodies.counted:
             arguments = await self._bodies.read(call)
             return json_model(await self._api.call(verb.name, arguments, call.caller))
 
     async def _get_verb(self, verb: AnyVerb, call: Call) -> web.StreamResponse:
-        with self._bodies.counted():
+        with self._bodies.counted:
             return json_model(await self._api.call(verb.name, _query(call.request), call.caller))
 
     async def _live(self, _: Call) -> web.StreamResponse:

@@ -44,7 +44,7 @@ STATUS: Mapping[type[GatewayError], int] = {
 }
 """The nearest ancestor of an error's class that stands here gives its status."""
 
-_JSON_HEADERS = {"Content-Type": "application/json"}
+JSON_HEADERS = {"Content-Type": "application/json"}
 _RETRY_S = "1"  # a full queue is worked off in about a second
 
 
@@ -55,7 +55,7 @@ def status_of(error: type[GatewayError]) -> int:
 
 def json_bytes(body: bytes, *, status: int = 200) -> web.Response:
     """Answer with JSON that is encoded already."""
-    return web.Response(body=body, status=status, headers=_JSON_HEADERS)
+    return web.Response(body=body, status=status, headers=JSON_HEADERS)
 
 
 def json_model(model: BaseModel) -> web.Response:

@@ -1,8 +1,8 @@
 """Reading request bodies: bounded before they are taken in, and only for so long."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 
 from aiohttp import web
 
@@ -19,7 +19,7 @@ class Bodies:
 
     def __init__(self, *, body_s: float, notify: Callable[[GatewayEvent], None]) -> None:
         self._body_s = body_s
-        self._notify = notify
+        self.counted = _Counting(notify)
 
     async def read(self, call: Call) -> bytes:
         """Return the body.
@@ -58,14 +58,22 @@ class Bodies:
         document = parse_json(body or b"{}")
         return read_mapping(document, "body", known=known)
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Announce malformed and oversized input."""
-        try:
-            yield
-        except (BadRequest, TooLarge) as error:
+
+class _Counting:
+    """As a context: announces malformed and oversized input. One for all requests, it holds nothing of theirs."""
+
+    def __init__(self, notify: Callable[[GatewayEvent], None]) -> None:
+        self._notify = notify
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Announce what was wrong, if that is how it ended."""
+        if isinstance(error, BadRequest | TooLarge):
             self._notify(InputRefused("http", error.code, str(error)))
-            raise
 
 
 def check_length(request: web.BaseRequest, limit_bytes: int) -> None:

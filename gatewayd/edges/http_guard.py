@@ -20,6 +20,7 @@ from gatewayd.wire.access_tokens import AccessToken, matching_token
 
 FAILURES_PER_S = 5.0  # guesses of tokens per peer; a token has 256 bits, so this protects the log and the loop
 _SHOWN = 200
+_BY_SOCKET = Caller("http:unix", Role.ADMIN)
 
 
 @record
@@ -34,6 +35,7 @@ class Guard:
     tokens: Sequence[AccessToken] = ()
     hosts: frozenset[str] = frozenset()
     max_per_s: float = 0.0
+    _unasked: Callable[[str, str], Caller] = field(init=False)
     _requests: Rates = field(init=False)
     _failures: Rates = field(init=False)
 
@@ -41,6 +43,9 @@ class Guard:
         object.__setattr__(self, "_requests", Rates(self.max_per_s, self.clock))
         object.__setattr__(self, "_failures", Rates(FAILURES_PER_S, self.clock))
         object.__setattr__(self, "hosts", self.hosts | {"localhost", socket.gethostname().lower()})
+        object.__setattr__(
+            self, "_unasked", lru_cache(maxsize=256)(self._without_token)
+        )  # the same few peers, over and over
 
     def replace_tokens(self, tokens: Sequence[AccessToken]) -> None:
         """Ask for these from the next request on."""
@@ -63,10 +68,9 @@ class Guard:
     def _caller(self, request: web.BaseRequest, *, is_open: bool) -> Caller:
         peer = peer_of(request)
         if peer is None:  # who may open the socket is what its file says
-            return Caller("http:unix", Role.ADMIN)
+            return _BY_SOCKET
         if not self.tokens:
-            self._check_host(request)
-            return Caller(f"http:{peer}", Role.ADMIN)
+            return self._unasked(peer, request.headers.get(hdrs.HOST, "localhost"))
         if is_open:
             return Caller(f"http:{peer}", Role.VIEWER)
         return self._by_token(request, peer)
@@ -83,11 +87,11 @@ class Guard:
             raise Unauthorized("this token is not known here")
         return Caller(found.name, Role[found.role.upper()])
 
-    def _check_host(self, request: web.BaseRequest) -> None:
-        host = request.headers.get(hdrs.HOST, "localhost")
+    def _without_token(self, peer: str, host: str) -> Caller:
         name = host_name(host)
         if name not in self.hosts and not _is_address(name):
             raise Forbidden(f"the host {host[:_SHOWN]!r} is not ours: add it to http.hosts, or use the address")
+        return Caller(f"http:{peer}", Role.ADMIN)
 
 
 def peer_of(request: web.BaseRequest) -> str | None:
@@ -97,14 +101,12 @@ def peer_of(request: web.BaseRequest) -> str | None:
     return str(peer[0]) if isinstance(peer, tuple) and peer else None
 
 
-@lru_cache(maxsize=256)  # a handful of names come over and over
 def host_name(host: str) -> str:
     """Return the name or address in a Host header, without its port, lower case."""
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     return name.lower().rstrip(".")
 
 
-@lru_cache(maxsize=256)
 def _is_address(name: str) -> bool:
     try:
         ipaddress.ip_address(name)

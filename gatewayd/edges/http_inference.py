@@ -13,11 +13,13 @@ from aiohttp import hdrs, web
 from gatewayd import __version__
 from gatewayd.api.table import Api
 from gatewayd.core.errors import BadRequest, GatewayError
-from gatewayd.edges.http_answers import json_bytes, json_document, json_error, json_model
+from gatewayd.edges.http_answers import JSON_HEADERS, json_bytes, json_document, json_error, json_model
 from gatewayd.edges.http_bodies import Bodies
+from gatewayd.edges.http_ready import ready_answer
 from gatewayd.edges.http_routes import Call
 from gatewayd.wire.json_text import render_json
 from gatewayd.wire.tensor_answers import encode_answer, encode_reply
+from gatewayd.wire.tensor_repeats import Repeats
 from gatewayd.wire.tensors import CBOR, InferenceBody, decode_body, decode_parts
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -36,12 +38,13 @@ class InferenceRoutes:
         self._api = api
         self._rouse = rouse
         self._bodies = bodies
+        self._repeats = Repeats()
 
     async def infer(self, call: Call) -> web.StreamResponse:
         """Run one inference."""
         self._rouse()
         headers = call.request.headers
-        with self._bodies.counted():
+        with self._bodies.counted:
             payload = await self._bodies.read(call)
             body = await self._decoded(
                 payload, headers.get(hdrs.CONTENT_TYPE), headers.get(HEADER_LENGTH), call.limit_bytes
@@ -54,17 +57,19 @@ class InferenceRoutes:
             return web.Response(body=encode_reply(result, body)[0], content_type=CBOR)
         content, json_length = encode_answer(result, body)
         if json_length is None:
-            return json_bytes(content)
+            return ready_answer(call.request, content, JSON_HEADERS)
         octets = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(json_length)}
-        return web.Response(body=content, headers=octets)
+        return ready_answer(call.request, content, octets)
 
     async def _decoded(self, payload: bytes, kind: str | None, header_length: str | None, limit: int) -> InferenceBody:
         json_bytes_there = len(payload) if header_length is None else _length(header_length)
-        decode = _decode if header_length is None else _decode_parts
         said = None if kind == _UNSAID else kind
         if json_bytes_there > _LONG_BYTES:
+            decode = _decode if header_length is None else _decode_parts
             return await asyncio.to_thread(decode, payload, said, json_bytes_there, limit)
-        return decode(payload, said, json_bytes_there, limit)
+        if header_length is None:
+            return self._repeats.decode(payload, said, max_json_bytes=limit, max_raw_bytes=limit)
+        return _decode_parts(payload, said, json_bytes_there, limit)
 
     async def metadata(self, call: Call) -> web.StreamResponse:
         """Tell the model's inputs and outputs."""
@@ -80,7 +85,7 @@ class InferenceRoutes:
 
     async def index(self, call: Call) -> web.StreamResponse:
         """List what the repository holds: an array, as Triton answers."""
-        with self._bodies.counted():
+        with self._bodies.counted:
             wanted = await self._bodies.read_object(call, known=("ready",))
         rows = self._api.repository_index(only_ready=wanted.get("ready") is True)
         return json_bytes(render_json([row.model_dump() for row in rows]))
@@ -94,7 +99,7 @@ class InferenceRoutes:
         return await self._moved("models.unload", call)
 
     async def _moved(self, verb: str, call: Call) -> web.StreamResponse:
-        with self._bodies.counted():
+        with self._bodies.counted:
             given = await self._bodies.read_object(call, known=("parameters",))
             _refuse_overrides(given.get("parameters"))
             arguments = {"model": call.model}

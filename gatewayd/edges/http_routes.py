@@ -14,7 +14,8 @@ from gatewayd.core.record import record
 
 Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
 
-MAX_PATH_CHARS = 1024  # protects the patterns and the messages
+MAX_PATH_CHARS = 1024  # protects the patterns, the messages and what is remembered
+_MOST_SEEN = 256
 
 
 @record
@@ -44,10 +45,11 @@ class Call:
 
 @record
 class Routes:
-    """The table. `add` before serving, `find` for every request."""
+    """The table. `add` before serving, `route` for every request."""
 
     _exact: dict[str, dict[str, Route]] = field(default_factory=dict)
     _patterns: list[tuple[re.Pattern[str], dict[str, Route]]] = field(default_factory=list)
+    _seen: dict[tuple[str, str], tuple[Route, Mapping[str, str]]] = field(default_factory=dict)
 
     def add(self, method: str, address: str, route: Route) -> None:
         """Add a route; `{name}` in the address stands for any text without a slash. HEAD comes with GET."""
@@ -55,6 +57,18 @@ class Routes:
         methods[method] = route
         if method == "GET":
             methods["HEAD"] = route
+
+    def route(self, request: web.BaseRequest) -> tuple[Route, Mapping[str, str]]:
+        """Return what `find` does; what was asked before by the same words is remembered. Raises: as `find`."""
+        asked = (request.method, request.raw_path)
+        found = self._seen.get(asked)
+        if found is None:
+            found = self.find(request.method, request.path)
+            if len(request.raw_path) <= MAX_PATH_CHARS:
+                if len(self._seen) >= _MOST_SEEN:
+                    self._seen.clear()
+                self._seen[asked] = found
+        return found
 
     def find(self, method: str, path: str) -> tuple[Route, Mapping[str, str]]:
         """Return the route and what the address names.

@@ -19,7 +19,8 @@ from gatewayd.edges.mqtt_announcements import event_message, offline_message, on
 from gatewayd.edges.mqtt_answers import LONG_BYTES, Answers, Exchange, compact, parsed_object, sender_of
 from gatewayd.wire.mqtt import Connection, Message
 from gatewayd.wire.tensor_answers import encode_reply
-from gatewayd.wire.tensors import JSON, InferenceBody, decode_body, encode_error
+from gatewayd.wire.tensor_repeats import Repeats
+from gatewayd.wire.tensors import JSON, InferenceBody, encode_error
 from gatewayd.wire.topics import InferTopic, Topics
 
 __all__ = ["Limits", "MqttEdge", "offline_message", "online_message"]
@@ -83,6 +84,7 @@ class MqttEdge:
             on_dropped=self._refuse,
         )
         self._is_draining = False
+        self._repeats = Repeats()
         connection.subscribe(topics.infer_filter, self._accept, retained=False)
 
     async def run(self) -> None:
@@ -144,7 +146,7 @@ class MqttEdge:
         payload = exchange.message.payload
         if b'"reply_to"' in payload:
             payload = await self._without_envelope(exchange)
-        body = decode_body(payload, exchange.message.content_type)
+        body = self._repeats.decode(payload, exchange.message.content_type)
         exchange.id = body.id
         exchange.is_admitted = True
         model = exchange.topic.model_ref_text
