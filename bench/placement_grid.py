@@ -82,7 +82,7 @@ def _case(index: int, pairing: _Pairing, *, ratio: float, arrival: str, drift: s
         duration_s=duration_s,
         devices=(Group("board", pairing.board.name, pairing.link.name, PAIR, battery_j=1e6),),
         load=(load,),
-        changes=_changes(drift, duration_s * chance.uniform(0.2, 0.8), chance),
+        changes=drift_of(drift, duration_s * chance.uniform(0.2, 0.8), chance),
         seed=chance.randrange(2**31),
         request_class=pairing.request_class,
         weights=CLASSES[pairing.request_class],
@@ -90,7 +90,7 @@ def _case(index: int, pairing: _Pairing, *, ratio: float, arrival: str, drift: s
     return Case(scenario, ratio, drift)
 
 
-def _changes(drift: str, at_s: float, chance: random.Random) -> tuple[Change, ...]:
+def drift_of(drift: str, at_s: float, chance: random.Random) -> tuple[Change, ...]:
     factor = chance.uniform(2.0, 5.0)
     match drift:
         case "link slower":
@@ -110,7 +110,7 @@ def _changes(drift: str, at_s: float, chance: random.Random) -> tuple[Change, ..
 def break_even_of(scenario: Scenario) -> float:
     """Return after how many requests a push has paid for itself in a scenario of this grid, by the true figures."""
     group, load = scenario.devices[0], scenario.load[0]
-    return _break_even(BOARDS[group.board], MODELS[load.model], LINKS[group.link], scenario.weights)
+    return break_even_between(BOARDS[group.board], MODELS[load.model], LINKS[group.link], scenario.weights)
 
 
 def _pairings() -> Iterator[_Pairing]:
@@ -119,12 +119,12 @@ def _pairings() -> Iterator[_Pairing]:
         for board in BOARDS.values():
             for model in MODELS.values():
                 for link in LINKS.values():
-                    break_even = _break_even(board, model, link, weights)
+                    break_even = break_even_between(board, model, link, weights)
                     if LEAST <= break_even <= MOST:
                         yield _Pairing(board, model, link, request_class, break_even)
 
 
-def _break_even(board: Board, model: Model, link: Link, weights: Weights) -> float:
+def break_even_between(board: Board, model: Model, link: Link, weights: Weights) -> float:
     """Return after how many requests a push has paid for itself, by the true figures; inf where the node is cheaper."""
     if model.name not in board.seconds or model.size_bytes > board.flash_bytes:
         return math.inf

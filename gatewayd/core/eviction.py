@@ -49,24 +49,27 @@ class Resident:
 
 @record
 class Newcomer:
-    """A model whose rent has reached its threshold: what its push costs, and what it is expected to earn."""
+    """A model that is to be pushed: what that costs, J, the rent it has `paid`, and what it is expected to earn for `left_s`."""
 
     model: ModelName
     price: float
     earns: Earning = Earning()
+    paid: float = inf
+    left_s: float = 0.0
 
 
 @record
 class Admission:
     """Whether to push. `evict` is who leaves first (None: nobody has to); `residents` are those that stay, credits drained.
 
-    Bypassed (`is_admitted` False), the newcomer starts a new balance; `reason` is for people.
+    Bypassed (`is_admitted` False), the newcomer starts a new balance if it `is_settled`; `reason` is for people.
     """
 
     is_admitted: bool
     evict: ModelName | None
     residents: tuple[Resident, ...]
     reason: str = ""
+    is_settled: bool = True
 
 
 def admit(newcomer: Newcomer, residents: Sequence[Resident], *, slots: int, now_s: float) -> Admission:
@@ -77,6 +80,12 @@ def admit(newcomer: Newcomer, residents: Sequence[Resident], *, slots: int, now_
     movable = [each for each in held if not each.is_kept]
     if not movable:
         return Admission(is_admitted=False, evict=None, residents=held, reason="every model there is kept")
+    if (outdone := _outdone(newcomer, movable, now_s=now_s)) is not None:
+        staying = tuple(each for each in held if each is not outdone)
+        return Admission(is_admitted=True, evict=outdone.model, residents=staying)
+    if newcomer.paid < newcomer.price:
+        why = f"nobody there is sure to save less, and {newcomer.model} has not missed its price yet"
+        return Admission(is_admitted=False, evict=None, residents=held, reason=why, is_settled=False)
     drained = min(newcomer.price, *(each.credit for each in movable))
     after = tuple(each if each.is_kept else replace(each, credit=each.credit - drained) for each in held)
     leaving = _poorest(each for each in after if not each.is_kept)
@@ -88,6 +97,13 @@ def admit(newcomer: Newcomer, residents: Sequence[Resident], *, slots: int, now_
         return Admission(is_admitted=False, evict=None, residents=after, reason=why)
     staying = tuple(each for each in after if each is not leaving)
     return Admission(is_admitted=True, evict=leaving.model, residents=staying)
+
+
+def _outdone(newcomer: Newcomer, movable: Sequence[Resident], *, now_s: float) -> Resident | None:
+    """Return who is to leave because the newcomer is sure to save its price more than they do, however little rent it paid."""
+    least = min(movable, key=lambda each: (each.earns.high, each.used_s, each.model))
+    gain = (newcomer.earns.low - least.earns.high) * newcomer.left_s
+    return least if gain >= newcomer.price and not _protected(least, newcomer, now_s=now_s) else None
 
 
 def _poorest(residents: Iterable[Resident]) -> Resident:

@@ -25,6 +25,7 @@ from gatewayd.core.renting import (
     after_node_request,
     break_even_s,
     is_due,
+    left_s,
     with_retries,
 )
 
@@ -107,6 +108,7 @@ class LedgerRules:
 @dataclass(slots=True)
 class _Device:
     residents: dict[ModelName, Resident] = field(default_factory=dict)
+    served: dict[ModelName, Pair] = field(default_factory=dict)
     air: Budget | None = None
     energy: Budget | None = None
 
@@ -191,6 +193,7 @@ class Ledger:
         self._keep(pair, balance)
         known = self._devices.get(pair[0])
         if known is not None and (there := known.residents.get(pair[1])) is not None:
+            known.served[pair[1]] = pair
             earns = self._earning(pair, balance, now_s)
             known.residents[pair[1]] = replace(there.after_hit(saving, now_s=now_s), earns=earns)
 
@@ -220,13 +223,15 @@ class Ledger:
             earns=earns,
             used_s=now_s,
         )
-        self._device(pair[0]).residents[pair[1]] = there
+        device = self._device(pair[0])
+        device.residents[pair[1]], device.served[pair[1]] = there, pair
         self._keep(pair, replace(balance.after_push(), saving=balance.saving))
 
     def left(self, device: DeviceId, model: ModelName) -> None:
         """Enter that a model left the device."""
         if (known := self._devices.get(device)) is not None:
             known.residents.pop(model, None)
+            known.served.pop(model, None)
 
     def forget_device(self, device: DeviceId) -> None:
         """Drop what is known of a device that is gone for good."""
@@ -260,14 +265,23 @@ class Ledger:
             return Verdict(is_push=False, reason=reason)
         device = self._device(pair[0])
         self._align(device, room, price=cost, now_s=now_s)
-        newcomer = Newcomer(pair[1], cost, self._earning(pair, self.balance(pair), now_s))
-        others = [each for each in device.residents.values() if each.model != pair[1]]
+        balance = self.balance(pair)
+        left = left_s(balance, self._rules.terms, now_s=now_s)
+        paid = max(balance.saved_missed, balance.hoped_missed)
+        newcomer = Newcomer(pair[1], cost, self._earning(pair, balance, now_s), paid, left)
+        others = [self._as_of(now_s, each, device) for each in device.residents.values() if each.model != pair[1]]
         admission = admit(newcomer, others, slots=room.slots, now_s=now_s)
         device.residents = {each.model: each for each in admission.residents}
-        if not admission.is_admitted:
-            balance = self.balance(pair)
+        if not admission.is_admitted and admission.is_settled:
             self._keep(pair, replace(balance, saved_missed=0.0, hoped_missed=0.0))
         return Verdict(admission.is_admitted, admission.evict, admission.reason)
+
+    def _as_of(self, now_s: float, resident: Resident, device: _Device) -> Resident:
+        """Return it with what it earns by now: a model that is not asked any more earns less the longer that lasts."""
+        pair = device.served.get(resident.model)
+        if pair is None or pair not in self._balances:
+            return resident
+        return replace(resident, earns=self._earning(pair, self._balances[pair], now_s))
 
     def _unaffordable(self, device: DeviceId, price: PushPrice, now_s: float) -> str:
         known, rules = self._device(device), self._rules
