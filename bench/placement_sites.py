@@ -1,4 +1,4 @@
-"""Whole sites for `bench.placement`: several boards, each on a link of its own and asked for four or five models in few slots.
+"""Whole sites for `bench.placement`: all twelve boards, each on a link of its own and asked for four or five models.
 
 A site's pairs lie anywhere on the grid of requests over break-even, and some models are never worth their push on some boards.
 """
@@ -11,9 +11,10 @@ from bench.placement_grid import ARRIVALS, DAY_S, DRIFTS, RATIOS, SPREAD, UNSURE
 from gatewayd.simulate.boards import BOARDS, LINKS, MODELS
 from gatewayd.simulate.scenario import CLASSES, Change, Group, Load, Scenario
 
-BOARDS_OF_A_SITE = 4
 MODELS_OF_A_BOARD = (4, 5)
-SLOTS = (1, 2, 3)
+# Room for one, two or three of the models, and for all of them.
+SLOTS = (1, 2, 3, 5)
+CLASSES_OF_SITES = ("default", "fast", "battery", "airtime")
 # Requests of a pair: fewer tell nothing, more are not needed to tell.
 LEAST_REQUESTS, MOST_REQUESTS = 3, 1_000
 
@@ -30,18 +31,22 @@ class Site:
 def sites(count: int, *, seed: int) -> Iterator[Site]:
     """Yield `count` sites: slots, classes and drift in turn, everything else drawn from the seed."""
     chance = random.Random(f"sites/{seed}")
-    classes = ("default", "fast", "battery", "airtime")
     for index in range(count):
-        yield _site(index, chance, slots=SLOTS[index % len(SLOTS)], request_class=classes[index // 3 % 4])
+        yield _site(
+            index,
+            chance,
+            slots=SLOTS[index % len(SLOTS)],
+            request_class=CLASSES_OF_SITES[index // len(SLOTS) % len(CLASSES_OF_SITES)],
+        )
 
 
 def _site(index: int, chance: random.Random, *, slots: int, request_class: str) -> Site:
     duration_s = DAY_S * chance.lognormvariate(0.0, UNSURE_LENGTH)
-    drifts = index % 2 == 1
+    drifts = index // (len(SLOTS) * len(CLASSES_OF_SITES)) % 2 == 1
     groups: list[Group] = []
     loads: list[Load] = []
     changes: list[Change] = []
-    for board in chance.sample(sorted(BOARDS), BOARDS_OF_A_SITE):
+    for board in sorted(BOARDS):
         group = Group(board, board, chance.choice(sorted(LINKS)), slots=slots, battery_j=1e6)
         groups.append(group)
         loads += _loads(group, chance, request_class, duration_s)

@@ -29,8 +29,9 @@ class Earning:
 class Resident:
     """A model on the device. `price` is what bringing it back costs, `credit` 0..price, both in J.
 
-    `is_kept`: an operator's pin or a standing order; it never leaves. `paid_at_s` is when its push has paid for itself: before
-    that it leaves only when it earns outside of what was `expected` at its push, or a newcomer is sure to earn more than that.
+    `is_kept`: an operator's pin, it never leaves; `is_ordered`: a standing order asks for it, it leaves only for a newcomer that
+    surely saves more. `paid_at_s` is when its push has paid for itself: before that it leaves only when it earns outside of what
+    was `expected` at its push, or a newcomer is sure to earn more than that. `version` 0: nobody knows which one is there.
     """
 
     model: ModelName
@@ -41,6 +42,13 @@ class Resident:
     expected: Earning = Earning()
     earns: Earning = Earning()
     used_s: float = -inf
+    is_ordered: bool = False
+    version: int = 0
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether it may leave for the rent that another one paid."""
+        return not self.is_kept and not self.is_ordered
 
     def after_hit(self, saving: float, *, now_s: float) -> Self:
         """Return it after a request it served on the device, which saved so much."""
@@ -83,12 +91,20 @@ def admit(newcomer: Newcomer, residents: Sequence[Resident], *, slots: int, now_
     if (outdone := _outdone(newcomer, movable, now_s=now_s)) is not None:
         staying = tuple(each for each in held if each is not outdone)
         return Admission(is_admitted=True, evict=outdone.model, residents=staying)
+    if all(each.is_ordered for each in movable):
+        why = "every model there is kept or ordered, and none is sure to save less"
+        return Admission(is_admitted=False, evict=None, residents=held, reason=why, is_settled=False)
     if newcomer.paid < newcomer.price:
         why = f"nobody there is sure to save less, and {newcomer.model} has not missed its price yet"
         return Admission(is_admitted=False, evict=None, residents=held, reason=why, is_settled=False)
-    drained = min(newcomer.price, *(each.credit for each in movable))
-    after = tuple(each if each.is_kept else replace(each, credit=each.credit - drained) for each in held)
-    leaving = _poorest(each for each in after if not each.is_kept)
+    return _drained(newcomer, held, now_s=now_s)
+
+
+def _drained(newcomer: Newcomer, held: tuple[Resident, ...], *, now_s: float) -> Admission:
+    """Let the newcomer's price drain the credits of those that may leave for the rent it paid."""
+    drained = min(newcomer.price, *(each.credit for each in held if each.is_drained))
+    after = tuple(replace(each, credit=each.credit - drained) if each.is_drained else each for each in held)
+    leaving = _poorest(each for each in after if each.is_drained)
     if newcomer.price <= drained:
         return Admission(
             is_admitted=False, evict=None, residents=after, reason=f"{leaving.model} is worth more there so far"

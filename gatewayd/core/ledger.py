@@ -42,11 +42,12 @@ _MEMORY = 20.0  # requests over which the saving of a model that is there is ave
 
 @record
 class Room:
-    """The device's slots: how many models it can hold, which it holds, and which of those stay (pins, standing orders)."""
+    """The device's slots: how many models it can hold, which it holds, which of those stay, and which standing orders ask for."""
 
     slots: int
     held: tuple[ModelName, ...]
     kept: frozenset[ModelName] = frozenset()
+    ordered: frozenset[ModelName] = frozenset()
 
 
 @record
@@ -108,7 +109,6 @@ class LedgerRules:
 @dataclass(slots=True)
 class _Device:
     residents: dict[ModelName, Resident] = field(default_factory=dict)
-    served: dict[ModelName, Pair] = field(default_factory=dict)
     air: Budget | None = None
     energy: Budget | None = None
 
@@ -193,9 +193,8 @@ class Ledger:
         self._keep(pair, balance)
         known = self._devices.get(pair[0])
         if known is not None and (there := known.residents.get(pair[1])) is not None:
-            known.served[pair[1]] = pair
             earns = self._earning(pair, balance, now_s)
-            known.residents[pair[1]] = replace(there.after_hit(saving, now_s=now_s), earns=earns)
+            known.residents[pair[1]] = replace(there.after_hit(saving, now_s=now_s), earns=earns, version=pair[2])
 
     def started(self, pair: Pair, price: PushPrice, *, now_s: float) -> None:
         """Enter that a push was started: it spends air and energy whatever becomes of it."""
@@ -222,16 +221,15 @@ class Ledger:
             expected=earns,
             earns=earns,
             used_s=now_s,
+            version=pair[2],
         )
-        device = self._device(pair[0])
-        device.residents[pair[1]], device.served[pair[1]] = there, pair
+        self._device(pair[0]).residents[pair[1]] = there
         self._keep(pair, replace(balance.after_push(), saving=balance.saving))
 
     def left(self, device: DeviceId, model: ModelName) -> None:
         """Enter that a model left the device."""
         if (known := self._devices.get(device)) is not None:
             known.residents.pop(model, None)
-            known.served.pop(model, None)
 
     def forget_device(self, device: DeviceId) -> None:
         """Drop what is known of a device that is gone for good."""
@@ -255,7 +253,11 @@ class Ledger:
         self._not_before_s.update((pair, at_s) for pair, at_s in kept.not_before if pair in self._balances)
         for there in kept.devices[-MAX_PAIRS:]:
             residents = {each.model: each for each in there.residents}
-            self._devices[there.device] = _Device(residents, there.air, there.energy)
+            self._devices[there.device] = _Device(residents, air=there.air, energy=there.energy)
+        for pair in self._balances:  # the last asked comes last
+            known = self._devices.get(pair[0])
+            if known is not None and (resident := known.residents.get(pair[1])) is not None:
+                known.residents[pair[1]] = replace(resident, version=pair[2])
         self._pool.update(kept.pool[-MAX_PAIRS:])
 
     def _admitted(self, pair: Pair, price: PushPrice, room: Room, *, cost: float, now_s: float) -> Verdict:
@@ -269,19 +271,18 @@ class Ledger:
         left = left_s(balance, self._rules.terms, now_s=now_s)
         paid = max(balance.saved_missed, balance.hoped_missed)
         newcomer = Newcomer(pair[1], cost, self._earning(pair, balance, now_s), paid, left)
-        others = [self._as_of(now_s, each, device) for each in device.residents.values() if each.model != pair[1]]
+        others = [self._as_of(now_s, each, pair[0]) for each in device.residents.values() if each.model != pair[1]]
         admission = admit(newcomer, others, slots=room.slots, now_s=now_s)
         device.residents = {each.model: each for each in admission.residents}
         if not admission.is_admitted and admission.is_settled:
             self._keep(pair, replace(balance, saved_missed=0.0, hoped_missed=0.0))
         return Verdict(admission.is_admitted, admission.evict, admission.reason)
 
-    def _as_of(self, now_s: float, resident: Resident, device: _Device) -> Resident:
+    def _as_of(self, now_s: float, resident: Resident, device: DeviceId) -> Resident:
         """Return it with what it earns by now: a model that is not asked any more earns less the longer that lasts."""
-        pair = device.served.get(resident.model)
-        if pair is None or pair not in self._balances:
-            return resident
-        return replace(resident, earns=self._earning(pair, self._balances[pair], now_s))
+        pair = (device, resident.model, resident.version)
+        balance = self._balances.get(pair)
+        return resident if balance is None else replace(resident, earns=self._earning(pair, balance, now_s))
 
     def _unaffordable(self, device: DeviceId, price: PushPrice, now_s: float) -> str:
         known, rules = self._device(device), self._rules
@@ -294,7 +295,10 @@ class Ledger:
     def _align(self, device: _Device, room: Room, *, price: float, now_s: float) -> None:
         """Believe the device about what it holds; a model that nobody pushed here counts as one that was just pushed."""
         held = {name: device.residents.get(name) or Resident(name, price, price, used_s=now_s) for name in room.held}
-        device.residents = {name: replace(each, is_kept=name in room.kept) for name, each in held.items()}
+        device.residents = {
+            name: replace(each, is_kept=name in room.kept, is_ordered=name in room.ordered)
+            for name, each in held.items()
+        }
 
     def _earning(self, pair: Pair, balance: Balance, now_s: float) -> Earning:
         prior = self._prior(pair, balance, now_s)

@@ -27,9 +27,6 @@ _PUSHES_BELIEVED = 20.0
 _WORST_FAILURE = 0.95
 # A demand that has lasted as long as was forecast is expected to last this share of the forecast, at least.
 _LEAST_LEFT = 0.125
-# A push that is expected to save this share of its price is bought: who waits for more pays rent up to 1.2 prices first, and then
-# the price all the same. (With a rate known to a third or so, waiting costs more on average from here on.)
-_WORTH_IT = 0.85
 
 Pair = tuple[DeviceId, ModelName, int]
 """A device, and a version of a model."""
@@ -56,7 +53,7 @@ class RentTerms:
     robustness: float = 0.01
     horizon_s: float = 86_400.0
     patience: float = 0.2
-    confidence_z: float = 0.8
+    confidence_z: float = 0.5
 
 
 @record
@@ -181,7 +178,7 @@ def threshold(balance: Balance, cost: float, terms: RentTerms, *, now_s: float, 
     low, high = balance.rate.bounds(now_s, z=terms.confidence_z, prior=prior)
     if terms.robustness >= 1.0 or isinf(high):
         return cost
-    if low * balance.saving * left_s(balance, terms, now_s=now_s) >= _WORTH_IT * cost:
+    if low * balance.saving * left_s(balance, terms, now_s=now_s) >= cost:
         return terms.robustness * cost
     return min(1.0 + terms.patience, 1.0 / terms.robustness) * cost
 

@@ -289,10 +289,9 @@ class Renting:
     def _room(self, report: Report, pair: Pair) -> Room:
         """Return how many models the device holds beside the slot for staging, which, and which are others' wishes."""
         held = {slot.model for slot in report.slots if slot.state in RUNNING and slot.model is not None}
-        pinned = {each.model for each in self._pushes.desired(pair[0]) if each.who != PLACEMENT}
-        kept = self._ordered(pair[0]) | pinned
+        pinned = frozenset(each.model for each in self._pushes.desired(pair[0]) if each.who != PLACEMENT)
         most = max(1, len(report.slots) - 1)
-        return Room(most, tuple(sorted(held)), kept)
+        return Room(most, tuple(sorted(held)), pinned, self._ordered(pair[0]))
 
     def _has_one_slot(self, device: DeviceId) -> bool:
         return self._pushes.terms(device).one_slot

@@ -183,8 +183,8 @@ class GatewayPolicy:
 
     def _room(self, station: Station, situation: Situation) -> Room:
         held = tuple(ModelName(name) for name in situation.held)
-        kept = frozenset(name for name in held if (station.id, name, 1) in self._standing)
-        return Room(station.group.slots, held, kept)
+        ordered = frozenset(name for name in held if (station.id, name, 1) in self._standing)
+        return Room(station.group.slots, held, ordered=ordered)
 
 
 def _pair(station: Station, model: Model) -> Pair:

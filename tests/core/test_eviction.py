@@ -75,18 +75,21 @@ EARNINGS = st.tuples(st.floats(0, 10), st.floats(0, 10)).map(lambda pair: Earnin
 RESIDENTS = st.lists(
     st.builds(
         Resident, model=st.sampled_from([A, B, C]), price=st.just(10.0), credit=st.floats(0, 10), is_kept=st.booleans(),
-        paid_at_s=st.floats(0, 100), expected=EARNINGS, earns=EARNINGS, used_s=st.floats(0, 100),
+        paid_at_s=st.floats(0, 100), expected=EARNINGS, earns=EARNINGS, used_s=st.floats(0, 100), is_ordered=st.booleans(),
     ),
     min_size=1, max_size=3, unique_by=lambda each: each.model,
 )  # fmt: skip
 
 
 @settings(deadline=None)
-@given(RESIDENTS, st.floats(0.1, 20), EARNINGS, st.integers(1, 4), st.floats(0, 120))
+@given(
+    RESIDENTS, st.floats(0.1, 20), EARNINGS, st.floats(0, 30), st.floats(0, 100), st.integers(1, 4), st.floats(0, 120)
+)
 def test_a_push_is_undone_within_its_break_even_time_only_when_conditions_moved(
-    there: list[Resident], price: float, earns: Earning, slots: int, now_s: float
+    there: list[Resident], price: float, earns: Earning, paid: float, left_s: float, slots: int, now_s: float
 ) -> None:
-    admission = admit(Newcomer(ModelName("new"), price, earns), there, slots=slots, now_s=now_s)
+    newcomer = Newcomer(ModelName("new"), price, earns, paid, left_s)
+    admission = admit(newcomer, there, slots=slots, now_s=now_s)
     assert all(0.0 <= each.credit <= each.price for each in admission.residents)
     if admission.evict is None:
         assert len(admission.residents) == len(there)
@@ -97,6 +100,8 @@ def test_a_push_is_undone_within_its_break_even_time_only_when_conditions_moved(
     assert admission.is_admitted
     assert not gone.is_kept
     assert now_s >= gone.paid_at_s or moved
+    is_better = (earns.low - gone.earns.high) * left_s >= price
+    assert is_better or (paid >= price and not gone.is_ordered)
 
 
 def states(models: int, slots: int) -> list[frozenset[int]]:

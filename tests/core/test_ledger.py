@@ -143,9 +143,45 @@ def test_a_full_device_gives_way_to_a_model_that_earns_more() -> None:
     ledger = Ledger(LedgerRules(RentTerms(robustness=1.0, horizon_s=1000.0)))
     room = full(ledger)
     count = requests_until_push(ledger, missed(B, room=room), every_s=1.0, from_s=2000.0)
-    assert (
-        count == 20
-    )  # the first price it earned drained the credit of A, which nobody asked for; the second one gets it in
+    assert count == 10  # with its price it is sure to save more than A, which nobody asked for
+
+
+def test_an_early_push_drives_nobody_out_that_saves_as_much() -> None:
+    """A prediction buys at a hundredth of the price; where that costs another model its slot it has to be better than it."""
+    ledger = Ledger(LedgerRules(RentTerms(horizon_s=10_000.0)))
+    room = full(ledger)
+    for turn in range(400):
+        now_s = 2000.0 + 10.0 * turn
+        ledger.served((DEVICE, A, 1), saving=1.0, now_s=now_s)
+        verdict = ledger.missed(missed(B, saving=1.0, room=room), now_s=now_s + 5.0)
+        assert not verdict.is_push
+    assert verdict.reason == "a is worth more there so far"
+
+
+def test_rent_is_kept_until_it_is_the_price() -> None:
+    ledger = Ledger(LedgerRules(RentTerms(horizon_s=10_000.0)))
+    room = full(ledger)
+    for turn in range(9):
+        ledger.served((DEVICE, A, 1), saving=2.0, now_s=2000.0 + 10.0 * turn)
+        verdict = ledger.missed(missed(B, saving=1.0, room=room), now_s=2005.0 + 10.0 * turn)
+    assert verdict.reason == "nobody there is sure to save less, and b has not missed its price yet"
+    assert ledger.balance((DEVICE, B, 1)).saved_missed == 9.0
+
+
+def test_an_order_gives_way_to_a_better_one_only() -> None:
+    ledger = Ledger(LedgerRules(RentTerms(horizon_s=10_000.0)))
+    first = Order((DEVICE, A, 1), 0.1, inf, 1.0, PRICE, EMPTY, is_measured=True)
+    assert ledger.ordered(first, now_s=0.0).is_push
+    ledger.ended(first.pair, PRICE, is_there=True, now_s=0.0)
+    room = Room(1, (A,), ordered=frozenset({A}))
+    as_good = Order((DEVICE, B, 1), 0.1, inf, 1.0, PRICE, room, is_measured=True)
+    verdict = ledger.ordered(as_good, now_s=200.0)
+    assert (verdict.is_push, verdict.reason) == (
+        False,
+        "every model there is kept or ordered, and none is sure to save less",
+    )
+    better = Order((DEVICE, C, 1), 0.3, inf, 1.0, PRICE, room, is_measured=True)
+    assert ledger.ordered(better, now_s=200.0).evict == A
 
 
 def test_what_is_used_stays() -> None:
