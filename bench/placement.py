@@ -3,7 +3,8 @@
 The optimum is `gatewayd.simulate.optimum`, exact here (each device is asked for one model), but for queues, which are empty in
 it. Everything was tuned on other seeds (`--seed 1`, 2, 3); the seed of the figures was not looked at meanwhile.
 
-Each scenario is played with two devices, and up to ten times the break-even with twelve: a fleet.
+Each scenario is played with two devices, and up to ten times the break-even with twelve: a fleet. Then come whole sites
+(`bench.placement_sites`): twelve boards with four or five models each, in fewer slots than models, or as many.
 
 Beside the policies that can be had stand two that cannot (`bench.placement_ideal`): what they do not reach is out of reach.
 """
@@ -13,10 +14,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from bench.common import Report
 from bench.placement_grid import FLEET, MOST_OF_FLEET, PAIR, RATIOS, Case, cases
 from bench.placement_ideal import IDEALS
+from bench.placement_sites import SLOTS, Site, sites
 from gatewayd.core.cost import Weights
 from gatewayd.core.ledger import LedgerRules
 from gatewayd.core.renting import RentTerms
@@ -37,9 +40,14 @@ STATIC = ("node-only", "device-only")
 ONLINE = (*DECIDERS, *STATIC)
 
 
+Played = TypeVar("Played", Case, Site)
+
+
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    case: Case
+class Outcome(Generic[Played]):
+    """What each policy paid for a scenario, over the optimum."""
+
+    case: Played
     ratios: dict[str, float]
 
     def best_of(self, names: Sequence[str]) -> float:
@@ -56,10 +64,12 @@ def policies(weights: Weights, terms: RentTerms, fleets: Mapping[str, int]) -> I
     yield from (make(weights) for make in (Baseline, DeviceOnly, Threshold, Regression, BreakEven))
 
 
-def outcome(case: Case, terms: RentTerms) -> Outcome:
+def outcome(case: Played, terms: RentTerms) -> Outcome[Played]:
     world = World(case.scenario)
     least = optimum(world)
-    asked = [*policies(case.scenario.weights, terms, world.fleets()), *(make(world, case) for make in IDEALS)]
+    asked = list(policies(case.scenario.weights, terms, world.fleets()))
+    if isinstance(case, Case):
+        asked += (make(world, case) for make in IDEALS)
     tallies = {policy.name: Simulation(world, policy).run() for policy in asked}
     ratios = {name: tally.total / least if least else 1.0 for name, tally in tallies.items()}
     ratios["best static"] = _best_static(tallies) / least if least else 1.0
@@ -73,17 +83,17 @@ def _best_static(tallies: dict[str, Tally]) -> float:
     return sum(min(bill.get(pair, 0.0) for bill in bills) for pair in bills[0])
 
 
-def mean(outcomes: Sequence[Outcome], name: str, chosen: Callable[[Case], bool]) -> float:
+def mean(outcomes: Sequence[Outcome[Played]], name: str, chosen: Callable[[Played], bool]) -> float:
     found = [each.ratios[name] for each in outcomes if chosen(each.case)]
     return statistics.fmean(found) if found else 1.0
 
 
-def share(outcomes: Sequence[Outcome], name: str, others: Sequence[str]) -> float:
+def share(outcomes: Sequence[Outcome[Played]], name: str, others: Sequence[str]) -> float:
     """The share of scenarios in which a policy pays at most 1 % more than the best of others there."""
     return statistics.fmean(each.is_near(name, others) for each in outcomes)
 
 
-def tables(outcomes: Sequence[Outcome]) -> None:
+def tables(outcomes: Sequence[Outcome[Case]]) -> None:
     print("cost over the optimum's, mean")
     names = [OURS, *DECIDERS, *STATIC, "best static", *IDEAL_NAMES]
     _table(outcomes, names, lambda found, name: statistics.fmean(each.ratios[name] for each in found))
@@ -93,7 +103,7 @@ def tables(outcomes: Sequence[Outcome]) -> None:
 
 
 def _table(
-    outcomes: Sequence[Outcome], names: Sequence[str], figure: Callable[[Sequence[Outcome], str], float]
+    outcomes: Sequence[Outcome[Case]], names: Sequence[str], figure: Callable[[Sequence[Outcome[Case]], str], float]
 ) -> None:
     print(f"{'requests / break-even':<24}{'runs':>5}" + "".join(f"{name:>14}" for name in names))
     buckets = [
@@ -111,7 +121,7 @@ def _table(
     print()
 
 
-def fill(report: Report, outcomes: Sequence[Outcome]) -> None:
+def fill(report: Report, outcomes: Sequence[Outcome[Case]]) -> None:
     report.add("scenarios", len(outcomes), (">=", 200))
     for ratio in RATIOS:
         for drifts in (False, True):
@@ -136,7 +146,7 @@ def fill(report: Report, outcomes: Sequence[Outcome]) -> None:
     report.add("worst_gatewayd", max(each.ratios[OURS] for each in outcomes))
 
 
-def fill_fleets(report: Report, outcomes: Sequence[Outcome]) -> None:
+def fill_fleets(report: Report, outcomes: Sequence[Outcome[Case]]) -> None:
     """The same scenarios with twelve devices each: what the devices of a model tell of each other."""
     report.add("fleet_scenarios", len(outcomes))
     for ratio in RATIOS:
@@ -154,7 +164,25 @@ def fill_fleets(report: Report, outcomes: Sequence[Outcome]) -> None:
         report.add(f"fleet_share_near_best_online_of_{name.replace(' ', '_')}", share(outcomes, name, DECIDERS))
 
 
-def _show_worst(outcomes: Sequence[Outcome], count: int) -> None:
+def fill_sites(report: Report, outcomes: Sequence[Outcome[Site]]) -> None:
+    """Whole sites: here models compete for slots, and what one policy loses on a pair it may win on another."""
+    report.add("site_scenarios", len(outcomes))
+    names = (OURS, *ONLINE, "best static")
+    print(f"{'slots':<24}{'runs':>5}" + "".join(f"{name:>14}" for name in names))
+    for slots in SLOTS:
+        found = [each for each in outcomes if each.case.slots == slots]
+        figures = [statistics.fmean(each.ratios[name] for each in found) for name in names]
+        print(f"{slots:<24}{len(found):>5}" + "".join(f"{each:>14.3f}" for each in figures))
+        report.add(f"site_mean_of_{slots}_slots", figures[0])
+        report.add(f"site_share_of_{slots}_slots_near_best_online", share(found, OURS, DECIDERS))
+    print()
+    report.add("site_share_near_best_online", share(outcomes, OURS, DECIDERS), (">=", 0.9))
+    report.add("site_share_near_best_of_all_five", share(outcomes, OURS, ONLINE))
+    for name in names:
+        report.add(f"site_mean_{name.replace(' ', '_')}", mean(outcomes, name, lambda _: True))
+
+
+def _show_worst(outcomes: Sequence[Outcome[Case]], count: int) -> None:
     for each in sorted(outcomes, key=lambda each: each.best_of(DECIDERS) / each.ratios[OURS])[:count]:
         figures = " ".join(f"{name} {ratio:.3f}" for name, ratio in each.ratios.items())
         print(f"{each.case.scenario.name}; {each.case.ratio:g} {each.case.drift}: {figures}")
@@ -163,6 +191,7 @@ def _show_worst(outcomes: Sequence[Outcome], count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=216)
+    parser.add_argument("--sites", type=int, default=64)
     parser.add_argument("--seed", type=int, default=TEST_SEED, help="another one for trying things out")
     parser.add_argument("--devices", type=int, help=f"only scenarios with so many; else {PAIR}, and {FLEET} up to 10 x")
     parser.add_argument(
@@ -187,6 +216,8 @@ def main() -> None:
         fleets = [outcome(case, terms) for case in many]
         tables(fleets)
         fill_fleets(report, fleets)
+        print("sites: cost over a lower bound of the optimum's, mean")
+        fill_sites(report, [outcome(site, terms) for site in sites(given.sites, seed=given.seed)])
     # On one core, whoever else works on it.
     report.add("processor_seconds", time.process_time(), ("<=", 600))
     report.add("seconds", time.perf_counter() - start_s)

@@ -1,8 +1,11 @@
-"""Which model leaves a full device for another one, if any: Landlord with bypassing, for slots of one size.
+"""Which model leaves a full device for another one, if any: by prediction where that is sure, else Landlord with bypassing.
+
+A newcomer that is sure to save its price more than one of the models there, for what is left of the horizon, takes its slot. Any
+other has to miss its whole price first, however little rent would do for a free slot: it costs the device what was there.
 
 Every model there has a credit, at most what bringing it back would cost. What it saves while it serves fills the credit; a
-newcomer that would pay for its push drains all of them by the same amount, and takes the slot of the first that has nothing
-left. A newcomer whose own price is drained first, or at the same time, stays out (it is bypassed), and must earn its price again.
+newcomer that has missed its price drains all of them by as much, and takes the slot of the first that has nothing left. A
+newcomer whose own price is drained first, or at the same time, stays out (it is bypassed), and must miss its price again.
 Source: Young 2002, "On-line file caching" (Landlord; GreedyDual of Young 1994 for equal sizes). With k slots that may be
 emptied, and misses that cost what a fetch costs, it pays at most k + 1 times what a clairvoyant does. Where a miss costs less
 than a fetch, no deterministic policy can: docs/placement.md.

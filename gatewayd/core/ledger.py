@@ -267,8 +267,8 @@ class Ledger:
             return Verdict(is_push=False, reason=reason)
         device = self._device(pair[0])
         self._align(device, room, price=cost, now_s=now_s)
-        balance = self.balance(pair)
-        left = left_s(balance, self._rules.terms, now_s=now_s)
+        balance, terms = self.balance(pair), self._rules.terms
+        left = left_s(balance, terms, now_s=now_s) if terms.robustness < 1.0 else 0.0  # 1: nothing is predicted
         paid = max(balance.saved_missed, balance.hoped_missed)
         newcomer = Newcomer(pair[1], cost, self._earning(pair, balance, now_s), paid, left)
         others = [self._as_of(now_s, each, pair[0]) for each in device.residents.values() if each.model != pair[1]]
