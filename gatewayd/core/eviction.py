@@ -18,6 +18,16 @@ from typing import Self
 
 from gatewayd.core.names import ModelName
 from gatewayd.core.record import record
+from gatewayd.core.wording import figure
+
+# A newcomer that takes a slot by prediction saves so many times what the model there does: what either saves per request is an
+# estimate, too, and two that save the same must not take turns.
+_CLEARLY = 1.25
+# And it has missed this share of its price: predictions that alternate bring no more than so many pushes for each price missed.
+_EARNEST = 0.1
+# Where a change of models seems to gain nothing, so many prices have to be missed first: two that save the same would else take
+# turns, each for its price.
+_UNLIKELY = 3.0
 
 
 @record
@@ -26,6 +36,11 @@ class Earning:
 
     low: float = 0.0
     high: float = inf
+
+    @property
+    def middle(self) -> float:
+        """The middle of the two."""
+        return (self.low + self.high) / 2.0
 
 
 @record
@@ -60,13 +75,17 @@ class Resident:
 
 @record
 class Newcomer:
-    """A model that is to be pushed: what that costs, J, the rent it has `paid`, and what it is expected to earn for `left_s`."""
+    """A model that is to be pushed: what that costs, J, the rent it has `paid`, and what it is expected to earn for `left_s`.
+
+    `is_ordered`: a standing order asks for it, so that how often it is asked is no guess.
+    """
 
     model: ModelName
     price: float
     earns: Earning = Earning()
     paid: float = inf
     left_s: float = 0.0
+    is_ordered: bool = False
 
 
 @record
@@ -97,8 +116,9 @@ def admit(newcomer: Newcomer, residents: Sequence[Resident], *, slots: int, now_
     if all(each.is_ordered for each in movable):
         why = "every model there is kept or ordered, and none is sure to save less"
         return Admission(is_admitted=False, evict=None, residents=held, reason=why, is_settled=False)
-    if newcomer.paid < newcomer.price:
-        why = f"nobody there is sure to save less, and {newcomer.model} has not missed its price yet"
+    if newcomer.paid < (due := _due(newcomer, movable)):
+        missed = f"{newcomer.model} has missed {figure(newcomer.paid)} of {figure(due)} J so far"
+        why = f"nobody there is sure to save less, and {missed}"
         return Admission(is_admitted=False, evict=None, residents=held, reason=why, is_settled=False)
     return _drained(newcomer, held, now_s=now_s)
 
@@ -118,11 +138,24 @@ def _drained(newcomer: Newcomer, held: tuple[Resident, ...], *, now_s: float) ->
     return Admission(is_admitted=True, evict=leaving.model, residents=staying)
 
 
-def _outdone(newcomer: Newcomer, movable: Sequence[Resident], *, now_s: float) -> Resident | None:
-    """Return who is to leave because the newcomer is sure to save its price more than they do, however little rent it paid."""
-    least = min(movable, key=lambda each: (each.earns.high, each.used_s, each.model))
-    gain = (newcomer.earns.low - least.earns.high) * newcomer.left_s
-    return least if gain >= newcomer.price and not _protected(least, newcomer, now_s=now_s) else None
+def _outdone(newcomer: Newcomer, movable: Iterable[Resident], *, now_s: float) -> Resident | None:
+    """Return who is to leave because the newcomer is sure to save its price more than they do; None: nobody."""
+    if newcomer.paid < _EARNEST * newcomer.price and not newcomer.is_ordered:
+        return None
+    outdone = (each for each in movable if _is_outdone(newcomer, each) and not _protected(each, newcomer, now_s=now_s))
+    return min(outdone, key=lambda each: (each.earns.high, each.used_s, each.model), default=None)
+
+
+def _is_outdone(newcomer: Newcomer, resident: Resident) -> bool:
+    low, high = newcomer.earns.low, resident.earns.high
+    return low >= _CLEARLY * high and (low - high) * newcomer.left_s >= newcomer.price
+
+
+def _due(newcomer: Newcomer, movable: Sequence[Resident]) -> float:
+    """Return the rent that makes it due without being sure to save more: its price, or more where a change gains nothing."""
+    least = min(each.earns.middle for each in movable if each.is_drained)
+    gains = (newcomer.earns.middle - least) * newcomer.left_s >= newcomer.price
+    return newcomer.price if gains or newcomer.left_s <= 0.0 else _UNLIKELY * newcomer.price
 
 
 def _poorest(residents: Iterable[Resident]) -> Resident:

@@ -64,7 +64,9 @@ class Fleet:
         return type(self)(self.devices, self.device_s, self.requests + 1.0, self.bursts + opened, pairs, self.at_s)
 
     def prior(self, rate: Rate, now_s: float) -> Prior:
-        """Return what the others say of one of them, now (see `at`)."""
+        """Return what the others say of one of them, now (see `at`): of one with a standing order nothing."""
+        if rate.ordered:
+            return ALONE
         others_s = self.device_s * (self.devices - 1) / max(1, self.devices)
         if others_s <= 0.0:
             return ALONE

@@ -7,7 +7,7 @@ carry out what it says. Every call is O(models on one device); all state is boun
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from math import isinf
+from math import isfinite
 from types import MappingProxyType
 
 from gatewayd.core.budget import Allowance, Budget, can_spend, spent, wait_s
@@ -37,6 +37,8 @@ RETRY_S = 60.0
 # time since its start is no sign of a high rate.
 WATCHED_S = 3600.0
 _NO_FLEET = Fleet()
+# A model takes another's slot only when nineteen of twenty such rates would be so different.
+_SURE_Z = 1.64
 _MEMORY = 20.0  # requests over which the saving of a model that is there is averaged
 
 
@@ -134,9 +136,7 @@ class Ledger:
 
     def missed(self, missed: Missed, *, now_s: float) -> Verdict:
         """Enter a request that the node served although the device could have; say whether that was enough for a push."""
-        until_s = self.balance(missed.pair).ordered_until_s
-        if until_s is not None and now_s > until_s:
-            self.order_ended(missed.pair)
+        self._end_order(missed.pair, now_s)
         before = self._known(missed.pair, missed.since_s)
         if before.born_s is None:
             before = replace(before, born_s=now_s if missed.born_s is None else missed.born_s)
@@ -168,13 +168,19 @@ class Ledger:
 
     def expect(self, pair: Pair, *, per_s: float, until_s: float, saving: float) -> None:
         """Enter a standing order without deciding: the next request that the node serves does."""
-        self._keep(
-            pair, replace(self.balance(pair), rate=Rate.known(per_s), ordered_until_s=until_s, saving=max(0.0, saving))
-        )
+        balance = self.balance(pair)
+        rate = balance.rate.with_order(per_s)
+        self._keep(pair, replace(balance, rate=rate, ordered_until_s=until_s, saving=max(0.0, saving)))
 
     def order_ended(self, pair: Pair) -> None:
-        """Enter that a standing order was taken back: the rate is to be learned again."""
-        self._keep(pair, replace(self.balance(pair), rate=NEVER_ASKED, ordered_until_s=None))
+        """Enter that a standing order was taken back, or is over: only what came counts."""
+        balance = self.balance(pair)
+        self._keep(pair, replace(balance, rate=balance.rate.with_order(0.0), ordered_until_s=None))
+
+    def is_ordered(self, pair: Pair, *, now_s: float) -> bool:
+        """Return whether a standing order asks for a pair now."""
+        until_s = self.balance(pair).ordered_until_s
+        return until_s is not None and now_s <= until_s
 
     def served(self, pair: Pair, *, saving: float, now_s: float, devices: int | None = None) -> None:
         """Enter a request for a model that its device holds; `saving` is against the node (0: the node ran it).
@@ -182,9 +188,10 @@ class Ledger:
         `devices` are those that could be asked for the model (None: as many as at the last request).
         However the model came there, nothing is missed any more: rent that was saved up before must not pay for another push.
         """
+        self._end_order(pair, now_s)
         balance = self._known(pair)
-        requests = balance.requests + 1
-        kept = balance.saving + (max(0.0, saving) - balance.saving) / min(requests, _MEMORY)
+        requests, saving = balance.requests + 1, max(0.0, saving) if isfinite(saving) else 0.0
+        kept = balance.saving + (saving - balance.saving) / min(requests, _MEMORY)
         fleet = self._fleet(pair[1], now_s, devices=devices)
         prior = fleet.prior(balance.rate, now_s)
         rate = balance.rate.asked(now_s, prior)
@@ -254,10 +261,6 @@ class Ledger:
         for there in kept.devices[-MAX_PAIRS:]:
             residents = {each.model: each for each in there.residents}
             self._devices[there.device] = _Device(residents, air=there.air, energy=there.energy)
-        for pair in self._balances:  # the last asked comes last
-            known = self._devices.get(pair[0])
-            if known is not None and (resident := known.residents.get(pair[1])) is not None:
-                known.residents[pair[1]] = replace(resident, version=pair[2])
         self._pool.update(kept.pool[-MAX_PAIRS:])
 
     def _admitted(self, pair: Pair, price: PushPrice, room: Room, *, cost: float, now_s: float) -> Verdict:
@@ -270,10 +273,12 @@ class Ledger:
         balance, terms = self.balance(pair), self._rules.terms
         left = left_s(balance, terms, now_s=now_s) if terms.robustness < 1.0 else 0.0  # 1: nothing is predicted
         paid = max(balance.saved_missed, balance.hoped_missed)
-        newcomer = Newcomer(pair[1], cost, self._earning(pair, balance, now_s), paid, left)
+        is_ordered = balance.ordered_until_s is not None
+        newcomer = Newcomer(pair[1], cost, self._earning(pair, balance, now_s), paid, left, is_ordered)
         others = [self._as_of(now_s, each, pair[0]) for each in device.residents.values() if each.model != pair[1]]
         admission = admit(newcomer, others, slots=room.slots, now_s=now_s)
-        device.residents = {each.model: each for each in admission.residents}
+        # Who is to leave stays in the book until it has left: the push may fail, or not be had.
+        device.residents |= {each.model: each for each in admission.residents}
         if not admission.is_admitted and admission.is_settled:
             self._keep(pair, replace(balance, saved_missed=0.0, hoped_missed=0.0))
         return Verdict(admission.is_admitted, admission.evict, admission.reason)
@@ -281,8 +286,14 @@ class Ledger:
     def _as_of(self, now_s: float, resident: Resident, device: DeviceId) -> Resident:
         """Return it with what it earns by now: a model that is not asked any more earns less the longer that lasts."""
         pair = (device, resident.model, resident.version)
+        self._end_order(pair, now_s)
         balance = self._balances.get(pair)
         return resident if balance is None else replace(resident, earns=self._earning(pair, balance, now_s))
+
+    def _end_order(self, pair: Pair, now_s: float) -> None:
+        known = self._balances.get(pair)
+        if known is not None and known.ordered_until_s is not None and now_s > known.ordered_until_s:
+            self.order_ended(pair)
 
     def _unaffordable(self, device: DeviceId, price: PushPrice, now_s: float) -> str:
         known, rules = self._device(device), self._rules
@@ -302,7 +313,7 @@ class Ledger:
 
     def _earning(self, pair: Pair, balance: Balance, now_s: float) -> Earning:
         prior = self._prior(pair, balance, now_s)
-        low, high = balance.rate.bounds(now_s, z=self._rules.terms.confidence_z, prior=prior)
+        low, high = balance.rate.bounds(now_s, z=_SURE_Z, prior=prior)
         return Earning(low * balance.saving, high * balance.saving if balance.saving > 0.0 else 0.0)
 
     def _known(self, pair: Pair, since_s: float | None = None) -> Balance:
@@ -324,7 +335,7 @@ class Ledger:
         if len(self._pool) >= MAX_PAIRS and pair[1] not in self._pool:
             self._pool.clear()
         # What was silent since nobody knows when ends no gap; and that an order asks says nothing of who is asked without one.
-        if before.last_s is not None and not isinf(before.count):
+        if before.last_s is not None and not before.ordered:
             fleet = fleet.asked(before, now_s, is_opening=opens)
         self._pool[pair[1]] = fleet
         return fleet

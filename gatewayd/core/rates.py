@@ -5,12 +5,14 @@ that come one by one are bursts of one. What others of its kind do is a prior (`
 it what a push will save; see `gatewayd.core.renting`.
 """
 
-from math import exp, inf, isinf, sqrt
+from dataclasses import replace
+from math import exp, inf, sqrt
 from typing import Self
 
 from gatewayd.core.record import record
 
-# About so many gaps are remembered: a rate that halves is noticed within a few dozen requests.
+# About so many bursts, and the gaps between and in them, are remembered: what comes one by one and half as often from now on is
+# noticed within some dozen requests, and a long burst does not make the pause before it forgotten.
 _MEMORY = 50.0
 # How long a fleet remembers (see `gatewayd.core.fleet`): two of the usual horizons, so that what is predicted for a day is judged
 # by the last two.
@@ -43,8 +45,8 @@ ALONE = Prior()
 class Rate:
     """Exponentially weighted gaps: how many (`count`), their sum in seconds, the bursts they opened; when the last gap ended.
 
-    `last_s` None: nobody looked yet. A rate with `count` inf is known (a standing order's), not estimated. `shared` are the
-    bursts of it that the fleet remembered at `last_s`.
+    `last_s` None: nobody looked yet. `shared` are the bursts of it that the fleet remembered at `last_s`. `ordered` is what a
+    standing order asks for, per second: so much comes for certain, whatever comes beside it.
     """
 
     count: float = 0.0
@@ -52,22 +54,22 @@ class Rate:
     bursts: float = 0.0
     last_s: float | None = None
     shared: float = 0.0
+    ordered: float = 0.0
 
-    @classmethod
-    def known(cls, per_s: float) -> Self:
-        """Return the rate of something that comes `per_s` times a second for certain."""
-        return cls(inf, 1.0 / per_s if per_s > 0.0 else inf)
+    def with_order(self, per_s: float) -> Self:
+        """Return it with a standing order for so many a second (0: without)."""
+        return replace(self, ordered=max(0.0, per_s))
 
     def since(self, start_s: float) -> Self:
         """Return the rate of what could be asked from `start_s` on: the silence before the first request is a gap, too.
 
         Without it the first burst of many looks as if it would go on for ever.
         """
-        return type(self)(self.count, self.gaps_s, self.bursts, start_s, self.shared)
+        return type(self)(self.count, self.gaps_s, self.bursts, start_s, self.shared, self.ordered)
 
     def opens(self, now_s: float, prior: Prior = ALONE) -> bool:
         """Return whether a request at `now_s` opens a burst; else it continues one."""
-        if isinf(self.count) or self.last_s is None or self.bursts <= 0.0:
+        if self.last_s is None or self.bursts <= 0.0:
             return True
         own_s = self.gaps_s / self.bursts
         all_s = (self.gaps_s + prior.device_s) / (self.bursts + prior.bursts)
@@ -75,17 +77,14 @@ class Rate:
 
     def asked(self, now_s: float, prior: Prior = ALONE) -> Self:
         """Return the rate after it was asked at `now_s`."""
-        if isinf(self.count):
-            return type(self)(self.count, self.gaps_s, self.bursts, now_s)
         if self.last_s is None:
-            return type(self)(self.count, self.gaps_s, self.bursts, now_s, self.shared)
+            return self.since(now_s)
         opened = float(self.opens(now_s, prior))
         shared = self.shared_at(now_s) + opened
         gap_s = max(_SHORTEST_GAP_S, min(now_s - self.last_s, _LONGEST_GAP_S))
-        kept = 1.0 - 1.0 / _MEMORY
-        return type(self)(
-            self.count * kept + 1.0, self.gaps_s * kept + gap_s, self.bursts * kept + opened, now_s, shared
-        )
+        kept = 1.0 - opened / _MEMORY
+        count, gaps_s, bursts = self.count * kept + 1.0, self.gaps_s * kept + gap_s, self.bursts * kept + opened
+        return type(self)(count, gaps_s, bursts, now_s, shared, self.ordered)
 
     def shared_at(self, now_s: float) -> float:
         """Return its bursts as far as the fleet remembers them at `now_s`."""
@@ -101,8 +100,9 @@ class Rate:
 
     def per_s(self, now_s: float, prior: Prior = ALONE) -> float:
         """Return the requests per second; silence longer than the mean gap lowers it."""
-        if isinf(self.count):
-            return 1.0 / self.gaps_s
+        return max(self.ordered, self._learned(now_s, prior))
+
+    def _learned(self, now_s: float, prior: Prior) -> float:
         watched_s = self.watched_s(now_s) + prior.device_s
         if watched_s <= 0.0:
             return 0.0
@@ -112,20 +112,18 @@ class Rate:
         return (self.bursts + prior.bursts) / watched_s * size
 
     def bounds(self, now_s: float, *, z: float = 1.0, prior: Prior = ALONE) -> tuple[float, float]:
-        """Return the confidence bounds of `per_s`; with nothing seen, 0 and inf.
+        """Return the confidence bounds of `per_s`; with nothing seen, 0 and inf, or what is ordered.
 
         Bursts that open independently make their rate gamma-distributed: their number is its shape, the seconds watched its
         rate, and the prior adds to both. All requests together count for one burst at least.
         Source: Wilson, Hilferty 1931 (cube-root approximation).
         """
-        rate = self.per_s(now_s, prior)
-        if isinf(self.count):
-            return rate, rate
         shape = max(min(1.0, self.count), self.bursts) + prior.bursts
         if shape <= 0.0:
-            return 0.0, inf
-        middle, side = 1.0 - 1.0 / (9.0 * shape), z / (3.0 * sqrt(shape))
-        return rate * max(0.0, middle - side) ** 3, rate * max(0.0, middle + side) ** 3
+            return (self.ordered, self.ordered) if self.ordered else (0.0, inf)
+        rate, middle, side = self._learned(now_s, prior), 1.0 - 1.0 / (9.0 * shape), z / (3.0 * sqrt(shape))
+        low, high = rate * max(0.0, middle - side) ** 3, rate * max(0.0, middle + side) ** 3
+        return max(self.ordered, low), max(self.ordered, high)
 
 
 NEVER_ASKED = Rate()

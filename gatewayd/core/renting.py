@@ -172,7 +172,7 @@ def should_push(balance: Balance, cost: float) -> bool:
 def threshold(balance: Balance, cost: float, terms: RentTerms, *, now_s: float, prior: Prior = ALONE) -> float:
     """Return the rent, in J, at which to buy for `cost`: from λ·cost to (1 + patience)·cost, never above cost/λ.
 
-    λ·cost when the saving predicted for as long as the demand will last is nearly worth the price even at the rate's lower bound,
+    λ·cost when the saving predicted for as long as the demand will last is worth the price even at the rate's lower bound,
     else the most; `cost` when nothing can be predicted yet, and whenever λ is 1.
     """
     low, high = balance.rate.bounds(now_s, z=terms.confidence_z, prior=prior)

@@ -118,6 +118,7 @@ class Renting:
         pair = (source.view.id, served.version.model, served.version.number)
         totals, holds = self._totals(served), served.options.candidate(0).holding.slot is not None
         self._settle(pair, is_there=holds)
+        self._follow_order(served, pair, self._clock(), saving=max(0.0, totals.node - totals.device))
         if holds:
             saving = totals.node - totals.device if served.result.ran_on != NODE else 0.0
             self._ledger.served(pair, saving=saving, now_s=self._clock(), devices=self._devices(served.version))
@@ -159,7 +160,6 @@ class Renting:
     def _decided(
         self, served: Served, pair: Pair, totals: _Totals, price: PushPrice, room: Room, *, now_s: float
     ) -> Verdict:
-        self._follow_order(served, pair, now_s, saving=max(0.0, totals.node - totals.device))
         missed = Missed(
             pair,
             totals.node,

@@ -45,7 +45,6 @@ class GatewayPolicy:
         self._believed: dict[int, _Believed] = {}
         self._beliefs = Beliefs()
         self._ledger = Ledger(rules)
-        self._standing: set[Pair] = set()
         self.calibration = Calibration()
 
     def ordered(self, order: Standing, situation: Situation) -> Wish | None:
@@ -54,7 +53,6 @@ class GatewayPolicy:
         believed = self._believe(ask, situation)
         node_total, device_total, _ = self._totals(ask, situation, believed)
         pair = _pair(order.station, order.model)
-        self._standing.add(pair)
         verdict = self._ledger.ordered(
             Order(
                 pair,
@@ -183,7 +181,8 @@ class GatewayPolicy:
 
     def _room(self, station: Station, situation: Situation) -> Room:
         held = tuple(ModelName(name) for name in situation.held)
-        ordered = frozenset(name for name in held if (station.id, name, 1) in self._standing)
+        now_s, ledger = situation.now_s, self._ledger
+        ordered = frozenset(name for name in held if ledger.is_ordered((station.id, name, 1), now_s=now_s))
         return Room(station.group.slots, held, ordered=ordered)
 
 

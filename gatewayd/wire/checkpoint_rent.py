@@ -21,7 +21,8 @@ MAX_ROWS = 50_000
 """Of each list: protects memory, the ledger keeps 20,000 pairs."""
 _MAX_RESIDENTS = 1000
 _MAX_COMINGS = 1000
-_RATE_BEFORE = 4  # numbers
+_RATE_BEFORE, _RATE_ONCE = 4, 5  # numbers
+_RESIDENT_ONCE = 9
 _LARGEST = 1e30  # keeps sums and squares finite
 _LARGEST_WHOLE = 2**31
 
@@ -77,7 +78,7 @@ def _balance_row(balance: Balance) -> list[object]:
 
 
 def _rate_row(rate: Rate) -> list[object]:
-    return [_number(each) for each in (rate.count, rate.gaps_s, rate.bursts, rate.last_s, rate.shared)]
+    return [_number(each) for each in (rate.count, rate.gaps_s, rate.bursts, rate.last_s, rate.shared, rate.ordered)]
 
 
 def _fleet_row(fleet: Fleet) -> list[object]:
@@ -88,7 +89,7 @@ def _fleet_row(fleet: Fleet) -> list[object]:
 def _resident_row(there: Resident) -> list[object]:
     times = [_number(there.paid_at_s), _number(there.used_s)]
     earnings = [_number(each) for one in (there.expected, there.earns) for each in (one.low, one.high)]
-    return [there.model, _number(there.price), _number(there.credit), *times, *earnings]
+    return [there.model, _number(there.price), _number(there.credit), *times, *earnings, there.version]
 
 
 def _budget_row(budget: Budget | None) -> list[object] | None:
@@ -111,8 +112,16 @@ def _resident(of: Sequence[object]) -> Resident:
     paid_at_s, used_s = (_time(each) for each in of[3:5])
     if paid_at_s is None or used_s is None or credit > price * (1 + 1e-6):
         raise ValueError("a resident has times, and a credit up to its price")
+    version = _whole(of[9]) if len(of) > _RESIDENT_ONCE else 0
     return Resident(
-        _model(of[0]), price, min(credit, price), paid_at_s=paid_at_s, expected=expected, earns=earns, used_s=used_s
+        _model(of[0]),
+        price,
+        min(credit, price),
+        paid_at_s=paid_at_s,
+        expected=expected,
+        earns=earns,
+        used_s=used_s,
+        version=version,
     )
 
 
@@ -124,14 +133,19 @@ def _damping_of(row: Sequence[object]) -> tuple[DeviceId, Damping]:
 def _rate(given: Sequence[object]) -> Rate:
     if len(given) == _RATE_BEFORE:
         return _rate_before(given)
-    count, gaps_s, bursts, last_s, shared = given
-    return Rate(_limit(count), _limit(gaps_s), _positive(bursts), _moment(last_s), _positive(shared))
+    count, gaps_s, last_s, bursts, shared = _limit(given[0]), _limit(given[1]), _moment(given[3]), given[2], given[4]
+    if isinf(count):  # how an order's rate was kept, once
+        return Rate(last_s=last_s, ordered=1.0 / gaps_s if gaps_s > 0.0 else 0.0)
+    ordered = _positive(given[5]) if len(given) > _RATE_ONCE else 0.0
+    return Rate(count, gaps_s, _positive(bursts), last_s, _positive(shared), ordered)
 
 
 def _rate_before(given: Sequence[object]) -> Rate:
     """Return a rate as it was kept before bursts were counted: the sum of the gaps' squares tells about as much."""
     count, gaps_s, squares, last_s = _limit(given[0]), _limit(given[1]), _positive(given[2]), _moment(given[3])
-    if isinf(count) or count <= 0.0 or gaps_s <= 0.0:
+    if isinf(count):
+        return Rate(last_s=last_s, ordered=1.0 / gaps_s if gaps_s > 0.0 else 0.0)
+    if count <= 0.0 or gaps_s <= 0.0:
         return Rate(count, gaps_s, 0.0, last_s)
     spread = squares * count / (gaps_s * gaps_s) - 1.0
     return Rate(count, gaps_s, count / max(1.0, spread), last_s)

@@ -213,10 +213,19 @@ def _check_nesting(value: object, shape: tuple[int, ...], path: str) -> None:
 def _packed(spec: TensorSpec, numbers: Sequence[float], path: str) -> Tensor:
     tensor = _tensor_or_none(spec, numbers)
     if tensor is None:
-        single = TensorSpec(spec.name, spec.dtype, (1,))
-        index = next(i for i, number in enumerate(numbers) if _tensor_or_none(single, [number]) is None)
+        index = _first_misfit(spec, numbers)
         refuse(f"{path}[{index}]", f"{_short(numbers[index])} does not fit {spec.dtype.value}")
     return tensor
+
+
+def _first_misfit(spec: TensorSpec, numbers: Sequence[float]) -> int:
+    """Return where the first number stands that does not fit: half by half, as large lists pass here."""
+    low, high = 0, len(numbers)
+    while high - low > 1:
+        middle = (low + high) // 2
+        half = TensorSpec(spec.name, spec.dtype, (middle - low,))
+        low, high = (low, middle) if _tensor_or_none(half, numbers[low:middle]) is None else (middle, high)
+    return low
 
 
 def _numbers(values: Sequence[object], dtype: DType, path: str) -> Sequence[float]:

@@ -6,13 +6,13 @@ Reading such a body's JSON takes a third of the time, as nothing but the list of
 from typing import NamedTuple
 
 from gatewayd.core.errors import BadRequest
-from gatewayd.core.tensor import Tensor, TensorSpec, packed_numbers
-from gatewayd.wire.json_text import parse_json
-from gatewayd.wire.tensors import JSON, MAX_JSON_BYTES, MAX_RAW_BYTES, InferenceBody, decode_body
+from gatewayd.core.tensor import DType, Tensor, TensorSpec, packed_numbers
+from gatewayd.wire.json_text import parse_json, render_json
+from gatewayd.wire.tensors import JSON, MAX_JSON_BYTES, MAX_RAW_BYTES, InferenceBody, decode_body, has_flags
 
 # These protect memory: how much of a body is remembered, before its numbers and behind them, and how many bodies.
 _MAX_BYTES = 1024
-_MOST = 64
+_MOST, _MOST_ONCE = 64, 1024
 
 _JSON_KINDS = (JSON, None)  # where nothing is said, what begins as JSON is JSON
 _MEMBER = b'"data"'
@@ -31,6 +31,7 @@ class Repeats:
 
     def __init__(self) -> None:
         self._known: dict[bytes, _Known] = {}
+        self._once: set[int] = set()
 
     def decode(
         self,
@@ -63,22 +64,33 @@ class Repeats:
 
     def _remember(self, payload: bytes, body: InferenceBody) -> None:
         """Take note of a body that was read, where the next may be like it: one tensor in JSON, and no name of its own."""
-        if len(body.inputs) != 1 or body.id is not None:
+        if len(body.inputs) != 1 or body.id is not None or body.inputs[0].dtype is DType.BOOL:
             return
         start = payload.find(b"[", payload.find(_MEMBER, 0, _MAX_BYTES))
         end = payload.find(b"]", start) + 1
-        before, behind = payload[:start], payload[end:]
-        is_short = 0 < start < end and max(start, len(behind)) <= _MAX_BYTES
-        if not is_short or not _is_the_data(before, payload, behind):
+        frame = payload[:start], payload[end:]
+        is_short = 0 < start < end and max(map(len, frame)) <= _MAX_BYTES
+        if not is_short or not self._came_before(frame) or not _is_the_data(*frame, payload):
             return
         if len(self._known) >= _MOST:
             self._known.clear()
-        (tensor,) = body.inputs
+        (tensor,), (before, behind) = body.inputs, frame
         self._known[before] = _Known(behind, TensorSpec(tensor.name, tensor.dtype, tensor.shape), body.with_inputs(()))
+
+    def _came_before(self, frame: tuple[bytes, bytes]) -> bool:
+        """Whether this frame is worth a closer look: it came before, and is not known yet."""
+        mark = hash(frame)
+        if mark not in self._once:
+            if len(self._once) >= _MOST_ONCE:
+                self._once.clear()
+            self._once.add(mark)
+            return False
+        known = self._known.get(frame[0])
+        return known is None or known.behind != frame[1]
 
 
 def _packed(spec: TensorSpec, text: bytes) -> bytes | None:
-    if b"e" in text:  # true or false, which would pack as numbers, or an exponent, which is rare
+    if b"e" in text and has_flags(text):  # they would pack as numbers
         return None
     try:
         numbers = parse_json(text)
@@ -87,17 +99,20 @@ def _packed(spec: TensorSpec, text: bytes) -> bytes | None:
     return packed_numbers(spec, numbers) if isinstance(numbers, list) else None
 
 
-def _is_the_data(before: bytes, whole: bytes, behind: bytes) -> bool:
-    """Whether any list between the two becomes the tensor's data, and nothing else of the document: it is tried with one.
+def _is_the_data(before: bytes, behind: bytes, whole: bytes) -> bool:
+    """Whether any list between the two becomes the tensor's data, and nothing else of the document: it is tried with two.
 
-    The place could be within a text, a list of lists, or a member that stands twice.
+    The place could be within a text, a list of lists, a member that stands twice, or one that is not read. (With one list only,
+    the real data could happen to be just that.)
     """
-    try:
-        tried = parse_json(b"%b[0.5]%b" % (before, behind))
-    except BadRequest:
-        return False
-    match tried, parse_json(whole):
-        case {"inputs": [{"data": [0.5]}]}, {"inputs": [{"data": _} as tensor]} as document:
-            tensor["data"] = [0.5]
-            return bool(tried == document)
+    match parse_json(whole):
+        case {"inputs": [{"data": _} as tensor]} as document:
+            for data in ([0.5], [0.25]):
+                tensor["data"] = data
+                try:
+                    if parse_json(b"%b%b%b" % (before, render_json(data), behind)) != document:
+                        return False
+                except BadRequest:
+                    return False
+            return True
     return False

@@ -109,7 +109,7 @@ def decode_body(
     match _kind(payload, content_type):
         case "json":
             document = parse_json(_bounded(payload, max_json_bytes, kind="a JSON body"))
-            return read_body(document, has_flags=_has_flags(payload))
+            return read_body(document, has_flags=has_flags(payload))
         case "cbor":
             document = decode_cbor(_bounded(payload, max_json_bytes, kind="a CBOR body"))
             return replace(read_body(document), is_cbor=True)
@@ -234,7 +234,7 @@ def _result_parameters(result: InferenceResult) -> dict[str, object]:
     }
 
 
-def _has_flags(payload: bytes) -> bool:
+def has_flags(payload: bytes) -> bool:
     """Whether true or false may stand in a JSON text: nothing else becomes a bool."""
     return b"true" in payload or b"false" in payload
 

@@ -71,6 +71,21 @@ def test_it_is_undone_when_conditions_have_moved(earns: Earning, newcomer: Earni
     assert admission.evict == A
 
 
+def test_one_that_has_paid_leaves_where_another_is_protected() -> None:
+    paid = Resident(C, 10.0, 10.0, earns=Earning(0.5, 1.0))
+    newcomer = Newcomer(B, 10.0, Earning(3.9, 9.0), paid=5.0, left_s=100.0)
+    assert admit(newcomer, (replace(RECENT, earns=Earning(0.1, 2.0)), paid), slots=2, now_s=40.0).evict == C
+
+
+def test_two_that_save_about_the_same_do_not_take_turns() -> None:
+    there = Resident(A, 10.0, 0.0, earns=Earning(0.9, 1.0))
+    better, hasty = Newcomer(B, 10.0, Earning(1.3, 1.4), 5.0, 1000.0), Newcomer(B, 10.0, Earning(1.3, 1.4), 0.5, 1000.0)
+    assert admit(better, (there,), slots=1, now_s=0.0).evict == A
+    assert not admit(replace(better, earns=Earning(1.2, 1.4)), (there,), slots=1, now_s=0.0).is_admitted
+    assert not admit(hasty, (there,), slots=1, now_s=0.0).is_admitted  # it has hardly missed anything
+    assert admit(replace(hasty, is_ordered=True), (there,), slots=1, now_s=0.0).evict == A
+
+
 EARNINGS = st.tuples(st.floats(0, 10), st.floats(0, 10)).map(lambda pair: Earning(min(pair), max(pair)))
 RESIDENTS = st.lists(
     st.builds(
@@ -100,7 +115,7 @@ def test_a_push_is_undone_within_its_break_even_time_only_when_conditions_moved(
     assert admission.is_admitted
     assert not gone.is_kept
     assert now_s >= gone.paid_at_s or moved
-    is_better = (earns.low - gone.earns.high) * left_s >= price
+    is_better = (earns.low - gone.earns.high) * left_s >= price and earns.low >= 1.25 * gone.earns.high
     assert is_better or (paid >= price and not gone.is_ordered)
 
 

@@ -1,6 +1,7 @@
+import random
 import tracemalloc
 from dataclasses import replace
-from math import inf
+from math import inf, nan
 
 import pytest
 from hypothesis import given, settings
@@ -159,9 +160,7 @@ def test_an_early_push_drives_nobody_out_that_saves_as_much() -> None:
     for turn in range(400):
         now_s = 2000.0 + 10.0 * turn
         ledger.served((DEVICE, A, 1), saving=1.0, now_s=now_s)
-        verdict = ledger.missed(missed(B, saving=1.0, room=room), now_s=now_s + 5.0)
-        assert not verdict.is_push
-    assert verdict.reason == "a is worth more there so far"
+        assert not ledger.missed(missed(B, saving=1.0, room=room), now_s=now_s + 5.0).is_push
 
 
 def test_rent_is_kept_until_it_is_the_price() -> None:
@@ -170,7 +169,7 @@ def test_rent_is_kept_until_it_is_the_price() -> None:
     for turn in range(9):
         ledger.served((DEVICE, A, 1), saving=2.0, now_s=2000.0 + 10.0 * turn)
         verdict = ledger.missed(missed(B, saving=1.0, room=room), now_s=2005.0 + 10.0 * turn)
-    assert verdict.reason == "nobody there is sure to save less, and b has not missed its price yet"
+    assert verdict.reason == "nobody there is sure to save less, and b has missed 9 of 300 J so far"
     assert ledger.balance((DEVICE, B, 1)).saved_missed == 9.0
 
 
@@ -188,6 +187,63 @@ def test_an_order_gives_way_to_a_better_one_only() -> None:
     )
     better = Order((DEVICE, C, 1), 0.3, inf, 1.0, PRICE, room, is_measured=True)
     assert ledger.ordered(better, now_s=200.0).evict == A
+
+
+def test_equal_orders_do_not_take_turns() -> None:
+    """What either saves is an estimate: one is always a little ahead."""
+    ledger = Ledger(LedgerRules(RentTerms(horizon_s=86_400.0)))
+    chance = random.Random(1)  # noqa: S311 - repeatable luck
+    room = Room(1, (A,), ordered=frozenset({A}))
+    assert ledger.ordered(Order((DEVICE, A, 1), 1.0, inf, 1.0, PRICE, EMPTY, is_measured=True), now_s=0.0).is_push
+    ledger.ended((DEVICE, A, 1), PRICE, is_there=True, now_s=0.0)
+    assert not ledger.ordered(Order((DEVICE, B, 1), 1.0, inf, 1.0, PRICE, room, is_measured=True), now_s=1.0).is_push
+    for turn in range(2, 3000):
+        ledger.served((DEVICE, A, 1), saving=chance.gauss(1.0, 0.2), now_s=float(turn))
+        assert not ledger.missed(missed(B, saving=chance.gauss(1.0, 0.2), room=room), now_s=turn + 0.5).is_push
+
+
+def test_what_comes_beside_an_order_counts() -> None:
+    ledger = Ledger(LedgerRules(RentTerms(horizon_s=86_400.0)))
+    ledger.expect((DEVICE, A, 1), per_s=0.001, until_s=inf, saving=1.0)
+    ledger.ended((DEVICE, A, 1), PRICE, is_there=True, now_s=0.0)
+    room = Room(1, (A,), ordered=frozenset({A}))
+    for turn in range(1, 300):
+        ledger.served((DEVICE, A, 1), saving=1.0, now_s=10.0 * turn)
+        if turn % 5 == 0:
+            assert not ledger.missed(missed(B, saving=1.0, room=room), now_s=10.0 * turn + 5.0).is_push
+
+
+def test_an_order_that_is_over_keeps_no_slot() -> None:
+    ledger = Ledger(LedgerRules(RentTerms(horizon_s=86_400.0)))
+    ledger.expect((DEVICE, A, 1), per_s=0.1, until_s=1000.0, saving=1.0)
+    ledger.ended((DEVICE, A, 1), PRICE, is_there=True, now_s=0.0)
+    for turn in range(100):
+        ledger.served((DEVICE, A, 1), saving=1.0, now_s=10.0 * turn)
+    assert ledger.is_ordered((DEVICE, A, 1), now_s=1000.0)
+    assert not ledger.is_ordered((DEVICE, A, 1), now_s=1001.0)
+    count = requests_until_push(ledger, missed(B, saving=5.0, room=Room(1, (A,))), every_s=10.0, from_s=3000.0)
+    assert count < 20  # it is silent since: its price once, and no more
+
+
+def test_who_was_to_leave_is_known_still_when_the_push_failed() -> None:
+    ledger = Ledger(LedgerRules(RentTerms(horizon_s=10_000.0)))
+    room = full(ledger)
+    ledger.served((DEVICE, A, 1), saving=1.0, now_s=1.0)
+    before = ledger.residents(DEVICE)[A]
+    requests_until_push(ledger, missed(B, room=room), every_s=1.0, from_s=2000.0)
+    ledger.started((DEVICE, B, 1), PRICE, now_s=3000.0)
+    ledger.ended((DEVICE, B, 1), PRICE, is_there=False, now_s=3010.0)
+    ledger.missed(missed(B, room=room), now_s=4000.0)
+    after = ledger.residents(DEVICE)[A]
+    assert (after.version, after.expected, after.credit <= before.credit) == (1, before.expected, True)
+
+
+def test_a_saving_that_is_no_number_is_none() -> None:
+    ledger = Ledger()
+    full(ledger)
+    ledger.served((DEVICE, A, 1), saving=inf, now_s=1.0)
+    ledger.served((DEVICE, A, 1), saving=nan, now_s=2.0)
+    assert ledger.balance((DEVICE, A, 1)).saving == 0.0
 
 
 def test_what_is_used_stays() -> None:

@@ -94,9 +94,21 @@ def test_a_burst_that_has_begun_is_expected_to_be_as_long_as_others() -> None:
     assert rate.per_s(100.0, Prior(5.0, 500.0, 10.0)) > 4 * rate.per_s(100.0, Prior(5.0, 500.0, 1.0))
 
 
-def test_a_known_rate_is_certain() -> None:
-    assert Rate.known(0.25).asked(7.0).bounds(1e6) == (0.25, 0.25)
-    assert Rate.known(0.0).per_s(1.0) == 0.0
+def test_an_ordered_rate_is_certain() -> None:
+    assert NEVER_ASKED.with_order(0.25).asked(7.0).bounds(1e6) == (0.25, 0.25)
+    assert NEVER_ASKED.with_order(0.0).per_s(1.0) == 0.0
+
+
+def test_what_comes_beside_an_order_is_learned() -> None:
+    rate = asked_at([float(each) for each in range(100)], NEVER_ASKED.with_order(0.01))
+    assert rate.per_s(99.0) == pytest.approx(1.0, rel=0.1)
+    assert rate.per_s(1e6) == 0.01
+    assert rate.with_order(0.0).per_s(1e6) < 0.01
+
+
+def test_a_long_burst_does_not_make_the_pause_before_it_forgotten() -> None:
+    rate = asked_at([1000.0 * turn + 0.1 * each for turn in range(1, 4) for each in range(200)], NEVER_ASKED.since(0.0))
+    assert rate.per_s(3020.0) == pytest.approx(600 / 3020.0, rel=0.25)
 
 
 @settings(deadline=None)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gatewayd.core.cost import Weights
 from gatewayd.core.device import LinkKind
 from gatewayd.core.estimate import Estimate, LinkEstimate, default_link
-from gatewayd.core.rates import Rate
+from gatewayd.core.rates import NEVER_ASKED, Rate
 from gatewayd.core.renting import (
     Balance,
     RentTerms,
@@ -136,8 +136,8 @@ def test_the_bound_is_nearly_reached_by_the_worst_sequence() -> None:
 
 def test_a_known_rate_buys_early_or_waits() -> None:
     terms = RentTerms(robustness=0.1, horizon_s=100.0, patience=0.2)
-    busy = Balance(saving=2.0, rate=Rate.known(1.0))
-    idle = Balance(saving=2.0, rate=Rate.known(0.1))
+    busy = Balance(saving=2.0, rate=NEVER_ASKED.with_order(1.0))
+    idle = Balance(saving=2.0, rate=NEVER_ASKED.with_order(0.1))
     assert threshold(busy, 150.0, terms, now_s=0.0) == pytest.approx(15.0)
     assert threshold(idle, 150.0, terms, now_s=0.0) == pytest.approx(180.0)
     assert threshold(busy, 150.0, replace(terms, robustness=1.0), now_s=0.0) == 150.0
@@ -146,7 +146,7 @@ def test_a_known_rate_buys_early_or_waits() -> None:
 
 def test_hope_alone_buys_only_at_the_full_price() -> None:
     terms = RentTerms(robustness=0.1)
-    busy = Balance(hoped_missed=119.0, rate=Rate.known(1e9))
+    busy = Balance(hoped_missed=119.0, rate=NEVER_ASKED.with_order(1e9))
     assert not is_due(busy, 100.0, terms, now_s=0.0)
     assert is_due(replace(busy, hoped_missed=120.0), 100.0, terms, now_s=0.0)
 
@@ -162,7 +162,7 @@ def test_failed_pushes_make_the_next_one_dearer() -> None:
 
 
 def test_after_a_push_only_the_rate_is_remembered() -> None:
-    rate = Rate.known(1.0)
+    rate = NEVER_ASKED.with_order(1.0)
     assert Balance(50.0, 5, 60.0, 10.0, rate, 2).after_push() == Balance(rate=rate)
 
 
@@ -170,7 +170,7 @@ def test_a_standing_order_is_decided_at_once() -> None:
     terms = RentTerms(horizon_s=1000.0)
 
     def worth(per_s: float, until_s: float, saving: float = 1.0) -> bool:
-        balance = Balance(rate=Rate.known(per_s), saving=saving, ordered_until_s=until_s)
+        balance = Balance(rate=NEVER_ASKED.with_order(per_s), saving=saving, ordered_until_s=until_s)
         return is_due(balance, 100.0, terms, now_s=0.0)
 
     assert worth(1.0, 100.0)
@@ -210,7 +210,7 @@ def test_a_wrong_prediction_stays_within_its_bound(
     """Against any sequence and any predicted rate: 1 + 1/λ of the optimum, and at most 1.2 prices above it."""
     terms = RentTerms(robustness=robustness, horizon_s=1.0)
     optimum = paid_by_a_clairvoyant(requests, price)
-    paid = paid_with_predictions(requests, price, terms=terms, rate=Rate.known(per_s))
+    paid = paid_with_predictions(requests, price, terms=terms, rate=NEVER_ASKED.with_order(per_s))
     unavoidable = sum(min(pair) for pair in requests)
     overshoot = max(0, max((node_total - device_total for node_total, device_total in requests), default=0))
     assert paid - unavoidable <= (1 + 1 / robustness) * (optimum - unavoidable) + overshoot + 1e-6
@@ -223,7 +223,7 @@ def test_without_trust_it_is_at_most_twice_the_optimum(
     requests: list[tuple[float, float]], price: int, per_s: float
 ) -> None:
     terms = RentTerms(robustness=1.0, horizon_s=1.0)
-    paid = paid_with_predictions(requests, price, terms=terms, rate=Rate.known(per_s))
+    paid = paid_with_predictions(requests, price, terms=terms, rate=NEVER_ASKED.with_order(per_s))
     assert paid == paid_online(requests, price)
 
 
@@ -242,7 +242,7 @@ def test_with_costs_that_are_learned_the_excess_is_bounded(
     """The device's cost is a prior that is up to ten times too low or twice too high, until it is tried."""
     terms = RentTerms(horizon_s=1.0)
     belief = Estimate.prior(device * wrong)
-    balance, paid, has_model = Balance(rate=Rate.known(per_s)), 0.0, False
+    balance, paid, has_model = Balance(rate=NEVER_ASKED.with_order(per_s)), 0.0, False
     for turn in range(count):
         if has_model and belief.optimistic() < node:
             seen = device * noise[turn % len(noise)]

@@ -13,6 +13,7 @@ from gatewayd.core.estimate import Estimate, LinkEstimate
 from gatewayd.core.learned import Learned
 from gatewayd.core.ledger import Ledger, LedgerRules, Missed, Room
 from gatewayd.core.names import DeviceId, Digest, ModelName
+from gatewayd.core.rates import Rate
 from gatewayd.core.renting import PushPrice
 from gatewayd.wire.checkpoint import MAX_TEXT_BYTES, BrokenCheckpoint, decode_learned, encode_learned
 
@@ -73,7 +74,10 @@ def test_the_book_of_rent_comes_back(asked: list[tuple[DeviceId, int, int]], is_
     for (pair, mine), (other, theirs) in zip(found.kept.pairs, moved.pairs, strict=True):
         assert (pair, mine.requests, mine.ordered_until_s) == (other, theirs.requests, theirs.ordered_until_s)
         assert mine.saved_missed == pytest.approx(theirs.saved_missed, abs=1e-3)
+        assert mine.rate.ordered == pytest.approx(theirs.rate.ordered, rel=1e-5)
     assert [each.device for each in found.kept.devices] == [each.device for each in moved.devices]
+    versions = [[(there.model, there.version) for there in each.residents] for each in found.kept.devices]
+    assert versions == [[(there.model, there.version) for there in each.residents] for each in moved.devices]
     assert (found.kept.pending, found.kept.orders, found.kept.dampings) == (moved.pending, moved.orders, moved.dampings)
 
 
@@ -86,6 +90,16 @@ def test_what_an_earlier_gatewayd_kept_is_read() -> None:
     assert (balance.rate.count, balance.rate.gaps_s, balance.rate.last_s) == (10.0, 100.0, -7.0)
     assert balance.rate.bursts == pytest.approx(10.0 / 0.9, rel=0.2)
     assert kept.pool == ()
+
+
+def test_an_order_as_an_earlier_gatewayd_kept_it_is_read() -> None:
+    row = ["d", "a", 1, 5.0, 5.0, 1.0, 3, 0, "inf", -100.0, "inf", 4.0, 0.0, -7.0, 0.0]
+    there = ["a", 10.0, 5.0, -50.0, -7.0, 0.0, 1.0, 0.0, "inf"]
+    text = json.dumps({**EMPTY, "rent": [row], "held": [["d", [there], None, None]]})
+    kept = decode_learned(zlib.compress(text.encode())).kept
+    ((_, balance),) = kept.pairs
+    assert (balance.rate, balance.ordered_until_s) == (Rate(last_s=-7.0, ordered=0.25), inf)
+    assert [each.version for each in kept.devices[0].residents] == [0]
 
 
 EMPTY = {"checkpoint": 1, "pairs": [], "node": [], "links": [], "samples": [], "digests": []}

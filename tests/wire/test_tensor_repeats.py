@@ -27,7 +27,8 @@ def outcome(decoded: object, payload: bytes, content_type: str | None) -> Infere
 
 def test_a_second_body_like_the_first_is_not_read_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     repeats = Repeats()
-    first = repeats.decode(body(parameters={"deadline_ms": 50}), JSON)
+    for _ in range(2):
+        first = repeats.decode(body(parameters={"deadline_ms": 50}), JSON)
 
     def unneeded(*_: object, **__: object) -> InferenceBody:
         raise AssertionError
@@ -57,13 +58,16 @@ FRAMES = [
         '{"inputs":[{"name":"x","shape":[2],"datatype":"INT8","data":',
         '},{"name":"y","shape":[1],"datatype":"INT8","data":[1]}]}',
     ),
+    ('{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","parameters":{"data":', '},"data":[0.5]}]}'),
+    ('{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":', ',"data":[0.5]}]}'),
+    ('{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":', "}]}"),
     ('{"device":"cam-7","input":"\\"data\\"', '"}'),
     ('  {"inputs":[{"name":"x","shape":[2],"datatype":"INT8","data":', "}]}  "),
 ]
 NUMBERS = [
-    "[1,2]", "[3, -4]", "[ 3 ,4 ]", "[1.5,2]", "[1e2,2]", "[true,2]", "[true,false]", "[1,2,3]", "[[1],[2]]", "[[1,2]]", "[]",
-    "[128,0]", "[1,2", "1,2]", "[1,,2]", "[null,1]", '["1",2]', "5", '[1,2],"name":"z"', '[1],"data":[1,2]', "[1,2]}]}",
-    '"[1,2]"', "[1,2] ", "[NaN,1]", "[" + "1," * 1000 + "1]",
+    "[0.5]", "[0.25]", "[7]", "[2.5e-05]", "[1e39]", "[1,2]", "[3, -4]", "[ 3 ,4 ]", "[1.5,2]", "[1e2,2]", "[true,2]",
+    "[true,false]", "[1,2,3]", "[[1],[2]]", "[[1,2]]", "[]", "[128,0]", "[1,2", "1,2]", "[1,,2]", "[null,1]", '["1",2]', "5",
+    '[1,2],"name":"z"', '[1],"data":[1,2]', "[1,2]}]}", '"[1,2]"', "[1,2] ", "[NaN,1]", "[" + "1," * 1000 + "1]",
 ]  # fmt: skip
 
 
@@ -86,9 +90,17 @@ def test_whatever_came_before_a_body_says_the_same(bodies: list[tuple[tuple[str,
         assert outcome(repeats.decode, payload, content_type) == outcome(decode_body, payload, content_type)
 
 
+def test_numbers_with_exponents_are_not_read_as_a_whole_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    repeats, before, behind = Repeats(), FRAMES[2][0], FRAMES[2][1]
+    for _ in range(2):
+        repeats.decode(f"{before}[1,2]{behind}".encode(), JSON)
+    monkeypatch.delattr(tensor_repeats, "decode_body")
+    assert list(repeats.decode(f"{before}[2.5e-05,1E3]{behind}".encode(), JSON).inputs[0].values())[1] == 1000.0
+
+
 def test_more_kinds_of_bodies_than_are_remembered_are_read() -> None:
     repeats = Repeats()
-    for _ in range(2):
+    for _ in range(3):
         for milliseconds in range(1, 200):
             payload = body(parameters={"deadline_ms": milliseconds})
             assert repeats.decode(payload, JSON) == decode_body(payload, JSON)
