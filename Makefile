@@ -183,7 +183,7 @@ test-triton: $(DEV) build/tritonclient-venv/.stamp ## an unmodified tritonclient
 	$(BIN)/python -m pytest -ra tests/edges/test_http_triton.py
 
 .PHONY: bench-placement
-bench-placement: $(DEV) ## how near the optimum placement comes: 216 seeded scenarios against a clairvoyant and five policies (under 10 minutes)
+bench-placement: $(DEV) ## how near the optimum placement comes: seeded scenarios against a clairvoyant and five policies (10 minutes on two cores)
 	$(BIN)/python -m bench.placement $(BENCH_ARGS)
 
 .PHONY: bench-cascade

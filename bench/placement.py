@@ -10,10 +10,13 @@ Beside the policies that can be had stand two that cannot (`bench.placement_idea
 """
 
 import argparse
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Generic, TypeVar
 
 from bench.common import Report
@@ -75,6 +78,11 @@ def outcome(case: Played, terms: RentTerms) -> Outcome[Played]:
     ratios["best static"] = _best_static(tallies) / least if least else 1.0
     assert all(each >= 1.0 - 1e-9 for each in ratios.values()), case.scenario.name
     return Outcome(case, ratios)
+
+
+def played(pool: Executor, drawn: Iterable[Played], terms: RentTerms) -> list[Outcome[Played]]:
+    """Play all of them, on all processors."""
+    return list(pool.map(outcome, drawn, repeat(terms)))
 
 
 def _best_static(tallies: dict[str, Tally]) -> float:
@@ -166,7 +174,7 @@ def fill_fleets(report: Report, outcomes: Sequence[Outcome[Case]]) -> None:
 
 def fill_sites(report: Report, outcomes: Sequence[Outcome[Site]]) -> None:
     """Whole sites: here models compete for slots, and what one policy loses on a pair it may win on another."""
-    report.add("site_scenarios", len(outcomes))
+    report.add("site_scenarios", len(outcomes), (">=", 200))
     names = (OURS, *ONLINE, "best static")
     print(f"{'slots':<24}{'runs':>5}" + "".join(f"{name:>14}" for name in names))
     for slots in SLOTS:
@@ -191,7 +199,7 @@ def _show_worst(outcomes: Sequence[Outcome[Case]], count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=216)
-    parser.add_argument("--sites", type=int, default=64)
+    parser.add_argument("--sites", type=int, default=200)
     parser.add_argument("--seed", type=int, default=TEST_SEED, help="another one for trying things out")
     parser.add_argument("--devices", type=int, help=f"only scenarios with so many; else {PAIR}, and {FLEET} up to 10 x")
     parser.add_argument(
@@ -204,7 +212,12 @@ def main() -> None:
     terms = RentTerms(robustness=given.robustness, patience=given.patience, confidence_z=given.confidence_z)
     start_s = time.perf_counter()
     devices = given.devices or PAIR
-    outcomes = [outcome(case, terms) for case in cases(given.count, seed=given.seed, devices=devices)]
+    with ProcessPoolExecutor() as pool:
+        outcomes = played(pool, cases(given.count, seed=given.seed, devices=devices), terms)
+        if given.devices is None:
+            many = (case for case in cases(given.count, seed=given.seed, devices=FLEET) if case.ratio <= MOST_OF_FLEET)
+            fleets = played(pool, many, terms)
+            whole = played(pool, sites(given.sites, seed=given.seed), terms)
     tables(outcomes)
     _show_worst(outcomes, given.worst)
     name = "placement" if given.seed == TEST_SEED else f"placement-{given.seed}"
@@ -212,14 +225,12 @@ def main() -> None:
     fill(report, outcomes)
     if given.devices is None:
         print(f"fleets: {FLEET} devices in each scenario\n")
-        many = (case for case in cases(given.count, seed=given.seed, devices=FLEET) if case.ratio <= MOST_OF_FLEET)
-        fleets = [outcome(case, terms) for case in many]
         tables(fleets)
         fill_fleets(report, fleets)
         print("sites: cost over a lower bound of the optimum's, mean")
-        fill_sites(report, [outcome(site, terms) for site in sites(given.sites, seed=given.seed)])
-    # On one core, whoever else works on it.
-    report.add("processor_seconds", time.process_time(), ("<=", 600))
+        fill_sites(report, whole)
+    # Of all cores together, whoever else works on them.
+    report.add("processor_seconds", sum(os.times()[:4]), ("<=", 1200))
     report.add("seconds", time.perf_counter() - start_s)
     report.finish()
 

@@ -60,7 +60,7 @@ class Renting:
         is_unwanted: Callable[[DeviceId, ModelName, int], bool] = lambda *_: False,
         siblings: Siblings | None = None,
     ) -> None:
-        """`ordered` returns the models that standing orders want on a device: those are never taken from it.
+        """`ordered` returns the models that standing orders want on a device: those give way to better ones only.
 
         `is_unwanted` tells whether an operator took a version from a device: that one is not brought back unasked.
         `siblings` counts the devices that could be asked for a version (None: each device is alone).
