@@ -6,7 +6,7 @@ it. Everything was tuned on other seeds (`--seed 1`, 2, 3); the seed of the figu
 Each scenario is played with two devices, and up to ten times the break-even with twelve: a fleet. Then come whole sites
 (`bench.placement_sites`): twelve boards with four or five models each, in fewer slots than models, or as many.
 
-Beside the policies that can be had stand two that cannot (`bench.placement_ideal`): what they do not reach is out of reach.
+Beside the policies that can be had stand two that cannot (`bench.placement_ideal`): how far knowledge would help.
 """
 
 import argparse

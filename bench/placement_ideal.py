@@ -1,8 +1,8 @@
-"""How near any policy could come: two that know what nobody can know, but not when requests come.
+"""How far knowledge helps: two policies that know what nobody can know, but not when requests come.
 
 `RatesKnown` is told every true mean cost and each device's true mean rate at any time, and how lengths of scenarios are
 distributed. `RatesLearned` is told the costs, the kind of arrivals and the grid the scenarios are drawn from, and infers the rate
-by Bayes' rule. Both push when a push is more likely than not to pay. What they do not reach, no online policy is to be asked for.
+by Bayes' rule. Both push when a push is more likely than not to pay: they are after the cost, not after the share of scenarios.
 """
 
 import math

@@ -18,6 +18,7 @@ from gatewayd.api.pushes import PushRow
 from gatewayd.api.table import VERBS
 from gatewayd.api.verb import MAX_FILE_BYTES, AnyVerb, Positional
 from gatewayd.cli import dropping_tables as _dropping_tables  # noqa: F401 - it teaches `text_of` these results
+from gatewayd.cli import stream_tables as _stream_tables  # noqa: F401 - likewise
 from gatewayd.cli.access import access_of, add_arguments
 from gatewayd.cli.client import Client, NotReachable, Refused, UsageError
 from gatewayd.cli.joining_tables import credential_notes

@@ -3,6 +3,7 @@
 from gatewayd.api.inference import Explanation, FlipRow, MarginRow, OptionRow, RentRow
 from gatewayd.api.opinions import OpinionList
 from gatewayd.cli.tables import costs_text, measured_text, quantity_text, table_text
+from gatewayd.core.wording import figure
 
 
 def explanation_text(told: Explanation) -> str:
@@ -31,8 +32,9 @@ def opinions_text(told: OpinionList) -> str:
 
 
 def _rent(rent: RentRow) -> str:
-    price = "" if rent.price is None else f" against {rent.price:,.4g} for a push"
-    return f"rent paid for {rent.device}: {rent.saved:,.4g}{price}, over {rent.requests} requests: {rent.state}"
+    price = "" if rent.price is None else f" against {figure(rent.price)} for a push"
+    requests = "1 request" if rent.requests == 1 else f"{rent.requests:,} requests"
+    return f"rent paid for {rent.device}: {figure(rent.saved)}{price}, over {requests}: {rent.state}"
 
 
 def _margin(margin: MarginRow) -> list[str]:

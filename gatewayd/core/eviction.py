@@ -109,7 +109,9 @@ def admit(newcomer: Newcomer, residents: Sequence[Resident], *, slots: int, now_
         return Admission(is_admitted=True, evict=None, residents=held)
     movable = [each for each in held if not each.is_kept]
     if not movable:
-        return Admission(is_admitted=False, evict=None, residents=held, reason="every model there is kept")
+        names = ", ".join(each.model for each in held)
+        why = f"every model there is kept ({names}): push it instead of one of them, or drop one"
+        return Admission(is_admitted=False, evict=None, residents=held, reason=why)
     if (outdone := _outdone(newcomer, movable, now_s=now_s)) is not None:
         staying = tuple(each for each in held if each is not outdone)
         return Admission(is_admitted=True, evict=outdone.model, residents=staying)
@@ -117,8 +119,8 @@ def admit(newcomer: Newcomer, residents: Sequence[Resident], *, slots: int, now_
         why = "every model there is kept or ordered, and none is sure to save less"
         return Admission(is_admitted=False, evict=None, residents=held, reason=why, is_settled=False)
     if newcomer.paid < (due := _due(newcomer, movable)):
-        missed = f"{newcomer.model} has missed {figure(newcomer.paid)} of {figure(due)} J so far"
-        why = f"nobody there is sure to save less, and {missed}"
+        paid = f"{newcomer.model} has paid {figure(newcomer.paid)} of {figure(due)} of rent so far"
+        why = f"nobody there is sure to save less, and {paid}"
         return Admission(is_admitted=False, evict=None, residents=held, reason=why, is_settled=False)
     return _drained(newcomer, held, now_s=now_s)
 

@@ -265,7 +265,7 @@ class Ledger:
 
     def _admitted(self, pair: Pair, price: PushPrice, room: Room, *, cost: float, now_s: float) -> Verdict:
         if now_s < self._not_before_s.get(pair, now_s):
-            return Verdict(is_push=False, reason="a push was tried a moment ago")
+            return Verdict(is_push=False, reason="its last push began less than a minute ago")
         if reason := self._unaffordable(pair[0], price, now_s):
             return Verdict(is_push=False, reason=reason)
         device = self._device(pair[0])

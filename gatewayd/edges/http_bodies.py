@@ -45,7 +45,7 @@ class Bodies:
                         raise TooLarge(f"the body is over the limit of {call.limit_bytes} bytes")
         except TimeoutError as error:
             raise web.HTTPRequestTimeout from error
-        except web.RequestPayloadError as error:
+        except (web.RequestPayloadError, ConnectionError) as error:  # it hung up: an ordinary thing where radios are
             raise BadRequest("the body is cut off or wrongly packed") from error
         return bytes(body)
 

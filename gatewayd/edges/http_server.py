@@ -10,15 +10,19 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gatewayd.api.table import Api
-from gatewayd.core.events import GatewayEvent
+from gatewayd.core.errors import BadRequest
+from gatewayd.core.events import GatewayEvent, InputRefused
 from gatewayd.core.record import record
 from gatewayd.edges.http import HttpEdge, HttpParts
+from gatewayd.edges.http_answers import json_error
 from gatewayd.edges.http_events import EventStreams
 from gatewayd.edges.http_guard import Guard
 
 _BACKLOG = 1024
+_SHOWN = 200
 _FULL_BODY = b'{"error":{"code":"overloaded","message":"too many connections; try again in a second"}}'
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 1\r\nConnection: close\r\n"
@@ -92,7 +96,7 @@ async def serve_http(
         body_s=timeouts.body_s,
         rouse=rouse,
     )
-    server = _Server(HttpEdge(api, parts), listen.max_connections, timeouts)
+    server = _Server(HttpEdge(api, parts), listen.max_connections, timeouts, notify)
     runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=timeouts.shutdown_s)
     await runner.setup()
     try:
@@ -111,14 +115,48 @@ async def serve_http(
 class _Server(web.Server):
     """aiohttp's server, refusing connections past a number at once instead of failing to accept them."""
 
-    def __init__(self, edge: HttpEdge, max_connections: int, timeouts: HttpTimeouts) -> None:
-        super().__init__(
-            edge.answer, access_log=None, keepalive_timeout=timeouts.head_s, lingering_time=timeouts.linger_s
-        )
-        self._max_connections = max_connections
+    def __init__(
+        self, edge: HttpEdge, max_connections: int, timeouts: HttpTimeouts, notify: Callable[[GatewayEvent], None]
+    ) -> None:
+        super().__init__(edge.answer)
+        self._max_connections, self._timeouts, self._notify = max_connections, timeouts, notify
 
     def __call__(self) -> asyncio.Protocol:  # type: ignore[override]  # aiohttp names its own protocol; a server takes any
-        return super().__call__() if len(self.connections) < self._max_connections else _Refusal()
+        if len(self.connections) >= self._max_connections:
+            return _Refusal()
+        return _Connection(self, self._timeouts, self._notify)
+
+
+class _Connection(web.RequestHandler):
+    """aiohttp's connection, which refuses what is no HTTP as all else is refused: as JSON, counted, without a traceback."""
+
+    __slots__ = ("_notify",)
+
+    def __init__(self, server: _Server, timeouts: HttpTimeouts, notify: Callable[[GatewayEvent], None]) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # as aiohttp's own server is told that nobody logs requests
+            keepalive_timeout=timeouts.head_s,
+            lingering_time=timeouts.linger_s,
+        )
+        self._notify = notify
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what could not be read as a request; anything else aiohttp answers, and logs."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        error = BadRequest(f"no HTTP/1.1 request: {' '.join((message or exc.message).split())[:_SHOWN]}")
+        self._notify(InputRefused("http", error.code, str(error)))
+        response = json_error(error)
+        response.force_close()
+        return response
 
 
 class _Refusal(asyncio.Protocol):

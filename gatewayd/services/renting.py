@@ -209,7 +209,11 @@ class Renting:
         version = served.version
         if self._is_unwanted(pair[0], version.model, version.number):
             return f"a push would pay, but an operator dropped {version} there: push it, or a newer version, to have it back"
-        if obstacle := verdict.reason or self._obstacle(served, pair, verdict, full=full):
+        if (
+            obstacle := self._in_the_way(served, pair, full=full)
+            or verdict.reason
+            or self._obstacle(served, pair, verdict, full=full)
+        ):
             return f"a push would pay, but {obstacle}"
         self._ledger.started(pair, price, now_s=self._clock())
         self._pending[pair] = price
@@ -220,17 +224,21 @@ class Renting:
         way = f"; {verdict.evict} gives way once it is accepted" if verdict.evict is not None else ""
         return f"a push pays: it is asked for{way}"
 
+    def _in_the_way(self, served: Served, pair: Pair, *, full: str) -> str:
+        """Return what stands in the way of any push of the pair, however much rent was paid; "" for nothing."""
+        if pair in self._pending or self._is_under_way(pair):
+            return "one is on its way"
+        if full and not _drops_models(served.options.source):
+            return f"the device lets no model give way, and one would have to go: {full}"
+        return ""
+
     def _obstacle(self, served: Served, pair: Pair, verdict: Verdict, *, full: str) -> str:
         """Return what stands in the way of a push that is decided on, "" for nothing."""
         source = served.options.source
         if source is not None and source.view.held_off:
             return f"the device {source.view.held_off}"
-        if verdict.evict is not None and not _drops_models(source):
-            return f"the device lets no model give way, and {verdict.evict} would have to go: {full}"
         if full and verdict.evict is None:
             return f"there is no room: {full}"
-        if pair in self._pending or self._is_under_way(pair):
-            return "one is on its way"
         if any(push.device == pair[0] for push in self._pushes.live()):
             return "the device is being pushed to: another push would end that one"
         return "too many wait already" if self._wanted.full() else ""

@@ -172,7 +172,7 @@ def _shape(value: object, tensor: str) -> tuple[int, ...]:
         refuse(f"{tensor}.shape", f"must be a list of at most {MAX_RANK} dimensions")
     for each in value:
         if type(each) is not int or each < 1:
-            refuse(f"{tensor}.shape", "every dimension must be a whole number from 1")
+            refuse(f"{tensor}.shape", "every dimension must be a whole number from 1, of at most 64 bits")
     return tuple(value)
 
 

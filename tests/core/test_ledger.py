@@ -96,7 +96,7 @@ def test_a_push_that_failed_waits_and_costs_more() -> None:
     verdict = ledger.missed(missed(saving=1.0), now_s=21.0)
     assert not verdict.is_push  # 101 J of rent are short of the new price
     verdict = ledger.missed(missed(saving=50.0), now_s=22.0)
-    assert verdict.reason == "a push was tried a moment ago"
+    assert verdict.reason == "its last push began less than a minute ago"
     assert ledger.missed(missed(), now_s=20.0 + RETRY_S).is_push
 
 
@@ -169,7 +169,7 @@ def test_rent_is_kept_until_it_is_the_price() -> None:
     for turn in range(9):
         ledger.served((DEVICE, A, 1), saving=2.0, now_s=2000.0 + 10.0 * turn)
         verdict = ledger.missed(missed(B, saving=1.0, room=room), now_s=2005.0 + 10.0 * turn)
-    assert verdict.reason == "nobody there is sure to save less, and b has missed 9 of 300 J so far"
+    assert verdict.reason == "nobody there is sure to save less, and b has paid 9 of 300 of rent so far"
     assert ledger.balance((DEVICE, B, 1)).saved_missed == 9.0
 
 

@@ -248,9 +248,40 @@ async def test_a_peer_that_stops_is_let_go(sent: bytes, status: bytes) -> None:
         assert (await edge.exchange(sent)).startswith(status)
 
 
-async def test_garbage_is_answered_and_survived(edge: Edge) -> None:
-    assert (await edge.exchange(b"\x16\x03\x01\x02\x00\x01\r\n\r\n")).startswith(b"HTTP/1.0 400 ")
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"POST /v2/models/kws/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"GET /healthz HTTP/9.9\r\nHost: localhost\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+    ],
+)
+async def test_garbage_is_answered_and_survived(edge: Edge, caplog: pytest.LogCaptureFixture, sent: bytes) -> None:
+    head, _, body = (await edge.exchange(sent)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 400 ")
+    assert message_of(json.loads(body)).startswith("no HTTP/1.1 request: ")
+    assert [type(event) for event in edge.events] == [InputRefused]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert (await edge.get("/healthz"))[0] == 200
+
+
+async def test_a_peer_that_hangs_up_in_its_body_is_no_error_of_ours(
+    edge: Edge, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = b"POST /v2/models/kws/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{"
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(head)
+    writer.write_eof()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+    assert (await edge.get("/healthz"))[0] == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [str(event.message) for event in edge.events if isinstance(event, InputRefused)] == [
+        "the body is cut off or wrongly packed"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ async def test_a_device_that_is_full_is_told_of(tmp_path: Path) -> None:
             states.append(rent.state)
         assert states[0] == "the rent paid is below the price of a push"
         assert any(
-            state.startswith("a push would pay, but the device lets no model give way, and other") for state in states
+            state.startswith("a push would pay, but the device lets no model give way, and one") for state in states
         )
         assert not await w.pushes.recent(10)
 
