@@ -1,4 +1,7 @@
+from typing import get_args
+
 import pytest
+from pydantic import BaseModel
 
 from gatewayd.api.devices import DesiredRow, DeviceList, DeviceRow, LinkRow, SlotRow
 from gatewayd.api.inference import CostsRow, OutputRow
@@ -6,6 +9,9 @@ from gatewayd.api.keys import ExportedKeys, KeyList, KeyRow
 from gatewayd.api.models import ModelList
 from gatewayd.api.node import AcceleratorRow, QuarantineRow, Status, WorkerRow
 from gatewayd.api.pushes import PushList
+from gatewayd.api.streams import StreamList, StreamRow
+from gatewayd.api.table import VERBS
+from gatewayd.cli import verbs as _verbs  # noqa: F401 - it teaches `text_of` all results
 from gatewayd.cli.tables import size_text, text_of
 
 
@@ -63,3 +69,28 @@ def test_status_tells_what_is_loaded_quarantined_and_there() -> None:
     lines = text_of(status).splitlines()
     assert lines[4:7] == ["quarantined bbbbbbbbbbbb: SIGSEGV", "edgetpu: USB (missing: libedgetpu.so.1)", ""]
     assert lines[8].split() == ["tflite-int8", "aaaaaaaaaaaa", "tpu", "-", "2", "0.250", "ms"]
+
+
+def nests(annotation: object) -> bool:
+    """Return whether a value of the type is, or holds, a record of its own."""
+    is_one = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return is_one or any(nests(each) for each in get_args(annotation))
+
+
+def test_a_result_that_holds_rows_has_a_layout() -> None:
+    """Else people are shown how Python spells them."""
+    results = {verb.result for verb in VERBS.values() if text_of.dispatch(verb.result) is text_of.dispatch(object)}
+    assert not {
+        each.__name__ for each in results if any(nests(field.annotation) for field in each.model_fields.values())
+    }
+
+
+def test_standing_orders_are_a_table() -> None:
+    assert text_of(StreamList(streams=[])) == "no standing orders: gatewayd stream start MODEL DEVICE INPUT"
+    row = StreamRow(
+        id="ord2", model="speaker", device="door-1", input="mic", period_ms=500, deadline_ms=500, until=None, topic="t",
+        who="ann", started_at="now", answered=12, failed=1, missed=2, failing=0, failure="", ran_on="node", last_ms=48.493000998,
+    )  # fmt: skip
+    assert text_of(StreamList(streams=[row])).splitlines()[1].split() == [
+        "ord2", "speaker", "door-1", "mic", "500", "ms", "stopped", "12", "2", "1", "node", "48.49", "ms", "-",
+    ]  # fmt: skip

@@ -123,8 +123,14 @@ MISTAKES: list[tuple[object, str]] = [
     ({"inputs": [tensor(), tensor(name="")]}, "inputs[1].name: must be a text of 1 to 128 printable characters"),
     ({"inputs": [tensor(datatype="FP64")]}, f"inputs[0].datatype: 'FP64' is not one of {DTYPES}"),
     ({"inputs": [tensor(datatype=["FP32"])]}, f"inputs[0].datatype: \"['FP32']\" is not one of {DTYPES}"),
-    ({"inputs": [tensor(shape=[0])]}, "inputs[0].shape: every dimension must be a whole number from 1"),
-    ({"inputs": [tensor(shape=[True, 4])]}, "inputs[0].shape: every dimension must be a whole number from 1"),
+    (
+        {"inputs": [tensor(shape=[0])]},
+        "inputs[0].shape: every dimension must be a whole number from 1, of at most 64 bits",
+    ),
+    (
+        {"inputs": [tensor(shape=[True, 4])]},
+        "inputs[0].shape: every dimension must be a whole number from 1, of at most 64 bits",
+    ),
     ({"inputs": [tensor(shape=[1] * 9)]}, "inputs[0].shape: must be a list of at most 8 dimensions"),
     (
         {"inputs": [tensor(shape=[1, 29, 1, 12], data=[0] * 347)]},
