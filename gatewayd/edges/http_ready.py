@@ -33,7 +33,7 @@ def ready_answer(request: web.BaseRequest, content: bytes, headers: Mapping[str,
 
 
 class _Ready(web.StreamResponse):
-    """Head and content in one write; the headers can be read, but not changed any more."""
+    """Head and content in one write: there are no headers to change any more."""
 
     def __init__(self, content: bytes, headers: Mapping[str, str]) -> None:
         super().__init__()
