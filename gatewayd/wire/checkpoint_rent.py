@@ -21,7 +21,7 @@ MAX_ROWS = 50_000
 """Of each list: protects memory, the ledger keeps 20,000 pairs."""
 _MAX_RESIDENTS = 1000
 _MAX_COMINGS = 1000
-_RATE_BEFORE, _RATE_ONCE = 4, 5  # numbers
+_RATE_BEFORE = 4  # numbers
 _RESIDENT_ONCE = 9
 _LARGEST = 1e30  # keeps sums and squares finite
 _LARGEST_WHOLE = 2**31
@@ -133,22 +133,27 @@ def _damping_of(row: Sequence[object]) -> tuple[DeviceId, Damping]:
 def _rate(given: Sequence[object]) -> Rate:
     if len(given) == _RATE_BEFORE:
         return _rate_before(given)
-    count, gaps_s, last_s, bursts, shared = _limit(given[0]), _limit(given[1]), _moment(given[3]), given[2], given[4]
-    if isinf(count):  # how an order's rate was kept, once
-        return Rate(last_s=last_s, ordered=1.0 / gaps_s if gaps_s > 0.0 else 0.0)
-    ordered = _positive(given[5]) if len(given) > _RATE_ONCE else 0.0
-    return Rate(count, gaps_s, _positive(bursts), last_s, _positive(shared), ordered)
+    count, gaps_s, bursts, last_s, shared, *ordered = given
+    if count == "inf":
+        return _ordered_before(_limit(gaps_s), _moment(last_s))
+    known = _positive(ordered[0]) if ordered else 0.0
+    return Rate(_positive(count), _limit(gaps_s), _positive(bursts), _moment(last_s), _positive(shared), known)
 
 
 def _rate_before(given: Sequence[object]) -> Rate:
     """Return a rate as it was kept before bursts were counted: the sum of the gaps' squares tells about as much."""
     count, gaps_s, squares, last_s = _limit(given[0]), _limit(given[1]), _positive(given[2]), _moment(given[3])
     if isinf(count):
-        return Rate(last_s=last_s, ordered=1.0 / gaps_s if gaps_s > 0.0 else 0.0)
+        return _ordered_before(gaps_s, last_s)
     if count <= 0.0 or gaps_s <= 0.0:
         return Rate(count, gaps_s, 0.0, last_s)
     spread = squares * count / (gaps_s * gaps_s) - 1.0
     return Rate(count, gaps_s, count / max(1.0, spread), last_s)
+
+
+def _ordered_before(gaps_s: float, last_s: float | None) -> Rate:
+    """Return an order's rate as it was kept before requests beside an order counted: gaps without an end to their number."""
+    return Rate(last_s=last_s, ordered=1.0 / gaps_s if gaps_s > 0.0 else 0.0)
 
 
 def _fleet(given: Sequence[object]) -> Fleet:

@@ -12,7 +12,7 @@ from gatewayd.wire.tensors import JSON, MAX_JSON_BYTES, MAX_RAW_BYTES, Inference
 
 # These protect memory: how much of a body is remembered, before its numbers and behind them, and how many bodies.
 _MAX_BYTES = 1024
-_MOST, _MOST_ONCE = 64, 1024
+_MOST, _MOST_FRAMES = 64, 1024
 
 _JSON_KINDS = (JSON, None)  # where nothing is said, what begins as JSON is JSON
 _MEMBER = b'"data"'
@@ -31,7 +31,7 @@ class Repeats:
 
     def __init__(self) -> None:
         self._known: dict[bytes, _Known] = {}
-        self._once: set[int] = set()
+        self._came: dict[int, int] = {}
 
     def decode(
         self,
@@ -70,23 +70,21 @@ class Repeats:
         end = payload.find(b"]", start) + 1
         frame = payload[:start], payload[end:]
         is_short = 0 < start < end and max(map(len, frame)) <= _MAX_BYTES
-        if not is_short or not self._came_before(frame) or not _is_the_data(*frame, payload):
+        if not is_short or not self._is_second(frame) or not _is_the_data(*frame, payload):
             return
         if len(self._known) >= _MOST:
             self._known.clear()
+            self._came.clear()
         (tensor,), (before, behind) = body.inputs, frame
         self._known[before] = _Known(behind, TensorSpec(tensor.name, tensor.dtype, tensor.shape), body.with_inputs(()))
 
-    def _came_before(self, frame: tuple[bytes, bytes]) -> bool:
-        """Whether this frame is worth a closer look: it came before, and is not known yet."""
+    def _is_second(self, frame: tuple[bytes, bytes]) -> bool:
+        """Whether this frame comes for the second time: the first is not worth a closer look, and one look is enough."""
         mark = hash(frame)
-        if mark not in self._once:
-            if len(self._once) >= _MOST_ONCE:
-                self._once.clear()
-            self._once.add(mark)
-            return False
-        known = self._known.get(frame[0])
-        return known is None or known.behind != frame[1]
+        if len(self._came) >= _MOST_FRAMES and mark not in self._came:
+            self._came.clear()
+        self._came[mark] = times = self._came.get(mark, 0) + 1
+        return times == 2  # noqa: PLR2004 - as it says
 
 
 def _packed(spec: TensorSpec, text: bytes) -> bytes | None:

@@ -21,6 +21,21 @@ def _nothing() -> None:
     """Nothing is expected in particular."""
 
 
+def _expected(count: int) -> tuple[int, list[str], asyncio.Future[None]]:
+    """Expect an eventfd that holds `count`: return it, who took what came, and what is done then."""
+    loop, descriptor, seen = _loop(), os.eventfd(count, os.EFD_NONBLOCK), list[str]()
+    came: asyncio.Future[None] = loop.create_future()
+
+    def told() -> None:
+        os.eventfd_read(descriptor)
+        seen.append("told")
+        came.set_result(None)
+
+    loop.add_reader(descriptor, seen.append, "read in a turn")
+    loop.expect(60, descriptor, told)
+    return descriptor, seen, came
+
+
 def test_what_is_expected_comes_while_awake() -> None:
     async def work() -> None:
         loop, descriptor = _loop(), os.eventfd(0, os.EFD_NONBLOCK)
@@ -42,19 +57,10 @@ def test_what_is_expected_comes_while_awake() -> None:
 
 def test_what_is_expected_is_told_a_turn_earlier() -> None:
     async def work() -> None:
-        loop, descriptor, seen = _loop(), os.eventfd(1, os.EFD_NONBLOCK), list[str]()
-        came: asyncio.Future[None] = loop.create_future()
-
-        def told() -> None:
-            os.eventfd_read(descriptor)
-            seen.append("told")
-            came.set_result(None)
-
-        loop.add_reader(descriptor, seen.append, "read in a turn")
-        loop.expect(60, descriptor, told)
+        descriptor, seen, came = _expected(1)
         await came
         assert seen == ["told"]
-        loop.remove_reader(descriptor)
+        _loop().remove_reader(descriptor)
         os.close(descriptor)
 
     _run(work())
@@ -82,22 +88,13 @@ def test_callbacks_that_never_end_keep_nobody_out() -> None:
 
 def test_callbacks_in_between_do_not_make_it_forget() -> None:
     async def work() -> None:
-        loop, descriptor, seen = _loop(), os.eventfd(0, os.EFD_NONBLOCK), list[str]()
-        came: asyncio.Future[None] = loop.create_future()
-
-        def told() -> None:
-            os.eventfd_read(descriptor)
-            seen.append("told")
-            came.set_result(None)
-
-        loop.add_reader(descriptor, seen.append, "read in a turn")
-        loop.expect(60, descriptor, told)
+        descriptor, seen, came = _expected(0)
         for _ in range(10):
             await asyncio.sleep(0)
         os.eventfd_write(descriptor, 1)
         await came
         assert seen == ["told"]
-        loop.remove_reader(descriptor)
+        _loop().remove_reader(descriptor)
         os.close(descriptor)
 
     _run(work())

@@ -98,6 +98,22 @@ def test_numbers_with_exponents_are_not_read_as_a_whole_either(monkeypatch: pyte
     assert list(repeats.decode(f"{before}[2.5e-05,1E3]{behind}".encode(), JSON).inputs[0].values())[1] == 1000.0
 
 
+@pytest.mark.parametrize("data", [[[1, 2], [3, 4]], [1, 2, 3, 4]])
+def test_a_frame_is_looked_at_once(monkeypatch: pytest.MonkeyPatch, data: list[object]) -> None:
+    """Nested lists are no frame for numbers: to find that out again and again would cost more than it saves."""
+    looks = []
+
+    def look(*asked: bytes) -> bool:
+        looks.append(asked)
+        return False
+
+    monkeypatch.setattr(tensor_repeats, "_is_the_data", look)
+    repeats = Repeats()
+    for _ in range(9):
+        repeats.decode(body(data), JSON)
+    assert len(looks) == 1
+
+
 def test_more_kinds_of_bodies_than_are_remembered_are_read() -> None:
     repeats = Repeats()
     for _ in range(3):
